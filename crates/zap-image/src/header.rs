@@ -1,0 +1,220 @@
+//! The header: everything of a process but its memory.
+//!
+//! Encoded as MessagePack arrays in the order of the fields: a new field goes to a struct's end, with a default.
+
+use self::bytes::Bytes;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Byte strings as MessagePack `bin` instead of arrays of numbers.
+pub mod bytes {
+    use alloc::vec::Vec;
+    use core::fmt;
+    use serde::{de, Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Owned bytes: paths, sections, checksums.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct Bytes(pub Vec<u8>);
+
+    impl Serialize for Bytes {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+
+    struct Visitor;
+
+    impl<'de> de::Visitor<'de> for Visitor {
+        type Value = Bytes;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+        fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+            Ok(Bytes(bytes.to_vec()))
+        }
+        fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+            Ok(Bytes(bytes))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Bytes {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_byte_buf(Visitor)
+        }
+    }
+}
+
+/// The whole header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    pub pod: Pod,
+    pub process: Process,
+    pub threads: Vec<Thread>,
+    /// Files that regions are backed by, each once.
+    pub files: Vec<BackingFile>,
+    /// Mappings in ascending order of address.
+    pub regions: Vec<Region>,
+    pub sections: Vec<Section>,
+    /// See [`crate::ChunkSums`].
+    pub chunk_sums: Bytes,
+}
+
+/// The checkpoint that this image is a part of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    pub id: u64,
+    pub name: String,
+    pub generation: u32,
+    /// Seconds since the epoch.
+    pub time: u64,
+    /// Seconds between checkpoints; 0 for none.
+    pub interval: u64,
+    pub keep: u32,
+    pub compress: String,
+    pub signal: i32,
+    /// Every process of the pod: a set of images is complete when it has one for each.
+    pub members: Vec<Member>,
+}
+
+/// A process of the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub virtual_pid: i32,
+    pub program: String,
+}
+
+/// The process itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub virtual_pid: i32,
+    /// Last component of the program's path.
+    pub program: String,
+    /// Path of the executable.
+    pub executable: Bytes,
+    /// Where the restorer goes on.
+    pub entry: Entry,
+    pub bounds: Bounds,
+    /// The auxiliary vector, as in /proc/self/auxv.
+    pub auxv: Bytes,
+    /// First address and length of the program's vDSO: kernel's at first, a private copy after a restart.
+    pub vdso: (u64, u64),
+    /// Address of the mailbox of `zap_wire::restart::MAILBOX_SIZE` bytes.
+    pub mailbox: u64,
+    /// Version of the library that wrote the image.
+    pub zap_version: String,
+    /// Kernel release, for diagnosis.
+    pub kernel: String,
+    /// Soft limit of the stack in bytes: the main stack is given this much room again.
+    pub stack_limit: u64,
+}
+
+/// Register values with which the frozen copy is taken up again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub stack_pointer: u64,
+    pub instruction_pointer: u64,
+    pub fs_base: u64,
+    pub gs_base: u64,
+}
+
+/// What prctl(PR_SET_MM_MAP) sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    pub start_code: u64,
+    pub end_code: u64,
+    pub start_data: u64,
+    pub end_data: u64,
+    pub start_brk: u64,
+    pub brk: u64,
+    pub start_stack: u64,
+    pub arg_start: u64,
+    pub arg_end: u64,
+    pub env_start: u64,
+    pub env_end: u64,
+}
+
+/// A thread, for those who look at an image; its registers are in its stack's signal frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    pub virtual_tid: i32,
+    pub name: String,
+}
+
+/// A file that a region maps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackingFile {
+    pub path: Bytes,
+    pub device: u64,
+    pub inode: u64,
+    pub size: u64,
+    /// Modification time in nanoseconds since the epoch.
+    pub modified_ns: i64,
+    /// GNU build id, empty when the file has none.
+    pub build_id: Bytes,
+}
+
+/// What lies under a region where no extent covers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backing {
+    /// Zeroes.
+    Anonymous,
+    /// Pages of `files[file]` from `offset` on.
+    File { file: u32, offset: u64 },
+}
+
+/// Region flags that are not protection.
+pub mod flags {
+    /// MAP_SHARED.
+    pub const SHARED: u32 = 1;
+    /// The main stack: MAP_GROWSDOWN.
+    pub const GROWS_DOWN: u32 = 1 << 1;
+    /// MADV_WIPEONFORK: comes back as zeroes.
+    pub const WIPE_ON_FORK: u32 = 1 << 2;
+    /// MADV_DONTFORK.
+    pub const DONT_FORK: u32 = 1 << 3;
+    /// MADV_DONTDUMP.
+    pub const DONT_DUMP: u32 = 1 << 4;
+    /// MADV_HUGEPAGE.
+    pub const HUGE: u32 = 1 << 5;
+    /// MADV_NOHUGEPAGE.
+    pub const NO_HUGE: u32 = 1 << 6;
+    /// MAP_NORESERVE.
+    pub const NO_RESERVE: u32 = 1 << 7;
+    /// Every flag that this version knows.
+    pub const ALL: u32 = (1 << 8) - 1;
+}
+
+/// A mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    pub start: u64,
+    pub end: u64,
+    /// PROT_READ | PROT_WRITE | PROT_EXEC.
+    pub protection: u32,
+    /// See [`flags`].
+    pub flags: u32,
+    pub backing: Backing,
+    /// Contents of its own, in ascending order.
+    pub extents: Vec<Extent>,
+}
+
+/// A run of pages whose contents are in the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    pub address: u64,
+    pub length: u64,
+    /// Offset from the first byte after the head.
+    pub offset: u64,
+}
+
+/// What a plugin has saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// `plugin.noun`.
+    pub name: String,
+    pub version: u32,
+    /// A restart without the plugin is refused.
+    pub required: bool,
+    pub bytes: Bytes,
+}

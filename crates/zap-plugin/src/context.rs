@@ -1,0 +1,80 @@
+//! What a plugin is given while it saves and restores.
+
+use crate::descriptor::Description;
+use crate::Refusal;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use zap_sys::RawFd;
+
+/// A named, versioned part of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedSection {
+    /// `plugin.noun`.
+    pub name: String,
+    pub version: u32,
+    /// A restart that lacks the plugin, or knows only older versions, is refused.
+    pub required: bool,
+    pub bytes: Vec<u8>,
+}
+
+/// Handed to [`crate::Plugin::save`].
+pub struct SaveContext<'a> {
+    /// The descriptions that the plugin has claimed.
+    pub claimed: Vec<&'a Description>,
+    /// Every description of the process, for what refers to others by number.
+    pub all: &'a [Description],
+    sections: &'a mut Vec<SavedSection>,
+}
+
+impl<'a> SaveContext<'a> {
+    /// For the engine and for tests.
+    pub fn new(all: &'a [Description], claimed: Vec<&'a Description>, sections: &'a mut Vec<SavedSection>) -> Self {
+        Self { claimed, all, sections }
+    }
+
+    /// Saves `bytes` as section `name` (`plugin.noun`), required at restart.
+    pub fn section(&mut self, name: &str, version: u32, bytes: Vec<u8>) {
+        self.sections.push(SavedSection { name: name.to_string(), version, required: true, bytes });
+    }
+}
+
+/// Handed to [`crate::Plugin::restore`] and [`crate::Plugin::refill`].
+pub struct RestoreContext<'a> {
+    sections: &'a [SavedSection],
+    streams: [RawFd; 3],
+    installed: &'a mut dyn FnMut(u32, RawFd) -> Result<(), Refusal>,
+}
+
+impl<'a> RestoreContext<'a> {
+    /// For the engine and for tests.
+    pub fn new(
+        sections: &'a [SavedSection],
+        streams: [RawFd; 3],
+        installed: &'a mut dyn FnMut(u32, RawFd) -> Result<(), Refusal>,
+    ) -> Self {
+        Self { sections, streams, installed }
+    }
+
+    /// The section `name` if the image has it in `version`; another version is refused.
+    pub fn section(&self, name: &str, version: u32) -> Result<Option<&'a [u8]>, Refusal> {
+        match self.sections.iter().find(|section| section.name == name) {
+            None => Ok(None),
+            Some(section) if section.version == version => Ok(Some(&section.bytes)),
+            Some(section) => Err(Refusal::new(
+                alloc::format!("section {name}"),
+                alloc::format!("has version {}, this Zap knows version {version}", section.version),
+            )),
+        }
+    }
+
+    /// Hands over `fd`, a new descriptor for description `id`. It is moved to all the numbers that the description had;
+    /// the plugin must not use it afterwards.
+    pub fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {
+        (self.installed)(id, fd)
+    }
+
+    /// The new standard stream `number` (0, 1, 2), or -1. It stays the engine's: duplicate it to install it.
+    pub fn stream(&self, number: u8) -> RawFd {
+        self.streams.get(usize::from(number)).copied().unwrap_or(-1)
+    }
+}

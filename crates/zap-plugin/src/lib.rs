@@ -1,0 +1,96 @@
+//! The SDK: all that a plugin knows of Zap.
+//!
+//! A plugin virtualizes one subsystem. It claims the descriptors that are its own, finds their state from the kernel
+//! when a checkpoint is taken, saves it as named sections of the image, and makes the descriptors again at a restart.
+//! The engine calls plugins in the order of their registration before the checkpoint and in the reverse order after.
+//!
+//! Every method runs on one thread while all others are suspended, on a stack of Zap's own. It may allocate (from
+//! Zap's memory) and make system calls through [`sys`]; it must not call libc, block, or panic: a lock that it would
+//! wait for may be held by a thread that stands still.
+#![cfg_attr(not(test), no_std)]
+extern crate alloc;
+
+pub mod context;
+pub mod descriptor;
+
+pub use context::{RestoreContext, SaveContext, SavedSection};
+pub use descriptor::{Description, DescriptorNumber};
+pub use zap_sys as sys;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+/// How a checkpoint ends for a program: in the one that goes on, or in the one that has been brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The same process goes on.
+    Resume,
+    /// Another process has the same memory: host-dependent names have changed.
+    Restart,
+}
+
+/// Why a checkpoint or restart cannot be done, by object. Not an error of the plugin: an outcome for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The object that is in the way: `descriptor 5 (anon_inode:[io_uring])`.
+    pub object: String,
+    /// Why, and where there is one what to do.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// A refusal of `object` for `reason`.
+    pub fn new(object: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self { object: object.to_string(), reason: reason.to_string() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.reason)
+    }
+}
+
+/// What a plugin does, phase by phase. Everything but the name and the claim has a default.
+pub trait Plugin: Sync {
+    /// Short name: `fs`, `pid`, `socket`.
+    fn name(&self) -> &'static str;
+
+    /// Whether this plugin will save and restore `description`. Asked of every plugin for every open file description
+    /// at each checkpoint; exactly one must say yes, or the checkpoint refuses it by name.
+    fn claims(&self, description: &Description) -> bool;
+
+    /// Takes in what is in flight (phase Drain). What is drained here must be put back in [`Plugin::refill`], also
+    /// when the checkpoint fails; state that can be read without disturbing it belongs in [`Plugin::save`].
+    fn drain(&self, _context: &mut SaveContext<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Saves the state of the claimed descriptions into sections (phase Save). Must leave the program's objects as
+    /// they are: after a refusal the program simply goes on.
+    fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal>;
+
+    /// Makes the claimed descriptions again, in a process that has none of them (restart only), and hands each to
+    /// [`RestoreContext::install`].
+    fn restore(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal>;
+
+    /// Runs when every description of every plugin is back at its numbers (restart only): what refers to other
+    /// descriptors (epoll) is filled here.
+    fn refill(&self, _context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// The last call before the program runs again; must not fail.
+    fn resume(&self, _mode: Mode) {}
+}
+
+/// Encodes a section's content.
+pub fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Refusal> {
+    rmp_serde::to_vec(value).map_err(|error| Refusal::new("section", error))
+}
+
+/// Decodes a section's content.
+pub fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Refusal> {
+    rmp_serde::from_slice(bytes).map_err(|error| Refusal::new("section", error))
+}

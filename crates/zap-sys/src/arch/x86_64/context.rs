@@ -1,0 +1,224 @@
+//! Control transfers: the frozen copy, threads made by hand, return from a signal frame, a stack of our own.
+//!
+//! # Safety
+//! Each function is a short stretch of assembly with a comment on every line; what its caller owes is said there.
+#![allow(unsafe_code)]
+
+use core::arch::naked_asm;
+
+/// Where a frozen copy can be taken up again: filled by [`snapshot`] before it forks, and so part of the copy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SnapshotContext {
+    /// Stack pointer with the callee-saved registers on top of it.
+    pub stack_pointer: u64,
+    /// Address at which execution continues with that stack pointer.
+    pub instruction_pointer: u64,
+    /// In the original process: the frozen copy's process id, or a negative errno.
+    pub copy: i64,
+}
+
+/// What [`snapshot`] returns when a restorer jumped into the context instead of the kernel returning from a fork.
+pub const RESTARTED: isize = -0x10000;
+
+/// Forks a frozen copy of the calling process, as a child that is nobody's: an intermediate helper forks it and ends.
+///
+/// Returns the helper's process id in the original (to be reaped with `__WALL`; `context.copy` then holds the copy's
+/// id or a negative errno), 0 in the frozen copy, [`RESTARTED`] when a restorer has rebuilt the copy's memory in
+/// another process, or a negative errno when not even the helper could be made. To the compiler this is one call
+/// that returns once in each memory, as `fork()` does; nothing returns twice on one stack.
+///
+/// # Safety
+/// `context` is valid for writes. Every other thread is suspended, so that the memory is consistent.
+#[unsafe(naked)]
+pub unsafe extern "C" fn snapshot(context: *mut SnapshotContext) -> isize {
+    naked_asm!(
+        "push rbp",           // the six callee-saved registers: the only ones a caller expects to survive
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "sub rsp, 8",         // room for the two floating-point control words, which are callee-saved too
+        "stmxcsr [rsp]",
+        "fnstcw [rsp + 4]",
+        "mov [rdi], rsp",     // context.stack_pointer
+        "lea rax, [rip + 2f]",
+        "mov [rdi + 8], rax", // context.instruction_pointer
+        "mov rbx, rdi",       // the context, for the helper; survives system calls
+        "mov eax, 56",        // clone: the helper shares memory and this very stack; we sleep until it has ended
+        "mov edi, 0x4100",    // CLONE_VFORK | CLONE_VM, exit signal 0
+        "xor esi, esi",
+        "xor edx, edx",
+        "xor r10d, r10d",
+        "xor r8d, r8d",
+        "syscall",
+        "test rax, rax",
+        "jnz 3f",             // original process: the helper's id, or a negative errno
+        "mov eax, 56",        // helper: fork the frozen copy, exit signal 0
+        "xor edi, edi",
+        "xor esi, esi",
+        "xor edx, edx",
+        "xor r10d, r10d",
+        "xor r8d, r8d",
+        "syscall",
+        "test rax, rax",
+        "jz 3f",              // frozen copy: returns 0
+        "mov [rbx + 16], rax", // helper: context.copy, in the memory shared with the original
+        "mov eax, 60",        // helper: exit
+        "xor edi, edi",
+        "syscall",
+        "ud2",
+        "2:",                 // a restorer jumps here with rsp = context.stack_pointer
+        "mov rax, {restarted}",
+        "3:",
+        "ldmxcsr [rsp]",
+        "fldcw [rsp + 4]",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        restarted = const RESTARTED,
+    )
+}
+
+/// Runs `function(argument)` in a short-lived process that shares memory but has descriptors of its own, and waits.
+///
+/// Returns the helper's process id (to be reaped with `__WALL`) or a negative errno.
+///
+/// # Safety
+/// `function` must not return into its caller's frames by unwinding, must not use thread-local state that it leaves
+/// changed, and may only make system calls whose effect on a process of its own is wanted.
+#[unsafe(naked)]
+pub unsafe extern "C" fn run_beside(function: extern "C" fn(usize), argument: usize) -> isize {
+    naked_asm!(
+        "push rbx",        // callee-saved, and keeps the stack aligned for the call below
+        "mov rbx, rdi",    // the function
+        "mov r9, rsi",     // its argument: survives the system call
+        "mov eax, 56",     // clone
+        "mov edi, 0x4100", // CLONE_VFORK | CLONE_VM: the helper runs below our frame while we sleep
+        "xor esi, esi",
+        "xor edx, edx",
+        "xor r10d, r10d",
+        "xor r8d, r8d",
+        "syscall",
+        "test rax, rax",
+        "jnz 2f",
+        "mov rdi, r9",
+        "call rbx",
+        "mov eax, 60", // exit: never returns into frames that the original still uses
+        "xor edi, edi",
+        "syscall",
+        "ud2",
+        "2:",
+        "pop rbx",
+        "ret",
+    )
+}
+
+/// Makes a thread of this process that runs `entry(argument)` on a stack of ours and never returns.
+///
+/// Returns the new thread's id or a negative errno.
+///
+/// # Safety
+/// `flags` are those of a thread (`CLONE_VM | CLONE_THREAD …`); `stack_top` is 16-byte aligned with writable room
+/// below it; `parent_tid`, `child_tid` and `tls` are what clone(2) asks for; `entry` never returns.
+#[unsafe(naked)]
+pub unsafe extern "C" fn spawn_thread(
+    flags: u64,
+    stack_top: u64,
+    parent_tid: u64,
+    child_tid: u64,
+    tls: u64,
+    entry: extern "C" fn(usize) -> !,
+    argument: usize,
+) -> isize {
+    naked_asm!(
+        "mov r10, rcx",       // child_tid: fourth argument of the system call
+        "mov rax, [rsp + 8]", // argument: seventh parameter, on the stack
+        "mov [rsi - 8], rax", // left on the new stack for the child to pop
+        "mov [rsi - 16], r9", // entry likewise
+        "sub rsi, 16",
+        "mov eax, 56", // clone(flags rdi, stack rsi, parent_tid rdx, child_tid r10, tls r8)
+        "syscall",
+        "test rax, rax",
+        "jz 2f",
+        "ret",
+        "2:",
+        "xor ebp, ebp", // end of the frame chain
+        "pop rax",      // entry
+        "pop rdi",      // argument
+        "call rax",     // rsp is 16-byte aligned here
+        "ud2",
+    )
+}
+
+/// Continues a thread from the signal frame whose `ucontext` lies at `ucontext`: the kernel restores all registers,
+/// the signal mask and the alternate stack (sigreturn(2)).
+///
+/// # Safety
+/// `ucontext` is the third argument of a handler that has not returned; the calling stack is not needed any more.
+#[unsafe(naked)]
+pub unsafe extern "C" fn return_from_signal(ucontext: u64) -> ! {
+    naked_asm!(
+        "mov rsp, rdi", // rt_sigreturn finds the frame just below rsp: the pretcode word is already popped
+        "mov eax, 15",  // rt_sigreturn
+        "syscall",
+        "ud2",
+    )
+}
+
+/// The `sa_restorer` of Zap's own handler (the kernel demands one on x86-64).
+///
+/// # Safety
+/// Called by the return of a signal handler only.
+#[unsafe(naked)]
+pub unsafe extern "C" fn signal_restorer() {
+    naked_asm!("mov eax, 15", "syscall", "ud2")
+}
+
+/// Calls `function(argument)` on the stack whose end is `stack_top`, and comes back to the present one.
+///
+/// # Safety
+/// `stack_top` is 16-byte aligned with enough writable room below it that nobody else uses.
+#[unsafe(naked)]
+pub unsafe extern "C" fn call_on_stack(stack_top: u64, function: extern "C" fn(usize), argument: usize) {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp", // the way back: rbp is callee-saved
+        "mov rsp, rdi",
+        "mov rdi, rdx",
+        "call rsi",
+        "mov rsp, rbp",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Switches to the stack `stack_top` for good and calls `function(argument)`, which never returns.
+///
+/// # Safety
+/// As [`call_on_stack`]; the present stack may be gone afterwards.
+#[unsafe(naked)]
+pub unsafe extern "C" fn leave_for_stack(stack_top: u64, function: u64, argument: u64) -> ! {
+    naked_asm!(
+        "mov rsp, rdi",
+        "xor ebp, ebp", // end of the frame chain
+        "mov rdi, rdx",
+        "call rsi",
+        "ud2",
+    )
+}
+
+/// Jumps into a [`SnapshotContext`]: the end of a restorer's work.
+///
+/// # Safety
+/// The memory is the frozen copy's, and the FS base is the thread's that took it.
+#[unsafe(naked)]
+pub unsafe extern "C" fn resume_snapshot(stack_pointer: u64, instruction_pointer: u64) -> ! {
+    naked_asm!("mov rsp, rdi", "jmp rsi")
+}

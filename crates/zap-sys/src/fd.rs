@@ -1,0 +1,297 @@
+//! Descriptors and what is done with them.
+//!
+//! # Safety
+//! Pointers handed to the kernel come from slices and references that outlive the call. A descriptor number may name
+//! anything: these calls can disturb a program's descriptors, never its memory.
+#![allow(unsafe_code)]
+
+use crate::errno::{call, Result};
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+
+/// A descriptor's number. Whose it is, and who closes it, is said where it is kept.
+pub type RawFd = i32;
+
+/// Relative paths start at the working directory.
+pub const AT_FDCWD: RawFd = libc::AT_FDCWD;
+
+/// openat(2).
+pub fn open_at(directory: RawFd, path: &CStr, flags: i32, mode: u32) -> Result<RawFd> {
+    call!(SYS_openat, directory, path.as_ptr(), flags, mode).map(|fd| fd as RawFd)
+}
+
+/// open(2).
+pub fn open(path: &CStr, flags: i32, mode: u32) -> Result<RawFd> {
+    open_at(AT_FDCWD, path, flags, mode)
+}
+
+/// close(2).
+pub fn close(fd: RawFd) -> Result<()> {
+    call!(SYS_close, fd).map(|_| ())
+}
+
+/// Closes every descriptor of this process from `first` to `last` (close_range(2), Linux 5.9; else one by one).
+pub fn close_range(first: u32, last: u32) -> Result<()> {
+    call!(SYS_close_range, first, last, 0).map(|_| ())
+}
+
+/// read(2), once.
+pub fn read(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    call!(SYS_read, fd, buffer.as_mut_ptr(), buffer.len())
+}
+
+/// Reads until the buffer is full or the file ends; returns the number of bytes read.
+pub fn read_full(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match read(fd, &mut buffer[done..]) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.is(libc::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Reads a whole small file (of /proc, usually) into `buffer`; a longer one is cut.
+pub fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let fd = open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+    let count = read_full(fd, buffer);
+    let _ = close(fd);
+    Ok(&buffer[..count?])
+}
+
+/// write(2), once.
+pub fn write(fd: RawFd, buffer: &[u8]) -> Result<usize> {
+    call!(SYS_write, fd, buffer.as_ptr(), buffer.len())
+}
+
+/// Writes all of `buffer`.
+pub fn write_all(fd: RawFd, buffer: &[u8]) -> Result<()> {
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        match write(fd, rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(error) if error.is(libc::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// pread(2), once.
+pub fn pread(fd: RawFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    call!(SYS_pread64, fd, buffer.as_mut_ptr(), buffer.len(), offset)
+}
+
+/// Reads exactly `length` bytes at file offset `offset` to address `address`, which need not be Rust's memory.
+///
+/// # Safety
+/// The range is mapped, and nobody relies on what it holds.
+pub unsafe fn pread_to(fd: RawFd, address: u64, length: u64, offset: u64) -> Result<()> {
+    let mut done = 0;
+    while done < length {
+        let count = call!(SYS_pread64, fd, address + done, length - done, offset + done)?;
+        if count == 0 {
+            return Err(crate::SysError::new("pread64", libc::EIO));
+        }
+        done += count as u64;
+    }
+    Ok(())
+}
+
+/// Writes exactly `length` bytes of the memory at `address` to file offset `offset`. The kernel reads the memory, so
+/// that a page which cannot be read is an error (EFAULT) and not a crash.
+pub fn pwrite_from(fd: RawFd, address: u64, length: u64, offset: u64) -> Result<()> {
+    let mut done = 0;
+    while done < length {
+        match call!(SYS_pwrite64, fd, address + done, length - done, offset + done) {
+            Ok(0) => return Err(crate::SysError::new("pwrite64", libc::ENOSPC)),
+            Ok(count) => done += count as u64,
+            Err(error) if error.is(libc::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `buffer` at file offset `offset`.
+pub fn pwrite_all(fd: RawFd, buffer: &[u8], offset: u64) -> Result<()> {
+    pwrite_from(fd, buffer.as_ptr() as u64, buffer.len() as u64, offset)
+}
+
+/// lseek(2).
+pub fn seek(fd: RawFd, offset: i64, whence: i32) -> Result<u64> {
+    call!(SYS_lseek, fd, offset, whence).map(|at| at as u64)
+}
+
+/// ftruncate(2).
+pub fn truncate(fd: RawFd, length: u64) -> Result<()> {
+    call!(SYS_ftruncate, fd, length).map(|_| ())
+}
+
+/// fstat(2).
+pub fn fstat(fd: RawFd) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    call!(SYS_fstat, fd, stat.as_mut_ptr())?;
+    // SAFETY: all-zero is a valid stat, and the kernel has filled it.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// stat(2).
+pub fn stat(path: &CStr) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    call!(SYS_newfstatat, AT_FDCWD, path.as_ptr(), stat.as_mut_ptr(), 0)?;
+    // SAFETY: all-zero is a valid stat, and the kernel has filled it.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// readlink(2) into `buffer`; returns the bytes of the link. A longer link is cut.
+pub fn read_link<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let length = call!(SYS_readlinkat, AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())?;
+    Ok(&buffer[..length])
+}
+
+/// unlink(2).
+pub fn unlink(path: &CStr) -> Result<()> {
+    call!(SYS_unlinkat, AT_FDCWD, path.as_ptr(), 0).map(|_| ())
+}
+
+/// getdents64(2): fills `buffer` with directory entries; 0 at the end. Walk it with [`entries`].
+pub fn get_dents(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    call!(SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len())
+}
+
+/// The names in a buffer filled by [`get_dents`].
+pub fn entries(buffer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    // struct linux_dirent64: ino u64, off u64, reclen u16, type u8, name (NUL-terminated).
+    let mut rest = buffer;
+    core::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes([*rest.get(16)?, *rest.get(17)?]));
+        let name = rest.get(19..length)?;
+        rest = rest.get(length..)?;
+        Some(name.split(|c| *c == 0).next().unwrap_or(name))
+    })
+}
+
+/// Calls `each` with every numeric name in the directory `path` (`/proc/self/fd`, `/proc/self/task`). The descriptor
+/// used for reading is not among them when `path` is the descriptor directory.
+pub fn each_number(path: &CStr, mut each: impl FnMut(i32)) -> Result<()> {
+    let fd = open(path, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0)?;
+    let own = path.to_bytes().ends_with(b"/fd");
+    let mut buffer = [0u8; 4096];
+    let result = loop {
+        match get_dents(fd, &mut buffer) {
+            Ok(0) => break Ok(()),
+            Ok(length) => {
+                for name in entries(&buffer[..length]) {
+                    if name.first().is_some_and(u8::is_ascii_digit) {
+                        let number = crate::text::decimal(name).0 as i32;
+                        if !(own && number == fd) {
+                            each(number);
+                        }
+                    }
+                }
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    let _ = close(fd);
+    result
+}
+
+/// fcntl(2) with an integer argument.
+pub fn fcntl(fd: RawFd, command: i32, argument: usize) -> Result<usize> {
+    call!(SYS_fcntl, fd, command, argument)
+}
+
+/// fcntl(2) with a lock: F_SETLK, F_GETLK, F_OFD_SETLK …
+pub fn fcntl_lock(fd: RawFd, command: i32, lock: &mut libc::flock) -> Result<()> {
+    call!(SYS_fcntl, fd, command, lock as *mut libc::flock).map(|_| ())
+}
+
+/// flock(2).
+pub fn flock(fd: RawFd, operation: i32) -> Result<()> {
+    call!(SYS_flock, fd, operation).map(|_| ())
+}
+
+/// Duplicates `fd` to the lowest free number not below `least`, close-on-exec.
+pub fn dup_above(fd: RawFd, least: RawFd) -> Result<RawFd> {
+    fcntl(fd, libc::F_DUPFD_CLOEXEC, least as usize).map(|fd| fd as RawFd)
+}
+
+/// dup3(2); `flags` is 0 or O_CLOEXEC.
+pub fn dup3(from: RawFd, to: RawFd, flags: i32) -> Result<RawFd> {
+    call!(SYS_dup3, from, to, flags).map(|fd| fd as RawFd)
+}
+
+/// pipe2(2): (read end, write end).
+pub fn pipe2(flags: i32) -> Result<(RawFd, RawFd)> {
+    let mut ends = [0 as RawFd; 2];
+    call!(SYS_pipe2, ends.as_mut_ptr(), flags)?;
+    Ok((ends[0], ends[1]))
+}
+
+/// tee(2): duplicates up to `length` bytes from one pipe into another without consuming them.
+pub fn tee(from: RawFd, to: RawFd, length: usize, flags: u32) -> Result<usize> {
+    call!(SYS_tee, from, to, length, flags)
+}
+
+/// memfd_create(2).
+pub fn memfd_create(name: &CStr, flags: u32) -> Result<RawFd> {
+    call!(SYS_memfd_create, name.as_ptr(), flags).map(|fd| fd as RawFd)
+}
+
+/// ioctl(2) with a pointer or number argument.
+///
+/// # Safety
+/// `argument` is what `request` expects.
+pub unsafe fn ioctl(fd: RawFd, request: u64, argument: usize) -> Result<usize> {
+    call!(SYS_ioctl, fd, request, argument)
+}
+
+/// Bytes that can be read at once (FIONREAD).
+pub fn bytes_readable(fd: RawFd) -> Result<usize> {
+    let mut count = 0i32;
+    call!(SYS_ioctl, fd, libc::FIONREAD, &mut count as *mut i32)?;
+    Ok(count.max(0) as usize)
+}
+
+/// eventfd2(2).
+pub fn eventfd(count: u32, flags: i32) -> Result<RawFd> {
+    call!(SYS_eventfd2, count, flags).map(|fd| fd as RawFd)
+}
+
+/// epoll_create1(2).
+pub fn epoll_create(flags: i32) -> Result<RawFd> {
+    call!(SYS_epoll_create1, flags).map(|fd| fd as RawFd)
+}
+
+/// epoll_ctl(2), EPOLL_CTL_ADD.
+pub fn epoll_add(epoll: RawFd, fd: RawFd, events: u32, data: u64) -> Result<()> {
+    let mut event = libc::epoll_event { events, u64: data };
+    call!(SYS_epoll_ctl, epoll, libc::EPOLL_CTL_ADD, fd, &mut event as *mut libc::epoll_event).map(|_| ())
+}
+
+/// timerfd_create(2).
+pub fn timerfd_create(clock: i32, flags: i32) -> Result<RawFd> {
+    call!(SYS_timerfd_create, clock, flags).map(|fd| fd as RawFd)
+}
+
+/// timerfd_settime(2).
+pub fn timerfd_settime(fd: RawFd, flags: i32, value: &libc::itimerspec) -> Result<()> {
+    call!(SYS_timerfd_settime, fd, flags, value as *const libc::itimerspec, 0).map(|_| ())
+}
+
+/// What kcmp(2) KCMP_FILE says of two descriptors of this process: whether they are one open file description.
+pub fn same_description(a: RawFd, b: RawFd) -> Result<bool> {
+    let pid = crate::process::getpid().0;
+    // KCMP_FILE is 0; the result is 0 for equal, 1 and 2 for an ordering, 3 for unequal.
+    call!(SYS_kcmp, pid, pid, 0, a, b).map(|order| order == 0)
+}
+
+/// landlock-free access check: access(2).
+pub fn access(path: &CStr, mode: i32) -> Result<()> {
+    call!(SYS_faccessat, AT_FDCWD, path.as_ptr(), mode).map(|_| ())
+}

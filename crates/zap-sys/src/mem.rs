@@ -1,0 +1,92 @@
+//! Mappings.
+//!
+//! # Safety
+//! Functions that can take memory away from somebody are `unsafe`; new anonymous memory harms nobody.
+#![allow(unsafe_code)]
+
+use crate::errno::{call, Result};
+use crate::RawFd;
+
+/// Maps `length` bytes of new private anonymous memory, readable and writable, wherever the kernel likes.
+pub fn map_anonymous(length: usize) -> Result<u64> {
+    call!(SYS_mmap, 0, length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1i64, 0)
+        .map(|address| address as u64)
+}
+
+/// mmap(2).
+///
+/// # Safety
+/// With MAP_FIXED whatever was mapped there is gone.
+pub unsafe fn map(address: u64, length: u64, protection: i32, flags: i32, fd: RawFd, offset: u64) -> Result<u64> {
+    call!(SYS_mmap, address, length, protection, flags, fd, offset).map(|address| address as u64)
+}
+
+/// munmap(2).
+///
+/// # Safety
+/// Nobody uses the range any more.
+pub unsafe fn unmap(address: u64, length: u64) -> Result<()> {
+    call!(SYS_munmap, address, length).map(|_| ())
+}
+
+/// mprotect(2).
+///
+/// # Safety
+/// Nobody relies on the old protection.
+pub unsafe fn protect(address: u64, length: u64, protection: i32) -> Result<()> {
+    call!(SYS_mprotect, address, length, protection).map(|_| ())
+}
+
+/// mremap(2) to a fixed place: MREMAP_MAYMOVE | MREMAP_FIXED.
+///
+/// # Safety
+/// Nobody uses either range.
+pub unsafe fn move_mapping(from: u64, length: u64, to: u64) -> Result<()> {
+    call!(SYS_mremap, from, length, length, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to).map(|_| ())
+}
+
+/// madvise(2).
+///
+/// # Safety
+/// Some advice (MADV_DONTNEED) throws contents away.
+pub unsafe fn advise(address: u64, length: u64, advice: i32) -> Result<()> {
+    call!(SYS_madvise, address, length, advice).map(|_| ())
+}
+
+/// The end of the heap: brk(2) with an argument that is never granted.
+pub fn program_break() -> u64 {
+    call!(SYS_brk, 0).unwrap_or(0) as u64
+}
+
+/// The bounds that the kernel keeps of a program's address space: `struct prctl_mm_map` (prctl(2), PR_SET_MM_MAP).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MmMap {
+    pub start_code: u64,
+    pub end_code: u64,
+    pub start_data: u64,
+    pub end_data: u64,
+    pub start_brk: u64,
+    pub brk: u64,
+    pub start_stack: u64,
+    pub arg_start: u64,
+    pub arg_end: u64,
+    pub env_start: u64,
+    pub env_end: u64,
+    /// Address of the auxiliary vector to be shown in /proc/self/auxv.
+    pub auxv: u64,
+    /// Its length in bytes.
+    pub auxv_size: u32,
+    /// Executable to be shown in /proc/self/exe; `u32::MAX` leaves it.
+    pub exe_fd: u32,
+}
+
+/// Sets the bounds (needs CONFIG_CHECKPOINT_RESTORE, no privilege but for `exe_fd`).
+///
+/// # Safety
+/// The bounds describe what is mapped.
+pub unsafe fn set_bounds(bounds: &MmMap) -> Result<()> {
+    const PR_SET_MM: i32 = 35;
+    const PR_SET_MM_MAP: i32 = 14;
+    call!(SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, bounds as *const MmMap, core::mem::size_of::<MmMap>(), 0).map(|_| ())
+}

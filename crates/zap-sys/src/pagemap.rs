@@ -1,0 +1,133 @@
+//! Which pages of the calling process hold data of its own: PAGEMAP_SCAN (Linux 6.7), and `/proc/self/pagemap` before.
+//!
+//! # Safety
+//! The kernel writes into vectors that outlive the call.
+#![allow(unsafe_code)]
+
+use crate::errno::{call, Result};
+use crate::{RawFd, PAGE_SIZE};
+
+/// The page is file-backed or shared (and so not the process's own).
+const PAGE_IS_FILE: u64 = 1 << 2;
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
+/// The page is the kernel's zero page: reads as zero, holds nothing.
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
+
+/// `struct page_region` of linux/fs.h.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct PageRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// `struct pm_scan_arg` of linux/fs.h.
+#[repr(C)]
+#[derive(Default)]
+struct ScanArgument {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+const fn pagemap_scan_request() -> u64 {
+    // _IOWR('f', 16, struct pm_scan_arg)
+    (3 << 30) | ((core::mem::size_of::<ScanArgument>() as u64) << 16) | ((b'f' as u64) << 8) | 16
+}
+
+/// Finds pages through an open `/proc/self/pagemap`.
+pub struct PageFinder {
+    pagemap: RawFd,
+    has_scan: bool,
+}
+
+impl PageFinder {
+    /// Looks through `pagemap`, a descriptor of `/proc/self/pagemap`. `allow_scan` false forces the older way.
+    pub fn new(pagemap: RawFd, allow_scan: bool) -> Self {
+        Self { pagemap, has_scan: allow_scan }
+    }
+
+    /// Calls `each(start, end)` for every run of pages in `[start, end)` of a private mapping that hold data of the
+    /// process's own: written, present or swapped out, and not the zero page. Runs come in order.
+    pub fn private_pages(&mut self, start: u64, end: u64, mut each: impl FnMut(u64, u64)) -> Result<()> {
+        let mut at = start;
+        while self.has_scan && at < end {
+            match self.scan(at, end, &mut each) {
+                Ok(next) => at = next,
+                Err(error) if error.is(libc::ENOTTY) || error.is(libc::EINVAL) => self.has_scan = false,
+                Err(error) => return Err(error),
+            }
+        }
+        if at < end {
+            self.read_entries(at, end, &mut each)?;
+        }
+        Ok(())
+    }
+
+    fn scan(&self, start: u64, end: u64, each: &mut impl FnMut(u64, u64)) -> Result<u64> {
+        let mut found = [PageRegion::default(); 128];
+        let mut argument = ScanArgument {
+            size: core::mem::size_of::<ScanArgument>() as u64,
+            start,
+            end,
+            vec: found.as_mut_ptr() as u64,
+            vec_len: found.len() as u64,
+            // Not FILE and not PFNZERO (inverted), and PRESENT or SWAPPED.
+            category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+            category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            ..ScanArgument::default()
+        };
+        let count = call!(SYS_ioctl, self.pagemap, pagemap_scan_request(), &mut argument as *mut ScanArgument)?;
+        for region in &found[..count.min(found.len())] {
+            each(region.start, region.end);
+        }
+        // walk_end is where the walk stopped; a kernel that does not advance would make us loop for ever.
+        Ok(if argument.walk_end > start { argument.walk_end } else { end })
+    }
+
+    /// The way of kernels before 6.7: one 64-bit word per page. Zero pages cannot be told apart here; they are saved.
+    fn read_entries(&self, start: u64, end: u64, each: &mut impl FnMut(u64, u64)) -> Result<()> {
+        const PRESENT: u64 = 1 << 63;
+        const SWAPPED: u64 = 1 << 62;
+        const FILE_OR_SHARED: u64 = 1 << 61;
+        let page = PAGE_SIZE as u64;
+        let mut buffer = [0u8; 4096];
+        let mut at = start;
+        let mut run: Option<(u64, u64)> = None;
+        while at < end {
+            let want = (((end - at) / page) as usize * 8).min(buffer.len());
+            let got = crate::fd::pread(self.pagemap, &mut buffer[..want], at / page * 8)? & !7;
+            if got == 0 {
+                break;
+            }
+            for word in buffer[..got].chunks_exact(8) {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(word);
+                let entry = u64::from_ne_bytes(bytes);
+                if entry & (PRESENT | SWAPPED) != 0 && entry & FILE_OR_SHARED == 0 {
+                    run = Some((run.map_or(at, |(start, _)| start), at + page));
+                } else if let Some((start, end)) = run.take() {
+                    each(start, end);
+                }
+                at += page;
+            }
+        }
+        if let Some((start, end)) = run {
+            each(start, end);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! Processes and threads.
+//!
+//! # Safety
+//! Pointers handed to the kernel come from references that outlive the call; what ends or redirects a thread is
+//! `unsafe`.
+#![allow(unsafe_code)]
+
+use crate::errno::{call, Result};
+use crate::ids::RealPid;
+
+/// getpid(2), from the kernel.
+pub fn getpid() -> RealPid {
+    RealPid(call!(SYS_getpid).unwrap_or(0) as i32)
+}
+
+/// gettid(2), from the kernel.
+pub fn gettid() -> RealPid {
+    RealPid(call!(SYS_gettid).unwrap_or(0) as i32)
+}
+
+/// exit(2): ends the calling thread.
+pub fn exit_thread(status: i32) -> ! {
+    loop {
+        let _ = call!(SYS_exit, status);
+    }
+}
+
+/// exit_group(2): ends the process.
+pub fn exit_process(status: i32) -> ! {
+    loop {
+        let _ = call!(SYS_exit_group, status);
+    }
+}
+
+/// wait4(2) for one child; returns (pid, status), pid 0 when WNOHANG finds none ended.
+pub fn wait(child: i32, options: i32) -> Result<(RealPid, i32)> {
+    let mut status = 0i32;
+    loop {
+        match call!(SYS_wait4, child, &mut status as *mut i32, options, 0) {
+            Ok(pid) => return Ok((RealPid(pid as i32), status)),
+            Err(error) if error.is(libc::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// prctl(2).
+///
+/// # Safety
+/// The arguments are what `option` expects.
+pub unsafe fn prctl(option: i32, a: usize, b: usize, c: usize, d: usize) -> Result<usize> {
+    call!(SYS_prctl, option, a, b, c, d)
+}
+
+/// The name of the calling thread, up to 15 bytes and NUL.
+pub fn thread_name() -> [u8; 16] {
+    let mut name = [0u8; 16];
+    let _ = call!(SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr(), 0, 0, 0);
+    name
+}
+
+/// Sets the name of the calling thread.
+pub fn set_thread_name(name: &[u8; 16]) {
+    let _ = call!(SYS_prctl, libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0);
+}
+
+/// Whether the process is a child subreaper (PR_GET_CHILD_SUBREAPER).
+pub fn is_subreaper() -> bool {
+    let mut value = 0i32;
+    let _ = call!(SYS_prctl, libc::PR_GET_CHILD_SUBREAPER, &mut value as *mut i32, 0, 0, 0);
+    value != 0
+}
+
+/// Makes the process a child subreaper, or not.
+pub fn set_subreaper(yes: bool) {
+    let _ = call!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, usize::from(yes), 0, 0, 0);
+}
+
+/// The address that the kernel clears when the calling thread ends (PR_GET_TID_ADDRESS, CONFIG_CHECKPOINT_RESTORE).
+pub fn clear_tid_address() -> Result<u64> {
+    const PR_GET_TID_ADDRESS: i32 = 40;
+    let mut address = 0u64;
+    call!(SYS_prctl, PR_GET_TID_ADDRESS, &mut address as *mut u64, 0, 0, 0)?;
+    Ok(address)
+}
+
+/// set_tid_address(2).
+///
+/// # Safety
+/// The kernel writes a zero there when the thread ends.
+pub unsafe fn set_clear_tid_address(address: u64) {
+    let _ = call!(SYS_set_tid_address, address);
+}
+
+/// get_robust_list(2) of the calling thread: (head, length).
+pub fn robust_list() -> Result<(u64, u64)> {
+    let (mut head, mut length) = (0u64, 0u64);
+    call!(SYS_get_robust_list, 0, &mut head as *mut u64, &mut length as *mut u64)?;
+    Ok((head, length))
+}
+
+/// set_robust_list(2).
+///
+/// # Safety
+/// The kernel walks the list when the thread ends.
+pub unsafe fn set_robust_list(head: u64, length: u64) -> Result<()> {
+    call!(SYS_set_robust_list, head, length).map(|_| ())
+}
+
+/// Registers the restartable-sequence area of the calling thread (rseq(2), Linux 4.18).
+///
+/// # Safety
+/// The kernel writes to the area at every migration.
+pub unsafe fn register_rseq(area: u64, length: u32, signature: u32) -> Result<()> {
+    call!(SYS_rseq, area, length, 0, signature).map(|_| ())
+}
+
+/// The thread pointer's register: arch_prctl(2) ARCH_GET_FS and ARCH_GET_GS.
+pub fn thread_registers() -> (u64, u64) {
+    const ARCH_GET_FS: i32 = 0x1003;
+    const ARCH_GET_GS: i32 = 0x1004;
+    let (mut fs, mut gs) = (0u64, 0u64);
+    let _ = call!(SYS_arch_prctl, ARCH_GET_FS, &mut fs as *mut u64);
+    let _ = call!(SYS_arch_prctl, ARCH_GET_GS, &mut gs as *mut u64);
+    (fs, gs)
+}
+
+/// Sets the thread pointer's register.
+///
+/// # Safety
+/// All thread-local state changes with it.
+pub unsafe fn set_thread_registers(fs: u64, gs: u64) {
+    const ARCH_SET_FS: i32 = 0x1002;
+    const ARCH_SET_GS: i32 = 0x1001;
+    let _ = call!(SYS_arch_prctl, ARCH_SET_FS, fs);
+    if gs != 0 {
+        let _ = call!(SYS_arch_prctl, ARCH_SET_GS, gs);
+    }
+}
+
+/// umask(2): sets the mask and returns the old one.
+pub fn umask(mask: u32) -> u32 {
+    call!(SYS_umask, mask).unwrap_or(0) as u32
+}
+
+/// chdir(2).
+pub fn chdir(path: &core::ffi::CStr) -> Result<()> {
+    call!(SYS_chdir, path.as_ptr()).map(|_| ())
+}
+
+/// setsid(2).
+pub fn setsid() -> Result<()> {
+    call!(SYS_setsid).map(|_| ())
+}
+
+/// prlimit64(2) of the calling process: reads a limit as (soft, hard).
+pub fn limit(resource: u32) -> Result<(u64, u64)> {
+    let mut old = [0u64; 2];
+    call!(SYS_prlimit64, 0, resource, 0, old.as_mut_ptr())?;
+    Ok((old[0], old[1]))
+}
+
+/// prlimit64(2): sets a limit of the calling process.
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let new = [soft, hard];
+    call!(SYS_prlimit64, 0, resource, new.as_ptr(), 0).map(|_| ())
+}
+
+/// Effective user id.
+pub fn geteuid() -> u32 {
+    call!(SYS_geteuid).unwrap_or(0) as u32
+}
+
+/// sched_yield(2).
+pub fn yield_now() {
+    let _ = call!(SYS_sched_yield);
+}
+
+/// vfork-free fork: a child with a copy of memory. Returns the child's id, 0 in the child.
+///
+/// # Safety
+/// The child runs with libc's state as it stood; it may only make system calls and end.
+pub unsafe fn fork_raw(exit_signal: i32) -> Result<RealPid> {
+    call!(SYS_clone, exit_signal, 0, 0, 0, 0).map(|pid| RealPid(pid as i32))
+}
+
+/// When the process `pid` started, in clock ticks after boot (field 22 of proc_pid_stat(5)); with the pid it names
+/// the process for good.
+pub fn start_time(pid: RealPid) -> Result<u64> {
+    let path = crate::small!("/proc/{}/stat", pid.0);
+    let mut buffer = [0u8; 1024];
+    let text = crate::fd::read_file(path.as_c_str(), &mut buffer)?;
+    Ok(stat_field(text, 22))
+}
+
+/// Field `number` (3 or later, as numbered in proc_pid_stat(5)) of the text of a stat file. The name in field 2 may
+/// hold blanks and parentheses, so fields are counted from its last parenthesis.
+pub fn stat_field(text: &[u8], number: usize) -> u64 {
+    let after = text.iter().rposition(|c| *c == b')').map_or(text.len(), |at| at + 2);
+    let field = text.get(after..).unwrap_or_default().split(|c| *c == b' ').nth(number - 3).unwrap_or_default();
+    crate::text::decimal(field).0 as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_fields_survive_strange_names() {
+        let text = b"12 (a) b (c) S 1 12 12 0 -1 4194304 100 0 0 0 3 4 0 0 20 0 1 0 777 1000";
+        assert_eq!(stat_field(text, 4), 1);
+        assert_eq!(stat_field(text, 22), 777);
+    }
+
+    #[test]
+    fn own_start_time() {
+        assert!(start_time(getpid()).unwrap() > 0);
+    }
+}

@@ -1,0 +1,88 @@
+//! Signals, by the kernel's own structures.
+//!
+//! # Safety
+//! Functions that install code or change what the program is told are `unsafe` or say so; pointers outlive the calls.
+#![allow(unsafe_code)]
+
+use crate::errno::{call, Result};
+use crate::ids::RealPid;
+
+/// A signal set of the kernel: bit `n - 1` is signal `n`.
+pub type Mask = u64;
+
+/// The bit of `signal` in a [`Mask`].
+pub const fn bit(signal: i32) -> Mask {
+    1 << (signal - 1)
+}
+
+/// The kernel's `struct sigaction` on x86-64 (not libc's).
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct KernelAction {
+    /// SIG_DFL 0, SIG_IGN 1, or an address.
+    pub handler: u64,
+    /// SA_* and SA_RESTORER.
+    pub flags: u64,
+    /// Address of the code that calls rt_sigreturn.
+    pub restorer: u64,
+    /// Signals blocked while the handler runs.
+    pub mask: Mask,
+}
+
+/// SA_RESTORER: the kernel's flag that says `restorer` is set.
+pub const SA_RESTORER: u64 = 0x0400_0000;
+
+/// Reads the disposition of `signal`.
+pub fn get_action(signal: i32) -> Result<KernelAction> {
+    let mut old = KernelAction::default();
+    call!(SYS_rt_sigaction, signal, 0, &mut old as *mut KernelAction, 8)?;
+    Ok(old)
+}
+
+/// Sets the disposition of `signal`.
+///
+/// # Safety
+/// The handler and restorer are code that may run at any time from now on.
+pub unsafe fn set_action(signal: i32, action: &KernelAction) -> Result<()> {
+    call!(SYS_rt_sigaction, signal, action as *const KernelAction, 0, 8).map(|_| ())
+}
+
+/// rt_sigprocmask(2): `how` is SIG_BLOCK, SIG_UNBLOCK or SIG_SETMASK; returns the old mask.
+pub fn change_mask(how: i32, mask: Mask) -> Result<Mask> {
+    let mut old: Mask = 0;
+    call!(SYS_rt_sigprocmask, how, &mask as *const Mask, &mut old as *mut Mask, 8)?;
+    Ok(old)
+}
+
+/// Signals that are pending for the calling thread or its process.
+pub fn pending() -> Mask {
+    let mut mask: Mask = 0;
+    let _ = call!(SYS_rt_sigpending, &mut mask as *mut Mask, 8);
+    mask
+}
+
+/// Sends `signal` to one thread of this process as kill(2) would (si_code SI_USER): it is delivered even when the
+/// user's quota of queued signals is used up, which tgkill's is not.
+pub fn signal_thread(process: RealPid, thread: RealPid, signal: i32) -> Result<()> {
+    let mut info = [0u32; 32];
+    info[0] = signal as u32;
+    info[4] = process.0 as u32; // si_pid
+    call!(SYS_rt_tgsigqueueinfo, process.0, thread.0, signal, info.as_ptr()).map(|_| ())
+}
+
+/// tgkill(2).
+pub fn tgkill(process: RealPid, thread: RealPid, signal: i32) -> Result<()> {
+    call!(SYS_tgkill, process.0, thread.0, signal).map(|_| ())
+}
+
+/// kill(2).
+pub fn kill(process: i32, signal: i32) -> Result<()> {
+    call!(SYS_kill, process, signal).map(|_| ())
+}
+
+/// sigaltstack(2): reads the calling thread's alternate stack.
+pub fn get_alternate_stack() -> Result<libc::stack_t> {
+    let mut old = libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+    call!(SYS_sigaltstack, 0, &mut old as *mut libc::stack_t)?;
+    Ok(old)
+}

@@ -1,0 +1,41 @@
+//! The contract between tools, coordinator and processes: messages, environment names, the pod table, paths below the
+//! runtime directory.
+//!
+//! Bytes and types only: no socket is opened here. Messages are MessagePack, one per packet of a `SOCK_SEQPACKET` Unix
+//! socket. docs/wire-protocol.md describes the conversation; a golden file in tests/ pins the encoding.
+#![cfg_attr(not(test), no_std)]
+extern crate alloc;
+
+pub mod environment;
+pub mod fault;
+pub mod message;
+pub mod restart;
+pub mod table;
+
+pub use message::{FromCoordinator, Phase, ToCoordinator};
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// Version of the protocol. Both sides refuse another one.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Longest message in bytes: below the kernel's default limit for one packet of a Unix socket (212,992).
+pub const LONGEST_MESSAGE: usize = 160 * 1024;
+
+/// Zap's signal unless `zap-launch --signal` says otherwise: a real-time signal that common runtimes leave alone.
+pub const DEFAULT_SIGNAL: i32 = 62;
+
+/// Encodes a message. Fails only for a message longer than [`LONGEST_MESSAGE`].
+pub fn encode<T: serde::Serialize>(message: &T) -> Result<Vec<u8>, String> {
+    let bytes = rmp_serde::to_vec(message).map_err(|error| error.to_string())?;
+    if bytes.len() > LONGEST_MESSAGE {
+        return Err("message too long".to_string());
+    }
+    Ok(bytes)
+}
+
+/// Decodes a message; anything that is not exactly one is an error.
+pub fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
+    rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
+}

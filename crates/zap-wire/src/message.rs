@@ -1,0 +1,232 @@
+//! What is said on the coordinator's socket, and in which order.
+//!
+//! A tool connects, sends one request, and gets one answer. A process connects when the coordinator has signalled it,
+//! says [`ToCoordinator::Suspended`], and from then on alternates: the coordinator says [`FromCoordinator::Proceed`]
+//! with a phase, the process answers [`ToCoordinator::Reached`] it or [`ToCoordinator::Refused`] it. The frozen copy
+//! that writes the image holds the same connection and says [`ToCoordinator::Written`] on it, at any later time. Either
+//! side that hangs up early has failed: the process then resumes on its own.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The phases of a checkpoint, in order. Each begins when every process of the pod has ended the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Phase {
+    /// All threads stand; no code of the program runs until Resume. Reported by connecting.
+    Suspend,
+    /// Data in flight between processes of the pod is taken in.
+    Drain,
+    /// Plugins have saved, the frozen copy exists and writes on its own.
+    Save,
+    /// What was drained is back in place.
+    Refill,
+    /// The program runs again.
+    Resume,
+}
+
+/// How a pod is to be run; kept for its whole life and across restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodSettings {
+    /// Directory of the images, absolute.
+    pub ckpt_dir: String,
+    /// Seconds between checkpoints; 0 for none.
+    pub interval: u64,
+    /// Generations of images kept.
+    pub keep: u32,
+    /// `none`, `lz4`, `zstd` or `zstd:LEVEL`.
+    pub compress: String,
+    /// Zap's signal in this pod.
+    pub signal: i32,
+}
+
+/// Device and inode of a standard stream at launch, by which it is recognised later.
+pub type StreamId = (u64, u64);
+
+/// A request to put the calling process into a pod (it becomes the program by exec, keeping its pid).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Launch {
+    pub protocol: u32,
+    /// Name to create or join; by default one made from the program's.
+    pub pod: Option<String>,
+    /// Last component of the program's path.
+    pub program: String,
+    pub settings: PodSettings,
+    /// Identity of descriptors 0, 1 and 2.
+    pub streams: [StreamId; 3],
+}
+
+/// A request to make a pod for the processes of an image set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Restart {
+    pub protocol: u32,
+    /// The pod's id in the images. A living pod with it makes the new one a clone, with an id of its own.
+    pub pod_id: u64,
+    /// `--pod`, or nothing to use `recorded_name` (numbered when that is taken).
+    pub name: Option<String>,
+    pub recorded_name: String,
+    pub generation: u32,
+    pub settings: PodSettings,
+    pub streams: [StreamId; 3],
+    /// (virtual pid, program) of each process that will come.
+    pub members: Vec<(i32, String)>,
+    /// Paths of the images, for `--status`.
+    pub images: Vec<String>,
+}
+
+/// Which pods a command means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Selection {
+    /// The only one; several are an error that names them.
+    Only,
+    Named(String),
+    All,
+}
+
+/// Why a process, or the coordinator, will not do a thing: which object, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The descriptor, mapping, thread, child … that is in the way.
+    pub object: String,
+    pub reason: String,
+}
+
+/// What is said to the coordinator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToCoordinator {
+    // Tools.
+    Launch(Launch),
+    Restart(Restart),
+    Checkpoint {
+        selection: Selection,
+        kill: bool,
+    },
+    Status,
+    Kill {
+        selection: Selection,
+    },
+    Interval {
+        selection: Selection,
+        seconds: u64,
+    },
+    /// End the coordinator; with `kill`, its pods too.
+    Quit {
+        kill: bool,
+    },
+    // Processes.
+    /// First word of a process that was signalled: its threads stand.
+    Suspended {
+        pod_id: u64,
+        virtual_pid: i32,
+        threads: u32,
+    },
+    Reached {
+        phase: Phase,
+        stop_ns: u64,
+    },
+    Refused {
+        phase: Phase,
+        refusal: Refusal,
+    },
+    /// From the frozen copy: the image is whole in the descriptor it was given.
+    Written {
+        bytes: u64,
+    },
+    WriteFailed {
+        refusal: Refusal,
+    },
+    /// First word of a restarted process, before its program runs.
+    Restarted {
+        pod_id: u64,
+        virtual_pid: i32,
+    },
+}
+
+/// The order to save, which goes with the image's descriptor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SaveOrder {
+    pub pod_id: u64,
+    pub pod_name: String,
+    pub generation: u32,
+    /// Seconds since the epoch.
+    pub time: u64,
+    pub settings: PodSettings,
+    /// (virtual pid, program) of every process of the pod.
+    pub members: Vec<(i32, String)>,
+}
+
+/// What the coordinator says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum FromCoordinator {
+    // To tools.
+    /// The pod is there and the caller a member; its table's path.
+    InPod {
+        pod_id: u64,
+        name: String,
+        table: String,
+    },
+    Checkpointed {
+        pods: Vec<CheckpointResult>,
+    },
+    Status(Status),
+    Done {
+        pods: Vec<String>,
+    },
+    /// The request could not be carried out; `usage` when it was ambiguous (exit status 2).
+    Failed {
+        why: String,
+        usage: bool,
+    },
+    // To processes. The descriptor of the image comes with `save`.
+    Proceed {
+        phase: Phase,
+        save: Option<SaveOrder>,
+    },
+    /// The checkpoint is off: put everything back and resume.
+    Abandon,
+}
+
+/// One pod's part of the answer to a checkpoint request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckpointResult {
+    pub pod: String,
+    /// Paths of the images, or why there are none.
+    pub outcome: Result<CheckpointRecord, String>,
+}
+
+/// A complete checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRecord {
+    pub generation: u32,
+    /// Seconds since the epoch.
+    pub time: u64,
+    /// Longest time that a process stood, in microseconds.
+    pub stop_us: u64,
+    /// Bytes of all images.
+    pub bytes: u64,
+    pub images: Vec<String>,
+}
+
+/// Answer to `--status`; serialized as JSON by zap-command in just this shape.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub pods: Vec<PodStatus>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PodStatus {
+    pub name: String,
+    /// `running`, `checkpointing` or `restarting`.
+    pub state: String,
+    pub processes: Vec<ProcessStatus>,
+    pub last_checkpoint: Option<CheckpointRecord>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    pub virtual_pid: i32,
+    pub pid: i32,
+    pub program: String,
+    /// `running`, `stopped` or `suspended`.
+    pub state: String,
+}

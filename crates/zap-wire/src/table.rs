@@ -1,0 +1,186 @@
+//! The pod table: one file per pod in the runtime directory, mapped by the coordinator and by every process of the pod.
+//!
+//! It is how a coordinator that has just been started finds the processes of pods that it has never seen, and how a
+//! process knows what a signal means without a system call. Entries are read lock-free and entered by compare-and-swap
+//! keyed on the real pid, by the process itself or by whoever makes it, whichever comes first; the coordinator drops
+//! them when the process has ended.
+
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use zap_sys::{RealPid, VirtualPid};
+
+/// First word of the file.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
+
+/// Version of this layout.
+pub const VERSION: u32 = 1;
+
+/// Number of entries.
+pub const CAPACITY: usize = 4096;
+
+/// The mapped file. All-zero bytes are a valid, not yet initialized table.
+#[repr(C)]
+pub struct PodTable {
+    pub magic: AtomicU64,
+    pub version: AtomicU32,
+    /// Zap's signal in this pod.
+    pub signal: AtomicI32,
+    pub pod_id: AtomicU64,
+    /// (device, inode) of the standard streams that the pod was launched with.
+    pub streams: [[AtomicU64; 2]; 3],
+    padding: [u8; 4096 - 72],
+    pub entries: [Entry; CAPACITY],
+}
+
+/// Size of the file in bytes. It is sparse: an entry that was never used takes no space.
+pub const SIZE: usize = core::mem::size_of::<PodTable>();
+
+/// One process.
+#[repr(C, align(64))]
+pub struct Entry {
+    /// The process as this host knows it; 0 for a free entry.
+    real_pid: AtomicI32,
+    pub virtual_pid: AtomicI32,
+    /// Start time in clock ticks after boot, 0 while unknown: with the pid it names a process for good.
+    pub start_time: AtomicU64,
+    /// Number of the last checkpoint that the coordinator asked for.
+    pub requested: AtomicU32,
+    /// Number of the last request that the process has taken up.
+    pub answered: AtomicU32,
+    /// Seccomp filters when libzap began: more of them later means the program has set one.
+    pub filters: AtomicU32,
+    /// Whether libzap's handler stands in this process: before, it must not be signalled.
+    pub ready: AtomicU32,
+    /// Errno of a process that could not even reach the coordinator, 0 for none.
+    pub trouble: AtomicI32,
+    reserved: [u32; 2],
+    /// Name of the program, NUL-padded, in four words.
+    pub name: [AtomicU32; 4],
+}
+
+impl PodTable {
+    /// Whether the bytes are a table of this version.
+    pub fn is_valid(&self) -> bool {
+        self.magic.load(Ordering::Acquire) == MAGIC && self.version.load(Ordering::Relaxed) == VERSION
+    }
+
+    /// Writes the head of a new table.
+    pub fn initialize(&self, pod_id: u64, signal: i32, streams: &[(u64, u64); 3]) {
+        self.version.store(VERSION, Ordering::Relaxed);
+        self.signal.store(signal, Ordering::Relaxed);
+        self.pod_id.store(pod_id, Ordering::Relaxed);
+        for (to, from) in self.streams.iter().zip(streams) {
+            to[0].store(from.0, Ordering::Relaxed);
+            to[1].store(from.1, Ordering::Relaxed);
+        }
+        self.magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// The entry of `pid`, if it has one.
+    pub fn find(&self, pid: RealPid) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.real_pid.load(Ordering::Acquire) == pid.0)
+    }
+
+    /// The entry of `pid`, taking a free one when it has none. `None` when the table is full.
+    pub fn enter(&self, pid: RealPid, virtual_pid: VirtualPid) -> Option<&Entry> {
+        if let Some(entry) = self.find(pid) {
+            return Some(entry);
+        }
+        let entry = self
+            .entries
+            .iter()
+            .find(|entry| entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Relaxed).is_ok())?;
+        entry.virtual_pid.store(virtual_pid.0, Ordering::Release);
+        Some(entry)
+    }
+
+    /// Every process in the table.
+    pub fn members(&self) -> impl Iterator<Item = (RealPid, &Entry)> {
+        self.entries.iter().filter_map(|entry| {
+            let pid = entry.real_pid.load(Ordering::Acquire);
+            (pid != 0).then_some((RealPid(pid), entry))
+        })
+    }
+}
+
+impl Entry {
+    /// Frees the entry: its process has ended.
+    pub fn drop_entry(&self) {
+        for word in [&self.requested, &self.answered, &self.filters, &self.ready] {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.start_time.store(0, Ordering::Relaxed);
+        self.trouble.store(0, Ordering::Relaxed);
+        self.real_pid.store(0, Ordering::Release);
+    }
+
+    /// The process's real id.
+    pub fn real_pid(&self) -> RealPid {
+        RealPid(self.real_pid.load(Ordering::Acquire))
+    }
+
+    /// The process's virtual id.
+    pub fn virtual_pid(&self) -> VirtualPid {
+        VirtualPid(self.virtual_pid.load(Ordering::Acquire))
+    }
+
+    /// Stores the program's name, cut to 15 bytes.
+    pub fn set_name(&self, name: &[u8]) {
+        let mut bytes = [0u8; 16];
+        let length = name.len().min(15);
+        bytes[..length].copy_from_slice(&name[..length]);
+        for (word, part) in self.name.iter().zip(bytes.chunks_exact(4)) {
+            word.store(u32::from_ne_bytes([part[0], part[1], part[2], part[3]]), Ordering::Relaxed);
+        }
+    }
+
+    /// The program's name, NUL-padded.
+    pub fn name_bytes(&self) -> [u8; 16] {
+        let mut bytes = [0u8; 16];
+        for (part, word) in bytes.chunks_exact_mut(4).zip(&self.name) {
+            part.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> PodTable {
+        PodTable {
+            magic: AtomicU64::new(0),
+            version: AtomicU32::new(0),
+            signal: AtomicI32::new(0),
+            pod_id: AtomicU64::new(0),
+            streams: Default::default(),
+            padding: [0; 4096 - 72],
+            entries: core::array::from_fn(|_| Entry {
+                real_pid: AtomicI32::new(0),
+                virtual_pid: AtomicI32::new(0),
+                start_time: AtomicU64::new(0),
+                requested: AtomicU32::new(0),
+                answered: AtomicU32::new(0),
+                filters: AtomicU32::new(0),
+                ready: AtomicU32::new(0),
+                trouble: AtomicI32::new(0),
+                reserved: [0; 2],
+                name: Default::default(),
+            }),
+        }
+    }
+
+    #[test]
+    fn entries_are_entered_once() {
+        let table = Box::new(empty());
+        table.initialize(7, 62, &[(1, 2), (3, 4), (5, 6)]);
+        assert!(table.is_valid());
+        let first = table.enter(RealPid(10), VirtualPid(10)).unwrap();
+        first.set_name(b"python3");
+        assert!(core::ptr::eq(first, table.enter(RealPid(10), VirtualPid(99)).unwrap()));
+        assert_eq!(&first.name_bytes()[..8], b"python3\0");
+        assert_eq!(table.members().count(), 1);
+        first.drop_entry();
+        assert!(table.find(RealPid(10)).is_none());
+    }
+}
