@@ -7,6 +7,9 @@
 /// Bytes of code that replace the head of an entry.
 pub const ENTRY_SIZE: usize = 12;
 
+/// Bytes of an Elf64_Sym.
+const SYMBOL_SIZE: usize = 24;
+
 /// A vDSO's dynamic symbol table, read in place.
 #[derive(Clone, Copy)]
 pub struct Vdso<'a> {
@@ -59,6 +62,8 @@ impl<'a> Vdso<'a> {
             (None, Some(gnu_hash)) => gnu_hash_count(bytes, gnu_hash)?,
             (None, None) => return None,
         };
+        // No more than there is room for, whatever the table says.
+        let count = count.min(bytes.len() / SYMBOL_SIZE);
         Some(Self { bytes, base, symbols: symbols?, strings: strings?, count })
     }
 
@@ -74,7 +79,7 @@ impl<'a> Vdso<'a> {
 
     fn function(&self, index: usize) -> Option<(&'a [u8], u64)> {
         // Elf64_Sym: name u32, info u8, other u8, section u16, value u64, size u64.
-        let at = self.symbols.checked_add(index.checked_mul(24)?)?;
+        let at = self.symbols.checked_add(index.checked_mul(SYMBOL_SIZE)?)?;
         let kind = self.bytes.get(at.checked_add(4)?)? & 0xf;
         let section = half(self.bytes, at + 6)?;
         // STT_NOTYPE or STT_FUNC, defined, and not absolute (the version's own symbol is).
