@@ -13,6 +13,7 @@
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
+pub mod build_id;
 pub mod header;
 pub mod layout;
 pub mod name;

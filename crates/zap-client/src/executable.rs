@@ -1,0 +1,360 @@
+//! What kind of program a file is: whether the dynamic loader will preload libzap into it.
+//!
+//! A static program, one with privileges (the loader ignores LD_PRELOAD then, ld.so(8)) or one without libc runs, but
+//! unseen by Zap; it must be told apart before it is started.
+
+use crate::error::{reason, Error, Result};
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// What was found, and in which file: for a script that is the interpreter, or the interpreter's interpreter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// The file that decided.
+    pub file: PathBuf,
+    pub kind: Kind,
+}
+
+/// Kinds of files that a user may want to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A dynamically linked program that uses glibc.
+    Dynamic,
+    /// A `#!` script whose interpreter is such a program.
+    Script { interpreter: PathBuf },
+    /// Text without `#!`, which execvp(3) hands to /bin/sh.
+    Text,
+    /// No dynamic loader.
+    Static,
+    /// Set-user-id, set-group-id, or file capabilities.
+    Setuid,
+    /// Not an ELF file for x86-64.
+    ForeignArchitecture,
+    /// Has a dynamic loader but does not use libc (pure Go, for instance).
+    NoLibc,
+    /// Uses musl.
+    Musl,
+    /// No regular file, or no permission to execute it.
+    NotExecutable,
+}
+
+impl Kind {
+    /// Why Zap cannot run it; `None` if it can.
+    pub fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Kind::Dynamic | Kind::Script { .. } | Kind::Text => None,
+            Kind::Static => Some("is statically linked: no library can be preloaded into it"),
+            Kind::Setuid => Some("is set-user-id, set-group-id or has file capabilities: the loader would ignore Zap"),
+            Kind::ForeignArchitecture => Some("is no 64-bit x86 program"),
+            Kind::NoLibc => Some("does not use the C library: Zap could not see its calls"),
+            Kind::Musl => Some("uses musl; Zap supports glibc only"),
+            Kind::NotExecutable => Some("permission denied"),
+        }
+    }
+}
+
+/// Inspects the program `path`, following `#!` up to the kernel's own limit. An error when it cannot be read.
+pub fn inspect(path: &Path) -> Result<Inspection> {
+    const DEEPEST: usize = 4;
+    let mut file = path.to_path_buf();
+    let mut interpreter = None;
+    for _ in 0..=DEEPEST {
+        match inspect_one(&file)? {
+            Found::Interpreter(next) => {
+                interpreter = Some(next.clone());
+                file = next;
+            }
+            Found::Kind(Kind::Text) if interpreter.is_some() => {
+                return Ok(Inspection { file, kind: Kind::NotExecutable });
+            }
+            Found::Kind(Kind::Dynamic) => {
+                let kind = interpreter.map_or(Kind::Dynamic, |interpreter| Kind::Script { interpreter });
+                return Ok(Inspection { file, kind });
+            }
+            Found::Kind(kind) => return Ok(Inspection { file, kind }),
+        }
+    }
+    Err(Error::new(path.display(), "too many levels of interpreters"))
+}
+
+enum Found {
+    Kind(Kind),
+    Interpreter(PathBuf),
+}
+
+fn inspect_one(path: &Path) -> Result<Found> {
+    let failed = |error: std::io::Error| Error::new(path.display(), reason(&error));
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() || !may_execute(path) {
+        return Ok(Found::Kind(Kind::NotExecutable));
+    }
+    // Executable without being readable: the loader may still read it, Zap may not. It is then as good as privileged.
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(Found::Kind(Kind::Setuid)),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut head = [0u8; 256];
+    let length = read_at_most(&file, &mut head, 0).map_err(failed)?;
+    let head = &head[..length];
+    if let Some(line) = head.strip_prefix(b"#!") {
+        return Ok(match script_interpreter(line) {
+            Some(interpreter) => Found::Interpreter(interpreter),
+            None => Found::Kind(Kind::Text),
+        });
+    }
+    if !head.starts_with(b"\x7fELF") {
+        // A shell tells text from binary data just so.
+        let kind = if head.contains(&0) { Kind::ForeignArchitecture } else { Kind::Text };
+        return Ok(Found::Kind(kind));
+    }
+    let setgid = metadata.mode() & libc::S_ISGID != 0 && metadata.mode() & libc::S_IXGRP != 0;
+    if metadata.mode() & libc::S_ISUID != 0 || setgid || has_capabilities(path) {
+        return Ok(Found::Kind(Kind::Setuid));
+    }
+    let read = |offset: u64, buffer: &mut [u8]| read_at_most(&file, buffer, offset).ok() == Some(buffer.len());
+    Ok(Found::Kind(classify(head, read)))
+}
+
+/// The path in a `#!` line, without its argument.
+fn script_interpreter(line: &[u8]) -> Option<PathBuf> {
+    let line = line.split(|c| *c == b'\n').next()?;
+    let word = line.split(|c| *c == b' ' || *c == b'\t').find(|word| !word.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(word)))
+}
+
+/// Most program headers, longest interpreter path, longest dynamic section and string looked at: beyond is no program.
+const HEADERS: usize = 512;
+const PATH_LENGTH: usize = 4096;
+const DYNAMIC_LENGTH: usize = 1 << 16;
+
+/// The kind of an ELF file from its head; `read` fills a buffer from a file offset, or says that it cannot.
+fn classify(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> Kind {
+    // ELFCLASS64, ELFDATA2LSB, EM_X86_64: elf(5).
+    if head.len() < 64 || head[4] != 2 || head[5] != 1 || short(head, 18) != 62 {
+        return Kind::ForeignArchitecture;
+    }
+    let (offset, size, count) = (long(head, 32), short(head, 54) as usize, short(head, 56) as usize);
+    if size != 56 || count > HEADERS {
+        return Kind::ForeignArchitecture;
+    }
+    let mut table = vec![0u8; size * count];
+    if !read(offset, &mut table) {
+        return Kind::ForeignArchitecture;
+    }
+    let headers: Vec<Header> = table.chunks_exact(size).map(Header::read).collect();
+    let Some(interpreter) = headers.iter().find(|header| header.kind == libc::PT_INTERP) else {
+        return Kind::Static;
+    };
+    let mut path = vec![0u8; (interpreter.length as usize).min(PATH_LENGTH)];
+    if !read(interpreter.offset, &mut path) {
+        return Kind::ForeignArchitecture;
+    }
+    if path.windows(7).any(|part| part == b"ld-musl") {
+        return Kind::Musl;
+    }
+    if needed(&headers, read).iter().any(|name| name == b"libc.so.6") {
+        Kind::Dynamic
+    } else {
+        Kind::NoLibc
+    }
+}
+
+/// One program header (Elf64_Phdr).
+struct Header {
+    kind: u32,
+    offset: u64,
+    address: u64,
+    length: u64,
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> Self {
+        let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        Self { kind, offset: long(bytes, 8), address: long(bytes, 16), length: long(bytes, 32) }
+    }
+}
+
+/// The names of the libraries that the dynamic section asks for.
+fn needed(headers: &[Header], read: impl Fn(u64, &mut [u8]) -> bool) -> Vec<Vec<u8>> {
+    const DT_NEEDED: u64 = 1;
+    const DT_STRTAB: u64 = 5;
+    let Some(dynamic) = headers.iter().find(|header| header.kind == libc::PT_DYNAMIC) else { return Vec::new() };
+    let mut section = vec![0u8; (dynamic.length as usize).min(DYNAMIC_LENGTH)];
+    if !read(dynamic.offset, &mut section) {
+        return Vec::new();
+    }
+    let entries: Vec<(u64, u64)> = section.chunks_exact(16).map(|entry| (long(entry, 0), long(entry, 8))).collect();
+    let strings = entries.iter().find(|(tag, _)| *tag == DT_STRTAB).map(|(_, address)| *address).unwrap_or(0);
+    let segment = headers.iter().find(|header| {
+        header.kind == libc::PT_LOAD && strings >= header.address && strings - header.address < header.length
+    });
+    let Some(segment) = segment else { return Vec::new() };
+    let base = segment.offset.wrapping_add(strings - segment.address);
+    let name = |offset: u64| {
+        // Longer names are none that is looked for; the end of the file may come sooner.
+        let mut bytes = [0u8; 16];
+        let complete = (1..=16).rev().any(|length| read(base.wrapping_add(offset), &mut bytes[..length]));
+        let end = bytes.iter().position(|c| *c == 0).unwrap_or(bytes.len());
+        if complete {
+            bytes[..end].to_vec()
+        } else {
+            Vec::new()
+        }
+    };
+    entries.iter().filter(|(tag, _)| *tag == DT_NEEDED).map(|(_, offset)| name(*offset)).collect()
+}
+
+fn short(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0u8; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset.saturating_add(done as u64)) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+fn may_execute(path: &Path) -> bool {
+    calls::with_path(path, calls::may_execute)
+}
+
+fn has_capabilities(path: &Path) -> bool {
+    calls::with_path(path, calls::has_capabilities)
+}
+
+// The two calls that std does not offer.
+mod calls {
+    //! # Safety
+    //! Paths end with a NUL and outlive the calls.
+    #![allow(unsafe_code)]
+    use super::*;
+
+    pub fn with_path(path: &Path, call: fn(&CString) -> bool) -> bool {
+        CString::new(path.as_os_str().as_bytes()).is_ok_and(|path| call(&path))
+    }
+
+    pub fn may_execute(path: &CString) -> bool {
+        // SAFETY: see above. The effective ids count, as for exec.
+        unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) == 0 }
+    }
+
+    pub fn has_capabilities(path: &CString) -> bool {
+        let name = c"security.capability";
+        // SAFETY: see above; a size of 0 only asks for the length.
+        unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) > 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test::scratch;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A small ELF file: one PT_LOAD over all of it, and what is asked for.
+    fn elf(interpreter: Option<&str>, library: Option<&str>) -> Vec<u8> {
+        let mut image = vec![0u8; 64];
+        image[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        image[18] = 62;
+        image[32] = 64; // e_phoff
+        image[54] = 56; // e_phentsize
+        let mut headers = vec![(libc::PT_LOAD, 0u64, 1024u64)];
+        let mut body = vec![0u8; 1024 - 64 - 3 * 56];
+        let start = 64 + 3 * 56;
+        if let Some(path) = interpreter {
+            body[..path.len()].copy_from_slice(path.as_bytes());
+            headers.push((libc::PT_INTERP, start as u64, path.len() as u64 + 1));
+        }
+        if let Some(name) = library {
+            body[200..200 + name.len()].copy_from_slice(name.as_bytes());
+            let entries = [(5u64, start as u64 + 200), (1, 0), (0, 0)];
+            for (at, (tag, value)) in entries.iter().enumerate() {
+                body[100 + at * 16..][..8].copy_from_slice(&tag.to_le_bytes());
+                body[108 + at * 16..][..8].copy_from_slice(&value.to_le_bytes());
+            }
+            headers.push((libc::PT_DYNAMIC, start as u64 + 100, 48));
+        }
+        image[56] = headers.len() as u8;
+        for (kind, offset, length) in headers.iter().chain(std::iter::repeat_n(&(0, 0, 0), 3 - headers.len())) {
+            image.extend_from_slice(&kind.to_le_bytes());
+            image.extend_from_slice(&[0; 4]);
+            for word in [*offset, *offset, 0, *length, *length, 0] {
+                image.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+        image.extend_from_slice(&body);
+        image
+    }
+
+    fn kind_of(bytes: &[u8], mode: u32) -> Kind {
+        let scratch = scratch();
+        let path = scratch.join("program");
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        inspect(&path).unwrap().kind
+    }
+
+    #[test]
+    fn kinds_by_table() {
+        let (glibc, musl) = (Some("/lib64/ld-linux-x86-64.so.2"), Some("/lib/ld-musl-x86_64.so.1"));
+        let libc_name = Some("libc.so.6");
+        let mut foreign = elf(glibc, libc_name);
+        foreign[18] = 183;
+        let table: &[(&str, Vec<u8>, u32, Kind)] = &[
+            ("dynamic", elf(glibc, libc_name), 0o755, Kind::Dynamic),
+            ("static", elf(None, None), 0o755, Kind::Static),
+            ("static pie", elf(None, libc_name), 0o755, Kind::Static),
+            ("setuid", elf(glibc, libc_name), 0o4755, Kind::Setuid),
+            ("setgid", elf(glibc, libc_name), 0o2755, Kind::Setuid),
+            ("no libc", elf(glibc, Some("libm.so.6")), 0o755, Kind::NoLibc),
+            ("no dynamic section", elf(glibc, None), 0o755, Kind::NoLibc),
+            ("musl", elf(musl, Some("libc.so")), 0o755, Kind::Musl),
+            ("aarch64", foreign, 0o755, Kind::ForeignArchitecture),
+            ("cut short", b"\x7fELF\x02\x01".to_vec(), 0o755, Kind::ForeignArchitecture),
+            ("text", b"echo hello\n".to_vec(), 0o755, Kind::Text),
+            ("no permission", elf(None, None), 0o644, Kind::NotExecutable),
+            ("script", b"#! /bin/sh -e\n".to_vec(), 0o755, Kind::Script { interpreter: "/bin/sh".into() }),
+        ];
+        for (name, bytes, mode, kind) in table {
+            assert_eq!(&kind_of(bytes, *mode), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn scripts_are_followed_but_not_for_ever() {
+        let scratch = scratch();
+        let path = scratch.join("loop");
+        fs::write(&path, format!("#!{}\n", path.display())).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        assert!(inspect(&path).unwrap_err().why.contains("too many levels"));
+        let missing = scratch.join("missing");
+        fs::write(&missing, "#!/no/such/interpreter\n").unwrap();
+        fs::set_permissions(&missing, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(inspect(&missing).unwrap_err().what, "/no/such/interpreter");
+    }
+
+    #[test]
+    fn real_programs() {
+        assert_eq!(inspect(Path::new("/bin/true")).unwrap().kind, Kind::Dynamic);
+        assert_eq!(inspect(Path::new("/bin")).unwrap().kind, Kind::NotExecutable);
+        assert!(inspect(Path::new("/no/such/file")).is_err());
+    }
+}

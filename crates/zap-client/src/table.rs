@@ -1,0 +1,115 @@
+//! A pod's table as a mapped file: shared with the coordinator and with every process of the pod.
+//!
+//! # Safety
+//! The mapping covers exactly one `PodTable`, whose fields are atomics and for which all bytes are valid; it lives as
+//! long as the value. The file is never truncated, and lies in a directory that only its owner can enter.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use std::fs::{File, OpenOptions};
+use std::ops::Deref;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::ptr::NonNull;
+use zap_wire::table::{PodTable, SIZE};
+
+/// A mapped pod table.
+#[derive(Debug)]
+pub struct MappedTable {
+    address: NonNull<PodTable>,
+}
+
+// SAFETY: a pod table is made of atomics; other processes use it at the same time anyway.
+unsafe impl Send for MappedTable {}
+// SAFETY: as above.
+unsafe impl Sync for MappedTable {}
+
+impl MappedTable {
+    /// Makes the table of a new pod, mode 0600; `path` must not exist.
+    pub fn create(path: &Path, pod_id: u64, signal: i32, streams: &[(u64, u64); 3]) -> Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| Error::system(path.display(), "open", &error))?;
+        file.set_len(SIZE as u64).map_err(|error| Error::system(path.display(), "ftruncate", &error))?;
+        let table = Self::map(path, &file)?;
+        table.initialize(pod_id, signal, streams);
+        Ok(table)
+    }
+
+    /// Maps an existing table; refuses what is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path);
+        let file = file.map_err(|error| Error::system(path.display(), "open", &error))?;
+        let length = file.metadata().map_err(|error| Error::system(path.display(), "fstat", &error))?.len();
+        if length != SIZE as u64 {
+            return Err(Error::new(path.display(), "is not a pod table of this version of Zap"));
+        }
+        let table = Self::map(path, &file)?;
+        if !table.is_valid() {
+            return Err(Error::new(path.display(), "is not a pod table of this version of Zap"));
+        }
+        Ok(table)
+    }
+
+    fn map(path: &Path, file: &File) -> Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice; the file has SIZE bytes.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                SIZE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(address.cast::<PodTable>()) {
+            Some(address) if address.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { address }),
+            _ => Err(Error::last(path.display(), "mmap")),
+        }
+    }
+}
+
+impl Deref for MappedTable {
+    type Target = PodTable;
+
+    fn deref(&self) -> &PodTable {
+        // SAFETY: mapped, page-aligned, SIZE bytes long, and any bytes are a valid PodTable.
+        unsafe { self.address.as_ref() }
+    }
+}
+
+impl Drop for MappedTable {
+    fn drop(&mut self) {
+        // SAFETY: this value's own mapping, to which no reference outlives it.
+        unsafe { libc::munmap(self.address.as_ptr().cast(), SIZE) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test::scratch;
+    use zap_sys::{RealPid, VirtualPid};
+
+    #[test]
+    fn two_mappings_see_the_same() {
+        let scratch = scratch();
+        let path = scratch.join("1.table");
+        let first = MappedTable::create(&path, 1, 62, &[(1, 1), (2, 2), (3, 3)]).unwrap();
+        assert!(MappedTable::create(&path, 1, 62, &[(0, 0); 3]).is_err());
+        let second = MappedTable::open(&path).unwrap();
+        first.enter(RealPid(5), VirtualPid(6)).unwrap();
+        assert_eq!(second.find(RealPid(5)).unwrap().virtual_pid(), VirtualPid(6));
+    }
+
+    #[test]
+    fn other_files_are_no_tables() {
+        let scratch = scratch();
+        let path = scratch.join("1.table");
+        std::fs::write(&path, "short").unwrap();
+        assert!(MappedTable::open(&path).is_err());
+        File::create(&path).unwrap().set_len(SIZE as u64).unwrap();
+        assert!(MappedTable::open(&path).is_err());
+    }
+}
