@@ -14,7 +14,6 @@ use crate::registry;
 use crate::restart;
 use crate::state::{self, Owned};
 use crate::{attributes, children, descriptors, signals, suspend, timers, writer};
-use alloc::format;
 use alloc::vec::Vec;
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
 use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};

@@ -46,18 +46,22 @@ fn may_share(a: &Description, b: &Description) -> bool {
     a.stat.st_ino == b.stat.st_ino && a.stat.st_dev == b.stat.st_dev && a.link == b.link
 }
 
+/// fcntl(2): the signal that announces input; linux/fcntl.h.
+const F_SETSIG: i32 = 10;
+const F_GETSIG: i32 = 11;
+
 /// Whether two descriptors are one open file description: kcmp(2), and where that is forbidden (seccomp, Yama) by
 /// changing what belongs to the description and has no effect by itself: the signal of F_SETSIG.
 fn same(a: RawFd, b: RawFd) -> bool {
     if let Ok(same) = fd::same_description(a, b) {
         return same;
     }
-    let Ok(before) = fd::fcntl(a, libc::F_GETSIG, 0) else { return false };
+    let Ok(before) = fd::fcntl(a, F_GETSIG, 0) else { return false };
     let other = if before == libc::SIGIO as usize { libc::SIGURG } else { libc::SIGIO };
-    let Ok(seen_before) = fd::fcntl(b, libc::F_GETSIG, 0) else { return false };
-    let _ = fd::fcntl(a, libc::F_SETSIG, other as usize);
-    let seen = fd::fcntl(b, libc::F_GETSIG, 0);
-    let _ = fd::fcntl(a, libc::F_SETSIG, before);
+    let Ok(seen_before) = fd::fcntl(b, F_GETSIG, 0) else { return false };
+    let _ = fd::fcntl(a, F_SETSIG, other as usize);
+    let seen = fd::fcntl(b, F_GETSIG, 0);
+    let _ = fd::fcntl(a, F_SETSIG, before);
     seen.is_ok_and(|seen| seen == other as usize && seen_before == before)
 }
 

@@ -159,10 +159,11 @@ fn seccomp_filters() -> u32 {
 
 fn note_vdso() {
     let Ok(maps) = crate::memory::read_all(c"/proc/self/maps") else { return };
-    if let Some(mapping) = zap_sys::maps::parse(&maps).find(|mapping| mapping.name == b"[vdso]") {
-        VDSO[0].store(mapping.start, Ordering::Relaxed);
-        VDSO[1].store(mapping.length(), Ordering::Relaxed);
-    }
+    let vdso = zap_sys::maps::parse(&maps)
+        .find(|mapping| mapping.name == b"[vdso]")
+        .map_or((0, 0), |mapping| (mapping.start, mapping.length()));
+    VDSO[0].store(vdso.0, Ordering::Relaxed);
+    VDSO[1].store(vdso.1, Ordering::Relaxed);
 }
 
 /// Where the kernel's vDSO was when the program began.

@@ -87,6 +87,16 @@ static KERNEL_VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 /// Path of the pod's table; the coordinator's socket is found from it.
 pub static TABLE_PATH: Owned<alloc::vec::Vec<u8>> = Owned::new(alloc::vec::Vec::new());
 
+/// Copies the path of the pod's table into `into`; returns its length. Safe in any thread: the path changes only while
+/// all others are suspended.
+pub fn copy_table_path(into: &mut [u8]) -> usize {
+    TABLE_PATH.with(|path| {
+        let length = path.len().min(into.len());
+        into[..length].copy_from_slice(&path[..length]);
+        length
+    })
+}
+
 /// Zap's signal in this pod, 0 before init.
 #[inline]
 pub fn signal() -> i32 {

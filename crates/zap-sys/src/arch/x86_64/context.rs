@@ -257,3 +257,31 @@ pub unsafe extern "C" fn leave_for_stack(stack_top: u64, function: u64, argument
 pub unsafe extern "C" fn resume_snapshot(stack_pointer: u64, instruction_pointer: u64) -> ! {
     naked_asm!("mov rsp, rdi", "jmp rsi")
 }
+
+/// Defines the exported variadic function `$name`, which calls `$target(registers, stack)`: pointers to the six integer
+/// argument registers and to the arguments on the stack. Stable Rust cannot define C-variadic functions.
+#[macro_export]
+macro_rules! variadic_shim {
+    ($name:ident, $target:path) => {
+        /// Collects its variable arguments and passes them on.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() -> i32 {
+            core::arch::naked_asm!(
+                "push r9", // the six argument registers, so that they lie in order in memory
+                "push r8",
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "push rdi",
+                "mov rdi, rsp",        // the registers
+                "lea rsi, [rsp + 56]", // beyond them and the return address: arguments on the stack
+                "sub rsp, 8",          // keeps the stack aligned for the call
+                "call {target}",
+                "add rsp, 56",
+                "ret",
+                target = sym $target,
+            )
+        }
+    };
+}
