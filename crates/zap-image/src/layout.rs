@@ -21,9 +21,7 @@ pub struct ChunkSums {
 impl ChunkSums {
     /// As many zero checksums as `extents_length` bytes need.
     pub fn for_length(extents_length: u64) -> Self {
-        let mut bytes = Vec::new();
-        bytes.resize(extents_length.div_ceil(CHUNK_SIZE) as usize * 8, 0);
-        Self { bytes }
+        Self { bytes: alloc::vec![0; extents_length.div_ceil(CHUNK_SIZE) as usize * 8] }
     }
 
     /// Wraps what a header holds.
