@@ -50,7 +50,7 @@ fn probe_semaphore(description: &Description) -> Result<bool, Refusal> {
     let refusal = |error| Refusal::new(description.name(), error);
     let own = description.fd();
     let flags = fd::fcntl(own, libc::F_GETFL, 0).map_err(refusal)?;
-    let mut probe = || {
+    let probe = || {
         fd::fcntl(own, libc::F_SETFL, flags | libc::O_NONBLOCK as usize)?;
         fd::write(own, &2u64.to_ne_bytes())?;
         let mut taken = [0u8; 8];
