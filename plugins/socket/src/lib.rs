@@ -1,7 +1,14 @@
-//! Plugin socket: Unix socket pairs inside the process.
+//! Plugin socket: conversations inside the process.
+//!
+//! Unix socket pairs whose both ends the process holds (or whose other end is closed) are saved with what is in flight
+//! and made again. Every other socket is refused by name.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
+mod diag;
+mod pairs;
+
+use zap_plugin::sys::{libc, net};
 use zap_plugin::{Description, Plugin, Refusal, RestoreContext, SaveContext};
 
 /// The plugin.
@@ -12,15 +19,17 @@ impl Plugin for Socket {
         "socket"
     }
 
-    fn claims(&self, _description: &Description) -> bool {
-        false
+    fn claims(&self, description: &Description) -> bool {
+        description.stream.is_none()
+            && description.file_type() == libc::S_IFSOCK
+            && net::get_option(description.fd(), libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_UNIX)
     }
 
-    fn save(&self, _context: &mut SaveContext<'_>) -> Result<(), Refusal> {
-        Ok(())
+    fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal> {
+        pairs::save(context)
     }
 
-    fn restore(&self, _context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
-        Ok(())
+    fn restore(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+        pairs::restore(context)
     }
 }

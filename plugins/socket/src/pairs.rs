@@ -1,0 +1,219 @@
+//! Unix socket pairs: messages in flight with their boundaries, buffer sizes, shut-down halves, closed peers.
+//!
+//! Messages are read without being taken (SO_PEEK_OFF, unix(7)), so that a failed checkpoint has nothing to put back.
+
+use crate::diag;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use zap_plugin::sys::{fd, libc, net, RawFd, SysError};
+use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
+
+const SECTION: &str = "socket.pairs";
+const VERSION: u32 = 1;
+
+/// A pair, or what is left of one.
+#[derive(Serialize, Deserialize)]
+struct Pair {
+    kind: i32,
+    first: End,
+    /// `None` when it is closed.
+    second: Option<End>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct End {
+    id: u32,
+    flags: i32,
+    send_buffer: i32,
+    receive_buffer: i32,
+    pass_credentials: bool,
+    /// As `diag::UnixSocket::shutdown`.
+    shutdown: u8,
+    /// What waits to be received here. A stream's messages are just parts.
+    waiting: Vec<Vec<u8>>,
+}
+
+/// Largest message of a Unix socket that is read at once: more than any send buffer allows by default.
+const LARGEST_MESSAGE: usize = 1 << 20;
+
+pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
+    let own = context.claimed.clone();
+    let mut pairs: Vec<Pair> = Vec::new();
+    let mut done: Vec<u32> = Vec::new();
+    for one in &own {
+        if done.contains(&one.id) {
+            continue;
+        }
+        let refusal = |error| Refusal::new(one.name(), error);
+        refuse_named(one)?;
+        let kind = net::get_option(one.fd(), libc::SOL_SOCKET, libc::SO_TYPE).map_err(refusal)?;
+        let socket = diag::query(one.stat.st_ino as u32).map_err(refusal)?;
+        let first = save_end(one, kind, socket.shutdown)?;
+        done.push(one.id);
+        let second = if socket.peer == 0 {
+            None
+        } else {
+            let peer = own.iter().find(|other| other.stat.st_ino as u32 == socket.peer).ok_or_else(|| {
+                Refusal::new(one.name(), "is connected to a socket outside of the pod")
+            })?;
+            done.push(peer.id);
+            refuse_named(peer)?;
+            let socket = diag::query(peer.stat.st_ino as u32).map_err(refusal)?;
+            Some(save_end(peer, kind, socket.shutdown)?)
+        };
+        pairs.push(Pair { kind, first, second });
+    }
+    if !pairs.is_empty() {
+        context.section(SECTION, VERSION, encode(&pairs)?);
+    }
+    Ok(())
+}
+
+/// Named and listening sockets are no pairs.
+fn refuse_named(one: &Description) -> Result<(), Refusal> {
+    let mut name = [0u8; 128];
+    // An unnamed socket's address is the family alone.
+    let local = net::local_name(one.fd(), &mut name).map_err(|error| Refusal::new(one.name(), error))?;
+    let peer = net::peer_name(one.fd(), &mut name).unwrap_or(2);
+    if local > 2 || peer > 2 {
+        return Err(Refusal::new(one.name(), "Unix sockets with a name are not supported yet"));
+    }
+    Ok(())
+}
+
+fn save_end(one: &Description, kind: i32, shutdown: u8) -> Result<End, Refusal> {
+    let refusal = |error| Refusal::new(one.name(), error);
+    let option = |name| net::get_option(one.fd(), libc::SOL_SOCKET, name).map_err(refusal);
+    Ok(End {
+        id: one.id,
+        flags: one.status_flags(),
+        send_buffer: option(libc::SO_SNDBUF)?,
+        receive_buffer: option(libc::SO_RCVBUF)?,
+        pass_credentials: option(libc::SO_PASSCRED)? != 0,
+        shutdown,
+        waiting: peek(one, kind)?,
+    })
+}
+
+/// Reads all messages that wait at `one` without taking them.
+fn peek(one: &Description, kind: i32) -> Result<Vec<Vec<u8>>, Refusal> {
+    let refusal = |error| Refusal::new(one.name(), error);
+    let before = net::get_option(one.fd(), libc::SOL_SOCKET, libc::SO_PEEK_OFF).map_err(refusal)?;
+    net::set_option(one.fd(), libc::SOL_SOCKET, libc::SO_PEEK_OFF, &0i32).map_err(refusal)?;
+    let result = peek_all(one.fd(), kind);
+    net::set_option(one.fd(), libc::SOL_SOCKET, libc::SO_PEEK_OFF, &before).map_err(refusal)?;
+    result.map_err(|error| match error {
+        Some(error) => refusal(error),
+        None => Refusal::new(one.name(), "descriptors are in flight in it"),
+    })
+}
+
+/// `None` as the error means that a message carries descriptors.
+fn peek_all(socket: RawFd, kind: i32) -> Result<Vec<Vec<u8>>, Option<SysError>> {
+    let mut messages = Vec::new();
+    let mut buffer = vec![0u8; LARGEST_MESSAGE];
+    loop {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        match net::receive_with_descriptors(socket, &mut buffer, flags) {
+            Ok((length, descriptors, flags)) => {
+                for descriptor in descriptors.as_slice() {
+                    let _ = fd::close(*descriptor);
+                }
+                if !descriptors.as_slice().is_empty() {
+                    return Err(None);
+                }
+                if flags & libc::MSG_TRUNC != 0 {
+                    return Err(Some(SysError::new("recvmsg", libc::EMSGSIZE)));
+                }
+                // The end of a stream reads as an empty message; an empty datagram cannot be told from it.
+                if length == 0 {
+                    if kind == libc::SOCK_STREAM || kind == libc::SOCK_SEQPACKET {
+                        return Ok(messages);
+                    }
+                    return Err(Some(SysError::new("recvmsg of an empty datagram", libc::EOPNOTSUPP)));
+                }
+                messages.push(buffer[..length].to_vec());
+            }
+            Err(error) if error.is(libc::EAGAIN) => return Ok(messages),
+            // The peer is gone, with or without unread data of ours.
+            Err(error) if error.is(libc::ECONNRESET) => return Ok(messages),
+            Err(error) => return Err(Some(error)),
+        }
+    }
+}
+
+pub(crate) fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
+    let pairs: Vec<Pair> = decode(bytes)?;
+    pairs.iter().try_for_each(|pair| restore_pair(pair, context))
+}
+
+fn restore_pair(pair: &Pair, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    let refusal = |error| Refusal::new("socket pair", error);
+    let (first, second) =
+        net::socketpair(libc::AF_UNIX, pair.kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0).map_err(refusal)?;
+    set_up(first, &pair.first)?;
+    match &pair.second {
+        Some(state) => set_up(second, state)?,
+        // What the closed end had sent must fit through its successor.
+        None => set_send_buffer(second, pair.first.receive_buffer.max(pair.first.send_buffer)).map_err(refusal)?,
+    }
+    refill(second, &pair.first.waiting)?;
+    if let Some(state) = &pair.second {
+        refill(first, &state.waiting)?;
+    }
+    shut(first, pair.first.shutdown, pair.second.is_none()).map_err(refusal)?;
+    match &pair.second {
+        Some(state) => {
+            shut(second, state.shutdown, false).map_err(refusal)?;
+            hand_over(second, state, context)?;
+        }
+        None => fd::close(second).map_err(refusal)?,
+    }
+    hand_over(first, &pair.first, context)
+}
+
+/// The kernel doubles what it is given and shows the double (socket(7)).
+fn set_send_buffer(socket: RawFd, shown: i32) -> zap_plugin::sys::Result<()> {
+    net::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &(shown / 2))
+}
+
+fn set_up(socket: RawFd, state: &End) -> Result<(), Refusal> {
+    let set = |name, value: i32| net::set_option(socket, libc::SOL_SOCKET, name, &value);
+    set_send_buffer(socket, state.send_buffer)
+        .and_then(|()| set(libc::SO_RCVBUF, state.receive_buffer / 2))
+        .and_then(|()| set(libc::SO_PASSCRED, i32::from(state.pass_credentials)))
+        .map_err(|error| Refusal::new("socket pair", error))
+}
+
+/// Sends from one end what had been waiting at the other.
+fn refill(from: RawFd, messages: &[Vec<u8>]) -> Result<(), Refusal> {
+    for message in messages {
+        let mut rest = message.as_slice();
+        while !rest.is_empty() {
+            let sent = net::send(from, rest, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
+                .map_err(|error| Refusal::new(format!("socket pair with {} bytes waiting", message.len()), error))?;
+            rest = &rest[sent..];
+        }
+    }
+    Ok(())
+}
+
+/// Shuts the halves of an end that were. Where the peer closes next, that does it.
+fn shut(socket: RawFd, shutdown: u8, peer_closed: bool) -> zap_plugin::sys::Result<()> {
+    match shutdown & 3 {
+        _ if peer_closed => Ok(()),
+        1 => net::shutdown(socket, libc::SHUT_RD),
+        2 => net::shutdown(socket, libc::SHUT_WR),
+        3 => net::shutdown(socket, libc::SHUT_RDWR),
+        _ => Ok(()),
+    }
+}
+
+fn hand_over(socket: RawFd, state: &End, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    let flags = state.flags & (libc::O_NONBLOCK | libc::O_ASYNC);
+    fd::fcntl(socket, libc::F_SETFL, flags as usize).map_err(|error| Refusal::new("socket pair", error))?;
+    context.install(state.id, socket)
+}
