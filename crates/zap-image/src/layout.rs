@@ -1,5 +1,6 @@
 //! Where the extents lie and how they are checksummed.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// Extents are checksummed in chunks of this many bytes, counted from the first byte after the head. The chunks cover
@@ -21,9 +22,7 @@ pub struct ChunkSums {
 impl ChunkSums {
     /// As many zero checksums as `extents_length` bytes need.
     pub fn for_length(extents_length: u64) -> Self {
-        let mut bytes = Vec::new();
-        bytes.resize(extents_length.div_ceil(CHUNK_SIZE) as usize * 8, 0);
-        Self { bytes }
+        Self { bytes: vec![0; extents_length.div_ceil(CHUNK_SIZE) as usize * 8] }
     }
 
     /// Wraps what a header holds.

@@ -85,7 +85,7 @@ impl Prelude {
         let least = (PRELUDE_SIZE as u64).saturating_add(prelude.header_length);
         if prelude.head_length < least
             || prelude.head_length > LONGEST_HEADER
-            || prelude.head_length % PAGE_SIZE as u64 != 0
+            || !prelude.head_length.is_multiple_of(PAGE_SIZE as u64)
         {
             return Err(FormatError::Damaged("prelude".into()));
         }

@@ -60,7 +60,7 @@ fn require(condition: bool, what: &str) -> Result<(), FormatError> {
 /// Checks every invariant that a restart relies on.
 pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatError> {
     let page = PAGE_SIZE as u64;
-    let aligned = |value: u64| value % page == 0;
+    let aligned = |value: u64| value.is_multiple_of(page);
     let chunks = prelude.extents_length.div_ceil(CHUNK_SIZE);
     require(header.chunk_sums.0.len() as u64 == chunks * 8, "number of checksums")?;
     require(aligned(prelude.extents_length), "length of extents")?;
