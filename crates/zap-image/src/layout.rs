@@ -22,7 +22,8 @@ pub struct ChunkSums {
 impl ChunkSums {
     /// As many zero checksums as `extents_length` bytes need.
     pub fn for_length(extents_length: u64) -> Self {
-        Self { bytes: vec![0; extents_length.div_ceil(CHUNK_SIZE) as usize * 8] }
+        let bytes = vec![0; extents_length.div_ceil(CHUNK_SIZE) as usize * 8];
+        Self { bytes }
     }
 
     /// Wraps what a header holds.

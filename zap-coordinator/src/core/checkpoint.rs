@@ -1,0 +1,494 @@
+//! The checkpoint of one pod, stage by stage. See "Checkpoint, step by step" in ARCHITECTURE.md.
+//!
+//! All or nothing: whatever fails on the way, every process that still stands is told to abandon, the temporary files go
+//! and older images stay.
+
+use super::pod::PodState;
+use super::{fault_at, Action, Core, Millis, Now, Peer, Verdict};
+use zap_image::name::ImageName;
+use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder};
+use zap_wire::{fault, FromCoordinator, Phase};
+
+/// Where a checkpoint stands. Each stage ends when every participant has done its part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Processes are looked at; none knows yet.
+    Examine,
+    /// Processes have been signalled, and connect.
+    Suspend,
+    Drain,
+    Save,
+    Refill,
+    Resume,
+    /// The frozen copies write. With `kill` the processes still stand.
+    Write,
+    /// Images are synced and renamed.
+    Commit,
+    /// With `kill`: the images are there, the processes have been killed.
+    End,
+}
+
+/// A checkpoint under way.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    pub stage: Stage,
+    /// When the present stage has taken too long.
+    pub deadline: Option<Millis>,
+    /// When things that give no notice were last looked at.
+    pub looked: Millis,
+    started: Millis,
+    /// Seconds since the epoch.
+    time: u64,
+    generation: u32,
+    kill: bool,
+    inquiry: Option<u64>,
+    participants: Vec<Participant>,
+}
+
+/// One process in a checkpoint.
+#[derive(Clone, Debug)]
+struct Participant {
+    pid: i32,
+    virtual_pid: i32,
+    program: String,
+    ready: bool,
+    peer: Option<Peer>,
+    reached: Phase,
+    /// It runs again, or has ended after its snapshot.
+    resumed: bool,
+    /// It has hung up while it was to stand.
+    lost: bool,
+    written: Option<u64>,
+    stop_ns: u64,
+}
+
+impl Participant {
+    fn describe(&self) -> String {
+        format!("{} (pid {})", self.program, self.pid)
+    }
+}
+
+impl Checkpoint {
+    /// Whether the process stands.
+    pub fn is_suspended(&self, pid: i32) -> bool {
+        let stands = |participant: &Participant| participant.peer.is_some() && !participant.resumed;
+        self.participants.iter().any(|participant| participant.pid == pid && stands(participant))
+    }
+
+    fn member_of_peer(&mut self, peer: Peer) -> Option<&mut Participant> {
+        self.participants.iter_mut().find(|participant| participant.peer == Some(peer))
+    }
+
+    fn proceed(&self, phase: Phase, out: &mut Vec<Action>) {
+        for peer in self.participants.iter().filter(|participant| !participant.resumed).filter_map(|p| p.peer) {
+            let message = Box::new(FromCoordinator::Proceed { phase, save: None });
+            out.push(Action::Send { peer, message });
+        }
+    }
+
+    fn all(&self, done: impl Fn(&Participant) -> bool) -> bool {
+        self.participants.iter().all(done)
+    }
+
+    fn record(&self, images: Vec<String>) -> CheckpointRecord {
+        CheckpointRecord {
+            generation: self.generation,
+            time: self.time,
+            stop_us: self.participants.iter().map(|participant| participant.stop_ns / 1000).max().unwrap_or(0),
+            bytes: self.participants.iter().filter_map(|participant| participant.written).sum(),
+            images,
+        }
+    }
+}
+
+impl Core {
+    /// Begins a checkpoint, or puts it behind the one under way. One by interval (no inquiry) is then left out.
+    pub(super) fn want_checkpoint(
+        &mut self,
+        now: Now,
+        id: u64,
+        inquiry: Option<u64>,
+        kill: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pod) = self.pods.get_mut(&id) else { return };
+        if pod.checkpoint.is_some() {
+            pod.wanted.extend(inquiry.map(|number| (number, kill)));
+            return;
+        }
+        let objection = match (&pod.state, pod.members.as_slice()) {
+            _ if pod.ending => Some("is ending".to_string()),
+            (PodState::Restarting { .. }, _) => Some("is restarting".to_string()),
+            (_, []) => Some("has no processes".to_string()),
+            (_, [_]) => None,
+            (_, members) => {
+                let names: Vec<String> =
+                    members.iter().map(|member| format!("{} (pid {})", member.program, member.pid)).collect();
+                let (count, names) = (members.len(), names.join(", "));
+                Some(format!("pod has {count} processes: {names}; only pods of one process can be checkpointed so far"))
+            }
+        };
+        if let Some(why) = objection {
+            if let Some(number) = inquiry {
+                self.conclude(number, id, Err(why));
+            }
+            return;
+        }
+        let participants = pod.members.iter().map(|member| Participant {
+            pid: member.pid,
+            virtual_pid: member.virtual_pid,
+            program: member.program.clone(),
+            ready: false,
+            peer: None,
+            reached: Phase::Suspend,
+            resumed: false,
+            lost: false,
+            written: None,
+            stop_ns: 0,
+        });
+        let checkpoint = Checkpoint {
+            stage: Stage::Examine,
+            deadline: None,
+            looked: now.millis,
+            started: now.millis,
+            time: now.epoch,
+            generation: pod.generation.saturating_add(1),
+            kill,
+            inquiry,
+            participants: participants.collect(),
+        };
+        let image = |participant: &Participant| {
+            let name = ImageName {
+                program: participant.program.clone(),
+                pod_id: id,
+                virtual_pid: participant.virtual_pid,
+                generation: checkpoint.generation,
+            };
+            (participant.pid, name.format())
+        };
+        let images = checkpoint.participants.iter().map(image).collect();
+        out.push(Action::Prepare { pod: id, directory: pod.settings.ckpt_dir.clone(), images });
+        out.extend(checkpoint.participants.iter().map(|participant| Action::Examine { pod: id, pid: participant.pid }));
+        pod.checkpoint = Some(checkpoint);
+    }
+
+    pub(super) fn examined(&mut self, now: Now, id: u64, pid: i32, verdict: Verdict, out: &mut Vec<Action>) {
+        let limits = self.limits;
+        let Some(checkpoint) = self.in_stage(id, Stage::Examine) else { return };
+        let since = now.millis.saturating_sub(checkpoint.started);
+        let Some(participant) = checkpoint.participants.iter_mut().find(|participant| participant.pid == pid) else {
+            return;
+        };
+        let why = match verdict {
+            Verdict::Ready => {
+                participant.ready = true;
+                return self.advance(now, id, out);
+            }
+            Verdict::Starting if since < limits.starting => return,
+            Verdict::Blocked(_) if since < limits.blocked => return,
+            Verdict::Starting => "process: has not finished starting (libzap is not ready in it)".to_string(),
+            Verdict::Blocked(refusal) | Verdict::Refused(refusal) => render(&refusal),
+        };
+        let why = format!("{}: {why}", participant.describe());
+        self.fail(now, id, why, out);
+    }
+
+    pub(super) fn suspended(&mut self, now: Now, peer: Peer, pid: i32, id: u64, out: &mut Vec<Action>) {
+        let checkpoint = self.in_stage(id, Stage::Suspend);
+        let expected = checkpoint.and_then(|checkpoint| {
+            checkpoint.participants.iter_mut().find(|participant| participant.pid == pid && participant.peer.is_none())
+        });
+        match expected {
+            Some(participant) => {
+                participant.peer = Some(peer);
+                self.advance(now, id, out);
+            }
+            // It answers a request that has been given up, or that another coordinator made.
+            None => out.push(Action::Send { peer, message: Box::new(FromCoordinator::Abandon) }),
+        }
+    }
+
+    pub(super) fn reached(&mut self, now: Now, peer: Peer, phase: Phase, stop_ns: u64, out: &mut Vec<Action>) {
+        let Some(id) = self.pod_of_peer(peer) else { return };
+        let Some(checkpoint) = self.checkpoint_of(id) else { return };
+        let expected = match checkpoint.stage {
+            Stage::Drain => Some(Phase::Drain),
+            Stage::Save => Some(Phase::Save),
+            Stage::Refill => Some(Phase::Refill),
+            Stage::Resume => Some(Phase::Resume),
+            _ => None,
+        };
+        let Some(participant) = checkpoint.member_of_peer(peer) else { return };
+        participant.stop_ns = participant.stop_ns.max(stop_ns);
+        if expected == Some(phase) && participant.reached < phase {
+            participant.reached = phase;
+            participant.resumed |= phase == Phase::Resume;
+            self.advance(now, id, out);
+        } else if !participant.resumed {
+            let why = format!("{}: process: answered out of turn (phase {phase:?})", participant.describe());
+            self.fail(now, id, why, out);
+        }
+    }
+
+    pub(super) fn written(&mut self, now: Now, peer: Peer, bytes: u64, out: &mut Vec<Action>) {
+        let Some(id) = self.pod_of_peer(peer) else { return };
+        if let Some(checkpoint) = self.checkpoint_of(id).filter(|checkpoint| checkpoint.stage >= Stage::Save) {
+            if let Some(participant) = checkpoint.member_of_peer(peer) {
+                participant.written = Some(bytes);
+            }
+            self.advance(now, id, out);
+        }
+    }
+
+    pub(super) fn refused(&mut self, now: Now, peer: Peer, refusal: &Refusal, out: &mut Vec<Action>) {
+        let Some(id) = self.pod_of_peer(peer) else { return };
+        let Some(participant) = self.checkpoint_of(id).and_then(|checkpoint| checkpoint.member_of_peer(peer)) else {
+            return;
+        };
+        let why = format!("{}: {}", participant.describe(), render(refusal));
+        self.fail(now, id, why, out);
+    }
+
+    pub(super) fn trouble(&mut self, now: Now, id: u64, pid: i32, why: String, out: &mut Vec<Action>) {
+        let Some(checkpoint) = self.in_stage(id, Stage::Suspend) else { return };
+        let who =
+            checkpoint.participants.iter().find(|participant| participant.pid == pid && participant.peer.is_none());
+        if let Some(participant) = who {
+            let why = format!("{}: process: cannot reach the coordinator: {why}", participant.describe());
+            self.fail(now, id, why, out);
+        }
+    }
+
+    pub(super) fn hung_up(&mut self, now: Now, peer: Peer, out: &mut Vec<Action>) {
+        let Some(id) = self.pod_of_peer(peer) else { return };
+        let Some(checkpoint) = self.checkpoint_of(id) else { return };
+        let (stage, kill) = (checkpoint.stage, checkpoint.kill);
+        let Some(participant) = checkpoint.member_of_peer(peer) else { return };
+        let harmless = participant.written.is_some() && (participant.resumed || (stage >= Stage::Resume && !kill));
+        if harmless {
+            participant.resumed = true;
+            return self.advance(now, id, out);
+        }
+        if stage >= Stage::Commit {
+            participant.lost = true;
+            return;
+        }
+        let what = if participant.written.is_some() { "before it was resumed" } else { "before its image was written" };
+        participant.peer = None;
+        let why = format!("{}: process: ended or hung up {what}", participant.describe());
+        self.fail(now, id, why, out);
+    }
+
+    pub(super) fn members_changed(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
+        let Some(pod) = self.pods.get_mut(&id) else { return };
+        if pod.state == PodState::Launching && !pod.members.is_empty() {
+            pod.state = PodState::Running;
+        }
+        let Some(checkpoint) = &mut pod.checkpoint else { return };
+        let mut gone = None;
+        for participant in &mut checkpoint.participants {
+            if !pod.members.iter().any(|member| member.pid == participant.pid) {
+                if checkpoint.stage < Stage::Save || participant.reached < Phase::Save {
+                    gone = Some(participant.describe());
+                } else {
+                    // Its snapshot is taken: the image will be whole without it.
+                    participant.resumed = true;
+                }
+            }
+        }
+        match gone {
+            Some(who) => self.fail(now, id, format!("{who}: process: ended before its state was saved"), out),
+            None => self.advance(now, id, out),
+        }
+    }
+
+    pub(super) fn committed(&mut self, now: Now, id: u64, outcome: Result<Vec<String>, String>, out: &mut Vec<Action>) {
+        let Some(checkpoint) = self.in_stage(id, Stage::Commit) else { return };
+        let images = match outcome {
+            Ok(images) => images,
+            Err(why) => return self.fail(now, id, why, out),
+        };
+        let record = checkpoint.record(images);
+        let deadline = now.millis + self.limits.ending;
+        let Some(pod) = self.pods.get_mut(&id) else { return };
+        let Some(checkpoint) = &mut pod.checkpoint else { return };
+        pod.generation = record.generation;
+        pod.last = Some(record);
+        out.push(Action::Record { pod: id });
+        let lost = checkpoint
+            .participants
+            .iter()
+            .find(|participant| participant.lost && pod.members.iter().any(|member| member.pid == participant.pid));
+        if let Some(participant) = lost.filter(|_| checkpoint.kill) {
+            let why = format!("{}: ran on by itself, and was not killed; its images are whole", participant.describe());
+            return self.finish(now, id, Err(why), out);
+        }
+        if !checkpoint.kill {
+            return self.finish_well(now, id, out);
+        }
+        checkpoint.stage = Stage::End;
+        checkpoint.deadline = Some(deadline);
+        pod.ending = true;
+        out.extend(pod.members.iter().map(|member| Action::Kill { pod: id, pid: member.pid }));
+        self.advance(now, id, out);
+    }
+
+    pub(super) fn tick_checkpoint(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
+        let limits = self.limits;
+        let Some(checkpoint) = self.checkpoint_of(id) else { return };
+        if checkpoint.deadline.is_some_and(|deadline| now.millis >= deadline) {
+            let stage = checkpoint.stage;
+            let slow = |participant: &&Participant| match stage {
+                Stage::Suspend => participant.peer.is_none(),
+                Stage::Drain => participant.reached < Phase::Drain,
+                Stage::Save => participant.reached < Phase::Save,
+                Stage::Refill => participant.reached < Phase::Refill,
+                _ => !participant.resumed,
+            };
+            let who = checkpoint.participants.iter().find(slow).map(Participant::describe).unwrap_or_default();
+            let seconds = limits.answer / 1000;
+            let why = match stage {
+                Stage::End => format!("{who}: was killed but has not ended yet; its images are whole"),
+                _ => format!("{who}: process: did not answer within {seconds} s (phase {stage:?})"),
+            };
+            return if stage == Stage::End {
+                self.finish(now, id, Err(why), out)
+            } else {
+                self.fail(now, id, why, out)
+            };
+        }
+        if now.millis < checkpoint.looked + limits.look {
+            return;
+        }
+        checkpoint.looked = now.millis;
+        for participant in &checkpoint.participants {
+            let pid = participant.pid;
+            match checkpoint.stage {
+                Stage::Examine if !participant.ready => out.push(Action::Examine { pod: id, pid }),
+                Stage::Suspend if participant.peer.is_none() => out.push(Action::Look { pod: id, pid }),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn tick_interval(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
+        let Some(pod) = self.pods.get_mut(&id) else { return };
+        if pod.checkpoint.is_none() && pod.due.is_some_and(|due| now.millis >= due) {
+            pod.schedule(now.millis);
+            self.want_checkpoint(now, id, None, false, out);
+        }
+    }
+
+    /// Calls the checkpoint off: every process that stands resumes, nothing of it stays.
+    pub(super) fn fail(&mut self, now: Now, id: u64, why: String, out: &mut Vec<Action>) {
+        let Some(checkpoint) = self.checkpoint_of(id) else { return };
+        for participant in checkpoint.participants.iter().filter(|participant| !participant.resumed) {
+            if let Some(peer) = participant.peer {
+                out.push(Action::Send { peer, message: Box::new(FromCoordinator::Abandon) });
+            }
+        }
+        out.push(Action::Discard { pod: id });
+        self.finish(now, id, Err(why), out);
+    }
+
+    /// Goes through the stages as far as the participants allow.
+    fn advance(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
+        let limits = self.limits;
+        let Some(pod) = self.pods.get_mut(&id) else { return };
+        let Some(checkpoint) = &mut pod.checkpoint else { return };
+        loop {
+            let limit = Some(now.millis + limits.answer);
+            let (stage, deadline) = match checkpoint.stage {
+                Stage::Examine if checkpoint.all(|participant| participant.ready) => {
+                    let signal = |participant: &Participant| Action::Signal { pod: id, pid: participant.pid };
+                    out.extend(checkpoint.participants.iter().map(signal));
+                    fault_at(out, fault::COORDINATOR_SIGNALLED);
+                    (Stage::Suspend, limit)
+                }
+                Stage::Suspend if checkpoint.all(|participant| participant.peer.is_some()) => {
+                    fault_at(out, fault::COORDINATOR_SUSPENDED);
+                    checkpoint.proceed(Phase::Drain, out);
+                    (Stage::Drain, limit)
+                }
+                Stage::Drain if checkpoint.all(|participant| participant.reached >= Phase::Drain) => {
+                    let order = SaveOrder {
+                        pod_id: id,
+                        pod_name: pod.name.clone(),
+                        generation: checkpoint.generation,
+                        time: checkpoint.time,
+                        settings: pod.settings.clone(),
+                        members: checkpoint.participants.iter().map(|p| (p.virtual_pid, p.program.clone())).collect(),
+                    };
+                    for participant in &checkpoint.participants {
+                        if let Some(peer) = participant.peer {
+                            let order = Box::new(order.clone());
+                            out.push(Action::Save { pod: id, pid: participant.pid, peer, order });
+                        }
+                    }
+                    fault_at(out, fault::COORDINATOR_SAVING);
+                    (Stage::Save, limit)
+                }
+                Stage::Save if checkpoint.all(|participant| participant.reached >= Phase::Save) => {
+                    if checkpoint.kill {
+                        (Stage::Write, None)
+                    } else {
+                        checkpoint.proceed(Phase::Refill, out);
+                        (Stage::Refill, limit)
+                    }
+                }
+                Stage::Refill if checkpoint.all(|p| p.reached >= Phase::Refill || p.resumed) => {
+                    checkpoint.proceed(Phase::Resume, out);
+                    (Stage::Resume, limit)
+                }
+                Stage::Resume if checkpoint.all(|participant| participant.resumed) => (Stage::Write, None),
+                Stage::Write if checkpoint.all(|participant| participant.written.is_some()) => {
+                    fault_at(out, fault::COORDINATOR_WRITTEN);
+                    let (generation, keep) = (checkpoint.generation, pod.settings.keep.max(1));
+                    out.push(Action::Commit { pod: id, generation, keep });
+                    (Stage::Commit, None)
+                }
+                Stage::End if pod.members.is_empty() => return self.finish_well(now, id, out),
+                _ => return,
+            };
+            checkpoint.stage = stage;
+            checkpoint.deadline = deadline;
+        }
+    }
+
+    /// Ends the checkpoint that has just become the pod's last one.
+    fn finish_well(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
+        let record = self.pods.get(&id).and_then(|pod| pod.last.clone());
+        self.finish(now, id, record.ok_or_else(|| "no record".to_string()), out);
+    }
+
+    fn finish(&mut self, now: Now, id: u64, outcome: Result<CheckpointRecord, String>, out: &mut Vec<Action>) {
+        let Some(pod) = self.pods.get_mut(&id) else { return };
+        let Some(checkpoint) = pod.checkpoint.take() else { return };
+        if let Some(number) = checkpoint.inquiry {
+            self.conclude(number, id, outcome);
+        }
+        // The next may be refused at once, and then it is the turn of the one after it.
+        while let Some(pod) = self.pods.get_mut(&id).filter(|pod| pod.checkpoint.is_none()) {
+            let Some((number, kill)) = pod.wanted.pop_front() else { break };
+            self.want_checkpoint(now, id, Some(number), kill, out);
+        }
+    }
+
+    fn checkpoint_of(&mut self, id: u64) -> Option<&mut Checkpoint> {
+        self.pods.get_mut(&id)?.checkpoint.as_mut()
+    }
+
+    fn in_stage(&mut self, id: u64, stage: Stage) -> Option<&mut Checkpoint> {
+        self.checkpoint_of(id).filter(|checkpoint| checkpoint.stage == stage)
+    }
+
+    fn pod_of_peer(&self, peer: Peer) -> Option<u64> {
+        let takes_part = |checkpoint: &Checkpoint| checkpoint.participants.iter().any(|p| p.peer == Some(peer));
+        self.pods.values().find(|pod| pod.checkpoint.as_ref().is_some_and(takes_part)).map(|pod| pod.id)
+    }
+}
+
+/// A refusal in words.
+fn render(refusal: &Refusal) -> String {
+    format!("{}: {}", refusal.object, refusal.reason)
+}

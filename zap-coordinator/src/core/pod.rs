@@ -1,0 +1,130 @@
+//! One pod: its processes, its settings, and the checkpoint under way.
+
+use super::checkpoint::{Checkpoint, Stage};
+use super::{Limits, Millis};
+use std::collections::VecDeque;
+use zap_wire::message::{CheckpointRecord, PodSettings, PodStatus, ProcessStatus};
+
+/// A living process of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub pid: i32,
+    pub virtual_pid: i32,
+    pub program: String,
+    /// Stopped by a signal.
+    pub stopped: bool,
+}
+
+/// Whether the pod's programs are there yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodState {
+    Running,
+    /// Waits for the processes with these virtual pids; (virtual pid, program).
+    Restarting {
+        expected: Vec<(i32, String)>,
+        requester_gone: bool,
+    },
+    /// Made for a process that is being entered.
+    Launching,
+}
+
+/// A pod.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub id: u64,
+    pub name: String,
+    pub settings: PodSettings,
+    /// Number of the last complete checkpoint, 0 before the first.
+    pub generation: u32,
+    pub last: Option<CheckpointRecord>,
+    pub members: Vec<Member>,
+    pub state: PodState,
+    /// All processes have been killed.
+    pub(super) ending: bool,
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// Checkpoints asked for while one was under way: number of the inquiry, and whether to kill.
+    pub(super) wanted: VecDeque<(u64, bool)>,
+    /// When the next checkpoint by interval is due.
+    pub(super) due: Option<Millis>,
+}
+
+impl Pod {
+    /// A pod whose processes are still to come.
+    pub fn new(id: u64, name: String, settings: PodSettings, now: Millis) -> Self {
+        let mut pod = Self {
+            id,
+            name,
+            settings,
+            generation: 0,
+            last: None,
+            members: Vec::new(),
+            state: PodState::Launching,
+            ending: false,
+            checkpoint: None,
+            wanted: VecDeque::new(),
+            due: None,
+        };
+        pod.schedule(now);
+        pod
+    }
+
+    /// Whether a checkpoint by interval is due.
+    pub fn is_due(&self, now: Millis) -> bool {
+        self.checkpoint.is_none() && self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Sets the next checkpoint by interval.
+    pub(super) fn schedule(&mut self, now: Millis) {
+        self.due =
+            (self.settings.interval != 0).then(|| now.saturating_add(self.settings.interval.saturating_mul(1000)));
+    }
+
+    /// The pod as `--status` shows it.
+    pub(super) fn status(&self) -> PodStatus {
+        let state = match (&self.state, &self.checkpoint) {
+            (PodState::Restarting { .. }, _) => "restarting",
+            (_, Some(_)) => "checkpointing",
+            _ => "running",
+        };
+        let processes = self.members.iter().map(|member| ProcessStatus {
+            virtual_pid: member.virtual_pid,
+            pid: member.pid,
+            program: member.program.clone(),
+            state: if self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.is_suspended(member.pid)) {
+                "suspended".into()
+            } else if member.stopped {
+                "stopped".into()
+            } else {
+                "running".into()
+            },
+        });
+        PodStatus {
+            name: self.name.clone(),
+            state: state.into(),
+            processes: processes.collect(),
+            last_checkpoint: self.last.clone(),
+        }
+    }
+
+    /// Whether nothing is left of it. A checkpoint that only has to be written and committed is finished first: its
+    /// images are whole even though the program has ended meanwhile.
+    pub(super) fn has_ended(&self) -> bool {
+        let coming = match &self.state {
+            PodState::Restarting { requester_gone, .. } => !requester_gone && !self.ending,
+            PodState::Launching => true,
+            PodState::Running => false,
+        };
+        self.members.is_empty() && !coming && self.checkpoint.is_none()
+    }
+
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Millis> {
+        match &self.checkpoint {
+            Some(checkpoint) => {
+                let looks = matches!(checkpoint.stage, Stage::Examine | Stage::Suspend);
+                let look = looks.then_some(checkpoint.looked + limits.look);
+                look.into_iter().chain(checkpoint.deadline).min()
+            }
+            None => self.due,
+        }
+    }
+}

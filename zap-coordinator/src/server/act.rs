@@ -1,0 +1,199 @@
+//! The coordinator's actions, one by one. What fails comes back to the core as an event.
+
+use super::examine::{examine, Known};
+use super::images::{Images, Job};
+use super::process::Process;
+use super::{random, store, Server};
+use crate::core::{Action, Event, PodState, Verdict};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
+use zap_client::MappedTable;
+use zap_sys::errno::Errno;
+use zap_sys::{RealPid, VirtualPid};
+use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
+use zap_wire::{FromCoordinator, Phase};
+
+/// What is known of the images that a restart is made from.
+pub fn record_of(request: &Restart) -> CheckpointRecord {
+    let metadata: Vec<_> = request.images.iter().filter_map(|path| std::fs::metadata(path).ok()).collect();
+    CheckpointRecord {
+        generation: request.generation,
+        time: metadata.iter().map(|image| image.mtime().max(0) as u64).max().unwrap_or(0),
+        stop_us: 0,
+        bytes: metadata.iter().map(|image| image.len()).sum(),
+        images: request.images.clone(),
+    }
+}
+
+impl Server {
+    /// Does one thing.
+    pub(super) fn act(&mut self, action: Action) {
+        match action {
+            Action::Send { peer, message } => {
+                self.send(peer, &message);
+            }
+            Action::Close { peer } => {
+                self.peers.remove(&peer);
+            }
+            Action::Make { peer, pod, settings, streams } => self.make(peer, pod, &settings, &streams),
+            Action::Enter { pod, pid, virtual_pid, program } => self.enter(pod, pid, virtual_pid, &program),
+            Action::Leave { pod, pid } => {
+                self.forget(pod, pid);
+                self.rescan(pod);
+            }
+            Action::Welcome { peer, pod, name } => self.welcome(peer, pod, name),
+            Action::Watch { pod, pid } => match Process::open(pid, 0) {
+                Some(process) => {
+                    self.requesters.insert(pod, process);
+                }
+                None => self.queue.push_back(Event::RequesterGone { pod }),
+            },
+            Action::Record { pod } => {
+                // A pod that cannot be recorded still runs; only a later coordinator would know less of it.
+                if let (Some(pod), true) = (self.core.pod(pod), self.tables.contains_key(&pod)) {
+                    let _ = store::record(&self.runtime, pod);
+                }
+            }
+            Action::Remove { pod } => self.remove(pod),
+            Action::Prepare { pod, directory, images } => match Images::prepare(&directory, &images, random()) {
+                Ok(images) => {
+                    self.images.insert(pod, images);
+                }
+                Err(error) => self.queue.push_back(Event::Failed { pod, why: error.to_string() }),
+            },
+            Action::Examine { pod, pid } => {
+                let verdict = self.examine(pod, pid);
+                self.queue.push_back(Event::Examined { pod, pid, verdict });
+            }
+            Action::Signal { pod, pid } => self.signal(pod, pid),
+            Action::Look { pod, pid } => {
+                let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
+                let trouble = entry.map_or(0, |entry| entry.trouble.load(Ordering::Relaxed));
+                if trouble != 0 {
+                    let why = Errno(trouble).to_string();
+                    self.queue.push_back(Event::Trouble { pod, pid, why });
+                }
+            }
+            Action::Save { pod, pid, peer, order } => self.save(pod, pid, peer, *order),
+            Action::Commit { pod, generation, keep } => match self.images.remove(&pod) {
+                Some(images) => {
+                    let _ = self.jobs.send((Job { pod, generation, keep }, images));
+                }
+                None => {
+                    let outcome = Err("images: lost".to_string());
+                    self.queue.push_back(Event::Committed { pod, outcome });
+                }
+            },
+            Action::Discard { pod } => {
+                self.images.remove(&pod);
+            }
+            Action::Kill { pod, pid } => {
+                if let Some(process) = self.members.get(&(pod, pid)) {
+                    let _ = process.signal(libc::SIGKILL);
+                }
+            }
+            Action::Fault(name) => self.faults.stop_at(name),
+            Action::Exit => self.exiting = true,
+        }
+    }
+
+    fn make(&mut self, peer: u64, pod: u64, settings: &PodSettings, streams: &[StreamId; 3]) {
+        // Whatever lies there has no living process: it would be a pod of this coordinator.
+        store::remove(&self.runtime, pod);
+        match MappedTable::create(&self.runtime.table_path(pod), pod, settings.signal, streams) {
+            Ok(table) => {
+                self.tables.insert(pod, table);
+            }
+            Err(error) => {
+                self.refuse(peer, pod, error.to_string());
+                self.queue.push_back(Event::NotMade { pod });
+            }
+        }
+    }
+
+    fn enter(&mut self, pod: u64, pid: i32, virtual_pid: i32, program: &str) {
+        let Some(table) = self.tables.get(&pod) else { return };
+        let started = zap_sys::process::start_time(RealPid(pid)).unwrap_or(0);
+        if let Some(entry) = table.enter(RealPid(pid), VirtualPid(virtual_pid)) {
+            entry.start_time.store(started, Ordering::Relaxed);
+            entry.set_name(program.as_bytes());
+        }
+        self.rescan(pod);
+    }
+
+    fn welcome(&mut self, peer: u64, pod: u64, name: String) {
+        if self.refused.remove(&pod) {
+            return;
+        }
+        let pid = self.peers.get(&peer).map_or(0, |connected| connected.pid);
+        let launching = self.core.pod(pod).is_some_and(|pod| !matches!(pod.state, PodState::Restarting { .. }));
+        if launching && !self.members.contains_key(&(pod, pid)) {
+            let full = self.tables.get(&pod).is_some_and(|table| table.members().count() >= zap_wire::table::CAPACITY);
+            let why = if full { "is full" } else { "the process that was to join it has ended" };
+            self.refuse(peer, pod, format!("pod {name}: {why}"));
+            self.refused.remove(&pod);
+            if self.core.pod(pod).is_some_and(|pod| pod.state == PodState::Launching) {
+                self.remove(pod);
+                self.queue.push_back(Event::NotMade { pod });
+            }
+            return;
+        }
+        let table = self.runtime.table_path(pod).to_string_lossy().into_owned();
+        self.send(peer, &FromCoordinator::InPod { pod_id: pod, name, table });
+        self.peers.remove(&peer);
+    }
+
+    fn refuse(&mut self, peer: u64, pod: u64, why: String) {
+        self.send(peer, &FromCoordinator::Failed { why, usage: false });
+        self.peers.remove(&peer);
+        self.refused.insert(pod);
+    }
+
+    fn remove(&mut self, pod: u64) {
+        self.tables.remove(&pod);
+        self.images.remove(&pod);
+        self.requesters.remove(&pod);
+        self.members.retain(|(of, _), _| *of != pod);
+        store::remove(&self.runtime, pod);
+    }
+
+    fn examine(&self, pod: u64, pid: i32) -> Verdict {
+        let Some(table) = self.tables.get(&pod) else { return Verdict::Starting };
+        let Some(entry) = table.find(RealPid(pid)) else { return Verdict::Starting };
+        let known = Known {
+            ready: entry.ready.load(Ordering::Acquire) != 0,
+            filters: entry.filters.load(Ordering::Relaxed),
+            signal: table.signal.load(Ordering::Relaxed).clamp(1, 64),
+        };
+        examine(pid, known, |child| table.find(RealPid(child)).is_some())
+    }
+
+    fn signal(&mut self, pod: u64, pid: i32) {
+        let Some(table) = self.tables.get(&pod) else { return };
+        let (entry, process) = (table.find(RealPid(pid)), self.members.get(&(pod, pid)));
+        let (Some(entry), Some(process)) = (entry, process) else { return };
+        entry.trouble.store(0, Ordering::Relaxed);
+        entry.requested.fetch_add(1, Ordering::Release);
+        if let Err(error) = process.signal(table.signal.load(Ordering::Relaxed)) {
+            let reason = zap_client::error::reason(&error);
+            let why = format!("process {pid}: cannot be signalled: {reason}");
+            self.queue.push_back(Event::Failed { pod, why });
+        }
+    }
+
+    fn save(&mut self, pod: u64, pid: i32, peer: u64, order: SaveOrder) {
+        let message = FromCoordinator::Proceed { phase: Phase::Save, save: Some(order) };
+        let sent = zap_wire::encode(&message).and_then(|bytes| {
+            let file = self.images.get(&pod).and_then(|images| images.file(pid)).ok_or("no image file")?;
+            let connected = self.peers.get(&peer).ok_or("connection closed")?;
+            let (socket, flags) = (connected.socket.as_raw_fd(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
+            zap_sys::net::send_with_descriptors(socket, &bytes, &[file.as_raw_fd()], flags)
+                .map_err(|error| error.to_string())
+        });
+        if let Err(why) = sent {
+            let why = format!("process {pid}: cannot be told to save: {why}");
+            self.queue.push_back(Event::Failed { pod, why });
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Whether a process can be signalled: judged from `/proc/<pid>` before anything of a checkpoint is felt in it.
+
+use crate::core::Verdict;
+use std::fs;
+use std::path::Path;
+use zap_wire::message::Refusal;
+
+/// What the pod table says about the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    pub ready: bool,
+    pub filters: u32,
+    pub signal: i32,
+}
+
+/// Judges the process `pid`; `is_member` tells which processes belong to the pod.
+pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdict {
+    let path = format!("/proc/{pid}");
+    let Ok(status) = fs::read_to_string(format!("{path}/status")) else {
+        // Gone; its pidfd says so too, and then the checkpoint ends for that reason.
+        return Verdict::Starting;
+    };
+    let (mut threads, mut children) = (Vec::new(), Vec::new());
+    for task in fs::read_dir(format!("{path}/task")).into_iter().flatten().flatten() {
+        threads.extend(fs::read_to_string(task.path().join("status")));
+        let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        children.extend(list.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
+    }
+    let verdict = judge(&status, &threads, known);
+    if verdict != Verdict::Ready {
+        return verdict;
+    }
+    match children.into_iter().find(|child| !is_member(*child) && is_the_programs(Path::new("/proc"), *child)) {
+        Some(child) => {
+            let object = format!("child {child} ({})", super::process::name(child));
+            let reason = "is not in the pod: static, privileged or started around Zap; wait until it has ended";
+            Verdict::Blocked(Refusal { object, reason: reason.into() })
+        }
+        None => Verdict::Ready,
+    }
+}
+
+/// The verdict on the texts of `status` of the process and of each of its threads.
+fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
+    let refused = |object: &str, reason: String| Verdict::Refused(Refusal { object: object.into(), reason });
+    let tracer = number(status, "TracerPid:", 10);
+    if tracer != 0 {
+        return refused("tracer", format!("process {tracer} traces it (ptrace); detach that first"));
+    }
+    match field(status, "State:").chars().next() {
+        Some('T' | 't') => {
+            let reason = "it is stopped; stopped processes cannot be checkpointed so far, continue it (SIGCONT) first";
+            return refused("process", reason.into());
+        }
+        // A process in its last moments.
+        Some('X') => return Verdict::Starting,
+        _ => {}
+    }
+    if !known.ready {
+        return Verdict::Starting;
+    }
+    if number(status, "Seccomp_filters:", 10) > u64::from(known.filters) {
+        return refused("seccomp filter", "the program has set one, under which Zap cannot work".into());
+    }
+    let bit = 1u64 << (known.signal - 1);
+    // Threads that are gone or only wait to be reaped cannot take a signal.
+    let living = threads.iter().filter(|thread| !field(thread, "State:").starts_with(['Z', 'X']));
+    let mut living = living.peekable();
+    if living.peek().is_some() && living.all(|thread| number(thread, "SigBlk:", 16) & bit != 0) {
+        let object = format!("signal {}", known.signal);
+        let reason = "every thread blocks Zap's signal; choose another with zap-launch --signal".into();
+        return Verdict::Blocked(Refusal { object, reason });
+    }
+    Verdict::Ready
+}
+
+/// Whether a child is the program's own and lives: Zap's short-lived helpers have no exit signal (field 38 of
+/// proc_pid_stat(5)), and ended children are no processes any more.
+fn is_the_programs(proc: &Path, child: i32) -> bool {
+    let Ok(stat) = fs::read(proc.join(child.to_string()).join("stat")) else { return false };
+    let state = stat.iter().rposition(|c| *c == b')').and_then(|at| stat.get(at + 2));
+    !matches!(state, Some(b'Z' | b'X')) && zap_sys::process::stat_field(&stat, 38) != 0
+}
+
+/// The rest of the line that begins with `name`.
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim()
+}
+
+fn number(status: &str, name: &str, radix: u32) -> u64 {
+    u64::from_str_radix(field(status, name), radix).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: &str, tracer: u32, filters: u32, blocked: u64) -> String {
+        format!(
+            "Name:\tapp\nState:\t{state}\nTracerPid:\t{tracer}\nSigBlk:\t{blocked:016x}\nSeccomp:\t0\n\
+             Seccomp_filters:\t{filters}\n"
+        )
+    }
+
+    #[test]
+    fn verdicts_by_table() {
+        let ready = Known { ready: true, filters: 1, signal: 62 };
+        let all = 1u64 << 61;
+        let fine = status("S (sleeping)", 0, 1, 0);
+        let blocking = status("S (sleeping)", 0, 1, all);
+        let dead = status("Z (zombie)", 0, 1, 0);
+        let kind = |verdict| match verdict {
+            Verdict::Ready => "ready".to_string(),
+            Verdict::Starting => "starting".to_string(),
+            Verdict::Blocked(refusal) => format!("blocked by {}", refusal.object),
+            Verdict::Refused(refusal) => format!("refused for {}", refusal.object),
+        };
+        let table = [
+            (fine.clone(), vec![fine.clone()], ready, "ready"),
+            (fine.clone(), vec![blocking.clone(), fine.clone()], ready, "ready"),
+            (dead.clone(), vec![dead.clone(), fine.clone()], ready, "ready"),
+            (fine.clone(), vec![fine.clone()], Known { ready: false, ..ready }, "starting"),
+            (blocking.clone(), vec![blocking.clone()], ready, "blocked by signal 62"),
+            (dead.clone(), vec![dead, blocking.clone()], ready, "blocked by signal 62"),
+            (blocking.clone(), vec![blocking], Known { signal: 61, ..ready }, "ready"),
+            (status("T (stopped)", 0, 1, 0), vec![], ready, "refused for process"),
+            (status("t (tracing stop)", 5, 1, 0), vec![], ready, "refused for tracer"),
+            (status("S (sleeping)", 0, 2, 0), vec![fine], ready, "refused for seccomp filter"),
+        ];
+        for (status, threads, known, expected) in table {
+            assert_eq!(kind(judge(&status, &threads, known)), expected, "{status}");
+        }
+    }
+}

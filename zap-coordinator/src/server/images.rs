@@ -1,0 +1,157 @@
+//! The images of one checkpoint as files: temporary ones first, and then all of them whole under their names, or none.
+
+use super::faults::Faults;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use zap_client::{trusted, Error, Result, RuntimeDir};
+use zap_image::name::ImageName;
+use zap_wire::fault;
+
+/// The temporary images of a pod. Dropping them unlinks them.
+#[derive(Debug)]
+pub struct Images {
+    directory: PathBuf,
+    files: Vec<Image>,
+}
+
+#[derive(Debug)]
+struct Image {
+    pid: i32,
+    name: String,
+    temporary: PathBuf,
+    file: File,
+}
+
+impl Images {
+    /// Makes a temporary file in `directory` for each (pid, name).
+    pub fn prepare(directory: &str, images: &[(i32, String)], random: u64) -> Result<Self> {
+        let mut made = Self { directory: directory.into(), files: Vec::new() };
+        for (pid, name) in images {
+            let temporary = made.directory.join(format!(".{name}.tmp-{random:016x}"));
+            let failed = |error: std::io::Error| Error::new(directory, zap_client::error::reason(&error));
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let file = options.open(&temporary).map_err(failed)?;
+            made.files.push(Image { pid: *pid, name: name.clone(), temporary, file });
+            // The umask may have taken bits that the owner needs.
+            if let Some(image) = made.files.last() {
+                image.file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+            }
+        }
+        Ok(made)
+    }
+
+    /// The file for the process `pid`.
+    pub fn file(&self, pid: i32) -> Option<&File> {
+        self.files.iter().find(|image| image.pid == pid).map(|image| &image.file)
+    }
+
+    /// Syncs every image, gives all of them their names, and only then removes generations that are too old. Returns
+    /// the paths.
+    pub fn commit(mut self, job: &Job, runtime: &RuntimeDir, faults: &Faults) -> Result<Vec<String>> {
+        for image in &self.files {
+            image.file.sync_all().map_err(|error| Error::system(image.temporary.display(), "fsync", &error))?;
+        }
+        let directory = self.directory.clone();
+        let mut renamed: Vec<PathBuf> = Vec::new();
+        for image in &self.files {
+            let path = directory.join(&image.name);
+            if let Err(error) = fs::rename(&image.temporary, &path) {
+                // An incomplete generation must not stay.
+                for path in &renamed {
+                    let _ = fs::remove_file(path);
+                }
+                return Err(Error::system(path.display(), "rename", &error));
+            }
+            renamed.push(path);
+        }
+        let synced = File::open(&directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| Error::system(directory.display(), "fsync", &error))?;
+        for image in self.files.drain(..) {
+            // A missing note costs a verification at restart, nothing else.
+            let _ = trusted::note(runtime, &image.file);
+        }
+        faults.stop_at(fault::COORDINATOR_RENAMED);
+        remove_older(runtime, &directory, job);
+        Ok(renamed.iter().map(|path| path.to_string_lossy().into_owned()).collect())
+    }
+}
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        for image in &self.files {
+            let _ = fs::remove_file(&image.temporary);
+        }
+    }
+}
+
+/// A commit to be done.
+#[derive(Debug)]
+pub struct Job {
+    pub pod: u64,
+    pub generation: u32,
+    pub keep: u32,
+}
+
+/// The image's name in the name of a temporary file.
+pub fn image_of_temporary(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.split_once(".tmp-").map(|(image, _)| image)
+}
+
+/// Removes the images of generations before the `keep` newest up to `job.generation`. Only this pod's own.
+fn remove_older(runtime: &RuntimeDir, directory: &Path, job: &Job) {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        match name.to_str().and_then(ImageName::parse) {
+            Some(image) if image.pod_id == job.pod && image.generation < job.generation => {
+                found.push((image.generation, entry.path()));
+            }
+            _ => {}
+        }
+    }
+    for path in too_old(found, job.keep) {
+        if let Ok(file) = File::open(&path) {
+            trusted::forget(runtime, &file);
+        }
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Those of the older images that are not among the `keep - 1` newest older generations.
+fn too_old(mut found: Vec<(u32, PathBuf)>, keep: u32) -> Vec<PathBuf> {
+    let mut generations: Vec<u32> = found.iter().map(|(generation, _)| *generation).collect();
+    generations.sort_unstable_by(|a, b| b.cmp(a));
+    generations.dedup();
+    generations.truncate(keep.saturating_sub(1) as usize);
+    found.retain(|(generation, _)| !generations.contains(generation));
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_names() {
+        assert_eq!(image_of_temporary(".ckpt_a_1_2_3.zimg.tmp-ab"), Some("ckpt_a_1_2_3.zimg"));
+        assert_eq!(image_of_temporary("ckpt_a_1_2_3.zimg"), None);
+    }
+
+    #[test]
+    fn generations_kept_by_table() {
+        let found = |numbers: &[u32]| numbers.iter().map(|n| (*n, PathBuf::from(n.to_string()))).collect::<Vec<_>>();
+        let table: &[(&[u32], u32, &[&str])] = &[
+            (&[], 1, &[]),
+            (&[1], 1, &["1"]),
+            (&[1], 2, &[]),
+            (&[1, 3, 3, 4], 2, &["1", "3", "3"]),
+            (&[1, 3, 3, 4], 3, &["1"]),
+        ];
+        for (numbers, keep, gone) in table {
+            let gone: Vec<PathBuf> = gone.iter().map(PathBuf::from).collect();
+            assert_eq!(too_old(found(numbers), *keep), gone, "{numbers:?} keep {keep}");
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! The coordinator's hands: sockets, tables, pidfds, files. Every event goes to [`crate::core`], every action comes from
+//! there; one thread does it all but for syncing images, which may take long.
+//!
+//! # Safety
+//! poll(2), eventfd(2) and getrandom(2) on local values; descriptors are new.
+#![allow(unsafe_code)]
+
+mod act;
+mod examine;
+mod faults;
+mod images;
+mod process;
+mod socket;
+mod store;
+
+use crate::arguments::CoordinatorArguments;
+use crate::core::{Core, Event, Limits, Member, Millis, Now};
+use crossbeam::channel::{unbounded, Receiver, Sender};
+use faults::Faults;
+use images::{Images, Job};
+use process::Process;
+use socket::{Listener, NotListening, Received};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use zap_client::{Error, MappedTable, Result, RuntimeDir};
+use zap_wire::{FromCoordinator, ToCoordinator};
+
+/// Runs the coordinator until it ends.
+pub fn run(arguments: &CoordinatorArguments) -> Result<()> {
+    // SAFETY: the descriptor was given to this process for this very purpose.
+    let mut ready = arguments.ready_descriptor.map(|number| unsafe { File::from_raw_fd(number) });
+    let outcome = Server::start(arguments.foreground);
+    if let Some(ready) = &mut ready {
+        let _ = match &outcome {
+            Ok(_) => ready.write_all(&[0]),
+            Err(error) => ready.write_all(error.to_string().as_bytes()),
+        };
+    }
+    drop(ready);
+    match outcome? {
+        Some(mut server) => server.serve(),
+        // Another one serves, which is just as well for whoever started this one.
+        None if arguments.foreground => Err(Error::new("zap-coordinator", "another one serves this runtime directory")),
+        None => Ok(()),
+    }
+}
+
+/// All that the coordinator holds.
+struct Server {
+    core: Core,
+    runtime: RuntimeDir,
+    listener: Listener,
+    faults: Arc<Faults>,
+    started: Instant,
+    queue: VecDeque<Event>,
+    next_peer: u64,
+    peers: BTreeMap<u64, Connected>,
+    tables: BTreeMap<u64, MappedTable>,
+    /// Members by (pod, pid).
+    members: BTreeMap<(u64, i32), Process>,
+    requesters: BTreeMap<u64, Process>,
+    images: BTreeMap<u64, Images>,
+    /// Pods for which a launch has failed and been answered.
+    refused: BTreeSet<u64>,
+    jobs: Sender<(Job, Images)>,
+    done: Receiver<(u64, std::result::Result<Vec<String>, String>)>,
+    /// Readable when something is done.
+    bell: Arc<OwnedFd>,
+    exiting: bool,
+}
+
+/// A connection.
+struct Connected {
+    socket: OwnedFd,
+    pid: i32,
+}
+
+/// What a descriptor in the poll set means.
+#[derive(Clone, Copy)]
+enum Source {
+    Listener,
+    Bell,
+    Peer(u64),
+    Member(u64, i32),
+    Requester(u64),
+}
+
+impl Server {
+    /// Takes over the runtime directory; `None` if another coordinator has it.
+    fn start(foreground: bool) -> Result<Option<Self>> {
+        let runtime = RuntimeDir::open_or_create()?;
+        let _ = zap_sys::process::umask(0o077);
+        if !foreground {
+            // Fails for the leader of a process group, which then keeps its session.
+            let _ = zap_sys::process::setsid();
+            let _ = zap_sys::process::chdir(c"/");
+        }
+        runtime.make_private(&runtime.pods_dir())?;
+        let listener = match Listener::bind(&runtime) {
+            Ok(listener) => listener,
+            Err(NotListening::Another) => return Ok(None),
+            Err(NotListening::Failed(error)) => return Err(error),
+        };
+        let faults = Arc::new(Faults::from_environment());
+        // SAFETY: numbers only; the result is checked.
+        let bell = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if bell < 0 {
+            return Err(Error::last("zap-coordinator", "eventfd"));
+        }
+        // SAFETY: a new descriptor.
+        let bell = Arc::new(unsafe { OwnedFd::from_raw_fd(bell) });
+        let (jobs, done) = worker(runtime.clone(), faults.clone(), bell.clone());
+        let mut server = Self {
+            core: Core::new(limits()),
+            runtime,
+            listener,
+            faults,
+            started: Instant::now(),
+            queue: VecDeque::new(),
+            next_peer: 1,
+            peers: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            members: BTreeMap::new(),
+            requesters: BTreeMap::new(),
+            images: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            jobs,
+            done,
+            bell,
+            exiting: false,
+        };
+        server.adopt();
+        Ok(Some(server))
+    }
+
+    /// Takes over the pods that another coordinator has left.
+    fn adopt(&mut self) {
+        for (pod, table) in store::scan(&self.runtime, self.millis()) {
+            let id = pod.id;
+            store::clean(&pod);
+            self.tables.insert(id, table);
+            // Members first: a pod without any is removed as soon as the core hears of it.
+            let members = self.scan(id);
+            if members.is_empty() {
+                self.tables.remove(&id);
+                store::remove(&self.runtime, id);
+                continue;
+            }
+            let mut pod = pod;
+            pod.members = members;
+            self.queue.push_back(Event::Adopted { pod: Box::new(pod) });
+        }
+        self.queue.push_back(Event::Tick);
+        self.work();
+    }
+
+    fn serve(&mut self) -> Result<()> {
+        let mut buffer = Vec::new();
+        loop {
+            if self.exiting && self.leave()? {
+                return Ok(());
+            }
+            for source in self.wait()? {
+                match source {
+                    Source::Listener => {
+                        while let Some((socket, pid)) = self.listener.accept() {
+                            let peer = self.next_peer;
+                            self.next_peer += 1;
+                            self.peers.insert(peer, Connected { socket, pid });
+                        }
+                    }
+                    Source::Bell => {
+                        let _ = zap_sys::fd::read(self.bell.as_raw_fd(), &mut [0u8; 8]);
+                        while let Ok((pod, outcome)) = self.done.try_recv() {
+                            self.queue.push_back(Event::Committed { pod, outcome });
+                        }
+                    }
+                    Source::Peer(peer) => self.listen_to(peer, &mut buffer),
+                    Source::Member(pod, pid) => {
+                        self.forget(pod, pid);
+                        self.rescan(pod);
+                    }
+                    Source::Requester(pod) => {
+                        self.requesters.remove(&pod);
+                        self.rescan(pod);
+                        self.queue.push_back(Event::RequesterGone { pod });
+                    }
+                }
+                self.work();
+            }
+            if self.core.deadline().is_some_and(|deadline| deadline <= self.millis()) {
+                // A checkpoint by interval must know the processes of its pod.
+                let now = self.millis();
+                let due: Vec<u64> = self.core.pods().filter(|pod| pod.is_due(now)).map(|pod| pod.id).collect();
+                for pod in due {
+                    self.rescan(pod);
+                }
+                self.queue.push_back(Event::Tick);
+                self.work();
+            }
+        }
+    }
+
+    /// Waits until something happens or is due.
+    fn wait(&self) -> Result<Vec<Source>> {
+        let mut sources = vec![Source::Listener, Source::Bell];
+        let mut numbers = vec![self.listener.descriptor(), self.bell.as_raw_fd()];
+        for (peer, connected) in &self.peers {
+            sources.push(Source::Peer(*peer));
+            numbers.push(connected.socket.as_raw_fd());
+        }
+        for ((pod, pid), process) in &self.members {
+            sources.push(Source::Member(*pod, *pid));
+            numbers.push(process.descriptor());
+        }
+        for (pod, process) in &self.requesters {
+            sources.push(Source::Requester(*pod));
+            numbers.push(process.descriptor());
+        }
+        let mut set: Vec<libc::pollfd> =
+            numbers.into_iter().map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+        let left = self.core.deadline().map(|deadline| deadline.saturating_sub(self.millis()));
+        let timeout = left.map_or(-1, |left| left.min(3_600_000) as i32);
+        // SAFETY: the set lives until the call returns.
+        let count = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
+        if count < 0 {
+            let error = std::io::Error::last_os_error();
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                return Err(Error::system("zap-coordinator", "poll", &error));
+            }
+            return Ok(Vec::new());
+        }
+        Ok(sources.into_iter().zip(&set).filter(|(_, entry)| entry.revents != 0).map(|(source, _)| source).collect())
+    }
+
+    /// Takes one message of a connection in.
+    fn listen_to(&mut self, peer: u64, buffer: &mut Vec<u8>) {
+        // An earlier event of the same round may have closed it.
+        let Some(connected) = self.peers.get(&peer) else { return };
+        let pid = connected.pid;
+        match socket::receive(&connected.socket, buffer) {
+            Received::Nothing => {}
+            Received::HungUp => self.hang_up(peer),
+            Received::Nonsense(why) => {
+                let why = format!("zap-coordinator: message not understood: {why}");
+                self.send(peer, &FromCoordinator::Failed { why, usage: false });
+                self.hang_up(peer);
+            }
+            Received::Message(message) => match *message {
+                ToCoordinator::Launch(request) => self.queue.push_back(Event::Launch { peer, pid, request }),
+                ToCoordinator::Restart(request) => {
+                    let record = act::record_of(&request);
+                    self.queue.push_back(Event::Restart { peer, pid, request, record });
+                }
+                message => {
+                    let is_command = matches!(
+                        message,
+                        ToCoordinator::Checkpoint { .. }
+                            | ToCoordinator::Status
+                            | ToCoordinator::Kill { .. }
+                            | ToCoordinator::Interval { .. }
+                            | ToCoordinator::Quit { .. }
+                    );
+                    if is_command {
+                        // Processes that have come by fork entered themselves, and those that have gone did not say.
+                        for pod in self.tables.keys().copied().collect::<Vec<_>>() {
+                            self.rescan(pod);
+                        }
+                    }
+                    self.queue.push_back(Event::Message { peer, pid, message });
+                }
+            },
+        }
+    }
+
+    fn hang_up(&mut self, peer: u64) {
+        self.peers.remove(&peer);
+        self.queue.push_back(Event::HungUp { peer });
+    }
+
+    /// Sends a message; whoever does not take it has hung up.
+    fn send(&mut self, peer: u64, message: &FromCoordinator) -> bool {
+        let Some(connected) = self.peers.get(&peer) else { return false };
+        let too_long = || FromCoordinator::Failed { why: "the answer is too long".into(), usage: false };
+        let bytes = zap_wire::encode(message).or_else(|_| zap_wire::encode(&too_long())).unwrap_or_default();
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        let sent = zap_sys::net::send(connected.socket.as_raw_fd(), &bytes, flags).is_ok();
+        if !sent {
+            self.hang_up(peer);
+        }
+        sent
+    }
+
+    /// Lets the core decide about everything that has happened, and acts.
+    fn work(&mut self) {
+        while let Some(event) = self.queue.pop_front() {
+            let now = self.now();
+            for action in self.core.handle(now, event) {
+                self.act(action);
+            }
+        }
+    }
+
+    /// Tells the core who is in the pod's table.
+    fn rescan(&mut self, pod: u64) {
+        if self.tables.contains_key(&pod) {
+            let members = self.scan(pod);
+            self.queue.push_back(Event::Members { pod, members });
+        }
+    }
+
+    /// The living processes in a pod's table; entries of others are dropped, new ones are watched.
+    fn scan(&mut self, pod: u64) -> Vec<Member> {
+        let Some(table) = self.tables.get(&pod) else { return Vec::new() };
+        let mut members = Vec::new();
+        for (pid, entry) in table.members() {
+            if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
+                let started = entry.start_time.load(Ordering::Relaxed);
+                let Some(process) = Process::open(pid.0, started) else {
+                    entry.drop_entry();
+                    continue;
+                };
+                if started == 0 {
+                    entry.start_time.store(zap_sys::process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
+                }
+                place.insert(process);
+            }
+            let bytes = entry.name_bytes();
+            let length = bytes.iter().position(|c| *c == 0).unwrap_or(bytes.len());
+            let mut program = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if program.is_empty() {
+                program = process::name(pid.0);
+            }
+            let (virtual_pid, stopped) = (entry.virtual_pid().0, process::is_stopped(pid.0));
+            members.push(Member { pid: pid.0, virtual_pid, program, stopped });
+        }
+        members
+    }
+
+    /// Drops a process from the table and from the watch.
+    fn forget(&mut self, pod: u64, pid: i32) {
+        self.members.remove(&(pod, pid));
+        if let Some(entry) = self.tables.get(&pod).and_then(|table| table.find(zap_sys::RealPid(pid))) {
+            entry.drop_entry();
+        }
+    }
+
+    /// Ends, unless somebody has connected at the last moment: then life goes on. True if it is over.
+    fn leave(&mut self) -> Result<bool> {
+        self.listener.hide();
+        let Some((socket, pid)) = self.listener.accept() else { return Ok(true) };
+        self.core.stay();
+        self.exiting = false;
+        let mut accepted = Some((socket, pid));
+        while let Some((socket, pid)) = accepted {
+            self.peers.insert(self.next_peer, Connected { socket, pid });
+            self.next_peer += 1;
+            accepted = self.listener.accept();
+        }
+        self.listener.reopen()?;
+        Ok(false)
+    }
+
+    fn millis(&self) -> Millis {
+        self.started.elapsed().as_millis() as Millis
+    }
+
+    fn now(&self) -> Now {
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Now { millis: self.millis(), epoch, random: random() }
+    }
+}
+
+/// The thread that syncs and renames, so that the others can be served meanwhile.
+#[allow(clippy::type_complexity)]
+fn worker(
+    runtime: RuntimeDir,
+    faults: Arc<Faults>,
+    bell: Arc<OwnedFd>,
+) -> (Sender<(Job, Images)>, Receiver<(u64, std::result::Result<Vec<String>, String>)>) {
+    let (jobs, incoming) = unbounded::<(Job, Images)>();
+    let (outgoing, done) = unbounded();
+    std::thread::spawn(move || {
+        for (job, images) in incoming {
+            let outcome = images.commit(&job, &runtime, &faults).map_err(|error| error.to_string());
+            if outgoing.send((job.pod, outcome)).is_err() {
+                return;
+            }
+            let _ = zap_sys::fd::write(bell.as_raw_fd(), &1u64.to_ne_bytes());
+        }
+    });
+    (jobs, done)
+}
+
+/// A random number, never zero.
+fn random() -> u64 {
+    let mut bytes = [0u8; 8];
+    // SAFETY: eight bytes are there to be written.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if count != 8 {
+        // Only before the kernel's pool is ready. Ids need to be different, not secret.
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        bytes = (time.as_nanos() as u64).to_ne_bytes();
+    }
+    u64::from_ne_bytes(bytes).max(1)
+}
+
+/// The limits of time, as tests may have changed them.
+fn limits() -> Limits {
+    let seconds = |name: &str| {
+        let value: f64 = std::env::var(name).ok()?.parse().ok()?;
+        (value.is_finite() && value >= 0.0).then_some((value * 1000.0) as Millis)
+    };
+    let mut limits = Limits::default();
+    limits.answer = seconds("ZAP_TIMEOUT_SECONDS").unwrap_or(limits.answer);
+    limits.idle = seconds("ZAP_IDLE_SECONDS").unwrap_or(limits.idle);
+    limits
+}

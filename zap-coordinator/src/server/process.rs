@@ -1,0 +1,96 @@
+//! Processes as the coordinator holds them: by pidfd, which cannot come to mean another process.
+//!
+//! # Safety
+//! pidfd calls with numbers only; descriptors that they return are new.
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use zap_sys::{process, RealPid};
+
+/// A living process.
+#[derive(Debug)]
+pub struct Process {
+    descriptor: OwnedFd,
+}
+
+impl Process {
+    /// Opens the process `pid`, if it lives and, when `start_time` is known, has started then.
+    pub fn open(pid: i32, start_time: u64) -> Option<Self> {
+        // SAFETY: numbers only; the result is a new descriptor, close-on-exec by itself.
+        let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        if number < 0 {
+            return None;
+        }
+        // SAFETY: just opened, nobody else's.
+        let process = Self { descriptor: unsafe { OwnedFd::from_raw_fd(number as i32) } };
+        // Read after opening: if it matches, the pidfd means the process that was meant.
+        let same = start_time == 0 || process::start_time(RealPid(pid)).ok() == Some(start_time);
+        (same && !process.has_ended()).then_some(process)
+    }
+
+    /// Number of the pidfd, readable when the process has ended.
+    pub fn descriptor(&self) -> i32 {
+        self.descriptor.as_raw_fd()
+    }
+
+    /// Whether it has ended, waited for or not.
+    pub fn has_ended(&self) -> bool {
+        let mut wait = libc::pollfd { fd: self.descriptor(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, alive during the call.
+        unsafe { libc::poll(&mut wait, 1, 0) == 1 }
+    }
+
+    /// pidfd_send_signal(2), as kill(2) would (SI_USER): delivered even when the user's quota of queued signals is
+    /// used up.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: numbers and a null pointer, which the call allows.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.descriptor(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+/// Whether the process is stopped by a signal or a tracer.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.iter().rposition(|c| *c == b')').and_then(|at| stat.get(at + 2));
+    matches!(after, Some(b'T' | b't'))
+}
+
+/// The name of a process's program (comm).
+pub fn name(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_process_is_what_it_was() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as i32;
+        let started = process::start_time(RealPid(pid)).unwrap();
+        assert!(Process::open(pid, started + 1).is_none());
+        let held = Process::open(pid, started).unwrap();
+        assert!(!held.has_ended() && !is_stopped(pid));
+        held.signal(libc::SIGKILL).unwrap();
+        child.wait().unwrap();
+        assert!(held.has_ended());
+        assert!(Process::open(pid, started).is_none());
+    }
+}

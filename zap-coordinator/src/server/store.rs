@@ -1,0 +1,113 @@
+//! What is kept of pods on disk, so that a new coordinator can take them over: table and metadata, side by side.
+
+use crate::core::{Pod, PodState};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use zap_client::{Error, MappedTable, Result, RuntimeDir};
+use zap_image::name::ImageName;
+use zap_wire::environment::TABLE_SUFFIX;
+use zap_wire::message::{CheckpointRecord, PodSettings};
+
+/// Metadata of a pod, in `<id>.pod`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Metadata {
+    name: String,
+    settings: PodSettings,
+    generation: u32,
+    last: Option<CheckpointRecord>,
+}
+
+/// Writes the metadata of a pod, whole or not at all.
+pub fn record(runtime: &RuntimeDir, pod: &Pod) -> Result<()> {
+    let metadata = Metadata {
+        name: pod.name.clone(),
+        settings: pod.settings.clone(),
+        generation: pod.generation,
+        last: pod.last.clone(),
+    };
+    let path = metadata_path(runtime, pod.id);
+    let bytes = zap_wire::encode(&metadata).map_err(|why| Error::new(path.display(), why))?;
+    let temporary = path.with_extension("pod.new");
+    let failed = |call: &'static str| move |error: std::io::Error| Error::system(temporary_name(pod.id), call, &error);
+    let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+    options.map_err(failed("open"))?.write_all(&bytes).map_err(failed("write"))?;
+    fs::rename(&temporary, &path).map_err(failed("rename"))
+}
+
+/// Removes everything of a pod.
+pub fn remove(runtime: &RuntimeDir, id: u64) {
+    let _ = fs::remove_file(runtime.table_path(id));
+    let _ = fs::remove_file(metadata_path(runtime, id));
+}
+
+/// Every pod in the runtime directory with its table. What is no table is removed.
+pub fn scan(runtime: &RuntimeDir, now: u64) -> Vec<(Pod, MappedTable)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(runtime.pods_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.strip_suffix(TABLE_SUFFIX)) else { continue };
+        let Ok(id) = u64::from_str_radix(id, 16) else { continue };
+        let table = match MappedTable::open(&entry.path()) {
+            Ok(table) => table,
+            Err(_) => {
+                remove(runtime, id);
+                continue;
+            }
+        };
+        let metadata =
+            fs::read(metadata_path(runtime, id)).ok().and_then(|bytes| zap_wire::decode::<Metadata>(&bytes).ok());
+        found.push((adopt(id, metadata, &table, now), table));
+    }
+    found
+}
+
+/// Removes what a coordinator that was killed has left in a pod's image directory.
+pub fn clean(pod: &Pod) {
+    for entry in fs::read_dir(&pod.settings.ckpt_dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let image = name.to_str().and_then(super::images::image_of_temporary);
+        if image.and_then(ImageName::parse).is_some_and(|image| image.pod_id == pod.id) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A pod as another coordinator has left it. Metadata that is lost is made up from the processes.
+fn adopt(id: u64, metadata: Option<Metadata>, table: &MappedTable, now: u64) -> Pod {
+    let metadata = metadata.unwrap_or_else(|| {
+        let first = table.members().next().map(|(pid, _)| pid.0);
+        let directory = first.and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok()).unwrap_or("/".into());
+        let settings = PodSettings {
+            ckpt_dir: directory.to_string_lossy().into_owned(),
+            interval: 0,
+            keep: 1,
+            compress: "none".into(),
+            signal: table.signal.load(std::sync::atomic::Ordering::Relaxed),
+        };
+        let name = first.map(super::process::name).filter(|name| !name.is_empty());
+        Metadata { name: name.unwrap_or_else(|| format!("{id:016x}")), settings, generation: 0, last: None }
+    });
+    let mut pod = Pod::new(id, metadata.name, metadata.settings, now);
+    pod.state = PodState::Running;
+    // The other coordinator may have ended between the rename and its note of it.
+    pod.generation = metadata.generation.max(newest_generation(Path::new(&pod.settings.ckpt_dir), id));
+    pod.last = metadata.last;
+    pod
+}
+
+fn newest_generation(directory: &Path, id: u64) -> u32 {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let images = names.filter_map(|name| ImageName::parse(name.to_str()?)).filter(|image| image.pod_id == id);
+    images.map(|image| image.generation).max().unwrap_or(0)
+}
+
+fn metadata_path(runtime: &RuntimeDir, id: u64) -> PathBuf {
+    runtime.pods_dir().join(format!("{id:016x}.pod"))
+}
+
+fn temporary_name(id: u64) -> String {
+    format!("{id:016x}.pod.new")
+}

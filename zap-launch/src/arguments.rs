@@ -1,0 +1,78 @@
+//! The command line of zap-launch: parser, help, man page and completions come from this one definition.
+
+use clap::{CommandFactory, Parser};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Run a program in a pod, so that it can be checkpointed and restarted.
+///
+/// The program runs just as if it had been started directly: same standard streams, signals, terminal and exit status.
+#[derive(Debug, Parser)]
+#[command(
+    name = "zap-launch",
+    version,
+    after_help = "Exit status: the program's; 125 if zap-launch itself fails, 126 if the program cannot be run under \
+                  Zap, 127 if it is not found."
+)]
+pub struct Arguments {
+    /// Create or join the pod NAME; otherwise a new pod is named after the program
+    #[arg(long, value_name = "NAME")]
+    pub pod: Option<String>,
+    /// Directory for the images [default: the current directory]
+    #[arg(long, value_name = "DIR", env = "ZAP_CKPT_DIR", hide_env_values = true)]
+    pub ckpt_dir: Option<PathBuf>,
+    /// Checkpoint every SECONDS seconds; 0: only when asked
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub interval: u64,
+    /// Generations of images to keep
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: u32,
+    /// Zap's own signal in the pod, a real-time signal
+    #[arg(long, value_name = "N", default_value_t = zap_wire::DEFAULT_SIGNAL,
+          value_parser = clap::value_parser!(i32).range(35..=64))]
+    pub signal: i32,
+    /// The program and its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, num_args = 1..)]
+    pub program: Vec<OsString>,
+}
+
+/// The definition, for man pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from([&["zap-launch"], words].concat())
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn options_after_the_program_are_the_programs() {
+        for words in
+            [&["--pod", "p", "ls", "--pod", "-l", "--", "x"][..], &["--pod", "p", "--", "ls", "--pod", "-l", "--", "x"]]
+        {
+            let arguments = parse(words).unwrap();
+            assert_eq!(arguments.pod.as_deref(), Some("p"));
+            assert_eq!(arguments.program, ["ls", "--pod", "-l", "--", "x"]);
+        }
+        assert!(parse(&["--no-such", "ls"]).is_err());
+        assert!(parse(&[]).is_err());
+    }
+
+    #[test]
+    fn only_free_real_time_signals() {
+        assert_eq!(parse(&["true"]).unwrap().signal, 62);
+        assert_eq!(parse(&["--signal", "35", "true"]).unwrap().signal, 35);
+        for wrong in ["34", "65", "10", "x"] {
+            assert!(parse(&["--signal", wrong, "true"]).is_err(), "{wrong}");
+        }
+    }
+}

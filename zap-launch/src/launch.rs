@@ -1,0 +1,213 @@
+//! The road from command line to exec: find the program, join or make a pod, set the environment, become the program.
+//!
+//! What the program inherits is as the caller left it: streams (closed ones stay closed), dispositions, mask but for
+//! Zap's signal, which libzap's init unblocks as soon as its handler stands.
+//!
+//! # Safety
+//! System calls with pointers to values that live until the call returns; the process has one thread.
+#![allow(unsafe_code)]
+
+use crate::arguments::Arguments;
+use crate::search::{self, Missing};
+use clap::Parser;
+use std::ffi::{CString, OsStr, OsString};
+use std::fmt::Display;
+use std::io::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use zap_client::executable::Kind;
+use zap_client::{install, Connection, MappedTable, RuntimeDir};
+use zap_sys::{fd, process, signal};
+use zap_wire::message::{Launch, PodSettings, StreamId};
+use zap_wire::{environment, FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
+
+/// zap-launch's own failures, as with env(1) and timeout(1).
+const FAILED: i32 = 125;
+const NOT_RUNNABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+/// Runs zap-launch; returns its exit status, or never if the program could be started.
+pub fn run() -> i32 {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { FAILED } else { 0 };
+        }
+    };
+    let Failure { status, message } = launch(&arguments);
+    let _ = writeln!(std::io::stderr(), "zap-launch: {message}");
+    status
+}
+
+struct Failure {
+    status: i32,
+    message: String,
+}
+
+impl Failure {
+    fn new(status: i32, message: impl Display) -> Self {
+        Self { status, message: message.to_string() }
+    }
+}
+
+/// Returns only if it fails.
+fn launch(arguments: &Arguments) -> Failure {
+    let Err(failure) = try_launch(arguments);
+    failure
+}
+
+fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure> {
+    let own = |error: zap_client::Error| Failure::new(FAILED, error);
+    let streams = [0, 1, 2].map(stream_identity);
+    keep_standard_numbers();
+    let name = &arguments.program[0];
+    let found = search::find(name, std::env::var_os("PATH")).map_err(|missing| match missing {
+        Missing::NotFound => Failure::new(NOT_FOUND, format_args!("{}: command not found", name.display())),
+        Missing::NotRunnable(path, why) => Failure::new(NOT_RUNNABLE, format_args!("{}: {why}", path.display())),
+    })?;
+    let library = install::library().map_err(own)?;
+    let preload = preload(&library, std::env::var_os(environment::LD_PRELOAD))?;
+    let inherited = if arguments.pod.is_none() { present_pod() } else { None };
+    let stays = inherited.is_some();
+    let table = match inherited {
+        Some(table) => table,
+        None => join(arguments, &found.path, streams)?,
+    };
+    let signal = MappedTable::open(&table).map_err(own)?.signal.load(std::sync::atomic::Ordering::Relaxed);
+    if (1..=64).contains(&signal) {
+        let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(signal));
+    }
+    let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
+        .filter(|(name, _)| name != environment::LD_PRELOAD && name != environment::POD_TABLE)
+        .collect();
+    variables.push((environment::LD_PRELOAD.into(), preload));
+    variables.push((environment::POD_TABLE.into(), table.into_os_string()));
+    let errno = match found.inspection.kind {
+        // execvp(3) runs text that has no #! line by the shell.
+        Kind::Text => {
+            let mut words = vec![OsString::from("/bin/sh"), found.path.into_os_string()];
+            words.extend_from_slice(&arguments.program[1..]);
+            execute(Path::new("/bin/sh"), &words, &variables, stays)
+        }
+        _ => execute(&found.path, &arguments.program, &variables, stays),
+    };
+    let status = if errno.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
+    Err(Failure::new(status, format_args!("{}: {}", name.display(), zap_client::error::reason(&errno))))
+}
+
+/// Asks the coordinator to put this process into a pod; returns the pod's table.
+fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<PathBuf, Failure> {
+    let own = |error: zap_client::Error| Failure::new(FAILED, error);
+    let directory = arguments.ckpt_dir.as_deref().unwrap_or(Path::new("."));
+    let directory = std::fs::canonicalize(directory).map_err(|error| {
+        Failure::new(FAILED, format_args!("--ckpt-dir {}: {}", directory.display(), zap_client::error::reason(&error)))
+    })?;
+    let utf8 = || Failure::new(FAILED, format_args!("{}: path is not UTF-8", directory.display()));
+    let settings = PodSettings {
+        ckpt_dir: directory.to_str().ok_or_else(utf8)?.to_string(),
+        interval: arguments.interval,
+        keep: arguments.keep,
+        compress: "none".into(),
+        signal: arguments.signal,
+    };
+    let request = ToCoordinator::Launch(Launch {
+        protocol: PROTOCOL_VERSION,
+        pod: arguments.pod.clone(),
+        program: program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned(),
+        settings,
+        streams,
+    });
+    let runtime = RuntimeDir::open_or_create().map_err(own)?;
+    match Connection::request(&runtime, &request).map_err(own)? {
+        FromCoordinator::InPod { table, .. } => Ok(table.into()),
+        FromCoordinator::Failed { why, .. } => Err(Failure::new(FAILED, why)),
+        _ => Err(Failure::new(FAILED, "zap-coordinator: unexpected answer")),
+    }
+}
+
+/// The table of the pod in which this process already runs. libzap's init takes the variable out of the program's
+/// environment, but the kernel still shows what exec was given.
+fn present_pod() -> Option<PathBuf> {
+    let prefix = format!("{}=", environment::POD_TABLE);
+    let initial = std::fs::read("/proc/self/environ").unwrap_or_default();
+    let value = std::env::var_os(environment::POD_TABLE).or_else(|| {
+        let found = initial.split(|c| *c == 0).find_map(|variable| variable.strip_prefix(prefix.as_bytes()))?;
+        Some(OsString::from_vec(found.to_vec()))
+    })?;
+    // A variable that was merely copied from somewhere does not make this process a member.
+    let table = MappedTable::open(Path::new(&value)).ok()?;
+    table.find(process::getpid()).map(|_| PathBuf::from(&value))
+}
+
+/// The new value of LD_PRELOAD: libzap first, once.
+fn preload(library: &Path, old: Option<OsString>) -> Result<OsString, Failure> {
+    let bytes = library.as_os_str().as_bytes();
+    // The loader splits at blanks and colons, and knows no quoting (ld.so(8)).
+    if bytes.iter().any(|c| matches!(c, b' ' | b':' | b'\t' | b'\n')) {
+        let why = "its path holds a blank or colon, which LD_PRELOAD cannot express; install Zap elsewhere";
+        return Err(Failure::new(FAILED, format_args!("{}: {why}", library.display())));
+    }
+    let mut value = library.as_os_str().to_owned();
+    for other in old.as_deref().unwrap_or_default().as_bytes().split(|c| matches!(c, b' ' | b':')) {
+        if !other.is_empty() && other != bytes {
+            value.push(":");
+            value.push(OsStr::from_bytes(other));
+        }
+    }
+    Ok(value)
+}
+
+/// Device and inode of a standard stream, (0, 0) if it is closed.
+fn stream_identity(number: i32) -> StreamId {
+    fd::fstat(number).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino))
+}
+
+/// Fills closed standard streams until exec, so that no descriptor of ours takes such a number and gets messages.
+fn keep_standard_numbers() {
+    while let Ok(number) = fd::open(c"/dev/null", libc::O_RDWR | libc::O_CLOEXEC, 0) {
+        if number > 2 {
+            let _ = fd::close(number);
+            break;
+        }
+    }
+}
+
+/// execve(2); returns only if it fails. A process that already is in a pod and stays there execs through libc, so that
+/// libzap, if it is preloaded here, takes part; one that moves to another pod goes past it.
+fn execute(path: &Path, words: &[OsString], variables: &[(OsString, OsString)], through_libc: bool) -> std::io::Error {
+    let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
+    let words: Vec<CString> = words.iter().map(|word| text(word.as_bytes())).collect();
+    let variables: Vec<CString> =
+        variables.iter().map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat())).collect();
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (path, words, variables) = (text(path.as_os_str().as_bytes()), pointers(&words), pointers(&variables));
+    if through_libc {
+        // SAFETY: NUL-terminated strings and vectors that live until the call returns.
+        unsafe { libc::execve(path.as_ptr(), words.as_ptr(), variables.as_ptr()) };
+        return std::io::Error::last_os_error();
+    }
+    let arguments = [path.as_ptr() as usize, words.as_ptr() as usize, variables.as_ptr() as usize, 0, 0, 0];
+    // SAFETY: as above.
+    match unsafe { zap_sys::arch::syscall::syscall(libc::SYS_execve, arguments) } {
+        Ok(_) => std::io::Error::other("execve returned"),
+        Err(errno) => std::io::Error::from_raw_os_error(errno.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libzap_is_preloaded_first_and_once() {
+        let library = Path::new("/usr/lib/zap/libzap.so");
+        let with = |old: Option<&str>| preload(library, old.map(OsString::from)).ok().unwrap();
+        assert_eq!(with(None), "/usr/lib/zap/libzap.so");
+        assert_eq!(with(Some("a.so b.so")), "/usr/lib/zap/libzap.so:a.so:b.so");
+        assert_eq!(with(Some("a.so:/usr/lib/zap/libzap.so")), "/usr/lib/zap/libzap.so:a.so");
+        assert!(preload(Path::new("/my lib/libzap.so"), None).is_err());
+    }
+}

@@ -1,0 +1,7 @@
+//! zap-launch's command line and its steps towards exec; `main.rs` only runs them.
+
+pub mod arguments;
+pub mod launch;
+pub mod search;
+
+pub use arguments::command;
