@@ -50,7 +50,7 @@ pub struct CommandArguments {
     #[arg(long)]
     pub quit: bool,
     /// List as JSON
-    #[arg(long, requires = "status")]
+    #[arg(long, requires = "status", conflicts_with_all = ["checkpoint", "kill", "interval", "quit"])]
     pub json: bool,
 }
 

@@ -5,7 +5,6 @@
 
 use crate::state;
 use alloc::format;
-use alloc::vec::Vec;
 use zap_plugin::Refusal;
 use zap_sys::{fd, libc, net, RawFd};
 use zap_wire::{environment, FromCoordinator, ToCoordinator};
@@ -51,8 +50,7 @@ impl Agent {
 
     /// Hears the next message, with the descriptor that came along, if any.
     pub fn hear(&self) -> Result<(FromCoordinator, Option<RawFd>), Refusal> {
-        let mut buffer = Vec::new();
-        buffer.resize(zap_wire::LONGEST_MESSAGE, 0u8);
+        let mut buffer = alloc::vec![0u8; zap_wire::LONGEST_MESSAGE];
         let (length, descriptors, _) = net::receive_with_descriptors(self.socket, &mut buffer, 0)
             .map_err(|error| Refusal::new("coordinator", error))?;
         let descriptor = descriptors.as_slice().first().copied();

@@ -28,8 +28,7 @@ pub fn save() -> Result<(), Refusal> {
     let mut tasks = Vec::new();
     zap_sys::fd::each_number(c"/proc/self/task", |tid| tasks.push(tid))
         .map_err(|error| Refusal::new("children", error))?;
-    let mut buffer = Vec::new();
-    buffer.resize(64 * 1024, 0u8);
+    let mut buffer = alloc::vec![0u8; 64 * 1024];
     for tid in tasks {
         let path = zap_sys::small!("/proc/self/task/{tid}/children");
         let Ok(text) = zap_sys::fd::read_file(path.as_c_str(), &mut buffer) else { continue };

@@ -9,6 +9,7 @@
 
 use crate::state::{self, Owned};
 use crate::threads;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use zap_sys::{RealPid, VirtualPid};
@@ -84,7 +85,6 @@ pub fn real_of(id: VirtualPid) -> RealPid {
 
 /// Enters all slots' threads into the table; by the leader of a restart, when every thread has been made.
 pub fn set_pairs() {
-    static KEEP: Owned<Vec<alloc::boxed::Box<Pairs>>> = Owned::new(Vec::new());
     let children = CHILDREN.with(core::mem::take);
     let list: Vec<(AtomicI32, AtomicI32)> = threads::slots()
         .map(|slot| {
@@ -95,13 +95,12 @@ pub fn set_pairs() {
         })
         .chain(children.iter().map(|(id, real)| (AtomicI32::new(*id), AtomicI32::new(*real))))
         .collect();
-    let mut fresh = alloc::boxed::Box::new(Pairs { pairs: list });
-    PAIRS.store(&mut *fresh, Ordering::Release);
-    // Threads may be reading the old table only in the memory of the old process: one is enough to keep.
-    KEEP.with(|keep| {
-        keep.clear();
-        keep.push(fresh);
-    });
+    let fresh = Box::into_raw(Box::new(Pairs { pairs: list }));
+    let old = PAIRS.swap(fresh, Ordering::AcqRel);
+    if !old.is_null() {
+        // SAFETY: made by this function in an earlier life; no thread runs yet that could be reading it.
+        drop(unsafe { Box::from_raw(old) });
+    }
 }
 
 /// Adds one translation, before [`set_pairs`]: a child that was made again.

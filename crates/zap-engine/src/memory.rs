@@ -100,6 +100,27 @@ pub fn read_all(path: &core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
     result.map(|()| text)
 }
 
+/// As [`read_all`], by a helper that shares memory but has descriptors of its own: for moments when the program runs
+/// and could see one come and go. The caller is in a guarded section.
+pub fn read_all_beside(path: &'static core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
+    struct Job {
+        path: &'static core::ffi::CStr,
+        result: Option<Result<Vec<u8>, Refusal>>,
+    }
+    extern "C" fn work(job: usize) {
+        // SAFETY: the address of the job below, which waits for the helper's end.
+        let job = unsafe { &mut *(job as *mut Job) };
+        job.result = Some(read_all(job.path));
+    }
+    let mut job = Job { path, result: None };
+    // SAFETY: `work` makes system calls and allocates from the shared arena, and ends; it runs below this frame.
+    let helper = unsafe { zap_sys::arch::context::run_beside(work, core::ptr::from_mut(&mut job) as usize) };
+    if helper > 0 {
+        let _ = zap_sys::process::wait(helper as i32, libc::__WALL);
+    }
+    job.result.unwrap_or_else(|| read_all(path))
+}
+
 /// Surveys the address space of the calling process, which must be the frozen copy.
 pub fn survey(copies: &[SharedCopy]) -> Result<Survey, Refusal> {
     let text = read_all(c"/proc/self/smaps")?;
@@ -238,8 +259,7 @@ impl Survey {
 /// The GNU build id of the ELF file `path`; `None` for other files.
 fn read_build_id(path: &[u8]) -> Option<Vec<u8>> {
     let file = fd::open(CPath::new(path)?.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
-    let mut head = Vec::new();
-    head.resize(2 * PAGE_SIZE, 0u8);
+    let mut head = alloc::vec![0u8; 2 * PAGE_SIZE];
     let length = fd::read_full(file, &mut head);
     let _ = fd::close(file);
     zap_image::build_id::find(&head[..length.ok()?])

@@ -14,7 +14,7 @@ use crate::checkpoint::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
-    attributes, children, descriptors, fault, identity, image_backed, init, memory, registry, signals, suspend, timers,
+    attributes, children, descriptors, fault, identity, image_backed, init, registry, signals, suspend, timers,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -117,8 +117,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     init::join_table(parts.table.as_bytes(), virtual_pid).map_err(|why| Refusal::new("pod table", why))?;
     suspend::install(state::signal()).map_err(|error| Refusal::new("signal handler", error))?;
     fault::point(zap_wire::fault::PROGRAM_RESTORING);
-    let maps = memory::read_all(c"/proc/self/maps")?;
-    image_backed::note(&parts.image_backed, &maps);
+    image_backed::note(&parts.image_backed)?;
     if parts.restorer.1 != 0 {
         // SAFETY: the restorer has jumped here for good; nothing of it is used any more.
         let _ = unsafe { zap_sys::mem::unmap(parts.restorer.0, parts.restorer.1) };

@@ -1,6 +1,5 @@
 //! Where the extents lie and how they are checksummed.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 /// Extents are checksummed in chunks of this many bytes, counted from the first byte after the head. The chunks cover
@@ -22,8 +21,7 @@ pub struct ChunkSums {
 impl ChunkSums {
     /// As many zero checksums as `extents_length` bytes need.
     pub fn for_length(extents_length: u64) -> Self {
-        let bytes = vec![0; extents_length.div_ceil(CHUNK_SIZE) as usize * 8];
-        Self { bytes }
+        Self { bytes: alloc::vec![0; extents_length.div_ceil(CHUNK_SIZE) as usize * 8] }
     }
 
     /// Wraps what a header holds.

@@ -12,6 +12,7 @@ mod blocking;
 mod exec;
 mod fork;
 mod ids;
+mod memory;
 mod pthread;
 mod signals;
 mod syscall;
@@ -25,6 +26,7 @@ pub fn resolve() {
     blocking::resolve();
     exec::resolve();
     fork::resolve();
+    memory::resolve();
     pthread::resolve();
     signals::resolve();
     syscall::resolve();

@@ -7,8 +7,12 @@
 extern crate alloc;
 
 mod devices;
+mod epolls;
+mod eventfds;
 mod files;
+mod pipes;
 mod streams;
+mod timerfds;
 
 use zap_plugin::{Description, Plugin, Refusal, RestoreContext, SaveContext};
 
@@ -24,7 +28,15 @@ struct Noun {
 }
 
 /// In the order in which they are asked and saved: streams come first, since a stream may be anything.
-const NOUNS: &[Noun] = &[streams::NOUN, files::NOUN, devices::NOUN];
+const NOUNS: &[Noun] = &[
+    streams::NOUN,
+    files::NOUN,
+    devices::NOUN,
+    pipes::NOUN,
+    eventfds::NOUN,
+    timerfds::NOUN,
+    epolls::NOUN,
+];
 
 fn nothing_to_refill(_: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     Ok(())

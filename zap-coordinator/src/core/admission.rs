@@ -1,6 +1,6 @@
 //! How processes come into pods: by launch, and by restart.
 
-use super::pod::{Pod, PodState};
+use super::pod::{Member, Pod, PodState};
 use super::{fail_reply, Action, Core, Now, Peer};
 use zap_wire::message::{CheckpointRecord, Launch, PodSettings, Restart};
 use zap_wire::PROTOCOL_VERSION;
@@ -92,6 +92,9 @@ impl Core {
         if let PodState::Restarting { expected, .. } = &mut pod.state {
             if let Some(at) = expected.iter().position(|(expected, _)| *expected == virtual_pid) {
                 let (_, program) = expected.remove(at);
+                if !pod.members.iter().any(|member| member.pid == pid) {
+                    pod.members.push(Member { pid, virtual_pid, program: program.clone(), stopped: false });
+                }
                 if expected.is_empty() {
                     pod.state = PodState::Running;
                     pod.schedule(now.millis);

@@ -240,11 +240,12 @@ impl Core {
         }
     }
 
-    pub(super) fn refused(&mut self, now: Now, peer: Peer, refusal: &Refusal, out: &mut Vec<Action>) {
-        let Some(id) = self.pod_of_peer(peer) else { return };
-        let Some(participant) = self.checkpoint_of(id).and_then(|checkpoint| checkpoint.member_of_peer(peer)) else {
-            return;
-        };
+    pub(super) fn refused(&mut self, now: Now, peer: Peer, pid: i32, refusal: &Refusal, out: &mut Vec<Action>) {
+        // A process that cannot even suspend says so as its first word.
+        let Some(id) = self.pod_of_peer(peer).or_else(|| self.pod_awaiting(pid)) else { return };
+        let Some(checkpoint) = self.checkpoint_of(id) else { return };
+        let says = |participant: &&Participant| participant.peer == Some(peer) || participant.pid == pid;
+        let Some(participant) = checkpoint.participants.iter().find(says) else { return };
         let why = format!("{}: {}", participant.describe(), render(refusal));
         self.fail(now, id, why, out);
     }
@@ -480,6 +481,18 @@ impl Core {
 
     fn in_stage(&mut self, id: u64, stage: Stage) -> Option<&mut Checkpoint> {
         self.checkpoint_of(id).filter(|checkpoint| checkpoint.stage == stage)
+    }
+
+    /// The pod that waits for the process `pid` to connect.
+    fn pod_awaiting(&self, pid: i32) -> Option<u64> {
+        let awaits = |checkpoint: &Checkpoint| {
+            checkpoint.stage == Stage::Suspend
+                && checkpoint
+                    .participants
+                    .iter()
+                    .any(|participant| participant.pid == pid && participant.peer.is_none())
+        };
+        self.pods.values().find(|pod| pod.checkpoint.as_ref().is_some_and(awaits)).map(|pod| pod.id)
     }
 
     fn pod_of_peer(&self, peer: Peer) -> Option<u64> {

@@ -324,7 +324,7 @@ impl Core {
             ToCoordinator::Suspended { pod_id, .. } => self.suspended(now, peer, pid, pod_id, out),
             ToCoordinator::Reached { phase, stop_ns } => self.reached(now, peer, phase, stop_ns, out),
             ToCoordinator::Refused { refusal, .. } | ToCoordinator::WriteFailed { refusal } => {
-                self.refused(now, peer, &refusal, out)
+                self.refused(now, peer, pid, &refusal, out)
             }
             ToCoordinator::Written { bytes } => self.written(now, peer, bytes, out),
             ToCoordinator::Restarted { pod_id, virtual_pid } => {

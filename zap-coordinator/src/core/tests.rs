@@ -1,1 +1,386 @@
-//! placeholder
+//! Orders of events and what the core makes of them, without any process.
+
+use super::*;
+use zap_wire::{Phase, PROTOCOL_VERSION};
+
+const TOOL: Peer = 1;
+const PROCESS: Peer = 2;
+const PID: i32 = 100;
+const POD: u64 = 7;
+
+/// A core with its clock.
+struct Bench {
+    core: Core,
+    millis: Millis,
+    random: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { core: Core::new(Limits::default()), millis: 0, random: POD }
+    }
+
+    /// With one pod `app` of one process.
+    fn with_pod() -> Self {
+        let mut bench = Self::new();
+        bench.launch(None, "app", PID);
+        bench
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        let now = Now { millis: self.millis, epoch: 1_000_000, random: self.random };
+        self.core.handle(now, event)
+    }
+
+    fn say(&mut self, peer: Peer, message: ToCoordinator) -> Vec<Action> {
+        self.handle(Event::Message { peer, pid: PID, message })
+    }
+
+    fn launch(&mut self, name: Option<&str>, program: &str, pid: i32) -> Vec<Action> {
+        let request = Launch {
+            protocol: PROTOCOL_VERSION,
+            pod: name.map(str::to_string),
+            program: program.into(),
+            settings: settings(),
+            streams: [(0, 0); 3],
+        };
+        let actions = self.handle(Event::Launch { peer: TOOL, pid, request });
+        for action in &actions {
+            if let Action::Enter { pod, pid, virtual_pid, program } = action {
+                let mut members = self.core.pod(*pod).unwrap().members.clone();
+                members.push(Member { pid: *pid, virtual_pid: *virtual_pid, program: program.clone(), stopped: false });
+                self.handle(Event::Members { pod: *pod, members });
+            }
+        }
+        self.random += 1;
+        actions
+    }
+
+    fn gone(&mut self) -> Vec<Action> {
+        self.handle(Event::Members { pod: POD, members: Vec::new() })
+    }
+
+    fn checkpoint(&mut self, kill: bool) -> Vec<Action> {
+        self.say(TOOL, ToCoordinator::Checkpoint { selection: Selection::Only, kill })
+    }
+
+    fn examined(&mut self, verdict: Verdict) -> Vec<Action> {
+        self.handle(Event::Examined { pod: POD, pid: PID, verdict })
+    }
+
+    fn suspended(&mut self) -> Vec<Action> {
+        self.say(PROCESS, ToCoordinator::Suspended { pod_id: POD, virtual_pid: PID, threads: 1 })
+    }
+
+    fn reached(&mut self, phase: Phase) -> Vec<Action> {
+        self.say(PROCESS, ToCoordinator::Reached { phase, stop_ns: 5_000_000 })
+    }
+
+    fn written(&mut self) -> Vec<Action> {
+        self.say(PROCESS, ToCoordinator::Written { bytes: 4096 })
+    }
+
+    fn committed(&mut self) -> Vec<Action> {
+        self.handle(Event::Committed { pod: POD, outcome: Ok(vec!["/image".into()]) })
+    }
+
+    /// Goes on until the process has been told to save.
+    fn up_to_save(&mut self, kill: bool) {
+        self.checkpoint(kill);
+        self.examined(Verdict::Ready);
+        self.suspended();
+        self.reached(Phase::Drain);
+    }
+}
+
+fn settings() -> PodSettings {
+    PodSettings { ckpt_dir: "/images".into(), interval: 0, keep: 1, compress: "none".into(), signal: 62 }
+}
+
+/// The actions in short: what they are, and what is said.
+fn short(actions: &[Action]) -> Vec<String> {
+    let one = |action: &Action| match action {
+        Action::Send { message, .. } => match &**message {
+            FromCoordinator::Proceed { phase, .. } => format!("proceed {phase:?}"),
+            FromCoordinator::Abandon => "abandon".into(),
+            FromCoordinator::Failed { why, usage } => format!("failed({usage}) {why}"),
+            FromCoordinator::Checkpointed { pods } => match &pods[..] {
+                [pod] => match &pod.outcome {
+                    Ok(record) => format!("checkpointed {} {}us", record.generation, record.stop_us),
+                    Err(why) => format!("not checkpointed: {why}"),
+                },
+                pods => format!("{} results", pods.len()),
+            },
+            FromCoordinator::Done { pods } => format!("done {}", pods.join(" ")),
+            FromCoordinator::Status(status) => format!("{} pods", status.pods.len()),
+            FromCoordinator::InPod { name, .. } => format!("in pod {name}"),
+        },
+        Action::Welcome { name, .. } => format!("welcome {name}"),
+        Action::Fault(name) => format!("fault {name}"),
+        other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_string(),
+    };
+    actions.iter().map(one).filter(|text| text != "Close").collect()
+}
+
+#[track_caller]
+fn expect(actions: &[Action], expected: &[&str]) {
+    assert_eq!(short(actions), expected);
+}
+
+#[test]
+fn names_are_unique_and_pods_are_joined() {
+    let mut bench = Bench::new();
+    expect(&bench.launch(None, "app", 1), &["Make", "Enter", "Record", "welcome app"]);
+    expect(&bench.launch(None, "app", 2), &["Make", "Enter", "Record", "welcome app-2"]);
+    expect(&bench.launch(Some("app"), "other", 3), &["Enter", "Record", "welcome app"]);
+    expect(&bench.launch(Some("new"), "other", 4), &["Make", "Enter", "Record", "welcome new"]);
+    assert_eq!(bench.core.pods().count(), 3);
+    // A process is in one pod only.
+    expect(&bench.launch(Some("new"), "other", 1), &["Leave", "Enter", "Record", "welcome new"]);
+    assert!(short(&bench.launch(Some("a/b"), "x", 5))[0].starts_with("failed(false) pod name"));
+}
+
+#[test]
+fn several_pods_are_a_usage_error() {
+    let mut bench = Bench::with_pod();
+    bench.launch(None, "app", 2);
+    let text = "failed(true) several pods are running (app, app-2); choose with --pod or --all";
+    expect(&bench.checkpoint(false), &[text]);
+    let named = Selection::Named("nope".into());
+    expect(
+        &bench.say(TOOL, ToCoordinator::Kill { selection: named }),
+        &["failed(false) pod nope: there is no such pod"],
+    );
+}
+
+#[test]
+fn a_checkpoint_goes_well() {
+    let mut bench = Bench::with_pod();
+    expect(&bench.checkpoint(false), &["Prepare", "Examine"]);
+    expect(&bench.examined(Verdict::Ready), &["Signal", "fault coordinator-signalled"]);
+    expect(&bench.suspended(), &["fault coordinator-suspended", "proceed Drain"]);
+    expect(&bench.reached(Phase::Drain), &["Save", "fault coordinator-saving"]);
+    expect(&bench.reached(Phase::Save), &["proceed Refill"]);
+    expect(&bench.reached(Phase::Refill), &["proceed Resume"]);
+    expect(&bench.reached(Phase::Resume), &[]);
+    expect(&bench.written(), &["fault coordinator-written", "Commit"]);
+    expect(&bench.handle(Event::HungUp { peer: PROCESS }), &[]);
+    expect(&bench.committed(), &["Record", "checkpointed 1 5000us"]);
+    let status = bench.core.status();
+    assert_eq!(status.pods[0].state, "running");
+    assert_eq!(status.pods[0].last_checkpoint.as_ref().unwrap().bytes, 4096);
+}
+
+#[test]
+fn written_may_come_between_the_other_answers() {
+    let mut bench = Bench::with_pod();
+    bench.up_to_save(false);
+    expect(&bench.written(), &[]);
+    expect(&bench.reached(Phase::Save), &["proceed Refill"]);
+    expect(&bench.reached(Phase::Refill), &["proceed Resume"]);
+    expect(&bench.reached(Phase::Resume), &["fault coordinator-written", "Commit"]);
+}
+
+#[test]
+fn kill_holds_the_process_until_the_image_is_safe() {
+    let mut bench = Bench::with_pod();
+    bench.up_to_save(true);
+    expect(&bench.reached(Phase::Save), &[]);
+    expect(&bench.written(), &["fault coordinator-written", "Commit"]);
+    expect(&bench.committed(), &["Record", "Kill"]);
+    expect(&bench.handle(Event::HungUp { peer: PROCESS }), &[]);
+    expect(&bench.gone(), &["checkpointed 1 5000us", "Remove"].iter().rev().copied().collect::<Vec<_>>());
+    assert_eq!(bench.core.pods().count(), 0);
+}
+
+#[test]
+fn kill_is_not_done_when_the_image_fails() {
+    let mut bench = Bench::with_pod();
+    bench.up_to_save(true);
+    bench.reached(Phase::Save);
+    let refusal = Refusal { object: "image".into(), reason: "no space left".into() };
+    let expected = ["abandon", "Discard", "not checkpointed: app (pid 100): image: no space left"];
+    expect(&bench.say(PROCESS, ToCoordinator::WriteFailed { refusal }), &expected);
+
+    let mut bench = Bench::with_pod();
+    bench.up_to_save(true);
+    bench.reached(Phase::Save);
+    bench.written();
+    let outcome = Err("/images: fsync: no space left on device".to_string());
+    let expected = ["abandon", "Discard", "not checkpointed: /images: fsync: no space left on device"];
+    expect(&bench.handle(Event::Committed { pod: POD, outcome }), &expected);
+    assert_eq!(bench.core.pods().count(), 1);
+}
+
+#[test]
+fn a_hang_up_in_any_phase_calls_it_off() {
+    for steps in 0..6 {
+        let mut bench = Bench::with_pod();
+        bench.checkpoint(false);
+        bench.examined(Verdict::Ready);
+        bench.suspended();
+        let phases = [Phase::Drain, Phase::Save, Phase::Refill, Phase::Resume];
+        for phase in phases.iter().take(steps) {
+            bench.reached(*phase);
+        }
+        let resumed = steps >= 4;
+        let texts = short(&bench.handle(Event::HungUp { peer: PROCESS }));
+        let outcome = "not checkpointed: app (pid 100): process: ended or hung up before its image was written";
+        assert_eq!(texts, ["Discard", outcome], "after {steps} phases, resumed: {resumed}");
+        assert_eq!(bench.core.status().pods[0].state, "running");
+    }
+}
+
+#[test]
+fn refusals_name_process_and_object() {
+    let mut bench = Bench::with_pod();
+    bench.checkpoint(false);
+    bench.examined(Verdict::Ready);
+    bench.suspended();
+    let refusal = Refusal { object: "descriptor 5 (socket:[99])".into(), reason: "no plugin claims it".into() };
+    let expected =
+        ["abandon", "Discard", "not checkpointed: app (pid 100): descriptor 5 (socket:[99]): no plugin claims it"];
+    expect(&bench.say(PROCESS, ToCoordinator::Refused { phase: Phase::Save, refusal: refusal.clone() }), &expected);
+    // As the very first word, too.
+    bench.checkpoint(false);
+    bench.examined(Verdict::Ready);
+    expect(&bench.say(9, ToCoordinator::Refused { phase: Phase::Suspend, refusal }), &expected[1..]);
+}
+
+#[test]
+fn who_blocks_or_starts_is_waited_for_and_then_refused() {
+    let blocked = || Verdict::Blocked(Refusal { object: "signal 62".into(), reason: "blocked".into() });
+    let mut bench = Bench::with_pod();
+    bench.checkpoint(false);
+    expect(&bench.examined(blocked()), &[]);
+    bench.millis = 10;
+    expect(&bench.handle(Event::Tick), &["Examine"]);
+    expect(&bench.examined(Verdict::Starting), &[]);
+    bench.millis = 1000;
+    expect(&bench.examined(blocked()), &["Discard", "not checkpointed: app (pid 100): signal 62: blocked"]);
+    bench.checkpoint(false);
+    bench.millis = 6000;
+    assert!(short(&bench.examined(Verdict::Starting))[1].contains("has not finished starting"));
+}
+
+#[test]
+fn silence_is_bounded() {
+    let mut bench = Bench::with_pod();
+    bench.checkpoint(false);
+    bench.examined(Verdict::Ready);
+    assert!(bench.core.deadline().unwrap() <= 10);
+    bench.millis = 10_000;
+    let text = "not checkpointed: app (pid 100): process: did not answer within 10 s (phase Suspend)";
+    expect(&bench.handle(Event::Tick), &["Discard", text]);
+    // It comes at last, and is sent away.
+    expect(&bench.suspended(), &["abandon"]);
+}
+
+#[test]
+fn requests_queue_up() {
+    let mut bench = Bench::with_pod();
+    bench.checkpoint(false);
+    expect(&bench.checkpoint(false), &[]);
+    bench.examined(Verdict::Ready);
+    bench.suspended();
+    for phase in [Phase::Drain, Phase::Save, Phase::Refill, Phase::Resume] {
+        bench.reached(phase);
+    }
+    bench.written();
+    expect(&bench.committed(), &["Record", "Prepare", "Examine", "checkpointed 1 5000us"]);
+    let gone = "not checkpointed: app (pid 100): process: ended before its state was saved";
+    expect(&bench.gone(), &["Discard", "Remove", gone]);
+}
+
+#[test]
+fn a_program_that_ends_after_its_snapshot_leaves_a_whole_image() {
+    let mut bench = Bench::with_pod();
+    bench.up_to_save(false);
+    bench.reached(Phase::Save);
+    bench.reached(Phase::Refill);
+    bench.reached(Phase::Resume);
+    expect(&bench.gone(), &[]);
+    bench.written();
+    expect(&bench.committed(), &["Record", "Remove", "checkpointed 1 5000us"]);
+}
+
+#[test]
+fn pods_of_several_processes_are_refused_by_name() {
+    let mut bench = Bench::with_pod();
+    bench.launch(Some("app"), "helper", 101);
+    let text = short(&bench.checkpoint(false)).remove(0);
+    assert!(text.contains("pod has 2 processes: app (pid 100), helper (pid 101); only pods of one process"), "{text}");
+}
+
+#[test]
+fn intervals() {
+    let mut bench = Bench::with_pod();
+    let request = ToCoordinator::Interval { selection: Selection::Only, seconds: 5 };
+    expect(&bench.say(TOOL, request), &["Record", "done app"]);
+    assert_eq!(bench.core.deadline(), Some(5000));
+    bench.millis = 5000;
+    expect(&bench.handle(Event::Tick), &["Prepare", "Examine"]);
+    bench.gone();
+    assert_eq!(bench.core.pods().count(), 0);
+}
+
+#[test]
+fn kill_and_quit() {
+    let mut bench = Bench::with_pod();
+    let refused = "failed(false) pods are running (app); end them too with --quit --kill";
+    expect(&bench.say(TOOL, ToCoordinator::Quit { kill: false }), &[refused]);
+    expect(&bench.say(TOOL, ToCoordinator::Kill { selection: Selection::Only }), &["Kill"]);
+    // A child that was forked meanwhile is killed too.
+    let child = Member { pid: 101, virtual_pid: 101, program: "app".into(), stopped: false };
+    expect(&bench.handle(Event::Members { pod: POD, members: vec![child] }), &["Kill"]);
+    expect(&bench.gone(), &["Remove", "done app"]);
+    expect(&bench.say(TOOL, ToCoordinator::Quit { kill: true }), &["done ", "Exit"]);
+}
+
+#[test]
+fn idle_coordinators_end() {
+    let mut bench = Bench::with_pod();
+    assert_eq!(bench.core.deadline(), None);
+    bench.gone();
+    assert_eq!(bench.core.deadline(), Some(10_000));
+    bench.millis = 10_000;
+    expect(&bench.handle(Event::Tick), &["Exit"]);
+}
+
+#[test]
+fn restarts() {
+    let mut bench = Bench::with_pod();
+    let request = Restart {
+        protocol: PROTOCOL_VERSION,
+        pod_id: POD,
+        name: None,
+        recorded_name: "app".into(),
+        generation: 4,
+        settings: settings(),
+        streams: [(0, 0); 3],
+        members: vec![(100, "app".into())],
+        images: vec!["/image".into()],
+    };
+    let record = CheckpointRecord { generation: 4, time: 0, stop_us: 0, bytes: 0, images: vec!["/image".into()] };
+    // The original lives: the clone gets an id and a name of its own.
+    let restart =
+        |request: &Restart| Event::Restart { peer: TOOL, pid: 50, request: request.clone(), record: record.clone() };
+    expect(&bench.handle(restart(&request)), &["Make", "Watch", "Record", "welcome app-2"]);
+    let clone = bench.core.pods().find(|pod| pod.name == "app-2").unwrap().id;
+    assert_ne!(clone, POD);
+    assert_eq!(bench.core.status().pods[1].state, "restarting");
+    let back = ToCoordinator::Restarted { pod_id: clone, virtual_pid: 100 };
+    expect(&bench.handle(Event::Message { peer: PROCESS, pid: 200, message: back }), &["Enter"]);
+    let member = Member { pid: 200, virtual_pid: 100, program: "app".into(), stopped: false };
+    bench.handle(Event::Members { pod: clone, members: vec![member] });
+    assert_eq!(bench.core.status().pods[1].state, "running");
+    assert_eq!(bench.core.pod(clone).unwrap().generation, 4);
+    // A name that is asked for must be free.
+    let named = Restart { name: Some("app".into()), ..request.clone() };
+    let text = "failed(false) pod app: the name is in use; choose another with --pod";
+    expect(&bench.handle(restart(&named)), &[text]);
+    // Whoever asked dies before anything has come.
+    bench.random = 99;
+    expect(&bench.handle(restart(&request)), &["Make", "Watch", "Record", "welcome app-3"]);
+    expect(&bench.handle(Event::RequesterGone { pod: 99 }), &["Remove"]);
+}
