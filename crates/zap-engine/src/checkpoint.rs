@@ -162,13 +162,13 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
         process::set_subreaper(false);
     }
     let mut context = SnapshotContext::default();
-    // SAFETY: the context is valid, and all other threads are suspended.
-    let result = unsafe { context::snapshot(&mut context) };
+    let context = &raw mut context;
+    let task = CopyTask { agent, order, image, copies, context };
+    // SAFETY: the context is valid, all other threads are suspended, and the copy's task outlives the copy: it is part
+    // of it.
+    let result = unsafe { context::snapshot(context, write_image, &raw const task as usize) };
     if result == RESTARTED {
         return Ok(Saved::Restarted);
-    }
-    if result == 0 {
-        write_image(agent, order, image, copies, &context);
     }
     if result > 0 {
         let _ = process::wait(result as i32, libc::__WALL);
@@ -176,21 +176,29 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
     if subreaper {
         process::set_subreaper(true);
     }
-    let copy = if result < 0 { result as i64 } else { context.copy };
+    // SAFETY: this frame's own context, which the helper has filled through shared memory.
+    let copy = if result < 0 { result as i64 } else { unsafe { (*context).copy } };
     if copy <= 0 {
         return Err(Refusal::new("frozen copy", zap_sys::SysError::new("clone", -copy as i32)));
     }
     Ok(Saved::Here)
 }
 
-/// The frozen copy's whole life.
-fn write_image(
-    agent: &Agent,
-    order: &SaveOrder,
+/// What the frozen copy is told.
+struct CopyTask<'a> {
+    agent: &'a Agent,
+    order: &'a SaveOrder,
     image: RawFd,
-    copies: &[SharedCopy],
-    context: &SnapshotContext,
-) -> ! {
+    copies: &'a [SharedCopy],
+    context: *const SnapshotContext,
+}
+
+/// The frozen copy's whole life.
+extern "C" fn write_image(task: usize) -> ! {
+    // SAFETY: `fork_copy` passes the address of a task that is alive in its frame, of which this is the copy.
+    let &CopyTask { agent, order, image, copies, context } = unsafe { &*(task as *const CopyTask<'_>) };
+    // SAFETY: filled by `snapshot`, and not written any more.
+    let context = unsafe { &*context };
     // Out of the program's process group: what is typed at the terminal is not for the writer.
     let _ = process::setsid();
     process::set_thread_name(b"zap-writer\0\0\0\0\0\0");

@@ -24,14 +24,20 @@ pub const RESTARTED: isize = -0x10000;
 /// Forks a frozen copy of the calling process, as a child that is nobody's: an intermediate helper forks it and ends.
 ///
 /// Returns the helper's process id in the original (to be reaped with `__WALL`; `context.copy` then holds the copy's
-/// id or a negative errno), 0 in the frozen copy, [`RESTARTED`] when a restorer has rebuilt the copy's memory in
-/// another process, or a negative errno when not even the helper could be made. To the compiler this is one call
-/// that returns once in each memory, as `fork()` does; nothing returns twice on one stack.
+/// id or a negative errno), [`RESTARTED`] when a restorer has rebuilt the copy's memory in another process, or a
+/// negative errno when not even the helper could be made. In the frozen copy it never returns: there it calls
+/// `write(argument)` below the present frame. If it returned, the copy would write over the very frames that a restart
+/// returns through, before it has saved them.
 ///
 /// # Safety
-/// `context` is valid for writes. Every other thread is suspended, so that the memory is consistent.
+/// `context` is valid for writes. Every other thread is suspended, so that the memory is consistent. `write` leaves
+/// all memory above its own frame that a restart needs as it is.
 #[unsafe(naked)]
-pub unsafe extern "C" fn snapshot(context: *mut SnapshotContext) -> isize {
+pub unsafe extern "C" fn snapshot(
+    context: *mut SnapshotContext,
+    write: extern "C" fn(usize) -> !,
+    argument: usize,
+) -> isize {
     naked_asm!(
         "push rbp",           // the six callee-saved registers: the only ones a caller expects to survive
         "push rbx",
@@ -46,6 +52,8 @@ pub unsafe extern "C" fn snapshot(context: *mut SnapshotContext) -> isize {
         "lea rax, [rip + 2f]",
         "mov [rdi + 8], rax", // context.instruction_pointer
         "mov rbx, rdi",       // the context, for the helper; survives system calls
+        "mov r12, rsi",       // what the copy calls, and its argument: saved above, so free to use
+        "mov r13, rdx",
         "mov eax, 56",        // clone: the helper shares memory and this very stack; we sleep until it has ended
         "mov edi, 0x4100",    // CLONE_VFORK | CLONE_VM, exit signal 0
         "xor esi, esi",
@@ -63,7 +71,7 @@ pub unsafe extern "C" fn snapshot(context: *mut SnapshotContext) -> isize {
         "xor r8d, r8d",
         "syscall",
         "test rax, rax",
-        "jz 3f",              // frozen copy: returns 0
+        "jz 4f",              // frozen copy
         "mov [rbx + 16], rax", // helper: context.copy, in the memory shared with the original
         "mov eax, 60",        // helper: exit
         "xor edi, edi",
@@ -82,6 +90,10 @@ pub unsafe extern "C" fn snapshot(context: *mut SnapshotContext) -> isize {
         "pop rbx",
         "pop rbp",
         "ret",
+        "4:",
+        "mov rdi, r13",       // rsp is 16-byte aligned here: return address, six registers, eight bytes
+        "call r12",
+        "ud2",
         restarted = const RESTARTED,
     )
 }

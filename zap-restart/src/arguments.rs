@@ -1,0 +1,81 @@
+//! The command lines of zap-restart and zap-image, from which help, man page and completions are made too.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Restart a checkpointed pod from its images
+///
+/// Takes image files, or directories that hold them, and of several generations restarts the newest complete one. The
+/// program's standard streams become those of zap-restart, and its exit status is zap-restart's; zap-restart's own
+/// failures are 125.
+#[derive(Debug, Parser)]
+#[command(name = "zap-restart", version)]
+pub struct Restart {
+    /// Image files (ckpt_*.zimg) or directories of them
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+
+    /// Give the pod this name instead of its recorded one
+    #[arg(long, value_name = "NAME")]
+    pub pod: Option<String>,
+
+    /// Return as soon as the program runs again
+    #[arg(long)]
+    pub background: bool,
+
+    /// Put later images into this directory instead of the one the images are in
+    #[arg(long, value_name = "DIR")]
+    pub ckpt_dir: Option<PathBuf>,
+
+    /// Read and check every page before starting, even of images that are known to be untouched
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// Look at checkpoint images
+#[derive(Debug, Parser)]
+#[command(name = "zap-image", version)]
+pub struct Image {
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What zap-image does.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Print what an image holds: process, threads, memory, files, sections
+    Show(Images),
+    /// Read images whole and check every checksum
+    Verify(Images),
+}
+
+/// The images of either action.
+#[derive(Debug, clap::Args)]
+pub struct Images {
+    /// Image files (ckpt_*.zimg)
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definitions_are_sound() {
+        Restart::command().debug_assert();
+        Image::command().debug_assert();
+    }
+
+    #[test]
+    fn options() {
+        let given = Restart::parse_from(["zap-restart", "--pod", "x", "--background", "a.zimg", "dir"]);
+        assert_eq!((given.pod.as_deref(), given.background, given.images.len()), (Some("x"), true, 2));
+        assert!(Restart::try_parse_from(["zap-restart"]).is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! The files of this host that an image relies on: they must be there, and be what they were.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use zap_client::error::{reason, Error, Result};
+use zap_image::header::flags;
+use zap_image::{Backing, BackingFile, Header};
+
+/// Bytes of a file in which its build id is looked for.
+const HEAD: usize = 64 << 10;
+
+/// What a file is needed for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Some region shows the file's own contents, which must be what they were.
+    pub contents: bool,
+    /// Some region maps it shared and writable.
+    pub shared_writable: bool,
+    /// Some region maps it shared.
+    pub shared: bool,
+    /// Its length must be at least this.
+    pub length: u64,
+}
+
+/// Checks every file that a region maps; says of each whether it is to be opened for writing too.
+pub fn check(header: &Header) -> Result<Vec<bool>> {
+    needs(header).iter().zip(&header.files).map(|(need, file)| check_file(need, file)).collect()
+}
+
+/// What each file of the header is needed for.
+pub fn needs(header: &Header) -> Vec<Need> {
+    let mut needs = vec![Need::default(); header.files.len()];
+    for region in &header.regions {
+        let Backing::File { file, offset } = region.backing else { continue };
+        let Some(need) = needs.get_mut(file as usize) else { continue };
+        let shared = region.flags & flags::SHARED != 0;
+        let writable = region.protection & libc::PROT_WRITE as u32 != 0;
+        need.shared |= shared;
+        need.shared_writable |= shared && writable;
+        need.contents |= !(shared && writable);
+        // The last page may lie past the file's end, as a file's tail does.
+        let last_page = (region.end - region.start).saturating_sub(zap_sys::PAGE_SIZE as u64);
+        need.length = need.length.max(offset.saturating_add(last_page));
+    }
+    needs
+}
+
+fn check_file(need: &Need, recorded: &BackingFile) -> Result<bool> {
+    if *need == Need::default() {
+        return Ok(false);
+    }
+    let path = Path::new(OsStr::from_bytes(&recorded.path.0));
+    let refuse = |why: String| Err(Error::new(path.display(), why));
+    let open = |write: bool| OpenOptions::new().read(true).write(write).custom_flags(libc::O_NONBLOCK).open(path);
+    // A mapping that is only read now may be made writable later: write if we may.
+    let (file, writable) = match if need.shared { open(true) } else { open(false) } {
+        Ok(file) => (file, need.shared),
+        Err(error) if need.shared && !need.shared_writable => match open(false) {
+            Ok(file) => (file, false),
+            Err(_) => return refuse(format!("the program maps this file: {}", reason(&error))),
+        },
+        Err(error) => return refuse(format!("the program maps this file: {}", reason(&error))),
+    };
+    let metadata = file.metadata().map_err(|error| Error::new(path.display(), reason(&error)))?;
+    if need.contents {
+        compare(recorded, &file, &metadata).map_err(|why| Error::new(path.display(), why))?;
+    }
+    if metadata.is_file() && metadata.len() < need.length {
+        return refuse(format!("is too short now: {} bytes, the program maps {}", metadata.len(), need.length));
+    }
+    Ok(writable)
+}
+
+fn compare(recorded: &BackingFile, file: &File, metadata: &std::fs::Metadata) -> std::result::Result<(), String> {
+    if !recorded.build_id.0.is_empty() {
+        let mut head = vec![0u8; HEAD.min(metadata.len() as usize)];
+        file.read_exact_at(&mut head, 0).map_err(|error| reason(&error))?;
+        return match zap_image::build_id::find(&head) {
+            Some(found) if found == recorded.build_id.0 => Ok(()),
+            found => Err(format!(
+                "has changed since the checkpoint: build id {}, then {}",
+                found.map_or("none".into(), |id| hexadecimal(&id)),
+                hexadecimal(&recorded.build_id.0)
+            )),
+        };
+    }
+    if metadata.len() != recorded.size {
+        return Err(format!("has changed since the checkpoint: {} bytes, then {}", metadata.len(), recorded.size));
+    }
+    let modified = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
+    if modified != recorded.modified_ns {
+        return Err("has changed since the checkpoint: it was written later".into());
+    }
+    Ok(())
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zap_image::header::bytes::Bytes;
+
+    fn record(path: &Path) -> BackingFile {
+        let metadata = std::fs::metadata(path).unwrap();
+        BackingFile {
+            path: Bytes(path.as_os_str().as_bytes().to_vec()),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
+            build_id: Bytes(Vec::new()),
+        }
+    }
+
+    #[test]
+    fn changes_are_named() {
+        let path = std::env::temp_dir().join(format!("zap-restart-backing-{}", std::process::id()));
+        std::fs::write(&path, vec![1u8; 5000]).unwrap();
+        let recorded = record(&path);
+        let contents = Need { contents: true, length: 4096, ..Need::default() };
+        let shared = Need { shared: true, shared_writable: true, length: 4096, ..Need::default() };
+        assert_eq!(check_file(&contents, &recorded), Ok(false));
+        assert_eq!(check_file(&shared, &recorded), Ok(true));
+        assert_eq!(
+            check_file(&Need::default(), &BackingFile { path: Bytes(b"/none".to_vec()), ..record(&path) }),
+            Ok(false)
+        );
+        let later = BackingFile { modified_ns: 1, ..recorded.clone() };
+        assert!(check_file(&contents, &later).unwrap_err().why.contains("written later"));
+        assert_eq!(check_file(&shared, &later), Ok(true));
+        let other = BackingFile { build_id: Bytes(vec![1, 2]), ..recorded.clone() };
+        assert!(check_file(&contents, &other).unwrap_err().why.contains("build id none, then 0102"));
+        std::fs::write(&path, b"short").unwrap();
+        assert!(check_file(&contents, &recorded).unwrap_err().why.contains("5 bytes, then 5000"));
+        std::fs::write(&path, b"").unwrap();
+        assert!(check_file(&shared, &recorded).unwrap_err().why.contains("too short"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(check_file(&contents, &recorded).unwrap_err().why.contains("no such file"));
+    }
+}

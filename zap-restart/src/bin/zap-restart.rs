@@ -1,0 +1,142 @@
+//! zap-restart: brings a pod back from its images. Until everything has been found right it only reads.
+
+use clap::Parser;
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use zap_client::error::{reason, Error, Result};
+use zap_client::{trusted, Connection, RuntimeDir};
+use zap_restart::arguments::Restart as Arguments;
+use zap_restart::generation::{choose, Candidate};
+use zap_restart::image::{self, Image};
+use zap_restart::planner::{self, Facts, Planned};
+use zap_restart::start::{self, Circumstances, Pod};
+use zap_restart::{backing, fault, supervise, verify};
+use zap_sys::RealPid;
+use zap_wire::message::{PodSettings, Restart, StreamId};
+use zap_wire::{FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
+
+/// Exit status of zap-restart's own failures.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            let _ = message.print();
+            return if message.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(&arguments) {
+        Ok(child) if arguments.background => {
+            let _ = child;
+            ExitCode::SUCCESS
+        }
+        Ok(child) => supervise::wait(child),
+        Err(error) => {
+            eprintln!("zap-restart: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<RealPid> {
+    let mut image = choose_image(arguments)?;
+    let ckpt_dir = checkpoint_directory(arguments, &image.path)?;
+    image.check_owner()?;
+    let remote = image.is_remote();
+    if remote {
+        image.take_in()?;
+    }
+    let runtime = RuntimeDir::open()?;
+    let untouched = !remote && runtime.as_ref().is_some_and(|runtime| trusted::is_untouched(runtime, &image.file));
+    if arguments.verify || !untouched {
+        verify::extents(&image)?;
+    }
+    let planned = plan(&image, remote)?;
+    fault::reach(zap_wire::fault::RESTART_PLANNED);
+    let pod = make_pod(arguments, &image, ckpt_dir)?;
+    let mask = supervise::block();
+    start::start(&image, &planned, &pod, Circumstances { background: arguments.background, mask })
+}
+
+fn choose_image(arguments: &Arguments) -> Result<Image> {
+    let paths = image::find(&arguments.images)?;
+    let mut images = paths.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
+    let candidates: Vec<Candidate<'_>> = images.iter().map(Candidate::of).collect();
+    match choose(&candidates)?[..] {
+        [only] => Ok(images.swap_remove(only)),
+        ref several => {
+            let why =
+                format!("is one of {} processes of its pod; restarting several is not supported yet", several.len());
+            Err(Error::new(images[several[0]].path.display(), why))
+        }
+    }
+}
+
+fn plan(image: &Image, remote: bool) -> Result<Planned> {
+    start::check_executable(image)?;
+    let facts = Facts {
+        extents_start: image.prelude.head_length,
+        mappable: remote || image.is_mappable(),
+        writable_files: backing::check(&image.header)?,
+    };
+    planner::plan(&image.header, &facts).map_err(|error| Error::new(image.path.display(), error))
+}
+
+fn make_pod(arguments: &Arguments, image: &Image, ckpt_dir: String) -> Result<Pod> {
+    let recorded = &image.header.pod;
+    let request = Restart {
+        protocol: PROTOCOL_VERSION,
+        pod_id: recorded.id,
+        name: arguments.pod.clone(),
+        recorded_name: recorded.name.clone(),
+        generation: recorded.generation,
+        settings: PodSettings {
+            ckpt_dir,
+            interval: recorded.interval,
+            keep: recorded.keep,
+            compress: recorded.compress.clone(),
+            signal: recorded.signal,
+        },
+        streams: streams(),
+        members: recorded.members.iter().map(|member| (member.virtual_pid, member.program.clone())).collect(),
+        images: vec![absolute(&image.path)?.to_string_lossy().into_owned()],
+    };
+    let runtime = RuntimeDir::open_or_create()?;
+    match Connection::request(&runtime, &ToCoordinator::Restart(request))? {
+        FromCoordinator::InPod { pod_id, table, .. } => Ok(Pod { id: pod_id, table }),
+        FromCoordinator::Failed { why, .. } => Err(Error::new("zap-coordinator", why)),
+        other => Err(Error::new("zap-coordinator", format_args!("unexpected answer {other:?}"))),
+    }
+}
+
+/// Device and inode of the standard streams.
+fn streams() -> [StreamId; 3] {
+    let identity = |fd: std::os::fd::BorrowedFd<'_>| {
+        let file = fd.try_clone_to_owned().map(fs::File::from);
+        file.and_then(|file| file.metadata()).map_or((0, 0), |metadata| (metadata.dev(), metadata.ino()))
+    };
+    let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    [identity(input.as_fd()), identity(output.as_fd()), identity(error.as_fd())]
+}
+
+fn checkpoint_directory(arguments: &Arguments, image: &Path) -> Result<String> {
+    let directory = match &arguments.ckpt_dir {
+        Some(directory) => absolute(directory)?,
+        None => absolute(image)?.parent().map(Path::to_path_buf).unwrap_or_default(),
+    };
+    if !directory.is_dir() {
+        return Err(Error::new(directory.display(), "is not a directory"));
+    }
+    match directory.to_str() {
+        Some(text) => Ok(text.to_string()),
+        None => Err(Error::new(directory.display(), "is not valid UTF-8")),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(|error| Error::new(path.display(), reason(&error)))
+}

@@ -1,0 +1,26 @@
+//! The road from images to a running program, as far as it lies outside of that program.
+//!
+//! ```text
+//! image      opens a file, reads its head            → image::Image
+//! generation chooses which images belong together
+//! verify     reads the extents of what is not known to be untouched
+//! backing    compares the host's files with those the image relies on
+//! planner    header → plan, pure                      → planner::Planned
+//! start      pod, fork, exec; reads the outcome
+//! supervise  waits for the program, passes signals and the exit status on
+//! ```
+//!
+//! Nothing here knows what a plugin has saved; nothing is started before everything has been found right.
+
+pub mod arguments;
+pub mod backing;
+pub mod fault;
+pub mod generation;
+pub mod image;
+pub mod json;
+pub mod places;
+pub mod planner;
+pub mod show;
+pub mod start;
+pub mod supervise;
+pub mod verify;

@@ -1,0 +1,584 @@
+//! Header → plan: every decision about the restored program's memory. Pure: the restorer acts, the host is asked before.
+//!
+//! Small contents are read, large ones mapped from the image, so that the time until the program runs does not grow
+//! with its memory, and clones share what they do not write.
+
+use crate::places;
+use std::ops::Range;
+use zap_client::error::{Error, Result};
+use zap_image::header::flags;
+use zap_image::{Backing, Extent, Header, Region};
+use zap_restorer::hole::Hole;
+use zap_restorer::plan::{self, Operation, Source, HEADER_SIZE, MAILBOX_OVERHEAD, RECORD_SIZE};
+use zap_sys::libc::{
+    MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_GROWSDOWN,
+    MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MAP_STACK, O_CLOEXEC, O_RDONLY, O_RDWR, PROT_EXEC, PROT_NONE, PROT_READ,
+    PROT_WRITE,
+};
+use zap_sys::{page_down, RawFd};
+use zap_wire::restart::MAILBOX_SIZE;
+
+/// Extents from this size on may be mapped instead of read.
+const LARGE: u64 = 2 << 20;
+
+/// Bytes in large extents that are read all the same, smallest extents first: reading them costs less than the page
+/// faults that mapping them would spread over the program's next second.
+const EAGER_BUDGET: u64 = 16 << 20;
+
+/// Most mappings of the image: their list must fit into the mailbox.
+const MOST_MAPPED: usize = 600;
+
+/// A process may have 65,530 mappings (vm.max_map_count); an image mapped inside a region costs two more.
+const MOST_MAPPINGS: usize = 65_000;
+
+/// The main stack gets at most this much room at once; beyond it grows as any stack does.
+const LONGEST_STACK: u64 = 64 << 20;
+
+/// Distance between the main stack's room and the region below.
+const STACK_GAP: u64 = 1 << 20;
+
+/// What the host says of the image and of the files that the regions map.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Where the extents begin in the image's file.
+    pub extents_start: u64,
+    /// Whether memory may stay backed by the image.
+    pub mappable: bool,
+    /// For each file of the header: whether it is opened for writing too.
+    pub writable_files: Vec<bool>,
+}
+
+/// A plan that lacks only what is known just before the exec.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    operations: Vec<Operation>,
+    /// NUL-terminated paths; the operations' places are offsets in here.
+    paths: Vec<u8>,
+    candidates: Vec<u64>,
+    /// Ranges that stay backed by the image: start and length, ascending.
+    pub image_backed: Vec<(u64, u64)>,
+}
+
+/// Plans the process whose header this is.
+pub fn plan(header: &Header, facts: &Facts) -> Result<Planned> {
+    check_mailbox(header)?;
+    let mut planned =
+        Planned { operations: Vec::new(), paths: Vec::new(), candidates: Vec::new(), image_backed: vec![] };
+    let mapped = choose_mapped(header, facts.mappable);
+    let mut maker = Maker { header, facts, mapped: &mapped, planned: &mut planned, current: None };
+    let mut occupied = Vec::with_capacity(header.regions.len());
+    let mut below = 0;
+    for region in &header.regions {
+        let start = maker.region(region, below);
+        occupied.push((start, region.end));
+        below = region.end;
+    }
+    if maker.current.is_some() {
+        maker.push(Operation::Close);
+    }
+    let longest = longest_plan(&planned, header);
+    planned.candidates = places::candidates(&occupied, Hole { start: 0, plan_length: longest }.length());
+    if planned.candidates.is_empty() {
+        return Err(Error::new("address space", "no room for the restorer beside the program's memory"));
+    }
+    Ok(planned)
+}
+
+impl Planned {
+    /// The plan's bytes, with the descriptors as they will be after the exec and the encoded `RestartParts`.
+    pub fn encode(&self, header: &Header, image: RawFd, report: RawFd, parts: &[u8]) -> Result<Vec<u8>> {
+        if parts.len() + MAILBOX_OVERHEAD > MAILBOX_SIZE {
+            return Err(Error::new("restart parts", format_args!("{} bytes do not fit the mailbox", parts.len())));
+        }
+        let process = &header.process;
+        let auxv = &process.auxv.0;
+        let paths_at = (HEADER_SIZE + self.operations.len() * RECORD_SIZE) as u64;
+        let auxv_at = paths_at + self.paths.len() as u64;
+        let parts_at = auxv_at + auxv.len() as u64;
+        let mut candidates = [0; plan::CANDIDATES];
+        candidates.iter_mut().zip(&self.candidates).for_each(|(to, from)| *to = *from);
+        let bounds = &process.bounds;
+        let head = plan::Header {
+            magic: plan::MAGIC,
+            length: parts_at + parts.len() as u64,
+            count: self.operations.len() as u64,
+            image: image as u64,
+            report: report as u64,
+            candidates,
+            bounds: [
+                bounds.start_code,
+                bounds.end_code,
+                bounds.start_data,
+                bounds.end_data,
+                bounds.start_brk,
+                bounds.brk,
+                bounds.start_stack,
+                bounds.arg_start,
+                bounds.arg_end,
+                bounds.env_start,
+                bounds.env_end,
+            ],
+            auxv: [auxv_at, auxv.len() as u64],
+            fs_base: process.entry.fs_base,
+            gs_base: process.entry.gs_base,
+            stack_pointer: process.entry.stack_pointer,
+            instruction_pointer: process.entry.instruction_pointer,
+            mailbox: process.mailbox,
+            parts: [parts_at, parts.len() as u64],
+        };
+        let mut bytes = Vec::with_capacity(head.length as usize);
+        bytes.extend_from_slice(&head.to_bytes());
+        for operation in &self.operations {
+            let operation = match *operation {
+                Operation::Open { place, length, flags } => Operation::Open { place: place + paths_at, length, flags },
+                other => other,
+            };
+            bytes.extend_from_slice(&operation.to_bytes());
+        }
+        bytes.extend_from_slice(&self.paths);
+        bytes.extend_from_slice(auxv);
+        bytes.extend_from_slice(parts);
+        Ok(bytes)
+    }
+}
+
+/// The longest that the encoded plan can be, whatever the parts are.
+fn longest_plan(planned: &Planned, header: &Header) -> u64 {
+    let length = HEADER_SIZE + planned.operations.len() * RECORD_SIZE + planned.paths.len();
+    (length + header.process.auxv.0.len() + MAILBOX_SIZE) as u64
+}
+
+fn check_mailbox(header: &Header) -> Result<()> {
+    let range = header.process.mailbox..header.process.mailbox.saturating_add(MAILBOX_SIZE as u64);
+    let fits = |region: &Region| {
+        region.start <= range.start
+            && range.end <= region.end
+            && region.protection & PROT_WRITE as u32 != 0
+            && region.flags & flags::SHARED == 0
+    };
+    if header.regions.iter().any(fits) {
+        Ok(())
+    } else {
+        Err(Error::new("mailbox", "does not lie in writable memory of the image"))
+    }
+}
+
+/// Offsets (in the extents) of those extents that are mapped from the image, ascending.
+fn choose_mapped(header: &Header, mappable: bool) -> Vec<u64> {
+    if !mappable {
+        return Vec::new();
+    }
+    let bounds = &header.process.bounds;
+    let heap = bounds.start_brk..bounds.brk.max(bounds.start_brk + 1);
+    let eligible = header.regions.iter().filter(|region| may_be_mapped(region, &heap, header.process.vdso.0));
+    let mut large: Vec<Extent> =
+        eligible.flat_map(|region| &region.extents).filter(|extent| extent.length >= LARGE).copied().collect();
+    large.sort_by_key(|extent| (extent.length, extent.offset));
+    let mut eager = 0;
+    let mut mapped: Vec<Extent> = large
+        .into_iter()
+        .skip_while(|extent| {
+            eager += extent.length;
+            eager <= EAGER_BUDGET
+        })
+        .collect();
+    // The largest come last.
+    let most = MOST_MAPPED.min(MOST_MAPPINGS.saturating_sub(header.regions.len()) / 2);
+    let mut offsets: Vec<u64> =
+        mapped.split_off(mapped.len().saturating_sub(most)).iter().map(|extent| extent.offset).collect();
+    offsets.sort_unstable();
+    offsets
+}
+
+/// Whether parts of a region may show the image itself: private anonymous memory of no special kind. The heap stays
+/// anonymous throughout, since it grows by merging, and code is never mapped from where `noexec` may come.
+fn may_be_mapped(region: &Region, heap: &Range<u64>, vdso: u64) -> bool {
+    let special = flags::SHARED | flags::GROWS_DOWN | flags::WIPE_ON_FORK;
+    region.backing == Backing::Anonymous
+        && region.flags & special == 0
+        && region.protection & PROT_EXEC as u32 == 0
+        && !(region.start < heap.end && heap.start < region.end)
+        && !(region.start..region.end).contains(&vdso)
+}
+
+struct Maker<'a> {
+    header: &'a Header,
+    facts: &'a Facts,
+    mapped: &'a [u64],
+    planned: &'a mut Planned,
+    /// File that is open at this point of the plan.
+    current: Option<u32>,
+}
+
+impl Maker<'_> {
+    fn push(&mut self, operation: Operation) {
+        self.planned.operations.push(operation);
+    }
+
+    /// Adds what makes `region`, above a region that ends at `below`; returns its first address.
+    fn region(&mut self, region: &Region, below: u64) -> u64 {
+        let (vdso, vdso_length) = self.header.process.vdso;
+        let holds_vdso = vdso_length > 0 && (region.start..region.end).contains(&vdso);
+        let shared = region.flags & flags::SHARED != 0;
+        let wiped = region.flags & flags::WIPE_ON_FORK != 0;
+        let shows_file = matches!(region.backing, Backing::File { .. });
+        // What is shared through a file is in the file.
+        let extents: &[Extent] = if wiped || (shared && shows_file) { &[] } else { &region.extents };
+        let final_protection = region.protection as i32;
+        let is_mapped = |extent: &Extent| self.mapped.binary_search(&extent.offset).is_ok();
+        let is_read = extents.iter().any(|extent| !is_mapped(extent));
+        let protection = if is_read || holds_vdso { PROT_READ | PROT_WRITE } else { final_protection };
+        let start = stack_start(region, below, self.header.process.stack_limit);
+        let whole = matches!(extents, [extent] if is_mapped(extent) && extent.length == region.end - region.start);
+        if !whole {
+            self.map_region(region, start, protection, extents.is_empty());
+        }
+        for extent in extents.iter().filter(|extent| is_mapped(extent)) {
+            self.map_extent(extent, protection);
+        }
+        self.advise(region, start);
+        for extent in extents.iter().filter(|extent| !is_mapped(extent)) {
+            self.read_extent(extent);
+        }
+        if holds_vdso {
+            self.push(Operation::Vdso { address: vdso, length: vdso_length });
+        }
+        if protection != final_protection {
+            self.push(Operation::Protect { address: start, length: region.end - start, protection: final_protection });
+        }
+        start
+    }
+
+    fn map_region(&mut self, region: &Region, address: u64, protection: i32, empty: bool) {
+        let shared = region.flags & flags::SHARED != 0;
+        let mut map_flags = if shared { MAP_SHARED } else { MAP_PRIVATE };
+        if region.flags & flags::NO_RESERVE != 0 || (region.protection as i32 == PROT_NONE && empty) {
+            map_flags |= MAP_NORESERVE;
+        }
+        let length = region.end - address;
+        let (source, offset) = match region.backing {
+            Backing::Anonymous => {
+                map_flags |= MAP_ANONYMOUS;
+                if region.flags & flags::GROWS_DOWN != 0 {
+                    map_flags |= MAP_GROWSDOWN | MAP_STACK | MAP_NORESERVE;
+                }
+                (Source::Anonymous, 0)
+            }
+            Backing::File { file, offset } => {
+                self.open(file);
+                (Source::File, offset)
+            }
+        };
+        self.push(Operation::Map { address, length, protection, flags: map_flags, source, offset });
+    }
+
+    fn map_extent(&mut self, extent: &Extent, protection: i32) {
+        let Extent { address, length, offset } = *extent;
+        let offset = self.facts.extents_start + offset;
+        self.push(Operation::Map { address, length, protection, flags: MAP_PRIVATE, source: Source::Image, offset });
+        match self.planned.image_backed.last_mut() {
+            Some((start, so_far)) if *start + *so_far == address => *so_far += length,
+            _ => self.planned.image_backed.push((address, length)),
+        }
+    }
+
+    fn read_extent(&mut self, extent: &Extent) {
+        let offset = self.facts.extents_start + extent.offset;
+        if let Some(Operation::Read { address, length, offset: from }) = self.planned.operations.last_mut() {
+            if *address + *length == extent.address && *from + *length == offset {
+                *length += extent.length;
+                return;
+            }
+        }
+        self.push(Operation::Read { address: extent.address, length: extent.length, offset });
+    }
+
+    fn advise(&mut self, region: &Region, address: u64) {
+        // Transparent huge pages are a matter of speed, and kernels without them are many.
+        for (flag, advice, required) in [
+            (flags::WIPE_ON_FORK, MADV_WIPEONFORK, true),
+            (flags::DONT_FORK, MADV_DONTFORK, true),
+            (flags::DONT_DUMP, MADV_DONTDUMP, true),
+            (flags::HUGE, MADV_HUGEPAGE, false),
+            (flags::NO_HUGE, MADV_NOHUGEPAGE, false),
+        ] {
+            if region.flags & flag != 0 {
+                self.push(Operation::Advise { address, length: region.end - address, advice, required });
+            }
+        }
+    }
+
+    fn open(&mut self, file: u32) {
+        if self.current == Some(file) {
+            return;
+        }
+        self.current = Some(file);
+        let writable = self.facts.writable_files.get(file as usize).copied().unwrap_or(false);
+        let path = &self.header.files[file as usize].path.0;
+        let place = self.planned.paths.len() as u64;
+        self.planned.paths.extend_from_slice(path);
+        self.planned.paths.push(0);
+        let flags = O_CLOEXEC | if writable { O_RDWR } else { O_RDONLY };
+        self.push(Operation::Open { place, length: path.len() as u64 + 1, flags });
+    }
+}
+
+/// The main stack gets its room back, so that nothing is mapped into it before it has grown again.
+fn stack_start(region: &Region, below: u64, limit: u64) -> u64 {
+    if region.flags & flags::GROWS_DOWN == 0 {
+        return region.start;
+    }
+    let wanted = page_down(region.end.saturating_sub(limit.min(LONGEST_STACK)));
+    wanted.max(below.saturating_add(STACK_GAP)).min(region.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zap_image::header::bytes::Bytes;
+    use zap_image::{BackingFile, Bounds, Entry, Pod, Process};
+
+    const MIB: u64 = 1 << 20;
+    const MAILBOX: u64 = 0x7000_0000;
+    const RW: u32 = 3;
+
+    fn region(start: u64, length: u64, protection: u32, flags: u32, extents: &[(u64, u64, u64)]) -> Region {
+        let extents = extents.iter().map(|(address, length, offset)| Extent {
+            address: *address,
+            length: *length,
+            offset: *offset,
+        });
+        let extents = extents.collect();
+        Region { start, end: start + length, protection, flags, backing: Backing::Anonymous, extents }
+    }
+
+    fn header(mut regions: Vec<Region>) -> Header {
+        regions.push(region(MAILBOX, 0x4000, RW, 0, &[]));
+        regions.sort_by_key(|region| region.start);
+        let pod = Pod {
+            id: 1,
+            name: "p".into(),
+            generation: 1,
+            time: 0,
+            interval: 0,
+            keep: 1,
+            compress: "none".into(),
+            signal: 62,
+            members: Vec::new(),
+        };
+        let entry = Entry { stack_pointer: 1, instruction_pointer: 2, fs_base: 3, gs_base: 0 };
+        let process = Process {
+            virtual_pid: 1,
+            program: "p".into(),
+            executable: Bytes(b"/p".to_vec()),
+            entry,
+            bounds: Bounds { start_brk: 0x1000_0000, brk: 0x1000_0000 + 64 * MIB, ..Bounds::default() },
+            auxv: Bytes(vec![7; 32]),
+            vdso: (0, 0),
+            mailbox: MAILBOX,
+            zap_version: String::new(),
+            kernel: String::new(),
+            stack_limit: 8 * MIB,
+        };
+        let file = |path: &[u8]| BackingFile {
+            path: Bytes(path.to_vec()),
+            device: 0,
+            inode: 0,
+            size: 0,
+            modified_ns: 0,
+            build_id: Bytes::default(),
+        };
+        let files = vec![file(b"/a"), file(b"/b")];
+        Header { pod, process, threads: vec![], files, regions, sections: vec![], chunk_sums: Bytes::default() }
+    }
+
+    fn facts() -> Facts {
+        Facts { extents_start: 0x1000, mappable: true, writable_files: vec![false, true] }
+    }
+
+    /// The operations for one region, without those of the mailbox.
+    fn operations(header: &Header) -> Vec<Operation> {
+        let of_mailbox = |operation: &Operation| matches!(operation, Operation::Map { address: MAILBOX, .. });
+        plan(header, &facts()).unwrap().operations.into_iter().filter(|operation| !of_mailbox(operation)).collect()
+    }
+
+    fn map(address: u64, length: u64, protection: i32, flags: i32, source: Source, offset: u64) -> Operation {
+        Operation::Map { address, length, protection, flags, source, offset }
+    }
+
+    #[test]
+    fn flags_of_regions() {
+        use Source::{Anonymous, File};
+        let anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+        let backed = |region: Region, file| Region { backing: Backing::File { file, offset: 0x3000 }, ..region };
+        let at = 0x5000_0000;
+        let page = 0x1000;
+        let read = Operation::Read { address: at, length: page, offset: 0x1000 + 0x2000 };
+        let protect = |protection| Operation::Protect { address: at, length: page, protection };
+        let advise = |advice, required| Operation::Advise { address: at, length: page, advice, required };
+        let open = |flags| Operation::Open { place: 0, length: 3, flags: flags | O_CLOEXEC };
+        let contents = [(at, page, 0x2000)];
+        let table: Vec<(&str, Region, Vec<Operation>)> = vec![
+            ("zeroes", region(at, page, RW, 0, &[]), vec![map(at, page, 3, anonymous, Anonymous, 0)]),
+            ("contents", region(at, page, RW, 0, &contents), vec![map(at, page, 3, anonymous, Anonymous, 0), read]),
+            (
+                "read-only contents",
+                region(at, page, 1, 0, &contents),
+                vec![map(at, page, 3, anonymous, Anonymous, 0), read, protect(1)],
+            ),
+            ("reserved", region(at, page, 0, 0, &[]), vec![map(at, page, 0, anonymous | MAP_NORESERVE, Anonymous, 0)]),
+            (
+                "shared anonymous",
+                region(at, page, RW, flags::SHARED, &contents),
+                vec![map(at, page, 3, MAP_SHARED | MAP_ANONYMOUS, Anonymous, 0), read],
+            ),
+            (
+                "wiped on fork",
+                region(at, page, RW, flags::WIPE_ON_FORK, &contents),
+                vec![map(at, page, 3, anonymous, Anonymous, 0), advise(MADV_WIPEONFORK, true)],
+            ),
+            (
+                "advice",
+                region(at, page, RW, flags::DONT_FORK | flags::HUGE, &[]),
+                vec![
+                    map(at, page, 3, anonymous, Anonymous, 0),
+                    advise(MADV_DONTFORK, true),
+                    advise(MADV_HUGEPAGE, false),
+                ],
+            ),
+            (
+                "private file",
+                backed(region(at, page, 5, 0, &[]), 0),
+                vec![open(O_RDONLY), map(at, page, 5, MAP_PRIVATE, File, 0x3000), Operation::Close],
+            ),
+            (
+                "private file with pages of its own",
+                backed(region(at, page, 1, 0, &contents), 0),
+                vec![open(O_RDONLY), map(at, page, 3, MAP_PRIVATE, File, 0x3000), read, protect(1), Operation::Close],
+            ),
+            (
+                "shared file",
+                backed(region(at, page, RW, flags::SHARED, &contents), 1),
+                vec![open(O_RDWR), map(at, page, 3, MAP_SHARED, File, 0x3000), Operation::Close],
+            ),
+        ];
+        for (name, region, expected) in table {
+            assert_eq!(operations(&header(vec![region])), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn large_extents_are_mapped_past_the_budget() {
+        let at = 0x2_0000_0000;
+        let large = region(at, 64 * MIB, RW, 0, &[(at, 64 * MIB, 0)]);
+        let planned = plan(&header(vec![large.clone()]), &facts()).unwrap();
+        assert_eq!(planned.image_backed, [(at, 64 * MIB)]);
+        let map_image = map(at, 64 * MIB, 3, MAP_PRIVATE, Source::Image, 0x1000);
+        assert!(planned.operations.contains(&map_image));
+        assert!(!planned.operations.iter().any(|operation| matches!(operation, Operation::Read { .. })));
+
+        let not_mappable = Facts { mappable: false, ..facts() };
+        assert!(plan(&header(vec![large]), &not_mappable).unwrap().image_backed.is_empty());
+
+        // 4 + 8 MiB are read, 16 mapped; a part of a region is mapped over it.
+        let parts = [(at, 8 * MIB, 0), (at + 16 * MIB, 4 * MIB, 8 * MIB), (at + 32 * MIB, 16 * MIB, 12 * MIB)];
+        let planned = plan(&header(vec![region(at, 64 * MIB, RW, 0, &parts)]), &facts()).unwrap();
+        assert_eq!(planned.image_backed, [(at + 32 * MIB, 16 * MIB)]);
+        assert_eq!(planned.operations.iter().filter(|o| matches!(o, Operation::Read { .. })).count(), 2);
+    }
+
+    #[test]
+    fn special_regions_are_never_mapped_from_the_image() {
+        let at = 0x2_0000_0000;
+        let whole = [(at, 64 * MIB, 0)];
+        let heap = 0x1000_0000;
+        for (name, region) in [
+            ("heap", region(heap, 64 * MIB, RW, 0, &[(heap, 64 * MIB, 0)])),
+            ("shared", region(at, 64 * MIB, RW, flags::SHARED, &whole)),
+            ("stack", region(at, 64 * MIB, RW, flags::GROWS_DOWN, &whole)),
+            ("code", region(at, 64 * MIB, 7, 0, &whole)),
+            ("file", Region { backing: Backing::File { file: 0, offset: 0 }, ..region(at, 64 * MIB, RW, 0, &whole) }),
+        ] {
+            let planned = plan(&header(vec![region]), &facts()).unwrap();
+            assert!(planned.image_backed.is_empty(), "{name}");
+            assert!(planned.operations.iter().any(|o| matches!(o, Operation::Read { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_stack_gets_room() {
+        let end = 0x7fff_0000_0000;
+        let stack = region(end - 0x21000, 0x21000, RW, flags::GROWS_DOWN, &[(end - 0x1000, 0x1000, 0)]);
+        for (name, below, limit, expected) in [
+            ("limit", 0, 8 * MIB, end - 8 * MIB),
+            ("unlimited", 0, u64::MAX, end - 64 * MIB),
+            ("neighbour", end - 4 * MIB, 8 * MIB, end - 3 * MIB),
+            ("close neighbour", end - MIB, 8 * MIB, end - 0x21000),
+            ("small limit", 0, 0x1000, end - 0x21000),
+        ] {
+            assert_eq!(stack_start(&stack, below, limit), expected, "{name}");
+        }
+        let made = operations(&header(vec![stack]));
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_STACK | MAP_NORESERVE;
+        assert_eq!(made[0], map(end - 8 * MIB, 8 * MIB, 3, flags, Source::Anonymous, 0));
+    }
+
+    #[test]
+    fn the_vdso_is_written_before_it_is_protected() {
+        let at = 0x7ffe_0000_0000;
+        let mut header = header(vec![region(at, 0x2000, 5, 0, &[(at, 0x2000, 0)])]);
+        header.process.vdso = (at, 0x2000);
+        let made = operations(&header);
+        assert!(matches!(made[0], Operation::Map { protection: 3, .. }));
+        assert!(matches!(made[1], Operation::Read { .. }));
+        assert_eq!(made[2], Operation::Vdso { address: at, length: 0x2000 });
+        assert_eq!(made[3], Operation::Protect { address: at, length: 0x2000, protection: 5 });
+    }
+
+    #[test]
+    fn sixty_thousand_mappings() {
+        let regions = (0..60_000u64).map(|n| {
+            let start = 0x1_0000_0000 + n * 0x2000;
+            region(start, 0x1000, if n % 2 == 0 { RW } else { 0 }, 0, &[])
+        });
+        let header = header(regions.collect());
+        let planned = plan(&header, &facts()).unwrap();
+        let bytes = planned.encode(&header, 5, 6, b"parts").unwrap();
+        let head = plan::Header::read(&bytes).unwrap();
+        assert_eq!(head.count, 60_001);
+        assert_eq!(&bytes[head.parts[0] as usize..], b"parts");
+        assert_eq!(&bytes[head.auxv[0] as usize..][..32], [7; 32]);
+        assert_eq!((head.image, head.report, head.mailbox), (5, 6, MAILBOX));
+    }
+
+    #[test]
+    fn paths_are_found_where_the_plan_says() {
+        let backed =
+            |start, file| Region { backing: Backing::File { file, offset: 0 }, ..region(start, 0x1000, 1, 0, &[]) };
+        let header = header(vec![backed(0x10000, 0), backed(0x20000, 1), backed(0x30000, 1)]);
+        let bytes = plan(&header, &facts()).unwrap().encode(&header, 5, 6, b"").unwrap();
+        let count = plan::Header::read(&bytes).unwrap().count;
+        let paths: Vec<&[u8]> = (0..count)
+            .filter_map(|index| match Operation::read(&bytes, index) {
+                Some(Operation::Open { place, length, .. }) => Some(&bytes[place as usize..(place + length) as usize]),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(paths, [&b"/a\0"[..], b"/b\0"]);
+    }
+
+    #[test]
+    fn a_mailbox_elsewhere_is_refused() {
+        let mut header = header(vec![]);
+        header.process.mailbox += 0x1000;
+        assert!(plan(&header, &facts()).is_err());
+    }
+
+    #[test]
+    fn parts_must_fit() {
+        let header = header(vec![]);
+        let planned = plan(&header, &facts()).unwrap();
+        assert!(planned.encode(&header, 5, 6, &vec![0; MAILBOX_SIZE]).is_err());
+        assert!(planned.encode(&header, 5, 6, &vec![0; MAILBOX_SIZE - MAILBOX_OVERHEAD]).is_ok());
+    }
+}
