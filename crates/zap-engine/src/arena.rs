@@ -11,7 +11,9 @@
 use crate::guard::Guard;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::null_mut;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use zap_sys::futex::FutexLock;
+use zap_sys::libc;
 
 const CHUNK: usize = 256 * 1024;
 const SMALLEST_SHIFT: u32 = 4;
@@ -24,6 +26,58 @@ struct Lists {
     /// Unused rest of the current chunk.
     next: usize,
     end: usize,
+}
+
+/// Address space of the scratch arena; where a limit forbids that much, [`SCRATCH_LEAST`].
+const SCRATCH: usize = 4 << 30;
+const SCRATCH_LEAST: usize = 64 << 20;
+
+/// Start, next free byte and end of the scratch arena; 0 when there is none.
+static SCRATCH_START: AtomicUsize = AtomicUsize::new(0);
+static SCRATCH_NEXT: AtomicUsize = AtomicUsize::new(0);
+static SCRATCH_END: AtomicUsize = AtomicUsize::new(0);
+
+/// From here on everything is allocated in memory that is no part of an image, and nothing is given back. For the
+/// frozen copy: it must not change the arena that it is about to save. False when there is no room.
+pub fn begin_scratch() -> bool {
+    for length in [SCRATCH, SCRATCH_LEAST] {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: new memory wherever the kernel likes.
+        let start = unsafe { zap_sys::mem::map(0, length as u64, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if let Ok(start) = start {
+            SCRATCH_END.store(start as usize + length, Ordering::Relaxed);
+            SCRATCH_NEXT.store(start as usize, Ordering::Relaxed);
+            SCRATCH_START.store(start as usize, Ordering::Relaxed);
+            return true;
+        }
+    }
+    false
+}
+
+/// Allocates as usual again: the first act after a restart, whose memory was saved by a copy that had begun scratch.
+pub fn end_scratch() {
+    SCRATCH_START.store(0, Ordering::Relaxed);
+}
+
+/// Where the scratch arena is: (first address, length), length 0 when there is none.
+pub fn scratch() -> (u64, u64) {
+    let start = SCRATCH_START.load(Ordering::Relaxed);
+    if start == 0 {
+        return (0, 0);
+    }
+    (start as u64, (SCRATCH_END.load(Ordering::Relaxed) - start) as u64)
+}
+
+/// Takes from the scratch arena. One thread uses it.
+fn take_scratch(layout: &Layout) -> *mut u8 {
+    let align = layout.align();
+    let at = (SCRATCH_NEXT.load(Ordering::Relaxed) + align - 1) & !(align - 1);
+    let end = at.saturating_add(layout.size());
+    if end > SCRATCH_END.load(Ordering::Relaxed) {
+        return null_mut();
+    }
+    SCRATCH_NEXT.store(end, Ordering::Relaxed);
+    at as *mut u8
 }
 
 /// The allocator. The root declares one as the global allocator.
@@ -56,6 +110,9 @@ fn mapped_length(size: usize) -> usize {
 // SAFETY: see the paragraph at the file's head; alignment follows from blocks of a power of two at multiples of it.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if SCRATCH_START.load(Ordering::Relaxed) != 0 {
+            return take_scratch(&layout);
+        }
         let Some(class) = class_of(&layout) else {
             if layout.align() > zap_sys::PAGE_SIZE {
                 return null_mut();
@@ -82,6 +139,9 @@ unsafe impl GlobalAlloc for Arena {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if SCRATCH_START.load(Ordering::Relaxed) != 0 {
+            return;
+        }
         let Some(class) = class_of(&layout) else {
             // SAFETY: the block was a mapping of its own of just this length.
             let _ = unsafe { zap_sys::mem::unmap(pointer as u64, mapped_length(layout.size()) as u64) };

@@ -128,7 +128,10 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
     let collected = collect(&[agent.socket(), image]);
     let result = collected.and_then(|copies| {
         let result = fork_copy(agent, order, image, &copies);
-        memory::drop_copies(&copies);
+        // In a restarted process they are not there: they were no part of the image.
+        if !matches!(result, Ok(Saved::Restarted)) {
+            memory::drop_copies(&copies);
+        }
         result
     });
     if !matches!(result, Ok(Saved::Restarted)) {
@@ -168,6 +171,7 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
     // of it.
     let result = unsafe { context::snapshot(context, write_image, &raw const task as usize) };
     if result == RESTARTED {
+        crate::arena::end_scratch();
         return Ok(Saved::Restarted);
     }
     if result > 0 {
@@ -199,11 +203,15 @@ extern "C" fn write_image(task: usize) -> ! {
     let &CopyTask { agent, order, image, copies, context } = unsafe { &*(task as *const CopyTask<'_>) };
     // SAFETY: filled by `snapshot`, and not written any more.
     let context = unsafe { &*context };
+    let has_scratch = crate::arena::begin_scratch();
     // Out of the program's process group: what is typed at the terminal is not for the writer.
     let _ = process::setsid();
     process::set_thread_name(b"zap-writer\0\0\0\0\0\0");
     memory::close_all_but(agent.socket(), image);
     let written = COLLECTED.with(|collected| {
+        if !has_scratch {
+            return Err(Refusal::new("frozen copy", "the limit of address space leaves it no memory"));
+        }
         writer::write(&writer::Task {
             order,
             sections: &collected.sections,
@@ -220,4 +228,3 @@ extern "C" fn write_image(task: usize) -> ! {
     let status = i32::from(agent.say(&message).is_err());
     process::exit_process(status)
 }
-

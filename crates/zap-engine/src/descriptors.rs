@@ -75,7 +75,14 @@ fn read(number: RawFd, id: u32) -> Result<Description, Refusal> {
     let flags = fd::fcntl(number, libc::F_GETFD, 0).map_err(refusal)?;
     let close_on_exec = flags & libc::FD_CLOEXEC as usize != 0;
     let stream = stream_of(number, &stat);
-    Ok(Description { id, numbers: alloc::vec![DescriptorNumber { fd: number, close_on_exec }], stat, link, info, stream })
+    Ok(Description {
+        id,
+        numbers: alloc::vec![DescriptorNumber { fd: number, close_on_exec }],
+        stat,
+        link,
+        info,
+        stream,
+    })
 }
 
 /// fdinfo has a line for each watch of an epoll: it may be long.
@@ -125,8 +132,11 @@ fn is_terminal(stat: &libc::stat) -> bool {
 pub fn claim(all: &[Description]) -> Result<Vec<usize>, Refusal> {
     all.iter()
         .map(|description| {
-            let mut claims =
-                registry::plugins().iter().enumerate().filter(|(_, plugin)| plugin.claims(description)).map(|(at, _)| at);
+            let mut claims = registry::plugins()
+                .iter()
+                .enumerate()
+                .filter(|(_, plugin)| plugin.claims(description))
+                .map(|(at, _)| at);
             let Some(first) = claims.next() else {
                 return Err(Refusal::new(description.name(), "no plugin supports this kind of descriptor"));
             };

@@ -199,9 +199,7 @@ unsafe fn remap_pieces(
             Ok(_) => return Ok(old),
             Err(_) if flags & libc::MREMAP_MAYMOVE == 0 => return Err(SysError::new("mremap", libc::ENOMEM)),
             // SAFETY: takes free addresses only.
-            Err(_) => unsafe {
-                mem::map(0, new_size, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
-            }?,
+            Err(_) => unsafe { mem::map(0, new_size, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) }?,
         }
     };
     for (start, end, ..) in pieces {

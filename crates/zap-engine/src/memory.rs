@@ -158,9 +158,8 @@ impl Survey {
         if is_excluded(mapping, copies) {
             return Ok(());
         }
-        let name = || {
-            format!("mapping {:x}-{:x} ({})", mapping.start, mapping.end, String::from_utf8_lossy(mapping.name))
-        };
+        let name =
+            || format!("mapping {:x}-{:x} ({})", mapping.start, mapping.end, String::from_utf8_lossy(mapping.name));
         let mut region = Region {
             start: mapping.start,
             end: mapping.end,
@@ -250,7 +249,8 @@ impl Survey {
             device: stat.map_or(0, |stat| stat.st_dev),
             inode: mapping.inode,
             size: stat.map_or(0, |stat| stat.st_size as u64),
-            modified_ns: stat.map_or(0, |stat| stat.st_mtime.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec)),
+            modified_ns: stat
+                .map_or(0, |stat| stat.st_mtime.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec)),
         });
         self.files.len() as u32 - 1
     }
@@ -269,10 +269,12 @@ fn read_build_id(path: &[u8]) -> Option<Vec<u8>> {
 fn is_excluded(mapping: &Mapping<'_>, copies: &[SharedCopy]) -> bool {
     let starts_in = |start: u64, length: u64| mapping.start >= start && mapping.start < start + length;
     let (kernel_vdso, kernel_vdso_length) = state::kernel_vdso();
+    let (scratch, scratch_length) = crate::arena::scratch();
     matches!(mapping.name, b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
         || (kernel_vdso_length != 0 && (starts_in(kernel_vdso, kernel_vdso_length) || mapping.name == b"[vdso]"))
         || state::table()
             .is_some_and(|table| starts_in(core::ptr::from_ref(table) as u64, zap_wire::table::SIZE as u64))
+        || starts_in(scratch, scratch_length)
         || copies.iter().any(|copy| starts_in(copy.copy, copy.length))
 }
 
@@ -323,8 +325,8 @@ fn unescape(name: &[u8]) -> Vec<u8> {
 /// Bounds and auxiliary vector of the calling process, as the kernel keeps them.
 pub fn bounds() -> Result<(zap_image::Bounds, Vec<u8>), Refusal> {
     let mut buffer = [0u8; 2048];
-    let stat = fd::read_file(c"/proc/self/stat", &mut buffer)
-        .map_err(|error| Refusal::new("/proc/self/stat", error))?;
+    let stat =
+        fd::read_file(c"/proc/self/stat", &mut buffer).map_err(|error| Refusal::new("/proc/self/stat", error))?;
     let field = |number| zap_sys::process::stat_field(stat, number);
     let bounds = zap_image::Bounds {
         start_code: field(26),

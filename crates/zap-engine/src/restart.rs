@@ -47,12 +47,9 @@ pub fn mailbox_address() -> u64 {
 fn read_mailbox() -> Result<RestartParts, Refusal> {
     // SAFETY: the restorer has filled the mailbox, and nobody else writes to it.
     let bytes = unsafe { core::slice::from_raw_parts(MAILBOX.bytes.get().cast::<u8>().cast_const(), MAILBOX_SIZE) };
-    let word = |at: usize| {
-        bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes)
-    };
+    let word = |at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes);
     let length = word(0) as usize;
-    let message =
-        bytes.get(8..length.saturating_add(8)).ok_or_else(|| Refusal::new("mailbox", "holds no message"))?;
+    let message = bytes.get(8..length.saturating_add(8)).ok_or_else(|| Refusal::new("mailbox", "holds no message"))?;
     let mut parts: RestartParts = zap_wire::decode(message).map_err(|why| Refusal::new("mailbox", why))?;
     let after = 8 + length;
     parts.restorer = (word(after), word(after + 8));
@@ -66,6 +63,10 @@ pub(crate) fn go_on() -> ! {
         Ok(parts) => parts,
         Err(_) => process::exit_process(125),
     };
+    let parts = match relocate(&parts) {
+        Ok(parts) => parts,
+        Err(refusal) => refuse(&parts, refusal),
+    };
     match rebuild(&parts) {
         Ok(main) => {
             process_started(&parts);
@@ -77,17 +78,19 @@ pub(crate) fn go_on() -> ! {
                 None => process::exit_thread(0),
             }
         }
-        Err(refusal) => {
-            report(&parts, &Outcome::Refused { object: refusal.object, reason: refusal.reason });
-            process::exit_process(125)
-        }
+        Err(refusal) => refuse(&parts, refusal),
     }
+}
+
+fn refuse(parts: &RestartParts, refusal: Refusal) -> ! {
+    report(parts, &Outcome::Refused { object: refusal.object, reason: refusal.reason });
+    process::exit_process(125)
 }
 
 fn report(parts: &RestartParts, outcome: &Outcome) {
     if let Ok(bytes) = zap_wire::encode(outcome) {
-        let _ = zap_sys::net::send(parts.report, &bytes, libc::MSG_NOSIGNAL)
-            .or_else(|_| fd::write(parts.report, &bytes));
+        let _ =
+            zap_sys::net::send(parts.report, &bytes, libc::MSG_NOSIGNAL).or_else(|_| fd::write(parts.report, &bytes));
     }
 }
 
@@ -113,7 +116,6 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
         state::set_vdso(init::vdso_at_init());
     }
     state::set_kernel_vdso(parts.vdso);
-    let parts = &relocate(parts)?;
     init::join_table(parts.table.as_bytes(), virtual_pid).map_err(|why| Refusal::new("pod table", why))?;
     suspend::install(state::signal()).map_err(|error| Refusal::new("signal handler", error))?;
     fault::point(zap_wire::fault::PROGRAM_RESTORING);
@@ -176,9 +178,8 @@ fn respawn_threads(old_main: i32, real: RealPid) -> Result<Option<&'static Slot>
             slot.real_tid.store(real.0, Ordering::Relaxed);
             main = Some(slot);
         } else {
-            threads::respawn(slot).map_err(|error| {
-                Refusal::new(format!("thread {}", slot.virtual_tid.load(Ordering::Relaxed)), error)
-            })?;
+            threads::respawn(slot)
+                .map_err(|error| Refusal::new(format!("thread {}", slot.virtual_tid.load(Ordering::Relaxed)), error))?;
         }
     }
     Ok(main)
@@ -187,8 +188,7 @@ fn respawn_threads(old_main: i32, real: RealPid) -> Result<Option<&'static Slot>
 /// Tells the coordinator that the process is back. One that has gone meanwhile finds it by the pod's table.
 fn announce(parts: &RestartParts) {
     if let Ok(agent) = Agent::connect() {
-        let _ = agent
-            .say(&ToCoordinator::Restarted { pod_id: parts.pod_id, virtual_pid: state::virtual_pid().0 });
+        let _ = agent.say(&ToCoordinator::Restarted { pod_id: parts.pod_id, virtual_pid: state::virtual_pid().0 });
         agent.close();
     }
 }

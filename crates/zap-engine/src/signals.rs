@@ -18,10 +18,8 @@ struct Saved {
     pending: Mask,
 }
 
-static SAVED: Owned<Saved> = Owned::new(Saved {
-    actions: [KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 }; COUNT],
-    pending: 0,
-});
+static SAVED: Owned<Saved> =
+    Owned::new(Saved { actions: [KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 }; COUNT], pending: 0 });
 
 fn is_fixed(signal: i32) -> bool {
     signal == libc::SIGKILL || signal == libc::SIGSTOP || signal == state::signal()

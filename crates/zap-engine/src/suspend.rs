@@ -232,8 +232,5 @@ fn describe_missing(tid: RealPid) -> Refusal {
     if blocked & bit(state::signal()) != 0 {
         return Refusal::new(object, "blocks Zap's signal by a system call of its own");
     }
-    Refusal::new(
-        object,
-        format!("did not stop within 5 s (state {})", alloc::string::String::from_utf8_lossy(state)),
-    )
+    Refusal::new(object, format!("did not stop within 5 s (state {})", alloc::string::String::from_utf8_lossy(state)))
 }

@@ -21,7 +21,6 @@ use zap_sys::path::PATH_MAX;
 use zap_sys::{fd, RawFd};
 use zap_wire::message::SaveOrder;
 
-
 /// Everything that the writer is told.
 pub struct Task<'a> {
     pub order: &'a SaveOrder,
@@ -88,9 +87,8 @@ fn header(task: &Task<'_>, survey: &Survey) -> Result<Header, Refusal> {
     let order = task.order;
     let (bounds, auxv) = memory::bounds()?;
     let mut buffer = [0u8; PATH_MAX];
-    let executable = fd::read_link(c"/proc/self/exe", &mut buffer)
-        .map_err(|error| Refusal::new("executable", error))?
-        .to_vec();
+    let executable =
+        fd::read_link(c"/proc/self/exe", &mut buffer).map_err(|error| Refusal::new("executable", error))?.to_vec();
     if executable.ends_with(b" (deleted)") {
         return Err(Refusal::new(
             format!("executable {}", String::from_utf8_lossy(&executable)),
@@ -136,10 +134,7 @@ fn header(task: &Task<'_>, survey: &Survey) -> Result<Header, Refusal> {
             stack_limit,
         },
         threads: threads::slots()
-            .map(|slot| Thread {
-                virtual_tid: slot.virtual_tid.load(Ordering::Relaxed),
-                name: threads::name_of(slot),
-            })
+            .map(|slot| Thread { virtual_tid: slot.virtual_tid.load(Ordering::Relaxed), name: threads::name_of(slot) })
             .collect(),
         files: Vec::new(),
         regions: Vec::new(),

@@ -33,12 +33,7 @@ extern "C" {
 
 impl Environment {
     fn new() -> Self {
-        Self {
-            preload: [0; 4096 + 256],
-            table: [0; 4096 + 32],
-            few: [core::ptr::null_mut(); 512],
-            many: None,
-        }
+        Self { preload: [0; 4096 + 256], table: [0; 4096 + 32], few: [core::ptr::null_mut(); 512], many: None }
     }
 
     /// Builds the list from `given`; `None` when there is no pod or no room, and the caller's own is to be used.
@@ -77,8 +72,13 @@ impl Environment {
             }
         }
         let library = own_path();
-        let parts: [&[u8]; 5] =
-            [environment::LD_PRELOAD.as_bytes(), b"=", library, if preload_tail.is_empty() { b"" } else { b":" }, preload_tail];
+        let parts: [&[u8]; 5] = [
+            environment::LD_PRELOAD.as_bytes(),
+            b"=",
+            library,
+            if preload_tail.is_empty() { b"" } else { b":" },
+            preload_tail,
+        ];
         let preload = join(&mut self.preload, &parts)?;
         let mut path = [0u8; 4096];
         let length = state::copy_table_path(&mut path);
@@ -262,7 +262,13 @@ unsafe fn collect(
     // The first register is the path or file; the other five, then the stack, are the variable arguments.
     let argument = |index: usize| {
         // SAFETY: the shim saved six registers; beyond them the caller's stack holds the rest up to the NULL.
-        unsafe { if index < 5 { *registers.add(1 + index) } else { *stack.add(index - 5) } }
+        unsafe {
+            if index < 5 {
+                *registers.add(1 + index)
+            } else {
+                *stack.add(index - 5)
+            }
+        }
     };
     for (index, place) in list.iter_mut().enumerate() {
         *place = argument(index);

@@ -55,4 +55,3 @@ hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int 
     let (process, thread) = (RealPid(real_argument(process)), RealPid(real_argument(thread)));
     as_c(zap_sys::signal::tgkill(process, thread, signal))
 } }
-

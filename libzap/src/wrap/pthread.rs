@@ -207,4 +207,3 @@ hook! { unsafe fn pthread_getcpuclockid(thread: pthread_t, clock: *mut libc::clo
         }
     }
 } }
-

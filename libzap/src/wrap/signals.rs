@@ -198,4 +198,3 @@ hook! { unsafe fn pselect(
     // SAFETY: the caller's arguments.
     unsafe { real!(pselect)(count, readable, writable, exceptional, time, mask.pointer()) }
 } }
-

@@ -38,8 +38,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
         .map(|description| State {
             id: description.id,
             path: description.link.clone(),
-            flags: description.status_flags()
-                & (libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_PATH),
+            flags: description.status_flags() & (libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_PATH),
         })
         .collect();
     context.section(SECTION, VERSION, encode(&states)?);

@@ -26,8 +26,10 @@ struct State {
 }
 
 fn claims(description: &Description) -> bool {
-    description.stream.is_none() && matches!(description.file_type(), libc::S_IFREG | libc::S_IFDIR)
-        && description.link.starts_with(b"/") && !description.link.starts_with(b"/proc/")
+    description.stream.is_none()
+        && matches!(description.file_type(), libc::S_IFREG | libc::S_IFDIR)
+        && description.link.starts_with(b"/")
+        && !description.link.starts_with(b"/proc/")
         && !description.link.starts_with(b"/memfd:")
 }
 
@@ -47,8 +49,8 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
     for description in own {
         let path = CPath::new(&description.link).ok_or_else(|| Refusal::new(description.name(), "path too long"))?;
         let found = fd::stat(path.as_c_str());
-        let same = found
-            .is_ok_and(|stat| stat.st_ino == description.stat.st_ino && stat.st_dev == description.stat.st_dev);
+        let same =
+            found.is_ok_and(|stat| stat.st_ino == description.stat.st_ino && stat.st_dev == description.stat.st_dev);
         if !same {
             return Err(Refusal::new(description.name(), "the file has been deleted or replaced"));
         }
@@ -69,8 +71,8 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     for state in states {
         let name = || format!("file {}", String::from_utf8_lossy(&state.path));
         let path = CPath::new(&state.path).ok_or_else(|| Refusal::new(name(), "path too long"))?;
-        let own = fd::open(path.as_c_str(), state.flags | libc::O_CLOEXEC, 0)
-            .map_err(|error| Refusal::new(name(), error))?;
+        let own =
+            fd::open(path.as_c_str(), state.flags | libc::O_CLOEXEC, 0).map_err(|error| Refusal::new(name(), error))?;
         if state.flags & libc::O_PATH == 0 {
             fd::seek(own, state.position as i64, libc::SEEK_SET).map_err(|error| Refusal::new(name(), error))?;
         }

@@ -28,15 +28,8 @@ struct Noun {
 }
 
 /// In the order in which they are asked and saved: streams come first, since a stream may be anything.
-const NOUNS: &[Noun] = &[
-    streams::NOUN,
-    files::NOUN,
-    devices::NOUN,
-    pipes::NOUN,
-    eventfds::NOUN,
-    timerfds::NOUN,
-    epolls::NOUN,
-];
+const NOUNS: &[Noun] =
+    &[streams::NOUN, files::NOUN, devices::NOUN, pipes::NOUN, eventfds::NOUN, timerfds::NOUN, epolls::NOUN];
 
 fn nothing_to_refill(_: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     Ok(())

@@ -77,10 +77,8 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         let nonblocking = if state.nonblocking { libc::TFD_NONBLOCK } else { 0 };
         let own = fd::timerfd_create(state.clock, libc::TFD_CLOEXEC | nonblocking).map_err(refusal)?;
         if state.value != 0 {
-            let setting = libc::itimerspec {
-                it_value: time::from_ns(state.value),
-                it_interval: time::from_ns(state.interval),
-            };
+            let setting =
+                libc::itimerspec { it_value: time::from_ns(state.value), it_interval: time::from_ns(state.interval) };
             let absolute = state.flags & libc::TFD_TIMER_ABSTIME != 0 && is_wall_clock(state.clock);
             let flags = if absolute { state.flags } else { 0 };
             fd::timerfd_settime(own, flags, &setting).map_err(refusal)?;

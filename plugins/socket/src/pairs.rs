@@ -55,9 +55,10 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
         let second = if socket.peer == 0 {
             None
         } else {
-            let peer = own.iter().find(|other| other.stat.st_ino as u32 == socket.peer).ok_or_else(|| {
-                Refusal::new(one.name(), "is connected to a socket outside of the pod")
-            })?;
+            let peer = own
+                .iter()
+                .find(|other| other.stat.st_ino as u32 == socket.peer)
+                .ok_or_else(|| Refusal::new(one.name(), "is connected to a socket outside of the pod"))?;
             done.push(peer.id);
             refuse_named(peer)?;
             let socket = diag::query(peer.stat.st_ino as u32).map_err(refusal)?;

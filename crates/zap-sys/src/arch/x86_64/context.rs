@@ -206,7 +206,7 @@ pub unsafe extern "C" fn call_on_stack(
     way_back: *mut u64,
 ) {
     naked_asm!(
-        "push rbp",       // everything a caller expects to survive, since abandon_stack skips the callee's restores
+        "push rbp", // everything a caller expects to survive, since abandon_stack skips the callee's restores
         "push rbx",
         "push r12",
         "push r13",
