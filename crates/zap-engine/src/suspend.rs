@@ -171,6 +171,8 @@ fn signal_new_threads(tasks: &mut threads::TaskList) -> Result<usize, Refusal> {
         let slot = threads::add(tid, SIGNALLED).map_err(|error| Refusal::new("threads", error))?;
         match zap_sys::signal::signal_thread(process, tid, state::signal()) {
             Ok(()) => fresh += 1,
+            // No place in the queue of signals: see `wait_until_parked`.
+            Err(error) if error.is(libc::EAGAIN) => fresh += 1,
             // It has ended since: nothing to suspend.
             Err(error) if error.is(libc::ESRCH) => slot.state.store(threads::FREE, Ordering::Release),
             Err(error) => return Err(Refusal::new(format!("thread {tid}"), error)),
@@ -191,6 +193,9 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
         if now.saturating_sub(checked) > 2_000_000 {
             checked = now;
             drop_ended_threads();
+            // A signal for the process, as kill(2) sends it, needs no place in the queue, and goes to any thread that
+            // does not block it: all that stand do.
+            let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, state::signal());
         }
         if now.saturating_sub(begun) > PARK_LIMIT_NS {
             return Err(describe_missing(RealPid(missing.real_tid.load(Ordering::Relaxed))));

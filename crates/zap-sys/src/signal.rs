@@ -61,11 +61,13 @@ pub fn pending() -> Mask {
     mask
 }
 
-/// Sends `signal` to one thread of this process as kill(2) would (si_code SI_USER): it is delivered even when the
-/// user's quota of queued signals is used up, which tgkill's is not.
+/// Sends `signal` to one thread of this process. Fails with EAGAIN when the user's quota of queued signals is used up
+/// (RLIMIT_SIGPENDING), unless the thread is the caller: only for itself may a thread say SI_USER, which needs no
+/// place in the queue (rt_tgsigqueueinfo(2), kernel/signal.c).
 pub fn signal_thread(process: RealPid, thread: RealPid, signal: i32) -> Result<()> {
     let mut info = [0u32; 32];
     info[0] = signal as u32;
+    info[2] = if thread == crate::process::gettid() { libc::SI_USER } else { libc::SI_QUEUE } as u32; // si_code
     info[4] = process.0 as u32; // si_pid
     call!(SYS_rt_tgsigqueueinfo, process.0, thread.0, signal, info.as_ptr()).map(|_| ())
 }
