@@ -1,6 +1,5 @@
 //! Where the extents lie and how they are checksummed.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 /// Extents are checksummed in chunks of this many bytes, counted from the first byte after the head. The chunks cover
@@ -22,8 +21,7 @@ pub struct ChunkSums {
 impl ChunkSums {
     /// As many zero checksums as `extents_length` bytes need.
     pub fn for_length(extents_length: u64) -> Self {
-        let bytes = vec![0; extents_length.div_ceil(CHUNK_SIZE) as usize * 8];
-        Self { bytes }
+        Self { bytes: alloc::vec![0; extents_length.div_ceil(CHUNK_SIZE) as usize * 8] }
     }
 
     /// Wraps what a header holds.
@@ -52,5 +50,78 @@ impl ChunkSums {
     pub fn get(&self, index: usize) -> Option<u64> {
         let bytes = self.bytes.get(index * 8..index * 8 + 8)?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    }
+}
+
+/// Computes chunk checksums from bytes that come in order.
+pub struct ChunkHasher {
+    sums: ChunkSums,
+    hasher: xxhash_rust::xxh3::Xxh3,
+    index: usize,
+    /// Bytes in the chunk so far.
+    filled: u64,
+}
+
+impl ChunkHasher {
+    /// For extents of `extents_length` bytes in all.
+    pub fn new(extents_length: u64) -> Self {
+        Self {
+            sums: ChunkSums::for_length(extents_length),
+            hasher: xxhash_rust::xxh3::Xxh3::new(),
+            index: 0,
+            filled: 0,
+        }
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let part = bytes.len().min((CHUNK_SIZE - self.filled) as usize);
+            // A whole chunk in one piece needs no state.
+            if self.filled == 0 && part as u64 == CHUNK_SIZE {
+                self.sums.set(self.index, checksum(&bytes[..part]));
+                self.index += 1;
+            } else {
+                self.hasher.update(&bytes[..part]);
+                self.filled += part as u64;
+                if self.filled == CHUNK_SIZE {
+                    self.close_chunk();
+                }
+            }
+            bytes = &bytes[part..];
+        }
+    }
+
+    fn close_chunk(&mut self) {
+        self.sums.set(self.index, self.hasher.digest());
+        self.hasher.reset();
+        self.index += 1;
+        self.filled = 0;
+    }
+
+    /// The checksums of all chunks.
+    pub fn finish(mut self) -> ChunkSums {
+        if self.filled > 0 {
+            self.close_chunk();
+        }
+        self.sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_do_not_depend_on_how_bytes_come() {
+        let bytes: Vec<u8> = (0..(CHUNK_SIZE as usize * 2 + 77)).map(|at| (at * 31 % 251) as u8).collect();
+        let mut whole = ChunkHasher::new(bytes.len() as u64);
+        whole.update(&bytes);
+        let mut parts = ChunkHasher::new(bytes.len() as u64);
+        bytes.chunks(4099).for_each(|part| parts.update(part));
+        let whole = whole.finish();
+        assert_eq!(whole, parts.finish());
+        assert_eq!(whole.get(2), Some(checksum(&bytes[CHUNK_SIZE as usize * 2..])));
+        assert_eq!(whole.count(), 3);
     }
 }

@@ -13,6 +13,7 @@
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
+pub mod build_id;
 pub mod header;
 pub mod layout;
 pub mod name;
@@ -25,7 +26,6 @@ pub use prelude::{Prelude, FORMAT_VERSION, PRELUDE_SIZE};
 pub use validate::FormatError;
 
 use alloc::string::ToString;
-use alloc::vec;
 use alloc::vec::Vec;
 
 /// Longest header in bytes that is read: enough for the 65,530 mappings a process may have, and then some.
@@ -37,7 +37,7 @@ pub const LONGEST_HEADER: u64 = 256 << 20;
 pub fn encode_head(header: &Header, extents_length: u64) -> Result<Vec<u8>, FormatError> {
     let body = rmp_serde::to_vec(header).map_err(|error| FormatError::Encoding(error.to_string()))?;
     let head_length = zap_sys::page_up((PRELUDE_SIZE + body.len()) as u64);
-    let mut head = vec![0; head_length as usize];
+    let mut head = alloc::vec![0; head_length as usize];
     head[PRELUDE_SIZE..PRELUDE_SIZE + body.len()].copy_from_slice(&body);
     let prelude = Prelude {
         version: FORMAT_VERSION,

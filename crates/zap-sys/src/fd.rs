@@ -291,7 +291,38 @@ pub fn same_description(a: RawFd, b: RawFd) -> Result<bool> {
     call!(SYS_kcmp, pid, pid, 0, a, b).map(|order| order == 0)
 }
 
-/// landlock-free access check: access(2).
+/// timerfd's ioctl TFD_IOC_SET_TICKS (Linux 3.17, CONFIG_CHECKPOINT_RESTORE): sets the expirations not yet read.
+pub fn timerfd_set_ticks(fd: RawFd, ticks: u64) -> Result<()> {
+    // _IOW('T', 0, u64)
+    const TFD_IOC_SET_TICKS: u64 = (1 << 30) | (8 << 16) | ((b'T' as u64) << 8);
+    call!(SYS_ioctl, fd, TFD_IOC_SET_TICKS, &ticks as *const u64).map(|_| ())
+}
+
+/// poll(2) of one descriptor without waiting: the events that have happened.
+pub fn poll_now(fd: RawFd, events: i16) -> Result<i16> {
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
+    call!(SYS_poll, &mut entry as *mut libc::pollfd, 1, 0)?;
+    Ok(entry.revents)
+}
+
+/// `struct kcmp_epoll_slot` of linux/kcmp.h.
+#[repr(C)]
+struct EpollSlot {
+    epoll: u32,
+    watched: u32,
+    order: u32,
+}
+
+/// What kcmp(2) KCMP_EPOLL_TFD (Linux 4.13) says: whether `candidate` is the description that `epoll` watches as the
+/// `order`th one that was added under the number `watched`.
+pub fn is_watched(epoll: RawFd, watched: RawFd, order: u32, candidate: RawFd) -> Result<bool> {
+    const KCMP_EPOLL_TFD: i32 = 7;
+    let pid = crate::process::getpid().0;
+    let slot = EpollSlot { epoll: epoll as u32, watched: watched as u32, order };
+    call!(SYS_kcmp, pid, pid, KCMP_EPOLL_TFD, candidate, &slot as *const EpollSlot).map(|result| result == 0)
+}
+
+/// access(2).
 pub fn access(path: &CStr, mode: i32) -> Result<()> {
     call!(SYS_faccessat, AT_FDCWD, path.as_ptr(), mode).map(|_| ())
 }

@@ -45,6 +45,14 @@ pub unsafe fn move_mapping(from: u64, length: u64, to: u64) -> Result<()> {
     call!(SYS_mremap, from, length, length, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to).map(|_| ())
 }
 
+/// mremap(2).
+///
+/// # Safety
+/// As the manual page says: the old range may go, and with MREMAP_FIXED what was at the new one.
+pub unsafe fn remap(old: u64, old_length: u64, new_length: u64, flags: i32, new: u64) -> Result<u64> {
+    call!(SYS_mremap, old, old_length, new_length, flags, new).map(|address| address as u64)
+}
+
 /// madvise(2).
 ///
 /// # Safety

@@ -86,3 +86,10 @@ pub fn get_alternate_stack() -> Result<libc::stack_t> {
     call!(SYS_sigaltstack, 0, &mut old as *mut libc::stack_t)?;
     Ok(old)
 }
+
+/// Takes one pending, blocked `signal` away without waiting (rt_sigtimedwait(2)). Whether there was one.
+pub fn take_pending(signal: i32) -> bool {
+    let mask = bit(signal);
+    let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    call!(SYS_rt_sigtimedwait, &mask as *const Mask, 0, &zero as *const libc::timespec, 8).is_ok()
+}

@@ -181,21 +181,56 @@ pub unsafe extern "C" fn signal_restorer() {
     naked_asm!("mov eax, 15", "syscall", "ud2")
 }
 
-/// Calls `function(argument)` on the stack whose end is `stack_top`, and comes back to the present one.
+/// Calls `function(argument)` on the stack whose end is `stack_top`, and comes back to the present one: when the
+/// function returns, or when somebody on that stack calls [`abandon_stack`] with the word stored at `way_back`.
 ///
 /// # Safety
-/// `stack_top` is 16-byte aligned with enough writable room below it that nobody else uses.
+/// `stack_top` is 16-byte aligned with enough writable room below it that nobody else uses; `way_back` is writable.
 #[unsafe(naked)]
-pub unsafe extern "C" fn call_on_stack(stack_top: u64, function: extern "C" fn(usize), argument: usize) {
+pub unsafe extern "C" fn call_on_stack(
+    stack_top: u64,
+    function: extern "C" fn(usize),
+    argument: usize,
+    way_back: *mut u64,
+) {
     naked_asm!(
-        "push rbp",
-        "mov rbp, rsp", // the way back: rbp is callee-saved
+        "push rbp",       // everything a caller expects to survive, since abandon_stack skips the callee's restores
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov [rcx], rsp", // the way back
+        "mov rbx, rsp",
         "mov rsp, rdi",
         "mov rdi, rdx",
         "call rsi",
-        "mov rsp, rbp",
+        "mov rsp, rbx",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
         "pop rbp",
         "ret",
+    )
+}
+
+/// Leaves the stack entered by [`call_on_stack`] from anywhere on it, without running what is in between.
+///
+/// # Safety
+/// `way_back` is the word that the matching call stored; nothing that is skipped holds a lock.
+#[unsafe(naked)]
+pub unsafe extern "C" fn abandon_stack(way_back: u64) -> ! {
+    naked_asm!(
+        "mov rsp, rdi",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret", // returns from call_on_stack
     )
 }
 
@@ -221,4 +256,32 @@ pub unsafe extern "C" fn leave_for_stack(stack_top: u64, function: u64, argument
 #[unsafe(naked)]
 pub unsafe extern "C" fn resume_snapshot(stack_pointer: u64, instruction_pointer: u64) -> ! {
     naked_asm!("mov rsp, rdi", "jmp rsi")
+}
+
+/// Defines the exported variadic function `$name`, which calls `$target(registers, stack)`: pointers to the six integer
+/// argument registers and to the arguments on the stack. Stable Rust cannot define C-variadic functions.
+#[macro_export]
+macro_rules! variadic_shim {
+    ($name:ident, $target:path) => {
+        /// Collects its variable arguments and passes them on.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() -> i32 {
+            core::arch::naked_asm!(
+                "push r9", // the six argument registers, so that they lie in order in memory
+                "push r8",
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "push rdi",
+                "mov rdi, rsp",        // the registers
+                "lea rsi, [rsp + 56]", // beyond them and the return address: arguments on the stack
+                "sub rsp, 8",          // keeps the stack aligned for the call
+                "call {target}",
+                "add rsp, 56",
+                "ret",
+                target = sym $target,
+            )
+        }
+    };
 }

@@ -1,0 +1,80 @@
+//! The conversation with the coordinator, from inside the signal handler: connect, say, hear, hang up.
+//!
+//! The connection exists only while the program is suspended (and in the frozen copy, until its image is written), so
+//! that the program never sees its descriptor.
+
+use crate::state;
+use alloc::format;
+use zap_plugin::Refusal;
+use zap_sys::{fd, libc, net, RawFd};
+use zap_wire::{environment, FromCoordinator, ToCoordinator};
+
+/// Seconds that the coordinator may stay silent before the program resumes on its own.
+const PATIENCE_SECONDS: i64 = 120;
+
+/// A connection to the coordinator.
+pub struct Agent {
+    socket: RawFd,
+}
+
+impl Agent {
+    /// Connects to the coordinator of this process's pod.
+    pub fn connect() -> zap_sys::Result<Self> {
+        let path = state::TABLE_PATH
+            .with(|table| environment::socket_of_table(table))
+            .ok_or(zap_sys::SysError::new("connect", libc::ENOENT))?;
+        let socket = net::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0)?;
+        let patience = libc::timeval { tv_sec: PATIENCE_SECONDS, tv_usec: 0 };
+        let connected = net::connect_unix(socket, &path)
+            .and_then(|()| net::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &patience))
+            .and_then(|()| net::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &patience));
+        if let Err(error) = connected {
+            let _ = fd::close(socket);
+            return Err(error);
+        }
+        Ok(Self { socket })
+    }
+
+    /// The connection's descriptor.
+    pub fn socket(&self) -> RawFd {
+        self.socket
+    }
+
+    /// Says `message`. A coordinator that has gone is an error, never a SIGPIPE.
+    pub fn say(&self, message: &ToCoordinator) -> Result<(), Refusal> {
+        let bytes = zap_wire::encode(message).map_err(|why| Refusal::new("coordinator", why))?;
+        net::send(self.socket, &bytes, libc::MSG_NOSIGNAL)
+            .map(|_| ())
+            .map_err(|error| Refusal::new("coordinator", error))
+    }
+
+    /// Hears the next message, with the descriptor that came along, if any.
+    pub fn hear(&self) -> Result<(FromCoordinator, Option<RawFd>), Refusal> {
+        let mut buffer = alloc::vec![0u8; zap_wire::LONGEST_MESSAGE];
+        let (length, descriptors, _) = net::receive_with_descriptors(self.socket, &mut buffer, 0)
+            .map_err(|error| Refusal::new("coordinator", error))?;
+        let descriptor = descriptors.as_slice().first().copied();
+        if length == 0 {
+            return Err(Refusal::new("coordinator", "hung up"));
+        }
+        match zap_wire::decode(&buffer[..length]) {
+            Ok(message) => Ok((message, descriptor)),
+            Err(why) => {
+                if let Some(descriptor) = descriptor {
+                    let _ = fd::close(descriptor);
+                }
+                Err(Refusal::new("coordinator", format!("said something else: {why}")))
+            }
+        }
+    }
+
+    /// Hangs up.
+    pub fn close(self) {
+        let _ = fd::close(self.socket);
+    }
+}
+
+/// The wire's form of a refusal.
+pub fn on_wire(refusal: Refusal) -> zap_wire::message::Refusal {
+    zap_wire::message::Refusal { object: refusal.object, reason: refusal.reason }
+}

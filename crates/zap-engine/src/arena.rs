@@ -1,0 +1,120 @@
+//! Zap's own memory: an allocator on anonymous mappings, never the program's malloc.
+//!
+//! Small blocks come in powers of two from chunks of 256 KiB (small, so that a program with a low `ulimit -v` still
+//! starts) and go back to a list of their size; large ones are mappings of their own. A restarted program has the
+//! arena as its image had it.
+//!
+//! # Safety
+//! Blocks are handed out once: lists and bump pointer are changed under a lock, in a guarded section.
+#![allow(unsafe_code)]
+
+use crate::guard::Guard;
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::null_mut;
+use zap_sys::futex::FutexLock;
+
+const CHUNK: usize = 256 * 1024;
+const SMALLEST_SHIFT: u32 = 4;
+const LARGEST_SMALL: usize = 32 * 1024;
+const CLASSES: usize = 12; // 16 bytes … 32 KiB
+
+struct Lists {
+    /// First free block of each class; a free block's first word is the address of the next.
+    free: [usize; CLASSES],
+    /// Unused rest of the current chunk.
+    next: usize,
+    end: usize,
+}
+
+/// The allocator. The root declares one as the global allocator.
+pub struct Arena {
+    lists: FutexLock<Lists>,
+}
+
+impl Arena {
+    /// An empty arena: maps nothing yet.
+    pub const fn new() -> Self {
+        Self { lists: FutexLock::new(Lists { free: [0; CLASSES], next: 0, end: 0 }) }
+    }
+}
+
+impl Default for Arena {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn class_of(layout: &Layout) -> Option<usize> {
+    let size = layout.size().max(layout.align()).max(1 << SMALLEST_SHIFT).next_power_of_two();
+    (size <= LARGEST_SMALL).then(|| (size.trailing_zeros() - SMALLEST_SHIFT) as usize)
+}
+
+fn mapped_length(size: usize) -> usize {
+    zap_sys::page_up(size as u64) as usize
+}
+
+// SAFETY: see the paragraph at the file's head; alignment follows from blocks of a power of two at multiples of it.
+unsafe impl GlobalAlloc for Arena {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let Some(class) = class_of(&layout) else {
+            if layout.align() > zap_sys::PAGE_SIZE {
+                return null_mut();
+            }
+            return zap_sys::mem::map_anonymous(mapped_length(layout.size())).map_or(null_mut(), |at| at as *mut u8);
+        };
+        let _guard = Guard::enter();
+        let mut lists = self.lists.lock();
+        let head = lists.free[class];
+        if head != 0 {
+            // SAFETY: a block on the list is free and at least eight bytes long; its first word is the next's address.
+            lists.free[class] = unsafe { *(head as *const usize) };
+            return head as *mut u8;
+        }
+        let size = 1usize << (class as u32 + SMALLEST_SHIFT);
+        let mut at = (lists.next + size - 1) & !(size - 1);
+        if at + size > lists.end {
+            let Ok(chunk) = zap_sys::mem::map_anonymous(CHUNK) else { return null_mut() };
+            lists.end = chunk as usize + CHUNK;
+            at = (chunk as usize + size - 1) & !(size - 1);
+        }
+        lists.next = at + size;
+        at as *mut u8
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let Some(class) = class_of(&layout) else {
+            // SAFETY: the block was a mapping of its own of just this length.
+            let _ = unsafe { zap_sys::mem::unmap(pointer as u64, mapped_length(layout.size()) as u64) };
+            return;
+        };
+        let _guard = Guard::enter();
+        let mut lists = self.lists.lock();
+        // SAFETY: the block is the caller's to give back, and at least eight bytes long.
+        unsafe { *pointer.cast::<usize>() = lists.free[class] };
+        lists.free[class] = pointer as usize;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_aligned_distinct_and_reused() {
+        let arena = Arena::new();
+        let layout = Layout::from_size_align(24, 8).unwrap();
+        // SAFETY: a fresh arena, used as an allocator is.
+        let (a, b) = unsafe { (arena.alloc(layout), arena.alloc(layout)) };
+        assert!(!a.is_null() && a != b && a as usize % 8 == 0);
+        // SAFETY: `a` came from this arena with this layout.
+        unsafe { arena.dealloc(a, layout) };
+        // SAFETY: as above.
+        assert_eq!(unsafe { arena.alloc(layout) }, a);
+        let large = Layout::from_size_align(1 << 20, 4096).unwrap();
+        // SAFETY: as above.
+        let c = unsafe { arena.alloc(large) };
+        assert!(!c.is_null());
+        // SAFETY: `c` came from this arena with this layout.
+        unsafe { arena.dealloc(c, large) };
+    }
+}

@@ -1,0 +1,172 @@
+//! Blocking calls in which a thread stood when it was suspended: each goes on with what is left of its time.
+//!
+//! With SA_RESTART the kernel itself repeats read, write, accept, wait, futex without time-out and others; their frame
+//! already points at the call. The calls here return EINTR from any handler (signal(7)); their frame is stepped back
+//! onto the `syscall` instruction, so that the kernel makes the call again when the handler returns. Remaining times:
+//! ppoll, pselect6 and clock_nanosleep leave theirs in memory, which the repeated call reads; for epoll_wait a wrapper
+//! has noted the deadline. Nothing is repaired when a signal of the program is about to be delivered: then EINTR is
+//! what the program is owed.
+//!
+//! # Safety
+//! The frame is the calling thread's own, on its stack, and the code around `rip` is the program's text.
+#![allow(unsafe_code)]
+
+use crate::guard::{self, ThreadBlock};
+use core::sync::atomic::Ordering;
+use zap_sys::arch::SYSCALL_LENGTH;
+use zap_sys::libc;
+
+/// The registers of a suspended thread that matter here.
+struct Frame<'a> {
+    registers: &'a mut [libc::greg_t; 23],
+    /// Signals blocked when the thread goes on.
+    mask: u64,
+}
+
+fn register(frame: &Frame<'_>, which: i32) -> u64 {
+    frame.registers[which as usize] as u64
+}
+
+/// Repairs the call, if any, that the thread with the frame at `context` was interrupted in. Called on that thread,
+/// as the last thing before it goes on.
+pub fn repair(context: u64) {
+    // SAFETY: the kernel's ucontext of this thread's own handler; libc's type begins with the same fields.
+    let context = unsafe { &mut *(context as *mut libc::ucontext_t) };
+    // SAFETY: the first word of the set is the kernel's mask.
+    let mask = unsafe { *core::ptr::addr_of!(context.uc_sigmask).cast::<u64>() };
+    let mut frame = Frame { registers: &mut context.uc_mcontext.gregs, mask };
+    if register(&frame, libc::REG_RAX) as i64 != -i64::from(libc::EINTR) {
+        return;
+    }
+    let at = register(&frame, libc::REG_RIP).wrapping_sub(SYSCALL_LENGTH);
+    let block = guard::block();
+    let Some(number) = recorded(block, &frame).or_else(|| decode(at)) else { return };
+    if zap_sys::signal::pending() & !frame.mask != 0 {
+        return;
+    }
+    if prepare(number, block, &mut frame) {
+        frame.registers[libc::REG_RAX as usize] = number;
+        frame.registers[libc::REG_RIP as usize] = at as i64;
+    }
+}
+
+/// The call that a wrapper noted, if the thread is still inside that wrapper.
+fn recorded(block: &ThreadBlock, frame: &Frame<'_>) -> Option<i64> {
+    let number = block.call.load(Ordering::Relaxed) - 1;
+    let noted = block.call_stack.load(Ordering::Relaxed);
+    let stack = register(frame, libc::REG_RSP);
+    (number >= 0 && stack <= noted && noted - stack < 1024).then_some(number)
+}
+
+/// Longest distance, in bytes, between the load of the call's number and the call.
+const REACH: u64 = 32;
+
+/// Reads the call's number from the code before the `syscall` instruction at `at`: libc loads it as a constant,
+/// `mov eax, imm32` (b8 imm32), shortly before.
+fn decode(at: u64) -> Option<i64> {
+    let read = |address: u64| {
+        // SAFETY: `at` is in mapped text. Reading back stays on its page, see below.
+        unsafe { *(address as *const u8) }
+    };
+    if read(at) != 0x0f || read(at + 1) != 0x05 {
+        return None;
+    }
+    // Text before the instruction on the same page is as mapped as the instruction itself.
+    let reach = REACH.min(at % zap_sys::PAGE_SIZE as u64);
+    (5..=reach).find_map(|back| {
+        let code = at - back;
+        (read(code) == 0xb8 && read(code + 3) == 0 && read(code + 4) == 0)
+            .then(|| i64::from(read(code + 1)) | (i64::from(read(code + 2)) << 8))
+            .filter(|number| is_repairable(*number))
+    })
+}
+
+fn is_repairable(number: i64) -> bool {
+    matches!(
+        number,
+        libc::SYS_poll
+            | libc::SYS_ppoll
+            | libc::SYS_select
+            | libc::SYS_pselect6
+            | libc::SYS_epoll_wait
+            | libc::SYS_epoll_pwait
+            | libc::SYS_epoll_pwait2
+            | libc::SYS_nanosleep
+            | libc::SYS_clock_nanosleep
+            | libc::SYS_futex
+            | libc::SYS_pause
+            | libc::SYS_rt_sigsuspend
+            | libc::SYS_rt_sigtimedwait
+            | libc::SYS_semop
+            | libc::SYS_msgrcv
+            | libc::SYS_msgsnd
+    )
+}
+
+/// Makes the arguments right for a second call. False when the call cannot be repeated.
+fn prepare(number: i64, block: &ThreadBlock, frame: &mut Frame<'_>) -> bool {
+    match number {
+        libc::SYS_poll => (register(frame, libc::REG_RDX) as i32) < 0,
+        // The kernel has written the remaining time over the one that was asked for.
+        libc::SYS_ppoll | libc::SYS_select | libc::SYS_pselect6 => true,
+        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => {
+            if register(frame, libc::REG_R10) as i32 >= 0 {
+                match remaining(block, frame) {
+                    // Rounded up: a time-out never comes early.
+                    Some(left) => {
+                        frame.registers[libc::REG_R10 as usize] = left.div_ceil(1_000_000).min(i32::MAX as u64) as i64;
+                    }
+                    None => return false,
+                }
+            }
+            true
+        }
+        libc::SYS_epoll_pwait2 => register(frame, libc::REG_R10) == 0,
+        libc::SYS_nanosleep => take_remaining(frame, libc::REG_RDI, libc::REG_RSI),
+        libc::SYS_clock_nanosleep => {
+            register(frame, libc::REG_RSI) as i32 & libc::TIMER_ABSTIME != 0
+                || take_remaining(frame, libc::REG_RDX, libc::REG_R10)
+        }
+        libc::SYS_futex => {
+            let operation = register(frame, libc::REG_RSI) as i32 & libc::FUTEX_CMD_MASK;
+            // FUTEX_WAIT's time-out is relative; the others' are points in time.
+            register(frame, libc::REG_R10) == 0 || operation != libc::FUTEX_WAIT
+        }
+        libc::SYS_rt_sigtimedwait => register(frame, libc::REG_RDX) == 0,
+        _ => true,
+    }
+}
+
+/// Makes a sleep read the time that the kernel left in its second timespec. Without one, the time is not known.
+fn take_remaining(frame: &mut Frame<'_>, request: i32, remain: i32) -> bool {
+    let left = register(frame, remain);
+    if left == 0 {
+        return false;
+    }
+    frame.registers[request as usize] = left as i64;
+    true
+}
+
+fn remaining(block: &ThreadBlock, frame: &Frame<'_>) -> Option<u64> {
+    recorded(block, frame)?;
+    let deadline = block.deadline.load(Ordering::Relaxed);
+    (deadline != 0).then(|| deadline.saturating_sub(zap_sys::time::monotonic_ns()))
+}
+
+/// Notes, from a wrapper, that the calling thread is about to make the system call `number` with a relative time-out of
+/// `timeout_ns` (0 for none). The record is believed only while the stack is just below the wrapper's frame, so it need
+/// not survive, nor be undone by, cancellation and siglongjmp.
+#[inline]
+pub fn note(number: i64, timeout_ns: u64, now_ns: u64) {
+    let block = guard::block();
+    let marker = 0u8;
+    block.call_stack.store(core::ptr::from_ref(&marker) as u64 + 256, Ordering::Relaxed);
+    block.deadline.store(if timeout_ns == 0 { 0 } else { now_ns.saturating_add(timeout_ns) }, Ordering::Relaxed);
+    block.call.store(number + 1, Ordering::Relaxed);
+}
+
+/// Ends what [`note`] began.
+#[inline]
+pub fn note_end() {
+    guard::block().call.store(0, Ordering::Relaxed);
+}

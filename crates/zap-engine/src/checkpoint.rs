@@ -1,0 +1,215 @@
+//! The leader's road: from suspension to release, phase by phase, at the coordinator's word.
+//!
+//! Whatever goes wrong here ends with the program running as if nothing had happened. Only the leader thread runs; no
+//! libc, no panic.
+//!
+//! # Safety
+//! Forks the frozen copy, whose continuation in another process is a restart.
+#![allow(unsafe_code)]
+
+use crate::agent::{on_wire, Agent};
+use crate::fault;
+use crate::memory::{self, SharedCopy};
+use crate::registry;
+use crate::restart;
+use crate::state::{self, Owned};
+use crate::{attributes, children, descriptors, signals, suspend, timers, writer};
+use alloc::vec::Vec;
+use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
+use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
+use zap_sys::{fd, libc, process, RawFd};
+use zap_wire::message::SaveOrder;
+use zap_wire::{fault as faults, FromCoordinator, Phase, ToCoordinator};
+
+/// Set by a panic in the agent: this process is not checkpointed any more.
+static BROKEN: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+
+/// What the leader has collected for the image; kept for the restart that may continue from it.
+pub(crate) struct Collected {
+    pub sections: Vec<SavedSection>,
+}
+
+pub(crate) static COLLECTED: Owned<Collected> = Owned::new(Collected { sections: Vec::new() });
+
+/// How saving ended.
+enum Saved {
+    /// In the process that was saved.
+    Here,
+    /// In a new process with its memory.
+    Restarted,
+}
+
+/// Marks the process as not checkpointable: the agent has panicked.
+pub fn mark_broken() {
+    BROKEN.store(true, core::sync::atomic::Ordering::Relaxed);
+}
+
+/// Leads one checkpoint. The calling thread's signal frame is at `context`. Returns with every thread still suspended;
+/// the caller releases them.
+pub fn lead(context: u64) {
+    let begun = zap_sys::time::monotonic_ns();
+    let suspended = if BROKEN.load(core::sync::atomic::Ordering::Relaxed) {
+        Err(Refusal::new("libzap", "has failed in this process before"))
+    } else {
+        suspend::suspend_others(context)
+    };
+    fault::point(faults::PROGRAM_SUSPENDED);
+    let agent = match Agent::connect() {
+        Ok(agent) => agent,
+        Err(error) => {
+            if let Some(entry) = state::entry() {
+                entry.trouble.store(error.errno.0, core::sync::atomic::Ordering::Release);
+            }
+            return;
+        }
+    };
+    match converse(&agent, suspended, begun) {
+        Ok(Saved::Here) => agent.close(),
+        // Another process, in which the connection's number means nothing. Does not come back.
+        Ok(Saved::Restarted) => restart::go_on(),
+        Err(_) => agent.close(),
+    }
+    registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Resume));
+    fault::point(faults::PROGRAM_RESUMING);
+}
+
+/// Says and does what the coordinator asks until it says Resume, or until anything fails.
+fn converse(agent: &Agent, suspended: Result<u32, Refusal>, begun: u64) -> Result<Saved, Refusal> {
+    let table_id = state::table().map_or(0, |table| table.pod_id.load(core::sync::atomic::Ordering::Relaxed));
+    let threads = match suspended {
+        Ok(threads) => threads,
+        Err(refusal) => {
+            return agent
+                .say(&ToCoordinator::Refused { phase: Phase::Suspend, refusal: on_wire(refusal) })
+                .map(|()| Saved::Here);
+        }
+    };
+    agent.say(&ToCoordinator::Suspended { pod_id: table_id, virtual_pid: state::virtual_pid().0, threads })?;
+    loop {
+        let (message, descriptor) = agent.hear()?;
+        let FromCoordinator::Proceed { phase, save } = message else {
+            close_if_open(descriptor);
+            return Ok(Saved::Here);
+        };
+        let result = match (phase, save, descriptor) {
+            (Phase::Drain, ..) => {
+                fault::point(faults::PROGRAM_DRAINED);
+                Ok(Saved::Here)
+            }
+            (Phase::Save, Some(order), Some(image)) => save_process(agent, &order, image),
+            (Phase::Save, ..) => Err(Refusal::new("coordinator", "sent no image to save to")),
+            (Phase::Suspend | Phase::Refill | Phase::Resume, ..) => Ok(Saved::Here),
+        };
+        if phase != Phase::Save {
+            close_if_open(descriptor);
+        }
+        match result {
+            Ok(Saved::Restarted) => return Ok(Saved::Restarted),
+            Ok(Saved::Here) => {
+                let stop_ns = zap_sys::time::monotonic_ns().saturating_sub(begun);
+                agent.say(&ToCoordinator::Reached { phase, stop_ns })?;
+            }
+            Err(refusal) => agent.say(&ToCoordinator::Refused { phase, refusal: on_wire(refusal) })?,
+        }
+        if phase == Phase::Resume {
+            return Ok(Saved::Here);
+        }
+    }
+}
+
+fn close_if_open(descriptor: Option<RawFd>) {
+    if let Some(descriptor) = descriptor {
+        let _ = fd::close(descriptor);
+    }
+}
+
+/// Collects the process's state and forks the frozen copy that writes it.
+fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved, Refusal> {
+    let collected = collect(&[agent.socket(), image]);
+    let result = collected.and_then(|copies| {
+        let result = fork_copy(agent, order, image, &copies);
+        memory::drop_copies(&copies);
+        result
+    });
+    if !matches!(result, Ok(Saved::Restarted)) {
+        let _ = fd::close(image);
+        fault::point(faults::PROGRAM_SAVED);
+    }
+    result
+}
+
+fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
+    children::save()?;
+    let descriptions = descriptors::enumerate(own)?;
+    let owners = descriptors::claim(&descriptions)?;
+    let mut sections = Vec::new();
+    for (index, plugin) in registry::plugins().iter().enumerate() {
+        let claimed: Vec<&Description> =
+            descriptions.iter().zip(&owners).filter(|(_, owner)| **owner == index).map(|(one, _)| one).collect();
+        plugin.save(&mut SaveContext::new(&descriptions, claimed, &mut sections))?;
+    }
+    signals::save();
+    timers::save()?;
+    attributes::save()?;
+    COLLECTED.with(|collected| collected.sections = sections);
+    memory::copy_shared()
+}
+
+fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCopy]) -> Result<Saved, Refusal> {
+    // An orphan goes to the nearest subreaper: the program must not be it while the helper ends.
+    let subreaper = process::is_subreaper();
+    if subreaper {
+        process::set_subreaper(false);
+    }
+    let mut context = SnapshotContext::default();
+    // SAFETY: the context is valid, and all other threads are suspended.
+    let result = unsafe { context::snapshot(&mut context) };
+    if result == RESTARTED {
+        return Ok(Saved::Restarted);
+    }
+    if result == 0 {
+        write_image(agent, order, image, copies, &context);
+    }
+    if result > 0 {
+        let _ = process::wait(result as i32, libc::__WALL);
+    }
+    if subreaper {
+        process::set_subreaper(true);
+    }
+    let copy = if result < 0 { result as i64 } else { context.copy };
+    if copy <= 0 {
+        return Err(Refusal::new("frozen copy", zap_sys::SysError::new("clone", -copy as i32)));
+    }
+    Ok(Saved::Here)
+}
+
+/// The frozen copy's whole life.
+fn write_image(
+    agent: &Agent,
+    order: &SaveOrder,
+    image: RawFd,
+    copies: &[SharedCopy],
+    context: &SnapshotContext,
+) -> ! {
+    // Out of the program's process group: what is typed at the terminal is not for the writer.
+    let _ = process::setsid();
+    process::set_thread_name(b"zap-writer\0\0\0\0\0\0");
+    memory::close_all_but(agent.socket(), image);
+    let written = COLLECTED.with(|collected| {
+        writer::write(&writer::Task {
+            order,
+            sections: &collected.sections,
+            copies,
+            context,
+            mailbox: restart::mailbox_address(),
+            image,
+        })
+    });
+    let message = match written {
+        Ok(bytes) => ToCoordinator::Written { bytes },
+        Err(refusal) => ToCoordinator::WriteFailed { refusal: on_wire(refusal) },
+    };
+    let status = i32::from(agent.say(&message).is_err());
+    process::exit_process(status)
+}
+

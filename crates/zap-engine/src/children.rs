@@ -1,0 +1,89 @@
+//! Children of the process: a living one refuses the checkpoint; one that has ended and is not waited for yet is made
+//! again at a restart, by a child that ends in the same way.
+//!
+//! # Safety
+//! The child of the raw fork makes system calls only and ends.
+#![allow(unsafe_code)]
+
+use crate::identity;
+use crate::state::Owned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use zap_plugin::Refusal;
+use zap_sys::{libc, process, RealPid};
+
+struct Zombie {
+    virtual_pid: i32,
+    /// As wait(2) gives it.
+    status: i32,
+}
+
+static SAVED: Owned<Vec<Zombie>> = Owned::new(Vec::new());
+
+/// Finds the children. A living one refuses.
+pub fn save() -> Result<(), Refusal> {
+    let mut zombies = Vec::new();
+    let mut living = None;
+    let mut tasks = Vec::new();
+    zap_sys::fd::each_number(c"/proc/self/task", |tid| tasks.push(tid))
+        .map_err(|error| Refusal::new("children", error))?;
+    let mut buffer = alloc::vec![0u8; 64 * 1024];
+    for tid in tasks {
+        let path = zap_sys::small!("/proc/self/task/{tid}/children");
+        let Ok(text) = zap_sys::fd::read_file(path.as_c_str(), &mut buffer) else { continue };
+        for word in text.split(|c| *c == b' ').filter(|word| !word.is_empty()) {
+            let pid = zap_sys::text::decimal(word).0 as i32;
+            let path = zap_sys::small!("/proc/{pid}/stat");
+            let mut stat = [0u8; 1024];
+            let Ok(stat) = zap_sys::fd::read_file(path.as_c_str(), &mut stat) else { continue };
+            let after_name = stat.iter().rposition(|c| *c == b')').map_or(&[][..], |at| &stat[at..]);
+            if after_name.get(2) == Some(&b'Z') {
+                let status = process::stat_field(stat, 52) as i32;
+                zombies.push(Zombie { virtual_pid: identity::virtual_of(RealPid(pid)).0, status });
+            } else {
+                let name = stat.iter().position(|c| *c == b'(').map_or(&[][..], |at| &stat[at + 1..]);
+                let length = name.iter().rposition(|c| *c == b')').unwrap_or(0);
+                living = Some((pid, String::from_utf8_lossy(&name[..length]).into_owned()));
+            }
+        }
+    }
+    SAVED.with(|saved| *saved = zombies);
+    living.map_or(Ok(()), |(pid, name)| {
+        Err(Refusal::new(format!("child {pid} ({name})"), "pods of more than one process are not supported yet"))
+    })
+}
+
+/// Makes the ended children again. Every signal is blocked; the SIGCHLD that this causes is taken back.
+pub fn restore() -> Result<(), Refusal> {
+    SAVED.with(|saved| {
+        for zombie in saved.iter() {
+            let refusal = |error| Refusal::new(format!("ended child {}", zombie.virtual_pid), error);
+            // SAFETY: the child only ends.
+            let pid = unsafe { process::fork_raw(libc::SIGCHLD) }.map_err(refusal)?;
+            if pid.0 == 0 {
+                end_with(zombie.status);
+            }
+            process::await_end(pid).map_err(refusal)?;
+            identity::add_pair(zap_sys::VirtualPid(zombie.virtual_pid), pid);
+        }
+        if !saved.is_empty() && !crate::signals::was_pending(libc::SIGCHLD) {
+            zap_sys::signal::take_pending(libc::SIGCHLD);
+        }
+        Ok(())
+    })
+}
+
+/// Ends the calling process so that its parent's wait() gives `status`.
+fn end_with(status: i32) -> ! {
+    let signal = status & 0x7f;
+    if signal == 0 {
+        process::exit_process((status >> 8) & 0xff);
+    }
+    let _ = process::set_limit(libc::RLIMIT_CORE, 0, 0);
+    // SAFETY: the default disposition runs no code.
+    let _ = unsafe { zap_sys::signal::set_action(signal, &zap_sys::signal::KernelAction::default()) };
+    let _ = zap_sys::signal::kill(process::getpid().0, signal);
+    let _ = zap_sys::signal::change_mask(libc::SIG_UNBLOCK, zap_sys::signal::bit(signal));
+    process::exit_process(255)
+}

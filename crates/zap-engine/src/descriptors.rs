@@ -1,0 +1,198 @@
+//! The descriptor table: found from the kernel at each checkpoint, grouped into open file descriptions, each claimed by
+//! exactly one plugin; put back number by number at a restart.
+
+use crate::registry;
+use crate::state::{self, Owned};
+use alloc::format;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use zap_plugin::{Description, DescriptorNumber, Refusal};
+use zap_sys::{fd, libc, RawFd};
+
+/// What is saved of a description beside its plugin's state: which numbers refer to it.
+struct Numbers {
+    id: u32,
+    numbers: Vec<DescriptorNumber>,
+}
+
+static SAVED: Owned<Vec<Numbers>> = Owned::new(Vec::new());
+
+/// Reads the descriptor table, but for the numbers in `own`, which are Zap's.
+pub fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
+    let mut numbers = Vec::new();
+    fd::each_number(c"/proc/self/fd", |number| numbers.push(number))
+        .map_err(|error| Refusal::new("descriptors", error))?;
+    numbers.sort_unstable();
+    let mut all: Vec<Description> = Vec::new();
+    for number in numbers.into_iter().filter(|number| !own.contains(number)) {
+        let description = read(number, all.len() as u32)?;
+        let shared = match description.stream {
+            // Each standard stream is zap-restart's own, whatever they shared at launch.
+            Some(_) if number <= 2 => None,
+            _ => all.iter_mut().filter(|other| may_share(other, &description)).find(|other| same(other.fd(), number)),
+        };
+        match shared {
+            Some(other) => other.numbers.extend(description.numbers),
+            None => all.push(description),
+        }
+    }
+    SAVED.with(|saved| {
+        *saved = all.iter().map(|one| Numbers { id: one.id, numbers: one.numbers.clone() }).collect();
+    });
+    Ok(all)
+}
+
+fn may_share(a: &Description, b: &Description) -> bool {
+    a.stat.st_ino == b.stat.st_ino && a.stat.st_dev == b.stat.st_dev && a.link == b.link
+}
+
+/// fcntl(2): the signal that announces input; linux/fcntl.h.
+const F_SETSIG: i32 = 10;
+const F_GETSIG: i32 = 11;
+
+/// Whether two descriptors are one open file description: kcmp(2), and where that is forbidden (seccomp, Yama) by
+/// changing what belongs to the description and has no effect by itself: the signal of F_SETSIG.
+fn same(a: RawFd, b: RawFd) -> bool {
+    if let Ok(same) = fd::same_description(a, b) {
+        return same;
+    }
+    let Ok(before) = fd::fcntl(a, F_GETSIG, 0) else { return false };
+    let other = if before == libc::SIGIO as usize { libc::SIGURG } else { libc::SIGIO };
+    let Ok(seen_before) = fd::fcntl(b, F_GETSIG, 0) else { return false };
+    let _ = fd::fcntl(a, F_SETSIG, other as usize);
+    let seen = fd::fcntl(b, F_GETSIG, 0);
+    let _ = fd::fcntl(a, F_SETSIG, before);
+    seen.is_ok_and(|seen| seen == other as usize && seen_before == before)
+}
+
+fn read(number: RawFd, id: u32) -> Result<Description, Refusal> {
+    let refusal = |error| Refusal::new(format!("descriptor {number}"), error);
+    let stat = fd::fstat(number).map_err(refusal)?;
+    let mut buffer = [0u8; 4096];
+    let path = zap_sys::small!("/proc/self/fd/{number}");
+    let link = fd::read_link(path.as_c_str(), &mut buffer).map_err(refusal)?.to_vec();
+    let info = read_info(number).map_err(refusal)?;
+    let flags = fd::fcntl(number, libc::F_GETFD, 0).map_err(refusal)?;
+    let close_on_exec = flags & libc::FD_CLOEXEC as usize != 0;
+    let stream = stream_of(number, &stat);
+    Ok(Description { id, numbers: alloc::vec![DescriptorNumber { fd: number, close_on_exec }], stat, link, info, stream })
+}
+
+/// fdinfo has a line for each watch of an epoll: it may be long.
+fn read_info(number: RawFd) -> zap_sys::Result<Vec<u8>> {
+    let path = zap_sys::small!("/proc/self/fdinfo/{number}");
+    let file = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+    let mut info = Vec::new();
+    let mut buffer = [0u8; 4096];
+    let result = loop {
+        match fd::read(file, &mut buffer) {
+            Ok(0) => break Ok(info),
+            Ok(count) => info.extend_from_slice(&buffer[..count]),
+            Err(error) => break Err(error),
+        }
+    };
+    let _ = fd::close(file);
+    result
+}
+
+/// Which standard stream of the launch a descriptor is. A regular file is one only at the stream's own number, and never
+/// standard input, which is reopened at its offset.
+fn stream_of(number: RawFd, stat: &libc::stat) -> Option<u8> {
+    let table = state::table()?;
+    let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+    // Devices such as /dev/null are one inode for everybody: only their number tells a stream from an open().
+    let anonymous = stat.st_mode & libc::S_IFMT != libc::S_IFCHR || is_terminal(stat);
+    let matches = |stream: usize| {
+        table.streams[stream][0].load(Ordering::Relaxed) == stat.st_dev
+            && table.streams[stream][1].load(Ordering::Relaxed) == stat.st_ino
+    };
+    if (0..=2).contains(&number) && matches(number as usize) && !(regular && number == 0) {
+        return Some(number as u8);
+    }
+    if regular || !anonymous {
+        return None;
+    }
+    [1u8, 0, 2].into_iter().find(|stream| matches(usize::from(*stream)))
+}
+
+/// Unix98 pseudo terminals have major numbers 136 to 143, consoles and serial lines 4, /dev/console 5 (devices.txt).
+fn is_terminal(stat: &libc::stat) -> bool {
+    let major = libc::major(stat.st_rdev);
+    (136..=143).contains(&major) || major == 4 || (major == 5 && libc::minor(stat.st_rdev) == 1)
+}
+
+/// Finds the one plugin that claims each description. Returns, for each description, the plugin's index.
+pub fn claim(all: &[Description]) -> Result<Vec<usize>, Refusal> {
+    all.iter()
+        .map(|description| {
+            let mut claims =
+                registry::plugins().iter().enumerate().filter(|(_, plugin)| plugin.claims(description)).map(|(at, _)| at);
+            let Some(first) = claims.next() else {
+                return Err(Refusal::new(description.name(), "no plugin supports this kind of descriptor"));
+            };
+            match claims.next() {
+                None => Ok(first),
+                Some(second) => Err(Refusal::new(
+                    description.name(),
+                    format!(
+                        "claimed by two plugins, {} and {}",
+                        registry::plugins()[first].name(),
+                        registry::plugins()[second].name()
+                    ),
+                )),
+            }
+        })
+        .collect()
+}
+
+/// The highest number that the restored program has; -1 for none.
+pub fn highest_saved() -> RawFd {
+    SAVED.with(|saved| saved.iter().flat_map(|one| &one.numbers).map(|number| number.fd).max().unwrap_or(-1))
+}
+
+/// Occupies every number that will be restored, so that descriptors made meanwhile lie elsewhere. Whatever was open
+/// there is closed by it.
+pub fn reserve() -> Result<(), Refusal> {
+    let refusal = |error| Refusal::new("descriptors", error);
+    SAVED.with(|saved| {
+        let wanted = || saved.iter().flat_map(|one| &one.numbers).map(|number| number.fd);
+        let Some(highest) = wanted().max() else { return Ok(()) };
+        make_room(highest)?;
+        let holder = fd::open(c"/", libc::O_PATH | libc::O_CLOEXEC, 0).map_err(refusal)?;
+        let high = fd::dup_above(holder, highest + 1).map_err(refusal)?;
+        if high != holder {
+            fd::close(holder).map_err(refusal)?;
+        }
+        for number in wanted() {
+            fd::dup3(high, number, libc::O_CLOEXEC).map_err(refusal)?;
+        }
+        fd::close(high).map_err(refusal)
+    })
+}
+
+/// A program near its descriptor limit leaves no room for ours: the soft limit is raised as far as the hard one goes.
+fn make_room(highest: RawFd) -> Result<(), Refusal> {
+    let (soft, hard) =
+        zap_sys::process::limit(libc::RLIMIT_NOFILE).map_err(|error| Refusal::new("descriptor limit", error))?;
+    let needed = highest as u64 + 64;
+    if soft < needed && hard > soft {
+        zap_sys::process::set_limit(libc::RLIMIT_NOFILE, needed.min(hard), hard)
+            .map_err(|error| Refusal::new("descriptor limit", error))?;
+    }
+    Ok(())
+}
+
+/// Moves `new` to every number of description `id`.
+pub fn install(id: u32, new: RawFd) -> Result<(), Refusal> {
+    SAVED.with(|saved| {
+        let Some(one) = saved.iter().find(|one| one.id == id) else {
+            return Err(Refusal::new(format!("description {id}"), "is not in the image"));
+        };
+        for number in &one.numbers {
+            let flags = if number.close_on_exec { libc::O_CLOEXEC } else { 0 };
+            fd::dup3(new, number.fd, flags)
+                .map_err(|error| Refusal::new(format!("descriptor {}", number.fd), error))?;
+        }
+        fd::close(new).map_err(|error| Refusal::new("descriptors", error))
+    })
+}

@@ -1,0 +1,94 @@
+//! The per-thread block and the guarded section: where a thread must not be suspended.
+//!
+//! A wrapper's own work (taking one of Zap's locks, allocating from Zap's arena) happens in a guarded section. Zap's
+//! signal that arrives inside one is noted and raised again at the section's end. A section is short and never spans a
+//! real call that can block: pthread_cancel and siglongjmp skip destructors, and would leave it open for ever.
+//!
+//! # Safety
+//! The block lies in the calling thread's static TLS, is zero at first, and only this thread and its own signal
+//! handler touch it (another thread may while this one is suspended); all its fields are atomics.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use zap_sys::arch::tls;
+
+/// What Zap keeps for each thread. All-zero is the initial state.
+#[repr(C)]
+pub struct ThreadBlock {
+    /// Guarded sections that the thread is in.
+    depth: AtomicU32,
+    /// Zap's signal came during a guarded section.
+    deferred: AtomicU32,
+    /// The program believes that it blocks Zap's signal.
+    pub believes_blocked: AtomicU32,
+    reserved: AtomicU32,
+    /// System call that a wrapper is about to make, plus one; 0 for none. See [`crate::blocking`].
+    pub call: AtomicI64,
+    /// Stack pointer of that wrapper, by which a stale record is told from a live one.
+    pub call_stack: AtomicU64,
+    /// Deadline on CLOCK_MONOTONIC in nanoseconds of a call with a relative time-out.
+    pub deadline: AtomicU64,
+    /// The program's idea of its alternate stack, when a larger one was substituted: address, size, flags.
+    pub alternate_stack: [AtomicU64; 2],
+    pub alternate_flags: AtomicI32,
+    reserved_2: AtomicU32,
+}
+
+const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);
+
+/// The calling thread's block.
+#[inline(always)]
+pub fn block() -> &'static ThreadBlock {
+    // SAFETY: aligned to 64, large enough (checked above), zero-initialized, alive as long as the thread runs.
+    unsafe { &*tls::thread_block().cast::<ThreadBlock>() }
+}
+
+/// The address of the calling thread's block.
+pub fn block_address() -> u64 {
+    tls::thread_block() as u64
+}
+
+/// A guarded section: from here to the guard's end the thread is not suspended.
+pub struct Guard {
+    block: &'static ThreadBlock,
+}
+
+impl Guard {
+    /// Enters a guarded section. Sections nest.
+    #[inline]
+    pub fn enter() -> Self {
+        let block = block();
+        block.depth.store(block.depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+        Self { block }
+    }
+}
+
+impl Drop for Guard {
+    #[inline]
+    fn drop(&mut self) {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+        let depth = self.block.depth.load(Ordering::Relaxed) - 1;
+        self.block.depth.store(depth, Ordering::Relaxed);
+        if depth == 0 && self.block.deferred.load(Ordering::Relaxed) != 0 {
+            raise_deferred(self.block);
+        }
+    }
+}
+
+/// Asked by the signal handler: whether the thread may be suspended here. If not, the signal is noted.
+pub fn may_suspend(block: &ThreadBlock) -> bool {
+    if block.depth.load(Ordering::Relaxed) == 0 {
+        return true;
+    }
+    block.deferred.store(1, Ordering::Relaxed);
+    false
+}
+
+#[cold]
+fn raise_deferred(block: &ThreadBlock) {
+    block.deferred.store(0, Ordering::Relaxed);
+    let process = zap_sys::process::getpid();
+    let thread = zap_sys::process::gettid();
+    let _ = zap_sys::signal::signal_thread(process, thread, crate::state::signal());
+}

@@ -1,0 +1,139 @@
+//! Process and thread ids as the program knows them, and the words inside glibc that hold them.
+//!
+//! Virtual ids equal real ones until the first restart, and are then translated by a short table that only restarted
+//! threads are in. The TCB keeps the virtual id: locks that are held have it written in them.
+//!
+//! # Safety
+//! Reads and writes words of glibc's thread control block at an offset that the kernel confirmed.
+#![allow(unsafe_code)]
+
+use crate::state::{self, Owned};
+use crate::threads;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use zap_sys::{RealPid, VirtualPid};
+
+/// Offset of `tid` in glibc's TCB; 0 when unknown.
+static TID_OFFSET: AtomicU64 = AtomicU64::new(0);
+/// Offset of the rseq area from the thread pointer, and its length; length 0 when libc registers none.
+static RSEQ_OFFSET: AtomicU64 = AtomicU64::new(0);
+static RSEQ_LENGTH: AtomicU32 = AtomicU32::new(0);
+
+/// Pairs of threads that were restarted: read lock-free by wrappers, replaced as a whole by the leader.
+struct Pairs {
+    pairs: Vec<(AtomicI32, AtomicI32)>,
+}
+
+static PAIRS: AtomicPtr<Pairs> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Children that a restart has made again: (virtual, real), until [`set_pairs`] enters them.
+static CHILDREN: Owned<Vec<(i32, i32)>> = Owned::new(Vec::new());
+
+/// The signature that glibc registers rseq areas with on x86-64 (sys/rseq.h).
+const RSEQ_SIGNATURE: u32 = 0x5305_3053;
+
+/// Finds the offsets, on the main thread at init. `rseq` is libc's `__rseq_offset` and the registered length.
+pub fn learn(rseq: Option<(i64, u32)>) {
+    if let Ok(address) = zap_sys::process::clear_tid_address() {
+        TID_OFFSET.store(address.wrapping_sub(zap_sys::arch::tls::thread_pointer()), Ordering::Relaxed);
+    }
+    if let Some((offset, length)) = rseq {
+        RSEQ_OFFSET.store(offset as u64, Ordering::Relaxed);
+        RSEQ_LENGTH.store(length, Ordering::Relaxed);
+    }
+}
+
+/// Registers the rseq area of the thread whose thread pointer is `fs_base`, as libc had.
+pub fn register_rseq(fs_base: u64) {
+    let length = RSEQ_LENGTH.load(Ordering::Relaxed);
+    if length != 0 {
+        let area = fs_base.wrapping_add(RSEQ_OFFSET.load(Ordering::Relaxed));
+        // SAFETY: the area is part of the thread's TCB, where libc had registered it.
+        let _ = unsafe { zap_sys::process::register_rseq(area, length, RSEQ_SIGNATURE) };
+    }
+}
+
+fn pairs() -> &'static [(AtomicI32, AtomicI32)] {
+    // SAFETY: null or leaked for good by `set_pairs`.
+    unsafe { PAIRS.load(Ordering::Acquire).as_ref() }.map_or(&[], |pairs| pairs.pairs.as_slice())
+}
+
+/// The program's id of the process or thread `real`.
+pub fn virtual_of(real: RealPid) -> VirtualPid {
+    if !state::moved() {
+        return VirtualPid(real.0);
+    }
+    if real == state::real_pid() {
+        return state::virtual_pid();
+    }
+    let pair = pairs().iter().find(|(_, known)| known.load(Ordering::Relaxed) == real.0);
+    VirtualPid(pair.map_or(real.0, |(id, _)| id.load(Ordering::Relaxed)))
+}
+
+/// The kernel's id of the process or thread that the program knows as `id`.
+pub fn real_of(id: VirtualPid) -> RealPid {
+    if !state::moved() {
+        return RealPid(id.0);
+    }
+    if id == state::virtual_pid() {
+        return state::real_pid();
+    }
+    let pair = pairs().iter().find(|(known, _)| known.load(Ordering::Relaxed) == id.0);
+    RealPid(pair.map_or(id.0, |(_, real)| real.load(Ordering::Relaxed)))
+}
+
+/// Enters all slots' threads into the table; by the leader of a restart, when every thread has been made.
+pub fn set_pairs() {
+    let children = CHILDREN.with(core::mem::take);
+    let list: Vec<(AtomicI32, AtomicI32)> = threads::slots()
+        .map(|slot| {
+            (
+                AtomicI32::new(slot.virtual_tid.load(Ordering::Relaxed)),
+                AtomicI32::new(slot.real_tid.load(Ordering::Relaxed)),
+            )
+        })
+        .chain(children.iter().map(|(id, real)| (AtomicI32::new(*id), AtomicI32::new(*real))))
+        .collect();
+    let fresh = Box::into_raw(Box::new(Pairs { pairs: list }));
+    let old = PAIRS.swap(fresh, Ordering::AcqRel);
+    if !old.is_null() {
+        // SAFETY: made by this function in an earlier life; no thread runs yet that could be reading it.
+        drop(unsafe { Box::from_raw(old) });
+    }
+}
+
+/// Adds one translation, before [`set_pairs`]: a child that was made again.
+pub fn add_pair(id: VirtualPid, real: RealPid) {
+    CHILDREN.with(|children| children.push((id.0, real.0)));
+}
+
+/// Takes the translation of a child out that has been waited for: the host may give its id to another process now.
+pub fn drop_child(real: RealPid) {
+    for (id, known) in pairs() {
+        if known.load(Ordering::Relaxed) == real.0 {
+            known.store(-1, Ordering::Relaxed);
+            id.store(-1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Forgets every translation: in the child of a fork, whose ids are its own.
+pub fn forget() {
+    PAIRS.store(core::ptr::null_mut(), Ordering::Release);
+}
+
+/// The thread id that glibc keeps for the thread `pthread` (its `pthread_t`): 0 when the thread has ended, `None` when
+/// it cannot be known.
+///
+/// # Safety
+/// `pthread` is a thread that has not been joined or detached and ended: what POSIX demands of a `pthread_t`.
+pub unsafe fn tid_of_pthread(pthread: u64) -> Option<VirtualPid> {
+    let offset = TID_OFFSET.load(Ordering::Relaxed);
+    if offset == 0 {
+        return None;
+    }
+    // SAFETY: the caller's promise; the word is one that the kernel writes, hence an atomic.
+    let word = unsafe { &*((pthread + offset) as *const AtomicI32) };
+    Some(VirtualPid(word.load(Ordering::Relaxed)))
+}

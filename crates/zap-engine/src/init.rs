@@ -1,0 +1,193 @@
+//! The beginning, before main(): reads the environment, joins the pod, installs the handler, and only then unblocks
+//! Zap's signal, which whoever exec'ed this program had blocked.
+//!
+//! # Safety
+//! Maps the pod's table and takes Zap's variables out of the environment block, when no other thread exists.
+#![allow(unsafe_code)]
+
+use crate::state;
+use crate::{identity, suspend};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::ffi::{c_char, CStr};
+use core::sync::atomic::{AtomicU64, Ordering};
+use zap_sys::path::CPath;
+use zap_sys::{fd, libc, process, signal, VirtualPid};
+use zap_wire::environment;
+use zap_wire::table::{PodTable, SIZE};
+
+/// The kernel's vDSO when the program began: what libc and everybody else has pointers into.
+static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// What the root tells about libc.
+pub struct LibcFacts {
+    /// `__rseq_offset` and the length of the area that libc registers; `None` where it registers none.
+    pub rseq: Option<(i64, u32)>,
+}
+
+/// Joins the pod that the environment names. Without one the library stays inert.
+///
+/// # Safety
+/// `environment_block` is the process's NULL-terminated environment, and no other thread exists.
+pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
+    // SAFETY: the caller's promise.
+    let Some(variables) = (unsafe { take_variables(environment_block) }) else { return };
+    if let Some(fault) = &variables.fault {
+        state::arm_fault(fault);
+    }
+    identity::learn(facts.rseq);
+    let pid = process::getpid();
+    let virtual_pid = VirtualPid(pid.0);
+    if join_table(&variables.table, virtual_pid).is_err() {
+        return;
+    }
+    state::set_identity(pid, virtual_pid);
+    let signal_number = state::signal();
+    if suspend::install(signal_number).is_err() {
+        state::set_signal(0);
+        return;
+    }
+    note_vdso();
+    let _ = signal::change_mask(libc::SIG_UNBLOCK, signal::bit(signal_number));
+    if let Some(entry) = state::entry() {
+        entry.ready.store(1, Ordering::Release);
+    }
+}
+
+struct Variables {
+    table: Vec<u8>,
+    fault: Option<Vec<u8>>,
+}
+
+/// Takes Zap's variables out of the environment: the program sees none of them.
+///
+/// # Safety
+/// As [`begin`].
+unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
+    let mut table = None;
+    let mut fault = None;
+    let (mut from, mut to) = (0, 0);
+    loop {
+        // SAFETY: `from` has not passed the terminating NULL.
+        let variable = unsafe { *block.add(from) };
+        // SAFETY: `to` is never beyond `from`.
+        let place = unsafe { &mut *block.add(to) };
+        if variable.is_null() {
+            *place = variable;
+            break;
+        }
+        from += 1;
+        // SAFETY: the entries of an environment are C strings.
+        let text = unsafe { CStr::from_ptr(variable) }.to_bytes();
+        let value = |name: &str| text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        if let Some(path) = value(environment::POD_TABLE) {
+            table = Some(path.to_vec());
+        } else if let Some(name) = value(environment::FAULT) {
+            fault = Some(name.to_vec());
+        } else {
+            let mut keep = true;
+            if let Some(libraries) = value(environment::LD_PRELOAD) {
+                // Ours comes first; what follows the colon is the user's own.
+                match libraries.iter().position(|c| *c == b':' || *c == b' ') {
+                    Some(at) => {
+                        let tail = libraries.len() - at - 1;
+                        let name_length = text.len() - libraries.len();
+                        // SAFETY: moves the tail, with its NUL, towards the front of the same string.
+                        unsafe {
+                            let start = variable.add(name_length);
+                            core::ptr::copy(start.add(at + 1), start, tail + 1);
+                        }
+                    }
+                    None => keep = false,
+                }
+            }
+            if keep {
+                *place = variable;
+                to += 1;
+            }
+        }
+    }
+    Some(Variables { table: table?, fault })
+}
+
+/// Maps the pod table `path`, enters this process, and notes both. Also used by a restart.
+pub(crate) fn join_table(path: &[u8], virtual_pid: VirtualPid) -> Result<(), String> {
+    let c_path = CPath::new(path).ok_or("path too long")?;
+    let file = fd::open(c_path.as_c_str(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW, 0)
+        .map_err(|error| error.to_string())?;
+    let long_enough = fd::fstat(file).is_ok_and(|stat| stat.st_size as usize >= SIZE);
+    let mapped = if long_enough {
+        // SAFETY: a new shared mapping wherever the kernel likes.
+        unsafe { zap_sys::mem::map(0, SIZE as u64, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, file, 0) }
+            .map_err(|error| error.to_string())
+    } else {
+        Err("too short".to_string())
+    };
+    let _ = fd::close(file);
+    // SAFETY: SIZE bytes are mapped, page-aligned; every bit pattern is a table; it stays mapped.
+    let table = unsafe { &*(mapped? as *const PodTable) };
+    if !table.is_valid() {
+        return Err("not a pod table".to_string());
+    }
+    let pid = process::getpid();
+    let entry = table.enter(pid, virtual_pid);
+    if let Some(entry) = entry {
+        entry.virtual_pid.store(virtual_pid.0, Ordering::Relaxed);
+        entry.start_time.store(process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
+        entry.filters.store(seccomp_filters(), Ordering::Relaxed);
+        entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+        entry.set_name(&program_name());
+        entry.ready.store(u32::from(state::active()), Ordering::Release);
+    }
+    state::set_table(table, entry);
+    state::set_signal(table.signal.load(Ordering::Relaxed));
+    state::TABLE_PATH.with(|known| *known = path.to_vec());
+    Ok(())
+}
+
+fn program_name() -> Vec<u8> {
+    let mut buffer = [0u8; 4096];
+    let path = fd::read_link(c"/proc/self/exe", &mut buffer).unwrap_or_default();
+    path.rsplit(|c| *c == b'/').next().unwrap_or_default().to_vec()
+}
+
+fn seccomp_filters() -> u32 {
+    let mut buffer = [0u8; 4096];
+    let status = fd::read_file(c"/proc/self/status", &mut buffer).unwrap_or_default();
+    zap_sys::text::field(status, b"Seccomp_filters:").map_or(0, |text| zap_sys::text::decimal(text).0 as u32)
+}
+
+fn note_vdso() {
+    let Ok(maps) = crate::memory::read_all(c"/proc/self/maps") else { return };
+    let vdso = zap_sys::maps::parse(&maps)
+        .find(|mapping| mapping.name == b"[vdso]")
+        .map_or((0, 0), |mapping| (mapping.start, mapping.length()));
+    VDSO[0].store(vdso.0, Ordering::Relaxed);
+    VDSO[1].store(vdso.1, Ordering::Relaxed);
+}
+
+/// Where the kernel's vDSO was when the program began.
+pub(crate) fn vdso_at_init() -> (u64, u64) {
+    (VDSO[0].load(Ordering::Relaxed), VDSO[1].load(Ordering::Relaxed))
+}
+
+/// In the child of a fork: another process, with ids of its own, that joins the pod's table.
+pub fn begin_in_child() {
+    let Some(table) = state::table() else { return };
+    let pid = process::getpid();
+    identity::forget();
+    state::set_identity(pid, VirtualPid(pid.0));
+    let entry = table.enter(pid, VirtualPid(pid.0));
+    if let Some(entry) = entry {
+        let mut name = [0u8; 16];
+        if let Some(parent) = state::entry() {
+            name = parent.name_bytes();
+            entry.filters.store(parent.filters.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let length = name.iter().position(|c| *c == 0).unwrap_or(name.len());
+        entry.set_name(&name[..length]);
+        entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+        entry.ready.store(1, Ordering::Release);
+    }
+    state::set_table(table, entry);
+}

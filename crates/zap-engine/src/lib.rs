@@ -1,0 +1,32 @@
+//! The mechanism inside the program: how it is suspended, saved, and taken up again.
+//!
+//! The laws of this place, each with an experiment behind it:
+//! - No libc between suspend and resume: a thread that stands still may hold malloc's, stdio's or the loader's lock.
+//! - Own memory only ([`arena`]); kernel work through `zap_sys`, which cannot re-enter a wrapper.
+//! - A thread is never suspended inside a guarded section ([`guard`]): its end is awaited.
+//! - No panic, assert or unwrap that could fire in a user's program: what is impossible is refused by name.
+//! - The engine knows no plugin: the root hands it a list of them ([`registry`]).
+#![cfg_attr(not(test), no_std)]
+extern crate alloc;
+
+pub mod agent;
+pub mod arena;
+pub mod attributes;
+pub mod blocking;
+pub mod checkpoint;
+pub mod children;
+pub mod descriptors;
+pub mod fault;
+pub mod guard;
+pub mod identity;
+pub mod image_backed;
+pub mod init;
+pub mod memory;
+pub mod registry;
+pub mod restart;
+pub mod signals;
+pub mod state;
+pub mod suspend;
+pub mod threads;
+pub mod timers;
+pub mod writer;

@@ -1,0 +1,366 @@
+//! The address space as it is saved: a survey of the mappings and of the pages that hold data of the program's own.
+//!
+//! Runs in the frozen copy, beside the program: the mappings are those of the moment of the fork. What a fork does not
+//! freeze (memory shared with others) is copied by the leader during the stop, see [`copy_shared`].
+//!
+//! # Safety
+//! The copy's memory belongs to nobody else; protections may be changed at will there.
+#![allow(unsafe_code)]
+
+use crate::image_backed;
+use crate::state;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use zap_image::header::{bytes::Bytes, flags};
+use zap_image::{Backing, BackingFile, Extent, Region};
+use zap_plugin::Refusal;
+use zap_sys::maps::{self, Mapping};
+use zap_sys::pagemap::PageFinder;
+use zap_sys::path::CPath;
+use zap_sys::{fd, libc, RawFd, PAGE_SIZE};
+
+/// A survey: what the header tells of memory, and where each extent's bytes are.
+#[derive(Default)]
+pub struct Survey {
+    pub regions: Vec<Region>,
+    pub files: Vec<BackingFile>,
+    /// Address of the bytes of each extent, in the order of regions and extents.
+    pub sources: Vec<u64>,
+    /// Bytes of all extents.
+    pub extents_length: u64,
+}
+
+/// A private copy, made during the stop, of a run of pages that is shared with other processes or with a later moment.
+#[derive(Clone, Copy)]
+pub struct SharedCopy {
+    pub start: u64,
+    pub length: u64,
+    /// Where the copy is.
+    pub copy: u64,
+}
+
+/// Runs of pages with data that lie closer than this (in bytes) become one extent, zeroes between them included: fewer
+/// and larger extents make a faster restart.
+const BRIDGE: u64 = 8 * PAGE_SIZE as u64;
+
+/// Copies what a fork does not freeze: memory that is MAP_SHARED and anonymous. By the leader, during the stop.
+pub fn copy_shared() -> Result<Vec<SharedCopy>, Refusal> {
+    let mut copies = Vec::new();
+    let text = read_all(c"/proc/self/maps")?;
+    for mapping in maps::parse(&text).filter(|mapping| mapping.shared && is_shared_anonymous(mapping)) {
+        let length = mapping.length();
+        let copy = zap_sys::mem::map_anonymous(length as usize)
+            .map_err(|error| Refusal::new(format!("copy of shared memory at {:x}", mapping.start), error))?;
+        copies.push(SharedCopy { start: mapping.start, length, copy });
+        if mapping.protection & libc::PROT_READ == 0 {
+            // SAFETY: nobody runs; the old protection is put back below.
+            let _ = unsafe { zap_sys::mem::protect(mapping.start, length, libc::PROT_READ) };
+        }
+        // SAFETY: both ranges are mapped and readable, the second is ours; nobody runs who could change the first.
+        unsafe { core::ptr::copy_nonoverlapping(mapping.start as *const u8, copy as *mut u8, length as usize) };
+        if mapping.protection & libc::PROT_READ == 0 {
+            // SAFETY: as above.
+            let _ = unsafe { zap_sys::mem::protect(mapping.start, length, mapping.protection) };
+        }
+    }
+    Ok(copies)
+}
+
+/// Gives the copies back.
+pub fn drop_copies(copies: &[SharedCopy]) {
+    for copy in copies {
+        // SAFETY: made by `copy_shared`, used by nobody any more.
+        let _ = unsafe { zap_sys::mem::unmap(copy.copy, copy.length) };
+    }
+}
+
+fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
+    mapping.name == b"/dev/zero (deleted)"
+        || mapping.name.starts_with(b"[anon_shmem:")
+        || (mapping.name == b"/dev/zero" && mapping.shared)
+}
+
+/// Reads a whole file of /proc.
+pub fn read_all(path: &core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
+    let refusal = |error| Refusal::new(String::from_utf8_lossy(path.to_bytes()).into_owned(), error);
+    let file = fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0).map_err(refusal)?;
+    let mut text = Vec::new();
+    let mut length = 0;
+    let result = loop {
+        text.resize(length + 64 * 1024, 0u8);
+        match fd::read(file, &mut text[length..]) {
+            Ok(0) => break Ok(()),
+            Ok(count) => length += count,
+            Err(error) => break Err(refusal(error)),
+        }
+    };
+    let _ = fd::close(file);
+    text.truncate(length);
+    result.map(|()| text)
+}
+
+/// As [`read_all`], by a helper that shares memory but has descriptors of its own: for moments when the program runs
+/// and could see one come and go. The caller is in a guarded section.
+pub fn read_all_beside(path: &'static core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
+    struct Job {
+        path: &'static core::ffi::CStr,
+        result: Option<Result<Vec<u8>, Refusal>>,
+    }
+    extern "C" fn work(job: usize) {
+        // SAFETY: the address of the job below, which waits for the helper's end.
+        let job = unsafe { &mut *(job as *mut Job) };
+        job.result = Some(read_all(job.path));
+    }
+    let mut job = Job { path, result: None };
+    // SAFETY: `work` makes system calls and allocates from the shared arena, and ends; it runs below this frame.
+    let helper = unsafe { zap_sys::arch::context::run_beside(work, core::ptr::from_mut(&mut job) as usize) };
+    if helper > 0 {
+        let _ = zap_sys::process::wait(helper as i32, libc::__WALL);
+    }
+    job.result.unwrap_or_else(|| read_all(path))
+}
+
+/// Surveys the address space of the calling process, which must be the frozen copy.
+pub fn survey(copies: &[SharedCopy]) -> Result<Survey, Refusal> {
+    let text = read_all(c"/proc/self/smaps")?;
+    let pagemap = fd::open(c"/proc/self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
+        .map_err(|error| Refusal::new("/proc/self/pagemap", error))?;
+    let mut survey = Survey::default();
+    let mut finder = PageFinder::new(pagemap, true);
+    let mut head: Option<Mapping<'_>> = None;
+    let mut result = Ok(());
+    for line in text.split(|c| *c == b'\n') {
+        // A mapping's first line begins with a lower-case hexadecimal address, all others with a capital letter.
+        if line.first().is_some_and(|c| c.is_ascii_digit() || c.is_ascii_lowercase()) {
+            head = maps::parse(line).next();
+        } else if let Some(flags) = line.strip_prefix(b"VmFlags:") {
+            if let Some(mapping) = head.take() {
+                result = survey.add(&mapping, flags, copies, &mut finder);
+                if result.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    let _ = fd::close(pagemap);
+    result.map(|()| survey)
+}
+
+impl Survey {
+    fn add(
+        &mut self,
+        mapping: &Mapping<'_>,
+        vm_flags: &[u8],
+        copies: &[SharedCopy],
+        finder: &mut PageFinder,
+    ) -> Result<(), Refusal> {
+        if is_excluded(mapping, copies) {
+            return Ok(());
+        }
+        let name = || {
+            format!("mapping {:x}-{:x} ({})", mapping.start, mapping.end, String::from_utf8_lossy(mapping.name))
+        };
+        let mut region = Region {
+            start: mapping.start,
+            end: mapping.end,
+            protection: mapping.protection as u32,
+            flags: region_flags(vm_flags),
+            backing: Backing::Anonymous,
+            extents: Vec::new(),
+        };
+        if has_flag(vm_flags, b"ht") || has_flag(vm_flags, b"io") || has_flag(vm_flags, b"ss") {
+            return Err(Refusal::new(name(), "this kind of memory is not supported"));
+        }
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        if mapping.shared {
+            region.flags |= flags::SHARED;
+            if is_shared_anonymous(mapping) {
+                return self.add_copied(region, copies);
+            }
+            region.backing = self.shared_file(mapping).map_err(|why| Refusal::new(name(), why))?;
+        } else if is_whole(mapping) || mapping.name == b"[vdso]" {
+            runs.push((mapping.start, mapping.end));
+        } else {
+            if mapping.inode != 0 && mapping.name != b"/dev/zero" {
+                region.backing = Backing::File { file: self.file(mapping), offset: mapping.offset };
+            }
+            if region.flags & flags::WIPE_ON_FORK == 0 {
+                let bridge = if region.backing == Backing::Anonymous { BRIDGE } else { 0 };
+                finder
+                    .private_pages(mapping.start, mapping.end, |start, end| match runs.last_mut() {
+                        Some(last) if start - last.1 <= bridge => last.1 = end,
+                        _ => runs.push((start, end)),
+                    })
+                    .map_err(|error| Refusal::new(name(), error))?;
+            }
+        }
+        if !runs.is_empty() && mapping.protection & libc::PROT_READ == 0 {
+            // SAFETY: the frozen copy's own memory; its protection matters to nobody but the reader below.
+            unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }
+                .map_err(|error| Refusal::new(name(), error))?;
+        }
+        for (start, end) in runs {
+            self.push_extent(&mut region, start, end - start, start);
+        }
+        self.regions.push(region);
+        Ok(())
+    }
+
+    /// Shared anonymous memory: contents from the copy made during the stop.
+    fn add_copied(&mut self, mut region: Region, copies: &[SharedCopy]) -> Result<(), Refusal> {
+        let length = region.end - region.start;
+        let copy = copies.iter().find(|copy| copy.start == region.start && copy.length == length).ok_or_else(|| {
+            Refusal::new(format!("shared memory at {:x}", region.start), "appeared while the program was suspended")
+        })?;
+        let start = region.start;
+        self.push_extent(&mut region, start, length, copy.copy);
+        self.regions.push(region);
+        Ok(())
+    }
+
+    fn push_extent(&mut self, region: &mut Region, address: u64, length: u64, source: u64) {
+        region.extents.push(Extent { address, length, offset: self.extents_length });
+        self.sources.push(source);
+        self.extents_length += length;
+    }
+
+    /// The backing of a shared mapping of a file; the reason if it is not one that can be mapped again.
+    fn shared_file(&mut self, mapping: &Mapping<'_>) -> Result<Backing, &'static str> {
+        if mapping.name.ends_with(b" (deleted)") {
+            return Err("the file has been deleted");
+        }
+        let device = mapping.name.starts_with(b"/dev/") && !mapping.name.starts_with(b"/dev/shm/");
+        if !mapping.name.starts_with(b"/") || mapping.inode == 0 || device {
+            return Err("shared memory of this kind is not supported");
+        }
+        Ok(Backing::File { file: self.file(mapping), offset: mapping.offset })
+    }
+
+    /// The index of the mapping's file, entering it when it is new.
+    fn file(&mut self, mapping: &Mapping<'_>) -> u32 {
+        let path = unescape(mapping.name);
+        if let Some(index) = self.files.iter().rposition(|file| file.path.0 == path && file.inode == mapping.inode) {
+            return index as u32;
+        }
+        let stat = CPath::new(&path).and_then(|path| fd::stat(path.as_c_str()).ok());
+        self.files.push(BackingFile {
+            build_id: Bytes(read_build_id(&path).unwrap_or_default()),
+            path: Bytes(path),
+            device: stat.map_or(0, |stat| stat.st_dev),
+            inode: mapping.inode,
+            size: stat.map_or(0, |stat| stat.st_size as u64),
+            modified_ns: stat.map_or(0, |stat| stat.st_mtime.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec)),
+        });
+        self.files.len() as u32 - 1
+    }
+}
+
+/// The GNU build id of the ELF file `path`; `None` for other files.
+fn read_build_id(path: &[u8]) -> Option<Vec<u8>> {
+    let file = fd::open(CPath::new(path)?.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
+    let mut head = alloc::vec![0u8; 2 * PAGE_SIZE];
+    let length = fd::read_full(file, &mut head);
+    let _ = fd::close(file);
+    zap_image::build_id::find(&head[..length.ok()?])
+}
+
+/// Mappings that are not the program's: they are not in the image.
+fn is_excluded(mapping: &Mapping<'_>, copies: &[SharedCopy]) -> bool {
+    let starts_in = |start: u64, length: u64| mapping.start >= start && mapping.start < start + length;
+    let (kernel_vdso, kernel_vdso_length) = state::kernel_vdso();
+    matches!(mapping.name, b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
+        || (kernel_vdso_length != 0 && (starts_in(kernel_vdso, kernel_vdso_length) || mapping.name == b"[vdso]"))
+        || state::table()
+            .is_some_and(|table| starts_in(core::ptr::from_ref(table) as u64, zap_wire::table::SIZE as u64))
+        || copies.iter().any(|copy| starts_in(copy.copy, copy.length))
+}
+
+/// Private mappings whose every page is saved: those of an older image, which may be gone at the next restart, and of
+/// files that have been deleted.
+fn is_whole(mapping: &Mapping<'_>) -> bool {
+    mapping.inode != 0
+        && (image_backed::is_image(mapping)
+            || (mapping.name.ends_with(b" (deleted)") && !mapping.name.starts_with(b"/dev/zero")))
+}
+
+fn has_flag(vm_flags: &[u8], flag: &[u8]) -> bool {
+    vm_flags.split(|c| *c == b' ').any(|word| word == flag)
+}
+
+/// The flags of an image's region from the two-letter codes of proc_pid_smaps(5).
+fn region_flags(vm_flags: &[u8]) -> u32 {
+    [
+        (&b"gd"[..], flags::GROWS_DOWN),
+        (b"wf", flags::WIPE_ON_FORK),
+        (b"dc", flags::DONT_FORK),
+        (b"dd", flags::DONT_DUMP),
+        (b"hg", flags::HUGE),
+        (b"nh", flags::NO_HUGE),
+        (b"nr", flags::NO_RESERVE),
+    ]
+    .into_iter()
+    .filter(|(code, _)| has_flag(vm_flags, code))
+    .fold(0, |all, (_, flag)| all | flag)
+}
+
+/// maps shows a newline in a path as `\012`.
+fn unescape(name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((first, tail)) = rest.split_first() {
+        if let Some(tail) = rest.strip_prefix(b"\\012") {
+            path.push(b'\n');
+            rest = tail;
+        } else {
+            path.push(*first);
+            rest = tail;
+        }
+    }
+    path
+}
+
+/// Bounds and auxiliary vector of the calling process, as the kernel keeps them.
+pub fn bounds() -> Result<(zap_image::Bounds, Vec<u8>), Refusal> {
+    let mut buffer = [0u8; 2048];
+    let stat = fd::read_file(c"/proc/self/stat", &mut buffer)
+        .map_err(|error| Refusal::new("/proc/self/stat", error))?;
+    let field = |number| zap_sys::process::stat_field(stat, number);
+    let bounds = zap_image::Bounds {
+        start_code: field(26),
+        end_code: field(27),
+        start_stack: field(28),
+        start_data: field(45),
+        end_data: field(46),
+        start_brk: field(47),
+        brk: zap_sys::mem::program_break(),
+        arg_start: field(48),
+        arg_end: field(49),
+        env_start: field(50),
+        env_end: field(51),
+    };
+    Ok((bounds, read_all(c"/proc/self/auxv")?))
+}
+
+/// Closes every descriptor of the calling process but two, which differ.
+pub fn close_all_but(a: RawFd, b: RawFd) {
+    let (low, high) = (a.min(b) as u32, a.max(b) as u32);
+    if low > 0 {
+        let _ = fd::close_range(0, low - 1);
+    }
+    if high - low > 1 {
+        let _ = fd::close_range(low + 1, high - 1);
+    }
+    let _ = fd::close_range(high + 1, u32::MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_paths() {
+        assert_eq!(region_flags(b" rd wr mr gd dd "), flags::GROWS_DOWN | flags::DONT_DUMP);
+        assert_eq!(unescape(b"/a\\012b"), b"/a\nb");
+    }
+}

@@ -1,0 +1,194 @@
+//! After a restart: the leader goes on in a new process, on the stack that the frozen copy had, and makes the process
+//! whole again before any code of the program runs.
+//!
+//! State is what the image has saved and is in memory again; parts ([`RestartParts`]) are what zap-restart supplied
+//! anew, through the mailbox. The thread that gets here is the new process's only one. It carries the leader's thread
+//! pointer; in the end it becomes the main thread, whichever thread the leader was.
+//!
+//! # Safety
+//! The mailbox is filled by the restorer before it jumps here.
+#![allow(unsafe_code)]
+
+use crate::agent::Agent;
+use crate::checkpoint::COLLECTED;
+use crate::state::{self, Owned};
+use crate::threads::{self, Slot};
+use crate::{
+    attributes, children, descriptors, fault, identity, image_backed, init, registry, signals, suspend, timers,
+};
+use alloc::format;
+use core::cell::UnsafeCell;
+use core::sync::atomic::Ordering;
+use zap_plugin::{Mode, Refusal, RestoreContext};
+use zap_sys::{fd, libc, process, RawFd, RealPid};
+use zap_wire::restart::{Outcome, RestartParts, MAILBOX_SIZE};
+use zap_wire::ToCoordinator;
+
+/// Where the restorer leaves what zap-restart supplies: a length word, that many bytes of [`RestartParts`], and then
+/// four words: start and length of the restorer's memory, start and length of the kernel's vDSO with its data.
+#[repr(C, align(4096))]
+struct Mailbox {
+    bytes: UnsafeCell<[u8; MAILBOX_SIZE]>,
+}
+
+// SAFETY: written by the restorer before any thread exists, read by the one thread of a restart.
+unsafe impl Sync for Mailbox {}
+
+static MAILBOX: Mailbox = Mailbox { bytes: UnsafeCell::new([0; MAILBOX_SIZE]) };
+
+/// Parts of the present restart, for the plugins' contexts.
+static STREAMS: Owned<[RawFd; 3]> = Owned::new([-1; 3]);
+
+/// The mailbox's address, for the image.
+pub fn mailbox_address() -> u64 {
+    MAILBOX.bytes.get() as u64
+}
+
+fn read_mailbox() -> Result<RestartParts, Refusal> {
+    // SAFETY: the restorer has filled the mailbox, and nobody else writes to it.
+    let bytes = unsafe { core::slice::from_raw_parts(MAILBOX.bytes.get().cast::<u8>().cast_const(), MAILBOX_SIZE) };
+    let word = |at: usize| {
+        bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes)
+    };
+    let length = word(0) as usize;
+    let message =
+        bytes.get(8..length.saturating_add(8)).ok_or_else(|| Refusal::new("mailbox", "holds no message"))?;
+    let mut parts: RestartParts = zap_wire::decode(message).map_err(|why| Refusal::new("mailbox", why))?;
+    let after = 8 + length;
+    parts.restorer = (word(after), word(after + 8));
+    parts.vdso = (word(after + 16), word(after + 24));
+    Ok(parts)
+}
+
+/// Makes the process whole and lets the program run.
+pub(crate) fn go_on() -> ! {
+    let parts = match read_mailbox() {
+        Ok(parts) => parts,
+        Err(_) => process::exit_process(125),
+    };
+    match rebuild(&parts) {
+        Ok(main) => {
+            process_started(&parts);
+            // Everybody runs from here on; this kernel thread is the main thread's.
+            suspend::release();
+            match main {
+                Some(slot) => threads::enter(slot),
+                // The main thread had ended by pthread_exit: it does so again.
+                None => process::exit_thread(0),
+            }
+        }
+        Err(refusal) => {
+            report(&parts, &Outcome::Refused { object: refusal.object, reason: refusal.reason });
+            process::exit_process(125)
+        }
+    }
+}
+
+fn report(parts: &RestartParts, outcome: &Outcome) {
+    if let Ok(bytes) = zap_wire::encode(outcome) {
+        let _ = zap_sys::net::send(parts.report, &bytes, libc::MSG_NOSIGNAL)
+            .or_else(|_| fd::write(parts.report, &bytes));
+    }
+}
+
+/// Tells zap-restart, and closes all that is Zap's.
+fn process_started(parts: &RestartParts) {
+    report(parts, &Outcome::Started);
+    let streams = STREAMS.with(|streams| *streams);
+    for descriptor in streams.into_iter().chain([parts.report]).chain(parts.spare.iter().copied()) {
+        if descriptor >= 0 {
+            let _ = fd::close(descriptor);
+        }
+    }
+}
+
+/// Restores everything but the running of threads. Returns the slot of the main thread, unless it had ended.
+fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
+    let virtual_pid = state::virtual_pid();
+    let old_main = virtual_pid.0;
+    let real = process::getpid();
+    state::set_identity(real, virtual_pid);
+    // The program's vDSO is a copy from now on; the kernel's own is not part of it.
+    if state::vdso().1 == 0 {
+        state::set_vdso(init::vdso_at_init());
+    }
+    state::set_kernel_vdso(parts.vdso);
+    let parts = &relocate(parts)?;
+    init::join_table(parts.table.as_bytes(), virtual_pid).map_err(|why| Refusal::new("pod table", why))?;
+    suspend::install(state::signal()).map_err(|error| Refusal::new("signal handler", error))?;
+    fault::point(zap_wire::fault::PROGRAM_RESTORING);
+    image_backed::note(&parts.image_backed)?;
+    if parts.restorer.1 != 0 {
+        // SAFETY: the restorer has jumped here for good; nothing of it is used any more.
+        let _ = unsafe { zap_sys::mem::unmap(parts.restorer.0, parts.restorer.1) };
+    }
+    attributes::restore()?;
+    restore_descriptors()?;
+    signals::restore();
+    children::restore()?;
+    announce(parts);
+    let main = respawn_threads(old_main, real)?;
+    identity::set_pairs();
+    timers::restore()?;
+    registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
+    Ok(main)
+}
+
+/// Moves what zap-restart supplied to numbers that the program does not use.
+fn relocate(parts: &RestartParts) -> Result<RestartParts, Refusal> {
+    let above = descriptors::highest_saved() + 1;
+    let moved = |descriptor: RawFd| {
+        if descriptor < 0 {
+            return Ok(-1);
+        }
+        let high = fd::dup_above(descriptor, above).map_err(|error| Refusal::new("descriptors", error))?;
+        let _ = fd::close(descriptor);
+        Ok(high)
+    };
+    let mut parts = parts.clone();
+    for descriptor in parts.streams.iter_mut().chain([&mut parts.report]).chain(&mut parts.spare) {
+        *descriptor = moved(*descriptor)?;
+    }
+    STREAMS.with(|streams| *streams = parts.streams);
+    Ok(parts)
+}
+
+fn restore_descriptors() -> Result<(), Refusal> {
+    descriptors::reserve()?;
+    let streams = STREAMS.with(|streams| *streams);
+    COLLECTED.with(|collected| {
+        let mut install = descriptors::install;
+        for plugin in registry::plugins().iter().rev() {
+            plugin.restore(&mut RestoreContext::new(&collected.sections, streams, &mut install))?;
+        }
+        for plugin in registry::plugins().iter().rev() {
+            plugin.refill(&mut RestoreContext::new(&collected.sections, streams, &mut install))?;
+        }
+        Ok(())
+    })
+}
+
+/// Makes every thread but the main one. They wait until all is done.
+fn respawn_threads(old_main: i32, real: RealPid) -> Result<Option<&'static Slot>, Refusal> {
+    let mut main = None;
+    for slot in threads::slots() {
+        if slot.virtual_tid.load(Ordering::Relaxed) == old_main {
+            slot.real_tid.store(real.0, Ordering::Relaxed);
+            main = Some(slot);
+        } else {
+            threads::respawn(slot).map_err(|error| {
+                Refusal::new(format!("thread {}", slot.virtual_tid.load(Ordering::Relaxed)), error)
+            })?;
+        }
+    }
+    Ok(main)
+}
+
+/// Tells the coordinator that the process is back. One that has gone meanwhile finds it by the pod's table.
+fn announce(parts: &RestartParts) {
+    if let Ok(agent) = Agent::connect() {
+        let _ = agent
+            .say(&ToCoordinator::Restarted { pod_id: parts.pod_id, virtual_pid: state::virtual_pid().0 });
+        agent.close();
+    }
+}

@@ -1,0 +1,195 @@
+//! What the engine knows of its process between checkpoints: set at init, and anew at a restart.
+//!
+//! # Safety
+//! [`SetOnce`] and [`Owned`] give shared access to plain data that is written when only one thread can be there: at
+//! init, or while all other threads are suspended.
+#![allow(unsafe_code)]
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicU8, Ordering};
+use zap_sys::{RealPid, VirtualPid};
+use zap_wire::table::{Entry, PodTable};
+
+/// A value that is written once and then read by all.
+pub struct SetOnce<T> {
+    state: AtomicU8,
+    value: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: written once before it is published by the state's release store, only read afterwards.
+unsafe impl<T: Sync> Sync for SetOnce<T> {}
+
+impl<T> SetOnce<T> {
+    /// Not set yet.
+    pub const fn new() -> Self {
+        Self { state: AtomicU8::new(0), value: UnsafeCell::new(None) }
+    }
+
+    /// Sets the value; a second call changes nothing.
+    pub fn set(&self, value: T) {
+        if self.state.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // SAFETY: the exchange lets one caller through, and readers wait for state 2.
+            unsafe { *self.value.get() = Some(value) };
+            self.state.store(2, Ordering::Release);
+        }
+    }
+
+    /// The value, once it is set.
+    pub fn get(&self) -> Option<&T> {
+        if self.state.load(Ordering::Acquire) != 2 {
+            return None;
+        }
+        // SAFETY: state 2 means that the value is complete and never written again.
+        unsafe { (*self.value.get()).as_ref() }
+    }
+}
+
+impl<T> Default for SetOnce<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Data of the leader: touched only by the one thread that runs while all others are suspended, or at init.
+pub struct Owned<T> {
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: see the type's description; every user of `with` is on the leader's road.
+unsafe impl<T> Sync for Owned<T> {}
+
+impl<T> Owned<T> {
+    /// Wraps a value.
+    pub const fn new(value: T) -> Self {
+        Self { value: UnsafeCell::new(value) }
+    }
+
+    /// Works on the value. To be called from the leader's road or from init only, and not from within itself.
+    pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: one thread at a time is on the leader's road, and the closures do not call `with` again.
+        work(unsafe { &mut *self.value.get() })
+    }
+}
+
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+static TABLE: AtomicPtr<PodTable> = AtomicPtr::new(core::ptr::null_mut());
+static ENTRY: AtomicPtr<Entry> = AtomicPtr::new(core::ptr::null_mut());
+static REAL_PID: AtomicI32 = AtomicI32::new(0);
+static VIRTUAL_PID: AtomicI32 = AtomicI32::new(0);
+static MOVED: AtomicBool = AtomicBool::new(false);
+/// Index of the fault point in `zap_wire::fault::ALL` plus one, 0 for none.
+static FAULT: AtomicU8 = AtomicU8::new(0);
+/// Address and length of the vDSO that the program's libc uses: the kernel's at first, a private copy after a restart.
+static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+/// The kernel's own vDSO with its data pages, once the program uses a copy: not part of an image.
+static KERNEL_VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// Path of the pod's table; the coordinator's socket is found from it.
+pub static TABLE_PATH: Owned<alloc::vec::Vec<u8>> = Owned::new(alloc::vec::Vec::new());
+
+/// Copies the path of the pod's table into `into`; returns its length. Safe in any thread: the path changes only while
+/// all others are suspended.
+pub fn copy_table_path(into: &mut [u8]) -> usize {
+    TABLE_PATH.with(|path| {
+        let length = path.len().min(into.len());
+        into[..length].copy_from_slice(&path[..length]);
+        length
+    })
+}
+
+/// Zap's signal in this pod, 0 before init.
+#[inline]
+pub fn signal() -> i32 {
+    SIGNAL.load(Ordering::Relaxed)
+}
+
+/// Whether this process is a member of a pod.
+#[inline]
+pub fn active() -> bool {
+    signal() != 0
+}
+
+/// Sets Zap's signal.
+pub fn set_signal(signal: i32) {
+    SIGNAL.store(signal, Ordering::Relaxed);
+}
+
+/// The pod's table.
+pub fn table() -> Option<&'static PodTable> {
+    // SAFETY: null, or a mapping that stays until the process ends or the next restart replaces it.
+    unsafe { TABLE.load(Ordering::Acquire).as_ref() }
+}
+
+/// This process's entry in the pod's table.
+pub fn entry() -> Option<&'static Entry> {
+    // SAFETY: as `table`.
+    unsafe { ENTRY.load(Ordering::Acquire).as_ref() }
+}
+
+/// Notes where the pod's table is mapped, and this process's entry in it.
+pub fn set_table(table: &'static PodTable, entry: Option<&'static Entry>) {
+    TABLE.store(core::ptr::from_ref(table).cast_mut(), Ordering::Release);
+    ENTRY.store(entry.map_or(core::ptr::null_mut(), |entry| core::ptr::from_ref(entry).cast_mut()), Ordering::Release);
+}
+
+/// Notes who this process is.
+pub fn set_identity(real: RealPid, virtual_pid: VirtualPid) {
+    REAL_PID.store(real.0, Ordering::Relaxed);
+    VIRTUAL_PID.store(virtual_pid.0, Ordering::Relaxed);
+    MOVED.store(real.0 != virtual_pid.0, Ordering::Release);
+}
+
+/// The id that the kernel gave this process when it joined the pod or was restarted.
+pub fn real_pid() -> RealPid {
+    RealPid(REAL_PID.load(Ordering::Relaxed))
+}
+
+/// The id that the program knows.
+pub fn virtual_pid() -> VirtualPid {
+    VirtualPid(VIRTUAL_PID.load(Ordering::Relaxed))
+}
+
+/// Whether virtual and real ids differ: then, and only then, ids are translated.
+#[inline]
+pub fn moved() -> bool {
+    MOVED.load(Ordering::Acquire)
+}
+
+/// Where the program's vDSO is: (first address, length).
+pub fn vdso() -> (u64, u64) {
+    (VDSO[0].load(Ordering::Relaxed), VDSO[1].load(Ordering::Relaxed))
+}
+
+/// Notes where the program's vDSO is.
+pub fn set_vdso(vdso: (u64, u64)) {
+    VDSO[0].store(vdso.0, Ordering::Relaxed);
+    VDSO[1].store(vdso.1, Ordering::Relaxed);
+}
+
+/// Where the kernel's vDSO and its data are, when the program uses a copy; (0, 0) before the first restart.
+pub fn kernel_vdso() -> (u64, u64) {
+    (KERNEL_VDSO[0].load(Ordering::Relaxed), KERNEL_VDSO[1].load(Ordering::Relaxed))
+}
+
+/// Notes where the kernel's vDSO is.
+pub fn set_kernel_vdso(vdso: (u64, u64)) {
+    KERNEL_VDSO[0].store(vdso.0, Ordering::Relaxed);
+    KERNEL_VDSO[1].store(vdso.1, Ordering::Relaxed);
+}
+
+/// Arms the fault point that the environment names.
+pub fn arm_fault(name: &[u8]) {
+    if let Some(index) = zap_wire::fault::ALL.iter().position(|known| known.as_bytes() == name) {
+        FAULT.store(index as u8 + 1, Ordering::Relaxed);
+    }
+}
+
+/// Whether `name` is armed; disarms it.
+pub fn take_fault(name: &str) -> bool {
+    let armed = FAULT.load(Ordering::Relaxed);
+    if armed == 0 || zap_wire::fault::ALL.get(usize::from(armed) - 1) != Some(&name) {
+        return false;
+    }
+    FAULT.store(0, Ordering::Relaxed);
+    true
+}

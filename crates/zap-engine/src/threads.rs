@@ -1,0 +1,245 @@
+//! The threads of the process while they stand: one slot for each, with all that is needed to make it again.
+//!
+//! Slots lie in page-sized cells of Zap's own memory; the rest of a cell is the stack on which a re-made thread runs its
+//! first few instructions. The leader fills in the id, the parked thread the rest; at a restart every slot but the main
+//! thread's becomes a thread by raw clone.
+//!
+//! # Safety
+//! A cell is mapped for ever once made. Its fields are atomics or written by the slot's own thread before it reports.
+#![allow(unsafe_code)]
+
+use crate::state::Owned;
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use zap_sys::{RealPid, SysError};
+
+/// The slot is not in use.
+pub const FREE: u32 = 0;
+/// The thread has been signalled.
+pub const SIGNALLED: u32 = 1;
+/// The thread stands.
+pub const PARKED: u32 = 2;
+
+/// One thread.
+#[repr(C)]
+pub struct Slot {
+    pub state: AtomicU32,
+    pub real_tid: AtomicI32,
+    pub virtual_tid: AtomicI32,
+    padding: AtomicU32,
+    /// Address of its `ucontext`: where rt_sigreturn takes it up.
+    pub context: AtomicU64,
+    pub fs_base: AtomicU64,
+    pub gs_base: AtomicU64,
+    pub robust_list: AtomicU64,
+    pub robust_length: AtomicU64,
+    /// Word that the kernel clears at the thread's end; 0 when unknown.
+    pub clear_tid: AtomicU64,
+    pub name: [AtomicU64; 2],
+}
+
+const CELL: usize = zap_sys::PAGE_SIZE;
+const CELLS_PER_CHUNK: usize = 64;
+const CHUNKS: usize = 1024;
+
+/// Room for 65,536 threads, mapped as needed.
+static CHUNK_TABLE: [AtomicPtr<u8>; CHUNKS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS];
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+fn slot_at(index: usize) -> Option<&'static Slot> {
+    let chunk = CHUNK_TABLE.get(index / CELLS_PER_CHUNK)?.load(Ordering::Acquire);
+    if chunk.is_null() {
+        return None;
+    }
+    // SAFETY: the chunk has CELLS_PER_CHUNK cells, each page-aligned and zero-initialized.
+    Some(unsafe { &*chunk.add(index % CELLS_PER_CHUNK * CELL).cast::<Slot>() })
+}
+
+/// The slots of this suspension.
+pub fn slots() -> impl Iterator<Item = &'static Slot> {
+    (0..USED.load(Ordering::Acquire)).filter_map(slot_at).filter(|slot| slot.state.load(Ordering::Acquire) != FREE)
+}
+
+/// Forgets all slots: the start of a suspension.
+pub fn clear() {
+    for index in 0..USED.load(Ordering::Relaxed) {
+        if let Some(slot) = slot_at(index) {
+            slot.state.store(FREE, Ordering::Relaxed);
+        }
+    }
+    USED.store(0, Ordering::Release);
+}
+
+/// A new slot for the thread `tid`.
+pub fn add(tid: RealPid, state: u32) -> Result<&'static Slot, SysError> {
+    let index = USED.load(Ordering::Relaxed);
+    let place =
+        CHUNK_TABLE.get(index / CELLS_PER_CHUNK).ok_or(SysError::new("too many threads", zap_sys::libc::ENOMEM))?;
+    if place.load(Ordering::Acquire).is_null() {
+        let chunk = zap_sys::mem::map_anonymous(CELL * CELLS_PER_CHUNK)?;
+        place.store(chunk as *mut u8, Ordering::Release);
+    }
+    let slot = slot_at(index).ok_or(SysError::new("slot", zap_sys::libc::ENOMEM))?;
+    slot.real_tid.store(tid.0, Ordering::Relaxed);
+    slot.state.store(state, Ordering::Release);
+    USED.store(index + 1, Ordering::Release);
+    Ok(slot)
+}
+
+/// The slot of the thread `tid`.
+pub fn find(tid: RealPid) -> Option<&'static Slot> {
+    slots().find(|slot| slot.real_tid.load(Ordering::Relaxed) == tid.0)
+}
+
+/// Fills in what only the thread itself can tell. Called on the thread, in its signal handler.
+pub fn describe_self(slot: &Slot, context: u64) {
+    let (fs, gs) = zap_sys::process::thread_registers();
+    let (robust, robust_length) = zap_sys::process::robust_list().unwrap_or((0, 0));
+    let clear_tid = zap_sys::process::clear_tid_address().unwrap_or(0);
+    let name = zap_sys::process::thread_name();
+    let half = |at: usize| u64::from_ne_bytes(name[at..at + 8].try_into().unwrap_or([0; 8]));
+    slot.context.store(context, Ordering::Relaxed);
+    slot.fs_base.store(fs, Ordering::Relaxed);
+    slot.gs_base.store(gs, Ordering::Relaxed);
+    slot.robust_list.store(robust, Ordering::Relaxed);
+    slot.robust_length.store(robust_length, Ordering::Relaxed);
+    slot.clear_tid.store(clear_tid, Ordering::Relaxed);
+    slot.name[0].store(half(0), Ordering::Relaxed);
+    slot.name[1].store(half(8), Ordering::Relaxed);
+    let tid = crate::identity::virtual_of(RealPid(slot.real_tid.load(Ordering::Relaxed)));
+    slot.virtual_tid.store(tid.0, Ordering::Relaxed);
+}
+
+/// The thread's name, without padding.
+pub fn name_of(slot: &Slot) -> alloc::string::String {
+    let mut name = [0u8; 16];
+    name[..8].copy_from_slice(&slot.name[0].load(Ordering::Relaxed).to_ne_bytes());
+    name[8..].copy_from_slice(&slot.name[1].load(Ordering::Relaxed).to_ne_bytes());
+    let length = name.iter().position(|c| *c == 0).unwrap_or(16);
+    alloc::string::String::from_utf8_lossy(&name[..length]).into_owned()
+}
+
+/// The numbers in `/proc/self/task`, listed by a helper that has descriptors of its own, so that threads which still
+/// run cannot see one come and go. When no helper can be made the list is read in place.
+pub fn list(into: &mut TaskList) -> Result<(), SysError> {
+    extern "C" fn read(list: usize) {
+        // SAFETY: the address of the TaskList that `list` holds for as long as the helper lives.
+        let list = unsafe { &mut *(list as *mut TaskList) };
+        list.read();
+    }
+    into.count = 0;
+    into.error = None;
+    // The helper is another process: its /proc/self is not ours.
+    into.process = zap_sys::process::getpid();
+    // SAFETY: `read` makes system calls only and ends; it runs below this frame while we wait.
+    let helper = unsafe { zap_sys::arch::context::run_beside(read, core::ptr::from_mut(into) as usize) };
+    if helper > 0 {
+        let _ = zap_sys::process::wait(helper as i32, zap_sys::libc::__WALL);
+    } else {
+        into.read();
+    }
+    into.error.map_or(Ok(()), Err)
+}
+
+/// Thread ids read from the kernel.
+pub struct TaskList {
+    process: RealPid,
+    tids: [i32; TaskList::CAPACITY],
+    count: usize,
+    error: Option<SysError>,
+}
+
+impl TaskList {
+    const CAPACITY: usize = 16384;
+
+    fn read(&mut self) {
+        let path = zap_sys::small!("/proc/{}/task", self.process.0);
+        let (tids, count) = (&mut self.tids, &mut self.count);
+        let result = zap_sys::fd::each_number(path.as_c_str(), |tid| {
+            if *count < tids.len() {
+                tids[*count] = tid;
+                *count += 1;
+            }
+        });
+        if let Err(error) = result {
+            self.error = Some(error);
+        } else if self.count == Self::CAPACITY {
+            self.error = Some(SysError::new("more than 16,383 threads", zap_sys::libc::ENOMEM));
+        }
+    }
+
+    /// The ids.
+    pub fn tids(&self) -> &[i32] {
+        &self.tids[..self.count]
+    }
+}
+
+/// The leader's list: too large for a stack.
+pub static TASKS: Owned<TaskList> =
+    Owned::new(TaskList { process: RealPid(0), tids: [0; TaskList::CAPACITY], count: 0, error: None });
+
+/// Makes the thread of `slot` again, in a restarted process. It waits for `crate::suspend::release`.
+pub fn respawn(slot: &'static Slot) -> Result<(), SysError> {
+    use zap_sys::libc::{
+        CLONE_CHILD_CLEARTID, CLONE_FILES, CLONE_FS, CLONE_PARENT_SETTID, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM,
+        CLONE_THREAD, CLONE_VM,
+    };
+    let mut flags = CLONE_VM
+        | CLONE_FS
+        | CLONE_FILES
+        | CLONE_SIGHAND
+        | CLONE_THREAD
+        | CLONE_SYSVSEM
+        | CLONE_SETTLS
+        | CLONE_PARENT_SETTID;
+    let clear_tid = slot.clear_tid.load(Ordering::Relaxed);
+    if clear_tid != 0 {
+        flags |= CLONE_CHILD_CLEARTID;
+    }
+    let address = core::ptr::from_ref(slot) as u64;
+    // SAFETY: the flags are a thread's; the cell's page beyond the slot is its stack; the entry never returns.
+    let tid = unsafe {
+        zap_sys::arch::context::spawn_thread(
+            flags as u64,
+            address + CELL as u64,
+            slot.real_tid.as_ptr() as u64,
+            clear_tid,
+            slot.fs_base.load(Ordering::Relaxed),
+            enter_respawned,
+            address as usize,
+        )
+    };
+    if tid < 0 {
+        return Err(SysError::new("clone", -tid as i32));
+    }
+    Ok(())
+}
+
+extern "C" fn enter_respawned(slot: usize) -> ! {
+    // SAFETY: the address of a slot, handed over by `respawn`; slots live for ever.
+    let slot = unsafe { &*(slot as *const Slot) };
+    enter(slot)
+}
+
+/// Turns the calling kernel thread into the thread of `slot`: its last act is to return from the signal in which that
+/// thread was suspended.
+pub fn enter(slot: &'static Slot) -> ! {
+    let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+    // SAFETY: these are the values that the thread had; its memory is as it left it.
+    unsafe { zap_sys::process::set_thread_registers(load(&slot.fs_base), load(&slot.gs_base)) };
+    // SAFETY: as above.
+    unsafe { zap_sys::process::set_clear_tid_address(load(&slot.clear_tid)) };
+    if load(&slot.robust_list) != 0 {
+        // SAFETY: as above.
+        let _ = unsafe { zap_sys::process::set_robust_list(load(&slot.robust_list), load(&slot.robust_length)) };
+    }
+    crate::identity::register_rseq(load(&slot.fs_base));
+    let mut name = [0u8; 16];
+    name[..8].copy_from_slice(&load(&slot.name[0]).to_ne_bytes());
+    name[8..].copy_from_slice(&load(&slot.name[1]).to_ne_bytes());
+    zap_sys::process::set_thread_name(&name);
+    crate::suspend::wait_for_release();
+    let context = load(&slot.context);
+    crate::blocking::repair(context);
+    // SAFETY: the context is that of the handler in which the thread was suspended, and this stack is not needed.
+    unsafe { zap_sys::arch::context::return_from_signal(context) }
+}

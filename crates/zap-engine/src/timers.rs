@@ -1,0 +1,117 @@
+//! Interval timers and POSIX timers: found in the kernel at each checkpoint, made again with what was left of them.
+//!
+//! A POSIX timer's id is the kernel's, and ids count upwards within a process: at a restart timers are made and deleted
+//! until the wanted id comes, as CRIU does.
+
+use crate::identity;
+use crate::state::Owned;
+use alloc::format;
+use alloc::vec::Vec;
+use zap_plugin::Refusal;
+use zap_sys::text::{decimal, hex};
+use zap_sys::time::{self, TimerEvent};
+use zap_sys::{libc, RealPid, VirtualPid};
+
+struct PosixTimer {
+    id: i32,
+    clock: i32,
+    signal: i32,
+    value: u64,
+    notify: i32,
+    /// Virtual id of the thread for SIGEV_THREAD_ID, else 0.
+    thread: i32,
+    setting: libc::itimerspec,
+}
+
+struct Saved {
+    intervals: [Option<libc::itimerval>; 3],
+    posix: Vec<PosixTimer>,
+}
+
+static SAVED: Owned<Saved> = Owned::new(Saved { intervals: [None; 3], posix: Vec::new() });
+
+/// Most timer ids that are tried to reach a wanted one.
+const LARGEST_ID: i32 = 100_000;
+
+const WHICH: [i32; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
+
+/// Reads all timers. A timer that cannot be made again refuses.
+pub fn save() -> Result<(), Refusal> {
+    let mut buffer = alloc::vec![0u8; 64 * 1024];
+    let text = zap_sys::fd::read_file(c"/proc/self/timers", &mut buffer).unwrap_or_default();
+    SAVED.with(|saved| {
+        for (place, which) in saved.intervals.iter_mut().zip(WHICH) {
+            *place = time::get_itimer(which).ok();
+        }
+        saved.posix.clear();
+        for line in text.split(|c| *c == b'\n') {
+            let value = line.iter().position(|c| *c == b' ').map_or(&[][..], |at| &line[at + 1..]);
+            if line.starts_with(b"ID:") {
+                let id = decimal(value).0 as i32;
+                let setting =
+                    time::timer_gettime(id).map_err(|error| Refusal::new(format!("POSIX timer {id}"), error))?;
+                saved.posix.push(PosixTimer { id, clock: 0, signal: 0, value: 0, notify: 0, thread: 0, setting });
+            }
+            let Some(timer) = saved.posix.last_mut() else { continue };
+            if line.starts_with(b"signal:") {
+                let (signal, rest) = decimal(value);
+                timer.signal = signal as i32;
+                timer.value = hex(rest.get(1..).unwrap_or_default()).0;
+            } else if line.starts_with(b"notify:") {
+                timer.notify = if value.starts_with(b"none") { libc::SIGEV_NONE } else { libc::SIGEV_SIGNAL };
+                if let Some(at) = value.windows(5).position(|part| part == b"/tid.") {
+                    timer.notify = libc::SIGEV_THREAD_ID;
+                    timer.thread = identity::virtual_of(RealPid(decimal(&value[at + 5..]).0 as i32)).0;
+                }
+            } else if line.starts_with(b"ClockID:") {
+                timer.clock = decimal(value).0 as i32;
+                if timer.clock < 0 || timer.id > LARGEST_ID {
+                    return Err(Refusal::new(
+                        format!("POSIX timer {}", timer.id),
+                        format!("clock {} cannot be made again", timer.clock),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Makes all timers again; the threads that some of them signal exist.
+pub fn restore() -> Result<(), Refusal> {
+    SAVED.with(|saved| {
+        for (value, which) in saved.intervals.iter().zip(WHICH) {
+            if let Some(value) = value.filter(|value| value.it_value.tv_sec != 0 || value.it_value.tv_usec != 0) {
+                time::set_itimer(which, &value).map_err(|error| Refusal::new("interval timer", error))?;
+            }
+        }
+        saved.posix.sort_by_key(|timer| timer.id);
+        saved.posix.iter().try_for_each(restore_one)
+    })
+}
+
+fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
+    let refusal = |error: zap_sys::SysError| Refusal::new(format!("POSIX timer {}", timer.id), error);
+    let event = TimerEvent {
+        value: timer.value,
+        signal: timer.signal,
+        notify: timer.notify,
+        thread: identity::real_of(VirtualPid(timer.thread)).0,
+        ..TimerEvent::default()
+    };
+    loop {
+        let id = time::timer_create(timer.clock, &event).map_err(refusal)?;
+        if id == timer.id {
+            break;
+        }
+        time::timer_delete(id).map_err(refusal)?;
+        if id > timer.id {
+            return Err(Refusal::new(format!("POSIX timer {}", timer.id), "its id is taken"));
+        }
+    }
+    let armed = timer.setting.it_value.tv_sec != 0 || timer.setting.it_value.tv_nsec != 0;
+    if armed {
+        time::timer_settime(timer.id, &timer.setting).map_err(refusal)?;
+    }
+    Ok(())
+}

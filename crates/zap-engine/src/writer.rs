@@ -1,0 +1,178 @@
+//! The frozen copy's work: survey its own memory, lay the image out, write it. Simple and raw; whatever else is to be
+//! done with an image is the coordinator's.
+//!
+//! # Safety
+//! Reads the frozen copy's memory by address, where the survey found it mapped and readable.
+#![allow(unsafe_code)]
+
+use crate::memory::{self, SharedCopy, Survey};
+use crate::state;
+use crate::threads;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use zap_image::header::bytes::Bytes;
+use zap_image::layout::ChunkHasher;
+use zap_image::{ChunkSums, Entry, Header, Member, Pod, Process, Section, Thread, CHUNK_SIZE};
+use zap_plugin::{Refusal, SavedSection};
+use zap_sys::arch::context::SnapshotContext;
+use zap_sys::path::PATH_MAX;
+use zap_sys::{fd, RawFd};
+use zap_wire::message::SaveOrder;
+
+
+/// Everything that the writer is told.
+pub struct Task<'a> {
+    pub order: &'a SaveOrder,
+    pub sections: &'a [SavedSection],
+    pub copies: &'a [SharedCopy],
+    pub context: &'a SnapshotContext,
+    /// Address of the mailbox.
+    pub mailbox: u64,
+    /// The image's descriptor.
+    pub image: RawFd,
+}
+
+/// Writes the image; returns its length in bytes.
+pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
+    let survey = memory::survey(task.copies)?;
+    let mut header = header(task, &survey)?;
+    let extents_length = survey.extents_length;
+    header.chunk_sums = Bytes(ChunkSums::for_length(extents_length).into_bytes());
+    header.files = survey.files;
+    header.regions = survey.regions;
+    let encode = |header: &Header| {
+        zap_image::encode_head(header, extents_length).map_err(|error| Refusal::new("image header", error))
+    };
+    // The checksums' values do not change the head's length, so that the extents can go to their place at once.
+    let head_length = encode(&header)?.len() as u64;
+    let sums = write_extents(task.image, &header, &survey.sources, head_length, extents_length)?;
+    header.chunk_sums = Bytes(sums.into_bytes());
+    let head = encode(&header)?;
+    if head.len() as u64 != head_length {
+        return Err(Refusal::new("image header", "changed its length"));
+    }
+    fd::pwrite_all(task.image, &head, 0).map_err(|error| Refusal::new("image", error))?;
+    Ok(head_length + extents_length)
+}
+
+fn write_extents(
+    image: RawFd,
+    header: &Header,
+    sources: &[u64],
+    head_length: u64,
+    extents_length: u64,
+) -> Result<ChunkSums, Refusal> {
+    let mut hasher = ChunkHasher::new(extents_length);
+    let extents = header.regions.iter().flat_map(|region| &region.extents);
+    for (extent, source) in extents.zip(sources) {
+        let mut done = 0;
+        while done < extent.length {
+            let part = (extent.length - done).min(CHUNK_SIZE);
+            let offset = extent.offset + done;
+            if offset <= extents_length / 2 && offset + part > extents_length / 2 {
+                crate::fault::point(zap_wire::fault::WRITER_WRITING);
+            }
+            fd::pwrite_from(image, source + done, part, head_length + offset)
+                .map_err(|error| Refusal::new("image", error))?;
+            // SAFETY: the kernel has just read the same bytes through the same mapping, and nobody else runs here.
+            hasher.update(unsafe { core::slice::from_raw_parts((source + done) as *const u8, part as usize) });
+            done += part;
+        }
+    }
+    Ok(hasher.finish())
+}
+
+fn header(task: &Task<'_>, survey: &Survey) -> Result<Header, Refusal> {
+    let order = task.order;
+    let (bounds, auxv) = memory::bounds()?;
+    let mut buffer = [0u8; PATH_MAX];
+    let executable = fd::read_link(c"/proc/self/exe", &mut buffer)
+        .map_err(|error| Refusal::new("executable", error))?
+        .to_vec();
+    if executable.ends_with(b" (deleted)") {
+        return Err(Refusal::new(
+            format!("executable {}", String::from_utf8_lossy(&executable)),
+            "its file has been deleted or replaced",
+        ));
+    }
+    let (fs_base, gs_base) = zap_sys::process::thread_registers();
+    let program = executable.rsplit(|c| *c == b'/').next().unwrap_or_default();
+    let vdso = if state::vdso().1 != 0 { state::vdso() } else { kernel_vdso(survey, &auxv) };
+    let (stack_limit, _) = zap_sys::process::limit(zap_sys::libc::RLIMIT_STACK).unwrap_or((8 << 20, 0));
+    Ok(Header {
+        pod: Pod {
+            id: order.pod_id,
+            name: order.pod_name.clone(),
+            generation: order.generation,
+            time: order.time,
+            interval: order.settings.interval,
+            keep: order.settings.keep,
+            compress: order.settings.compress.clone(),
+            signal: order.settings.signal,
+            members: order
+                .members
+                .iter()
+                .map(|(virtual_pid, program)| Member { virtual_pid: *virtual_pid, program: program.clone() })
+                .collect(),
+        },
+        process: Process {
+            virtual_pid: state::virtual_pid().0,
+            program: String::from_utf8_lossy(program).into_owned(),
+            executable: Bytes(executable),
+            entry: Entry {
+                stack_pointer: task.context.stack_pointer,
+                instruction_pointer: task.context.instruction_pointer,
+                fs_base,
+                gs_base,
+            },
+            bounds,
+            auxv: Bytes(auxv),
+            vdso,
+            mailbox: task.mailbox,
+            zap_version: env!("CARGO_PKG_VERSION").to_string(),
+            kernel: kernel_release(),
+            stack_limit,
+        },
+        threads: threads::slots()
+            .map(|slot| Thread {
+                virtual_tid: slot.virtual_tid.load(Ordering::Relaxed),
+                name: threads::name_of(slot),
+            })
+            .collect(),
+        files: Vec::new(),
+        regions: Vec::new(),
+        sections: task
+            .sections
+            .iter()
+            .map(|section| Section {
+                name: section.name.clone(),
+                version: section.version,
+                required: section.required,
+                bytes: Bytes(section.bytes.clone()),
+            })
+            .collect(),
+        chunk_sums: Bytes(Vec::new()),
+    })
+}
+
+/// The kernel's vDSO, found by the auxiliary vector's AT_SYSINFO_EHDR among the regions.
+fn kernel_vdso(survey: &Survey, auxv: &[u8]) -> (u64, u64) {
+    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or([0; 8]));
+    let address = auxv
+        .chunks_exact(16)
+        .find(|pair| word(&pair[..8]) == zap_sys::libc::AT_SYSINFO_EHDR)
+        .map_or(0, |pair| word(&pair[8..]));
+    survey
+        .regions
+        .iter()
+        .find(|region| region.start == address)
+        .map_or((0, 0), |region| (region.start, region.end - region.start))
+}
+
+fn kernel_release() -> String {
+    let mut buffer = [0u8; 128];
+    let text = fd::read_file(c"/proc/sys/kernel/osrelease", &mut buffer).unwrap_or_default();
+    String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(text)).into_owned()
+}

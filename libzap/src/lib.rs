@@ -1,0 +1,61 @@
+//! `libzap.so`: preloaded into every program of a pod.
+//!
+//! The root that names concrete things: which plugins there are, which libc functions are wrapped. All else is the
+//! engine's. It links std only because redhook does; nothing of std runs after init but formatting into Zap's arena.
+//!
+//! # Safety
+//! The constructor runs before main(), once, on the only thread.
+#![allow(unsafe_code)]
+// redhook's hook! expands to code that these lints dislike.
+#![allow(clippy::missing_safety_doc, static_mut_refs, missing_abi)]
+
+mod wrap;
+
+use core::ffi::{c_char, c_int};
+use zap_engine::init::{self, LibcFacts};
+use zap_engine::{checkpoint, registry, suspend};
+use zap_plugin::Plugin;
+
+#[global_allocator]
+static ARENA: zap_engine::arena::Arena = zap_engine::arena::Arena::new();
+
+/// The built-in plugins, in the order in which they are called before a checkpoint.
+static PLUGINS: [&dyn Plugin; 2] = [&zap_plugin_fs::Fs, &zap_plugin_socket::Socket];
+
+/// glibc calls the functions of `.init_array` with main()'s arguments.
+#[used]
+#[link_section = ".init_array"]
+static CONSTRUCTOR: extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char) = construct;
+
+extern "C" fn construct(_count: c_int, _arguments: *mut *mut c_char, environment: *mut *mut c_char) {
+    registry::register(&PLUGINS);
+    wrap::resolve();
+    // SAFETY: the loader passes the process's environment, and no thread exists yet.
+    unsafe { init::begin(environment, &LibcFacts { rseq: rseq_facts() }) };
+    if zap_engine::state::active() {
+        std::panic::set_hook(Box::new(|_| panicked()));
+    }
+}
+
+/// A panic of the agent must not end the program: it goes on, and is not checkpointed any more. Elsewhere (a wrapper)
+/// there is nothing to go back to, and the runtime aborts.
+fn panicked() {
+    checkpoint::mark_broken();
+    if suspend::is_leader() {
+        suspend::abandon_leader();
+    }
+}
+
+/// glibc 2.35 and later register an rseq area for each thread and export where it is.
+fn rseq_facts() -> Option<(i64, u32)> {
+    /// Length that glibc registers whatever the kernel's own size is (sysdeps/unix/sysv/linux/rseq-internal.h).
+    const REGISTERED_LENGTH: u32 = 32;
+    let offset = wrap::optional(c"__rseq_offset").cast::<isize>();
+    let size = wrap::optional(c"__rseq_size").cast::<u32>();
+    if offset.is_null() || size.is_null() {
+        return None;
+    }
+    // SAFETY: both symbols are constants of libc once it is initialized.
+    let (offset, size) = unsafe { (*offset, *size) };
+    (size != 0).then_some((offset as i64, REGISTERED_LENGTH))
+}

@@ -1,0 +1,58 @@
+//! Process and thread ids: virtual on the program's side, real on the kernel's.
+//!
+//! Until the first restart both are equal and these wrappers make just the system call that libc would. It is made
+//! anew each time, since a cached id would be wrong in the children of vfork and of raw clone.
+//!
+//! # Safety
+//! As in the module's head.
+#![allow(unsafe_code)]
+
+use libc::{c_int, pid_t};
+use redhook::hook;
+use zap_engine::{identity, state};
+use zap_sys::{process, RealPid, VirtualPid};
+
+hook! { unsafe fn getpid() -> pid_t => zap_getpid {
+    let real = process::getpid();
+    if state::moved() { identity::virtual_of(real).0 } else { real.0 }
+} }
+
+hook! { unsafe fn gettid() -> pid_t => zap_gettid {
+    let real = process::gettid();
+    if state::moved() { identity::virtual_of(real).0 } else { real.0 }
+} }
+
+/// The real form of an id argument; ids that are 0 or negative mean the caller, a group or everybody.
+pub fn real_argument(id: pid_t) -> pid_t {
+    if id > 0 && state::moved() {
+        identity::real_of(VirtualPid(id)).0
+    } else {
+        id
+    }
+}
+
+/// The virtual form of an id result.
+pub fn virtual_result(id: pid_t) -> pid_t {
+    if id > 0 && state::moved() {
+        identity::virtual_of(RealPid(id)).0
+    } else {
+        id
+    }
+}
+
+fn as_c(result: zap_sys::Result<()>) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(error) => super::fail(error.errno.0),
+    }
+}
+
+hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
+    as_c(zap_sys::signal::kill(real_argument(pid), signal))
+} }
+
+hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int => zap_tgkill {
+    let (process, thread) = (RealPid(real_argument(process)), RealPid(real_argument(thread)));
+    as_c(zap_sys::signal::tgkill(process, thread, signal))
+} }
+

@@ -1,0 +1,58 @@
+//! The wrapped libc functions, one file for each family.
+//!
+//! A wrapper is four beats: guard, dispatch, the real function, translation back. It keeps errno, holds nothing across
+//! a call that can block (cancellation and siglongjmp skip destructors), and speaks C: return value and errno are the
+//! manual page's. `dlopen`, `dlsym`, `dlmopen` are never wrapped: their result depends on the caller.
+//!
+//! # Safety
+//! Every wrapper has its libc function's contract; its callers owe what they would owe libc.
+#![allow(unsafe_code)]
+
+mod blocking;
+mod exec;
+mod fork;
+mod ids;
+mod memory;
+mod pthread;
+mod signals;
+mod syscall;
+mod wait;
+
+use core::ffi::{c_int, c_void, CStr};
+
+/// Finds every real function now, before any code of the program runs: later, the look-up could find the loader's lock
+/// held by a thread that stands still.
+pub fn resolve() {
+    blocking::resolve();
+    exec::resolve();
+    fork::resolve();
+    memory::resolve();
+    pthread::resolve();
+    signals::resolve();
+    syscall::resolve();
+    wait::resolve();
+}
+
+/// The next definition of `name` after this library, or null where this libc has none.
+pub fn optional(name: &CStr) -> *mut c_void {
+    // SAFETY: a plain look-up at init.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
+/// Sets errno and returns -1: how a libc function fails.
+fn fail(errno: c_int) -> c_int {
+    // SAFETY: errno's address is valid in every thread.
+    unsafe { *libc::__errno_location() = errno };
+    -1
+}
+
+/// Evaluates `real!` of each function once.
+macro_rules! resolve_all {
+    ($($name:ident),* $(,)?) => {
+        /// Finds the real functions of this family.
+        pub fn resolve() {
+            $( let _ = redhook::real!($name); )*
+        }
+    };
+}
+use resolve_all;

@@ -1,0 +1,210 @@
+//! pthread functions that hand a thread's id, which glibc keeps in the thread's control block, to the kernel.
+//!
+//! The control block keeps the virtual id, since locks that are held have it written in them; so while virtual and
+//! real ids differ these calls are made here, with the real one. Until the first restart libc's own do the work.
+//!
+//! # Safety
+//! As in the module's head.
+#![allow(unsafe_code)]
+
+use libc::{c_char, c_int, cpu_set_t, pthread_t, sched_param, size_t};
+use redhook::{hook, real};
+use zap_engine::{identity, state};
+use zap_sys::arch::syscall::syscall;
+use zap_sys::{process, signal, RealPid};
+
+super::resolve_all!(
+    pthread_kill,
+    pthread_cancel,
+    pthread_setname_np,
+    pthread_getname_np,
+    pthread_getaffinity_np,
+    pthread_setaffinity_np,
+    pthread_getschedparam,
+    pthread_setschedparam,
+    pthread_getcpuclockid,
+);
+
+/// glibc's signal for cancellation (SIGCANCEL).
+const CANCEL_SIGNAL: c_int = 32;
+
+/// What is known of a thread while ids are translated.
+enum Target {
+    /// No translation is in force: libc's own function will do.
+    Libc,
+    /// The thread has ended.
+    Ended,
+    Real(RealPid),
+}
+
+fn target(thread: pthread_t) -> Target {
+    if !state::moved() {
+        return Target::Libc;
+    }
+    // SAFETY: the caller's promise about its thread handle.
+    match unsafe { identity::tid_of_pthread(thread) } {
+        None => Target::Libc,
+        Some(id) if id.0 == 0 => Target::Ended,
+        Some(id) => Target::Real(identity::real_of(id)),
+    }
+}
+
+/// The error number of a call that returns it, as pthread functions do.
+fn number(result: Result<usize, zap_sys::Errno>) -> c_int {
+    result.map_or_else(|errno| errno.0, |_| 0)
+}
+
+hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int => zap_pthread_kill {
+    match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_kill)(thread, signal_number) },
+        Target::Ended => 0,
+        Target::Real(_) if signal_number == CANCEL_SIGNAL || signal_number == CANCEL_SIGNAL + 1 => libc::EINVAL,
+        Target::Real(tid) => signal::tgkill(process::getpid(), tid, signal_number).map_or_else(|e| e.errno.0, |()| 0),
+    }
+} }
+
+hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_cancel {
+    // SAFETY: the caller's argument. libc marks the thread as cancelled; its own signal goes to the virtual id.
+    let result = unsafe { real!(pthread_cancel)(thread) };
+    match target(thread) {
+        Target::Real(tid) => {
+            let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
+            0
+        }
+        _ => result,
+    }
+} }
+
+/// Runs `work` on the descriptor of the thread's name in /proc.
+fn with_name_file(tid: RealPid, flags: c_int, work: impl FnOnce(c_int) -> zap_sys::Result<()>) -> c_int {
+    let path = zap_sys::small!("/proc/self/task/{tid}/comm");
+    let result = zap_sys::fd::open(path.as_c_str(), flags | libc::O_CLOEXEC, 0).and_then(|file| {
+        let result = work(file);
+        let _ = zap_sys::fd::close(file);
+        result
+    });
+    result.map_or_else(|error| error.errno.0, |()| 0)
+}
+
+hook! { unsafe fn pthread_setname_np(thread: pthread_t, name: *const c_char) -> c_int => zap_pthread_setname_np {
+    match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_setname_np)(thread, name) },
+        Target::Ended => libc::ESRCH,
+        Target::Real(tid) => {
+            // SAFETY: the caller's string.
+            let name = unsafe { core::ffi::CStr::from_ptr(name) }.to_bytes();
+            if name.len() > 15 {
+                return libc::ERANGE;
+            }
+            with_name_file(tid, libc::O_RDWR, |file| zap_sys::fd::write(file, name).map(|_| ()))
+        }
+    }
+} }
+
+hook! { unsafe fn pthread_getname_np(thread: pthread_t, buffer: *mut c_char, size: size_t) -> c_int
+=> zap_pthread_getname_np {
+    match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_getname_np)(thread, buffer, size) },
+        Target::Ended => libc::ESRCH,
+        Target::Real(_) if size < 16 => libc::ERANGE,
+        Target::Real(tid) => with_name_file(tid, libc::O_RDONLY, |file| {
+            // SAFETY: the caller's buffer of at least 16 bytes.
+            let buffer = unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), 16) };
+            let length = zap_sys::fd::read(file, buffer)?;
+            // The kernel ends the name with a newline.
+            buffer[length.saturating_sub(1).min(15)] = 0;
+            Ok(())
+        }),
+    }
+} }
+
+hook! { unsafe fn pthread_getaffinity_np(thread: pthread_t, size: size_t, set: *mut cpu_set_t) -> c_int
+=> zap_pthread_getaffinity_np {
+    match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_getaffinity_np)(thread, size, set) },
+        Target::Ended => libc::ESRCH,
+        Target::Real(tid) => {
+            let arguments = [tid.0 as usize, size.min(i32::MAX as usize), set as usize, 0, 0, 0];
+            // SAFETY: the caller's buffer.
+            match unsafe { syscall(libc::SYS_sched_getaffinity, arguments) } {
+                Ok(filled) => {
+                    // SAFETY: the kernel fills part of the caller's buffer; the rest reads as zero.
+                    unsafe { core::ptr::write_bytes(set.cast::<u8>().add(filled), 0, size - filled) };
+                    0
+                }
+                Err(errno) => errno.0,
+            }
+        }
+    }
+} }
+
+hook! { unsafe fn pthread_setaffinity_np(thread: pthread_t, size: size_t, set: *const cpu_set_t) -> c_int
+=> zap_pthread_setaffinity_np {
+    match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_setaffinity_np)(thread, size, set) },
+        Target::Ended => libc::ESRCH,
+        Target::Real(tid) => {
+            // SAFETY: the caller's set.
+            number(unsafe { syscall(libc::SYS_sched_setaffinity, [tid.0 as usize, size, set as usize, 0, 0, 0]) })
+        }
+    }
+} }
+
+hook! { unsafe fn pthread_getschedparam(thread: pthread_t, policy: *mut c_int, parameters: *mut sched_param) -> c_int
+=> zap_pthread_getschedparam {
+    match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_getschedparam)(thread, policy, parameters) },
+        Target::Ended => libc::ESRCH,
+        Target::Real(tid) => {
+            let tid = tid.0 as usize;
+            // SAFETY: the caller's structure.
+            let filled = unsafe { syscall(libc::SYS_sched_getparam, [tid, parameters as usize, 0, 0, 0, 0]) };
+            // SAFETY: no memory is touched.
+            match filled.and_then(|_| unsafe { syscall(libc::SYS_sched_getscheduler, [tid, 0, 0, 0, 0, 0]) }) {
+                Ok(found) => {
+                    // SAFETY: the caller's place.
+                    unsafe { *policy = found as c_int };
+                    0
+                }
+                Err(errno) => errno.0,
+            }
+        }
+    }
+} }
+
+hook! { unsafe fn pthread_setschedparam(thread: pthread_t, policy: c_int, parameters: *const sched_param) -> c_int
+=> zap_pthread_setschedparam {
+    match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_setschedparam)(thread, policy, parameters) },
+        Target::Ended => libc::ESRCH,
+        Target::Real(tid) => {
+            let arguments = [tid.0 as usize, policy as usize, parameters as usize, 0, 0, 0];
+            // SAFETY: the caller's structure.
+            number(unsafe { syscall(libc::SYS_sched_setscheduler, arguments) })
+        }
+    }
+} }
+
+hook! { unsafe fn pthread_getcpuclockid(thread: pthread_t, clock: *mut libc::clockid_t) -> c_int
+=> zap_pthread_getcpuclockid {
+    match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_getcpuclockid)(thread, clock) },
+        Target::Ended => libc::ESRCH,
+        Target::Real(tid) => {
+            /// CPUCLOCK_SCHED | CPUCLOCK_PERTHREAD_MASK of the kernel's posix-timers_types.h.
+            const THREAD_CLOCK: i32 = 2 | 4;
+            // SAFETY: the caller's place.
+            unsafe { *clock = (!tid.0 << 3) | THREAD_CLOCK };
+            0
+        }
+    }
+} }
+

@@ -1,0 +1,201 @@
+//! Signals: the program can neither block, catch, wait for nor see Zap's own.
+//!
+//! # Safety
+//! As in the module's head.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use libc::{c_int, sigaction as SigAction, sighandler_t, siginfo_t, sigset_t, timespec};
+use redhook::{hook, real};
+use zap_engine::{guard, state};
+use zap_sys::signal::bit;
+
+super::resolve_all!(
+    sigaction,
+    signal,
+    sigprocmask,
+    pthread_sigmask,
+    sigsuspend,
+    sigwait,
+    sigwaitinfo,
+    sigtimedwait,
+    signalfd,
+    ppoll,
+    pselect,
+);
+
+/// The handler that the program believes to have set for Zap's signal.
+static BELIEVED_HANDLER: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
+
+/// A signal set without Zap's signal: the caller's own where there is nothing to take out.
+pub struct Stripped {
+    copy: sigset_t,
+    given: *const sigset_t,
+    changed: bool,
+}
+
+impl Stripped {
+    /// Looks at `set`, which may be null.
+    pub fn new(set: *const sigset_t) -> Self {
+        // SAFETY: all-zero is a valid set.
+        let mut stripped = Self { copy: unsafe { core::mem::zeroed() }, given: set, changed: false };
+        if !set.is_null() && state::active() {
+            let mask = bit(state::signal());
+            // SAFETY: the first word of a set is the kernel's mask; the caller's set is readable.
+            let word = unsafe { *set.cast::<u64>() };
+            if word & mask != 0 {
+                // SAFETY: as above; the copy is ours.
+                unsafe { *core::ptr::addr_of_mut!(stripped.copy).cast::<u64>() = word & !mask };
+                stripped.changed = true;
+            }
+        }
+        stripped
+    }
+
+    /// Whether the set held Zap's signal.
+    pub fn held(&self) -> bool {
+        self.changed
+    }
+
+    /// The set to hand to libc.
+    pub fn pointer(&self) -> *const sigset_t {
+        if self.changed {
+            &self.copy
+        } else {
+            self.given
+        }
+    }
+}
+
+fn is_ours(number: c_int) -> bool {
+    number != 0 && number == state::signal()
+}
+
+hook! { unsafe fn sigaction(number: c_int, new: *const SigAction, old: *mut SigAction) -> c_int => zap_sigaction {
+    if is_ours(number) {
+        let before = BELIEVED_HANDLER.load(Ordering::Relaxed);
+        if !new.is_null() {
+            // SAFETY: the caller's pointer.
+            BELIEVED_HANDLER.store(unsafe { (*new).sa_sigaction }, Ordering::Relaxed);
+        }
+        if !old.is_null() {
+            // SAFETY: the caller's pointer; all-zero is a valid action.
+            unsafe { *old = core::mem::zeroed() };
+            // SAFETY: as above.
+            unsafe { (*old).sa_sigaction = before };
+        }
+        return 0;
+    }
+    if new.is_null() || !state::active() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(sigaction)(number, new, old) };
+    }
+    // SAFETY: the caller's pointer.
+    let mut action = unsafe { *new };
+    let mask = Stripped::new(&action.sa_mask);
+    if mask.held() {
+        action.sa_mask = mask.copy;
+    }
+    // SAFETY: the caller's arguments, with our signal out of the mask.
+    unsafe { real!(sigaction)(number, &action, old) }
+} }
+
+hook! { unsafe fn signal(number: c_int, handler: sighandler_t) -> sighandler_t => zap_signal {
+    if is_ours(number) {
+        return BELIEVED_HANDLER.swap(handler, Ordering::Relaxed);
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { real!(signal)(number, handler) }
+} }
+
+type MaskFunction = unsafe extern "C" fn(c_int, *const sigset_t, *mut sigset_t) -> c_int;
+
+/// Changes the mask by `real`, keeping Zap's signal unblocked and the program's belief about it.
+fn change_mask(real: MaskFunction, how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int {
+    if !state::active() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real(how, set, old) };
+    }
+    let stripped = Stripped::new(set);
+    // SAFETY: the caller's arguments, with our signal out of the mask.
+    let result = unsafe { real(how, stripped.pointer(), old) };
+    if result != 0 {
+        return result;
+    }
+    let believed = &guard::block().believes_blocked;
+    let before = believed.load(Ordering::Relaxed);
+    if !set.is_null() {
+        let now = match how {
+            libc::SIG_BLOCK => before | u32::from(stripped.held()),
+            libc::SIG_UNBLOCK => before & !u32::from(stripped.held()),
+            _ => u32::from(stripped.held()),
+        };
+        believed.store(now, Ordering::Relaxed);
+    }
+    if before != 0 && !old.is_null() {
+        // SAFETY: the caller's set, whose first word is the mask.
+        unsafe { *old.cast::<u64>() |= bit(state::signal()) };
+    }
+    result
+}
+
+hook! { unsafe fn sigprocmask(how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int => zap_sigprocmask {
+    change_mask(real!(sigprocmask), how, set, old)
+} }
+
+hook! { unsafe fn pthread_sigmask(how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int
+=> zap_pthread_sigmask {
+    change_mask(real!(pthread_sigmask), how, set, old)
+} }
+
+hook! { unsafe fn sigsuspend(mask: *const sigset_t) -> c_int => zap_sigsuspend {
+    let mask = Stripped::new(mask);
+    // SAFETY: the caller's set.
+    unsafe { real!(sigsuspend)(mask.pointer()) }
+} }
+
+hook! { unsafe fn sigwait(set: *const sigset_t, received: *mut c_int) -> c_int => zap_sigwait {
+    let set = Stripped::new(set);
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sigwait)(set.pointer(), received) }
+} }
+
+hook! { unsafe fn sigwaitinfo(set: *const sigset_t, info: *mut siginfo_t) -> c_int => zap_sigwaitinfo {
+    let set = Stripped::new(set);
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sigwaitinfo)(set.pointer(), info) }
+} }
+
+hook! { unsafe fn sigtimedwait(set: *const sigset_t, info: *mut siginfo_t, timeout: *const timespec) -> c_int
+=> zap_sigtimedwait {
+    let set = Stripped::new(set);
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) }
+} }
+
+hook! { unsafe fn signalfd(fd: c_int, set: *const sigset_t, flags: c_int) -> c_int => zap_signalfd {
+    let set = Stripped::new(set);
+    // SAFETY: the caller's arguments.
+    unsafe { real!(signalfd)(fd, set.pointer(), flags) }
+} }
+
+hook! { unsafe fn ppoll(fds: *mut libc::pollfd, count: libc::nfds_t, time: *const timespec, mask: *const sigset_t)
+-> c_int => zap_ppoll {
+    let mask = Stripped::new(mask);
+    // SAFETY: the caller's arguments.
+    unsafe { real!(ppoll)(fds, count, time, mask.pointer()) }
+} }
+
+hook! { unsafe fn pselect(
+    count: c_int,
+    readable: *mut libc::fd_set,
+    writable: *mut libc::fd_set,
+    exceptional: *mut libc::fd_set,
+    time: *const timespec,
+    mask: *const sigset_t
+) -> c_int => zap_pselect {
+    let mask = Stripped::new(mask);
+    // SAFETY: the caller's arguments.
+    unsafe { real!(pselect)(count, readable, writable, exceptional, time, mask.pointer()) }
+} }
+

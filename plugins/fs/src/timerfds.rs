@@ -1,0 +1,94 @@
+//! timerfd_create(2): clock, what is left, interval, expirations not yet read.
+
+use crate::{nothing_to_refill, Noun};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use zap_plugin::sys::text::{decimal, field};
+use zap_plugin::sys::{fd, libc, time};
+use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
+
+pub(crate) const NOUN: Noun = Noun { claims, save, restore, refill: nothing_to_refill };
+
+const SECTION: &str = "fs.timerfds";
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    id: u32,
+    clock: i32,
+    nonblocking: bool,
+    /// Expirations that have not been read.
+    ticks: u64,
+    /// TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET.
+    flags: i32,
+    /// Nanoseconds: what is left, or for an absolute timer on a clock of the wall the time itself; 0 when disarmed.
+    value: u64,
+    interval: u64,
+}
+
+fn claims(description: &Description) -> bool {
+    description.stream.is_none() && description.link == b"anon_inode:[timerfd]"
+}
+
+fn is_wall_clock(clock: i32) -> bool {
+    clock == libc::CLOCK_REALTIME || clock == libc::CLOCK_REALTIME_ALARM
+}
+
+fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
+    let mut states = Vec::new();
+    for description in own {
+        let number = |key: &[u8]| field(&description.info, key).map_or(0, |text| decimal(text).0);
+        let octal = field(&description.info, b"settime flags:").unwrap_or_default();
+        let flags = octal.iter().fold(0, |value, c| value * 8 + i32::from(c.wrapping_sub(b'0') & 7));
+        let clock = number(b"clockid:") as i32;
+        let left = pair(description, b"it_value:");
+        let value = if left != 0 && flags & libc::TFD_TIMER_ABSTIME != 0 && is_wall_clock(clock) {
+            time::to_ns(&time::now(libc::CLOCK_REALTIME)).saturating_add(left)
+        } else {
+            left
+        };
+        states.push(State {
+            id: description.id,
+            clock,
+            nonblocking: description.status_flags() & libc::O_NONBLOCK != 0,
+            ticks: number(b"ticks:") as u64,
+            flags,
+            value,
+            interval: pair(description, b"it_interval:"),
+        });
+    }
+    context.section(SECTION, VERSION, encode(&states)?);
+    Ok(())
+}
+
+/// A time in the form `(seconds, nanoseconds)`, in nanoseconds.
+fn pair(description: &Description, key: &[u8]) -> u64 {
+    let text = field(&description.info, key).unwrap_or_default();
+    let (seconds, rest) = decimal(text.strip_prefix(b"(").unwrap_or(text));
+    let rest = rest.strip_prefix(b", ").unwrap_or(rest);
+    time::to_ns(&libc::timespec { tv_sec: seconds, tv_nsec: decimal(rest).0 })
+}
+
+fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
+    let states: Vec<State> = decode(bytes)?;
+    for state in states {
+        let refusal = |error| Refusal::new("timerfd", error);
+        let nonblocking = if state.nonblocking { libc::TFD_NONBLOCK } else { 0 };
+        let own = fd::timerfd_create(state.clock, libc::TFD_CLOEXEC | nonblocking).map_err(refusal)?;
+        if state.value != 0 {
+            let setting = libc::itimerspec {
+                it_value: time::from_ns(state.value),
+                it_interval: time::from_ns(state.interval),
+            };
+            let absolute = state.flags & libc::TFD_TIMER_ABSTIME != 0 && is_wall_clock(state.clock);
+            let flags = if absolute { state.flags } else { 0 };
+            fd::timerfd_settime(own, flags, &setting).map_err(refusal)?;
+        }
+        if state.ticks != 0 {
+            fd::timerfd_set_ticks(own, state.ticks).map_err(refusal)?;
+        }
+        context.install(state.id, own)?;
+    }
+    Ok(())
+}
