@@ -133,6 +133,18 @@ fn who_cannot_be_signalled_is_refused_by_name() {
 }
 
 #[test]
+fn a_process_that_joins_another_pod_leaves_its_own() {
+    let scene = Scene::new();
+    let first = scene.member_in("moves", Some("first"));
+    let second = scene.member_in("fine", Some("second"));
+    first.let_go();
+    let output = scene.command_until(&["--status", "--json"], |output| !output.out.contains("first"));
+    let status: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+    let pids: Vec<_> = status["pods"][0]["processes"].as_array().unwrap().iter().map(|p| p["pid"].clone()).collect();
+    assert_eq!(pids, [second.pid(), first.pid()]);
+}
+
+#[test]
 fn a_directory_that_is_gone_is_named_before_anything_is_felt() {
     let scene = Scene::new();
     let _member = scene.member("fine");

@@ -34,6 +34,7 @@ pub fn run_if_asked() {
         },
         streams: [(0, 0); 3],
     };
+    let other = Launch { pod: Some("second".into()), ..launch.clone() };
     let answer = Connection::request(&runtime, &ToCoordinator::Launch(launch)).unwrap();
     let FromCoordinator::InPod { table, .. } = answer else { panic!("{answer:?}") };
     let table = MappedTable::open(table.as_ref()).unwrap();
@@ -45,7 +46,11 @@ pub fn run_if_asked() {
     entry.ready.store(1, Ordering::Release);
     say("ready");
     for number in 1.. {
-        while next_signal(read.as_fd().as_raw_fd()) != zap_wire::DEFAULT_SIGNAL {}
+        while next_signal(read.as_raw_fd()) != zap_wire::DEFAULT_SIGNAL {
+            if behaviour == "moves" {
+                Connection::request(&runtime, &ToCoordinator::Launch(other.clone())).unwrap();
+            }
+        }
         entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
         let behaviour = if number == 2 || behaviour == "late" { behaviour.as_str() } else { "fine" };
         if behaviour == "trouble" {
