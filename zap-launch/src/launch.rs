@@ -99,7 +99,7 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
 /// Asks the coordinator to put this process into a pod; returns the pod's table.
 fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<PathBuf, Failure> {
     let own = |error: zap_client::Error| Failure::new(FAILED, error);
-    let directory = arguments.ckpt_dir.as_deref().unwrap_or(Path::new("."));
+    let directory = arguments.ckpt_dir.as_deref().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = std::fs::canonicalize(directory).map_err(|error| {
         Failure::new(FAILED, format_args!("--ckpt-dir {}: {}", directory.display(), zap_client::error::reason(&error)))
     })?;

@@ -9,6 +9,9 @@ use zap_image::name::ImageName;
 use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder};
 use zap_wire::{fault, FromCoordinator, Phase};
 
+/// How much longer than any other phase saving may take: shared memory is copied while the program stands.
+const SAVE_PATIENCE: u64 = 6;
+
 /// Where a checkpoint stands. Each stage ends when every participant has done its part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -347,7 +350,8 @@ impl Core {
                 _ => !participant.resumed,
             };
             let who = checkpoint.participants.iter().find(slow).map(Participant::describe).unwrap_or_default();
-            let seconds = limits.answer / 1000;
+            let patience = if stage == Stage::Save { SAVE_PATIENCE } else { 1 };
+            let seconds = limits.answer * patience / 1000;
             let why = match stage {
                 Stage::End => format!("{who}: was killed but has not ended yet; its images are whole"),
                 _ => format!("{who}: process: did not answer within {seconds} s (phase {stage:?})"),
@@ -427,7 +431,7 @@ impl Core {
                         }
                     }
                     fault_at(out, fault::COORDINATOR_SAVING);
-                    (Stage::Save, limit)
+                    (Stage::Save, Some(now.millis + limits.answer * SAVE_PATIENCE))
                 }
                 Stage::Save if checkpoint.all(|participant| participant.reached >= Phase::Save) => {
                     if checkpoint.kill {

@@ -253,7 +253,13 @@ impl Server {
                 self.hang_up(peer);
             }
             Received::Message(message) => match *message {
-                ToCoordinator::Launch(request) => self.queue.push_back(Event::Launch { peer, pid, request }),
+                ToCoordinator::Launch(request) => {
+                    // Only who asks for a certain pod may already be in another one, having entered by fork.
+                    if request.pod.is_some() {
+                        self.rescan_all();
+                    }
+                    self.queue.push_back(Event::Launch { peer, pid, request });
+                }
                 ToCoordinator::Restart(request) => {
                     let record = act::record_of(&request);
                     self.queue.push_back(Event::Restart { peer, pid, request, record });
@@ -269,9 +275,7 @@ impl Server {
                     );
                     if is_command {
                         // Processes that have come by fork entered themselves, and those that have gone did not say.
-                        for pod in self.tables.keys().copied().collect::<Vec<_>>() {
-                            self.rescan(pod);
-                        }
+                        self.rescan_all();
                     }
                     self.queue.push_back(Event::Message { peer, pid, message });
                 }
@@ -304,6 +308,13 @@ impl Server {
             for action in self.core.handle(now, event) {
                 self.act(action);
             }
+        }
+    }
+
+    /// Tells the core who is in each pod's table.
+    fn rescan_all(&mut self) {
+        for pod in self.tables.keys().copied().collect::<Vec<_>>() {
+            self.rescan(pod);
         }
     }
 
