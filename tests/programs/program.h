@@ -121,19 +121,19 @@ UNUSED static unsigned char pattern_byte(uint64_t seed, uint64_t place) {
 }
 
 UNUSED static void fill(void *memory, size_t length, uint64_t seed) {
-    unsigned char *bytes = memory;
+    unsigned char *bytes = (unsigned char *)memory;
     for (size_t i = 0; i < length; i++) bytes[i] = pattern_byte(seed, i);
 }
 
 UNUSED static int filled(const void *memory, size_t length, uint64_t seed) {
-    const unsigned char *bytes = memory;
+    const unsigned char *bytes = (const unsigned char *)memory;
     for (size_t i = 0; i < length; i++)
         if (bytes[i] != pattern_byte(seed, i)) return 0;
     return 1;
 }
 
 UNUSED static int zeroed(const void *memory, size_t length) {
-    const unsigned char *bytes = memory;
+    const unsigned char *bytes = (const unsigned char *)memory;
     for (size_t i = 0; i < length; i++)
         if (bytes[i]) return 0;
     return 1;
