@@ -71,7 +71,7 @@ static uint64_t work(int item) {
 
 int main() {
     const char *text = std::getenv("ZAP_JOB_SCALE");
-    int items = static_cast<int>(2000 * (text ? std::atof(text) : 1.0));
+    int items = static_cast<int>(1200 * (text ? std::atof(text) : 1.0));
     const int at_once = 4;
     uint64_t total = 0;
     int thrown = 0;

@@ -14,7 +14,7 @@ create table if not exists numbers (id integer primary key, value integer not nu
 insert into numbers values (0, 0, 'before');
 begin immediate;
 with recursive counter (n, x) as (
-    values (1, 54321) union all select n + 1, (x * 1103515245 + 12345) % 2147483648 from counter where n < 300000)
+    values (1, 54321) union all select n + 1, (x * 1103515245 + 12345) % 2147483648 from counter where n < 600000)
 insert into numbers select n, x, printf('%08x', x) from counter;
 select 'filled: ' || count(*) || ' rows, sum ' || sum(value) from numbers;
 savepoint halfway;
@@ -29,7 +29,7 @@ select 'rolled back: ' || count(*) || ' rows, sum ' || sum(value) from numbers;
 create index by_value on numbers (value, word);
 update numbers set word = word || '-' || (id % 97) where value % 3 = 0;
 select 'updated: ' || count(distinct substr(word, 10)) || ' endings' from numbers;
-insert into numbers select id + 1000000, value + id, 'copy of ' || word from numbers where id % 4 = 1;
+insert into numbers select id + 2000000, value + id, 'copy of ' || word from numbers where id % 4 = 1;
 select 'copied: ' || count(*) || ' rows, sum ' || sum(value) from numbers;
 commit;
 select 'committed: ' || count(*) || ' rows' from numbers;

@@ -32,7 +32,8 @@ static const char *joined(void) {
 }
 
 int main(int argc, char **argv, char **given) {
-    (void)argc, (void)argv;
+    (void)argc;
+    (void)argv;
     check_none_of_zaps("before");
     CHECK(given == environ, "main's third argument is environ");
     MAKE(setenv("SET_BY_PROGRAM", "yes", 1) == 0);

@@ -47,7 +47,9 @@ int main(int argc, char **argv) {
             return SKIPPED;
         }
     } else if (strcmp(kind, "inotify") == 0) {
-        MAKE((fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0 && inotify_add_watch(fd, directory, IN_CREATE) >= 0);
+        MAKE(mkdir(in(directory, "watched"), 0700) == 0);
+        MAKE((fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0);
+        MAKE(inotify_add_watch(fd, in(directory, "watched"), IN_CREATE) >= 0);
     } else {
         MAKE((fd = socket(AF_INET, SOCK_STREAM, 0)) >= 0 && bind(fd, (struct sockaddr *)&address, length) == 0);
         MAKE(listen(fd, 5) == 0 && getsockname(fd, (struct sockaddr *)&address, &length) == 0);
@@ -58,10 +60,12 @@ int main(int argc, char **argv) {
     if (strcmp(kind, "io_uring") == 0) {
         CHECK(ring_works(fd), "the ring works");
     } else if (strcmp(kind, "inotify") == 0) {
-        char event[4096];
-        CHECK(mkdir(in(directory, "seen"), 0700) == 0, "mkdir");
-        while (read(fd, event, sizeof event) > 0 && !strstr(event + sizeof(struct inotify_event), "seen")) continue;
-        CHECK(strcmp(event + sizeof(struct inotify_event), "seen") == 0, "the watch works");
+        char space[4096];
+        struct inotify_event event;
+        CHECK(mkdir(in(directory, "watched/seen"), 0700) == 0, "mkdir");
+        CHECK(read(fd, space, sizeof space) > (ssize_t)sizeof event, "the watch tells of an event");
+        memcpy(&event, space, sizeof event);
+        CHECK((event.mask & IN_CREATE) && strcmp(space + sizeof event, "seen") == 0, "the watch works");
     } else {
         int client = socket(AF_INET, SOCK_STREAM, 0);
         CHECK(connect(client, (struct sockaddr *)&address, length) == 0 && accept(fd, NULL, NULL) >= 0, "it listens");
