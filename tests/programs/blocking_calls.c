@@ -1,0 +1,352 @@
+/* Calls in which threads stand for a long time: one thread for each.
+ *
+ * None may return early or with EINTR because of a checkpoint: a program that was never sent a signal does not expect
+ * it. Waits with a duration must last for it, by their own clock; waits without one must still stand, and then return
+ * what they wait for.
+ */
+#include "program.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+
+#define ASKED (2 * SECONDS)
+#define ASKED_MS 2000
+
+/* What the threads without a deadline wait on; all are made ready together at the end. */
+static int wake[2], events, timer, never[2], filled_pipe[2], pair[2], slow_pair[2];
+static sem_t posted, never_posted;
+static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t own[2] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+static pthread_mutex_t signalled_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t never_signalled = PTHREAD_COND_INITIALIZER, never_monotonic, signalled = PTHREAD_COND_INITIALIZER;
+static int is_signalled;
+static pthread_t joined;
+static volatile sig_atomic_t user_signals;
+
+static void count(int number) {
+    (void)number;
+    user_signals++;
+}
+
+/* Each call returns its result, or -errno. */
+#define RESULT(call)                                                                                                   \
+    ({                                                                                                                 \
+        long result_ = (call);                                                                                         \
+        result_ == -1 ? -(long)errno : result_;                                                                        \
+    })
+
+static int epoll_on(int fd) {
+    int epoll = epoll_create1(0);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 1};
+    CHECK(epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0, "epoll");
+    return epoll;
+}
+
+static struct timespec in_asked(clockid_t clock) { return timespec_of(nanoseconds(clock) + ASKED); }
+
+/* With a duration. */
+static long call_nanosleep(void) {
+    struct timespec time = timespec_of(ASKED);
+    return RESULT(nanosleep(&time, NULL));
+}
+static long call_clock_nanosleep(void) {
+    struct timespec time = timespec_of(ASKED);
+    return -clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+static long call_clock_nanosleep_absolute(void) {
+    struct timespec time = in_asked(CLOCK_MONOTONIC);
+    return -clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+}
+static long call_clock_nanosleep_wall(void) {
+    struct timespec time = in_asked(CLOCK_REALTIME);
+    return -clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &time, NULL);
+}
+static long call_sleep(void) { return sleep(2); }
+static long call_poll_time(void) {
+    struct pollfd polled = {never[0], POLLIN, 0};
+    return RESULT(poll(&polled, 1, ASKED_MS));
+}
+static long call_poll_nothing(void) { return RESULT(poll(NULL, 0, ASKED_MS)); }
+static long call_ppoll_time(void) {
+    struct pollfd polled = {never[0], POLLIN, 0};
+    struct timespec time = timespec_of(ASKED);
+    return RESULT(ppoll(&polled, 1, &time, NULL));
+}
+static long call_select_time(void) {
+    struct timeval time = {2, 0};
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(never[0], &set);
+    return RESULT(select(never[0] + 1, &set, NULL, NULL, &time));
+}
+static long call_epoll_wait_time(void) {
+    struct epoll_event event;
+    return RESULT(epoll_wait(epoll_on(never[0]), &event, 1, ASKED_MS));
+}
+static long call_sem_timedwait(void) {
+    struct timespec time = in_asked(CLOCK_REALTIME);
+    return RESULT(sem_timedwait(&never_posted, &time));
+}
+static long call_cond_timedwait(void) {
+    struct timespec time = in_asked(CLOCK_REALTIME);
+    pthread_mutex_lock(&own[0]);
+    return -pthread_cond_timedwait(&never_signalled, &own[0], &time);
+}
+static long call_cond_timedwait_monotonic(void) {
+    struct timespec time = in_asked(CLOCK_MONOTONIC);
+    pthread_mutex_lock(&own[1]);
+    return -pthread_cond_timedwait(&never_monotonic, &own[1], &time);
+}
+static long call_mutex_timedlock(void) {
+    struct timespec time = in_asked(CLOCK_REALTIME);
+    return -pthread_mutex_timedlock(&held, &time);
+}
+static long call_sigtimedwait(void) {
+    struct timespec time = timespec_of(ASKED);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 7);
+    return RESULT(sigtimedwait(&set, NULL, &time));
+}
+static long call_recv_timeout(void) {
+    char byte;
+    return RESULT(recv(slow_pair[0], &byte, 1, 0));
+}
+static long call_timerfd(void) {
+    uint64_t expirations = 0;
+    struct itimerspec spec = {.it_value = timespec_of(ASKED)};
+    CHECK(timerfd_settime(timer, 0, &spec, NULL) == 0, "timerfd");
+    long result = RESULT(read(timer, &expirations, 8));
+    return result == 8 ? (long)expirations : result;
+}
+
+/* Without. */
+static long call_poll(void) {
+    struct pollfd polled = {wake[0], POLLIN, 0};
+    return RESULT(poll(&polled, 1, -1));
+}
+static long call_poll_long(void) {
+    struct pollfd polled = {wake[0], POLLIN, 0};
+    return RESULT(poll(&polled, 1, 100000000));
+}
+static long call_select(void) {
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(wake[0], &set);
+    return RESULT(select(wake[0] + 1, &set, NULL, NULL, NULL));
+}
+static long call_epoll_wait(void) {
+    struct epoll_event event;
+    return RESULT(epoll_wait(epoll_on(wake[0]), &event, 1, -1));
+}
+static int pipe_read[2];
+static long call_read_pipe(void) {
+    char bytes[10];
+    return RESULT(read(pipe_read[0], bytes, sizeof bytes));
+}
+static long call_write_pipe(void) {
+    char bytes[5000] = {0};
+    return RESULT(write(filled_pipe[1], bytes, sizeof bytes));
+}
+static long call_recv(void) {
+    char bytes[10];
+    return RESULT(recv(pair[0], bytes, 7, MSG_WAITALL));
+}
+static long call_read_eventfd(void) {
+    uint64_t value = 0;
+    long result = RESULT(read(events, &value, 8));
+    return result == 8 ? (long)value : result;
+}
+static long call_sem_wait(void) { return RESULT(sem_wait(&posted)); }
+static long call_mutex_lock(void) {
+    int result = pthread_mutex_lock(&held);
+    pthread_mutex_unlock(&held);
+    return -result;
+}
+static long call_cond_wait(void) {
+    int result = 0;
+    pthread_mutex_lock(&signalled_mutex);
+    while (!is_signalled && result == 0) result = pthread_cond_wait(&signalled, &signalled_mutex);
+    pthread_mutex_unlock(&signalled_mutex);
+    return -result;
+}
+static long call_join(void) {
+    void *value;
+    int result = pthread_join(joined, &value);
+    return result ? -result : (long)value;
+}
+static long call_pause(void) { return RESULT(pause()); }
+static long call_sigsuspend(void) {
+    sigset_t none;
+    sigemptyset(&none);
+    return RESULT(sigsuspend(&none));
+}
+static long call_sigwait(void) {
+    sigset_t set;
+    int number = 0;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 8);
+    int result = sigwait(&set, &number);
+    return result ? -result : number == SIGRTMIN + 8;
+}
+
+static struct call {
+    const char *name;
+    long (*call)(void);
+    long expected;
+    int lasts; /* for ASKED, by `clock`; else it stands until the end */
+    clockid_t clock;
+    long result;
+    int64_t since, elapsed;
+    int returned;
+    enum { NONE, HANDLED, QUEUED } signal; /* what ends it */
+    pthread_t thread;
+} calls[] = {
+#define LASTS(name_, call_, expected_, clock_) \
+    {.name = name_, .call = call_, .expected = expected_, .lasts = 1, .clock = clock_}
+#define STANDS(name_, call_, expected_, signal_) \
+    {.name = name_, .call = call_, .expected = expected_, .clock = CLOCK_MONOTONIC, .signal = signal_}
+    LASTS("nanosleep", call_nanosleep, 0, CLOCK_MONOTONIC),
+    LASTS("clock_nanosleep", call_clock_nanosleep, 0, CLOCK_MONOTONIC),
+    LASTS("clock_nanosleep, absolute", call_clock_nanosleep_absolute, 0, CLOCK_MONOTONIC),
+    LASTS("clock_nanosleep, wall clock", call_clock_nanosleep_wall, 0, CLOCK_REALTIME),
+    LASTS("sleep", call_sleep, 0, CLOCK_MONOTONIC),
+    LASTS("poll with a timeout", call_poll_time, 0, CLOCK_MONOTONIC),
+    LASTS("poll of nothing", call_poll_nothing, 0, CLOCK_MONOTONIC),
+    LASTS("ppoll with a timeout", call_ppoll_time, 0, CLOCK_MONOTONIC),
+    LASTS("select with a timeout", call_select_time, 0, CLOCK_MONOTONIC),
+    LASTS("epoll_wait with a timeout", call_epoll_wait_time, 0, CLOCK_MONOTONIC),
+    LASTS("sem_timedwait", call_sem_timedwait, -ETIMEDOUT, CLOCK_REALTIME),
+    LASTS("pthread_cond_timedwait", call_cond_timedwait, -ETIMEDOUT, CLOCK_REALTIME),
+    LASTS("pthread_cond_timedwait, monotonic", call_cond_timedwait_monotonic, -ETIMEDOUT, CLOCK_MONOTONIC),
+    LASTS("pthread_mutex_timedlock", call_mutex_timedlock, -ETIMEDOUT, CLOCK_REALTIME),
+    LASTS("sigtimedwait", call_sigtimedwait, -EAGAIN, CLOCK_MONOTONIC),
+    LASTS("recv with SO_RCVTIMEO", call_recv_timeout, -EAGAIN, CLOCK_MONOTONIC),
+    LASTS("read of a timerfd", call_timerfd, 1, CLOCK_MONOTONIC),
+    STANDS("poll without a timeout", call_poll, 1, NONE),
+    STANDS("poll with a long timeout", call_poll_long, 1, NONE),
+    STANDS("select without a timeout", call_select, 1, NONE),
+    STANDS("epoll_wait without a timeout", call_epoll_wait, 1, NONE),
+    STANDS("read of a pipe", call_read_pipe, 4, NONE),
+    STANDS("write to a full pipe", call_write_pipe, 5000, NONE),
+    STANDS("recv with MSG_WAITALL", call_recv, 7, NONE),
+    STANDS("read of an eventfd", call_read_eventfd, 9, NONE),
+    STANDS("sem_wait", call_sem_wait, 0, NONE),
+    STANDS("pthread_mutex_lock", call_mutex_lock, 0, NONE),
+    STANDS("pthread_cond_wait", call_cond_wait, 0, NONE),
+    STANDS("pthread_join", call_join, 1234, NONE),
+    STANDS("pause", call_pause, -EINTR, HANDLED),
+    STANDS("sigsuspend", call_sigsuspend, -EINTR, HANDLED),
+    STANDS("sigwait", call_sigwait, 1, QUEUED),
+};
+enum { COUNT = sizeof calls / sizeof *calls };
+
+static void *run(void *argument) {
+    struct call *call = argument;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 7);
+    sigaddset(&set, SIGRTMIN + 8);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    call->since = nanoseconds(call->clock);
+    call->result = call->call();
+    call->elapsed = nanoseconds(call->clock) - call->since;
+    __atomic_store_n(&call->returned, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void *run_joined(void *argument) {
+    char byte;
+    while (read(never[0], &byte, 1) != 1) continue;
+    return argument;
+}
+
+int main(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = count;
+    action.sa_flags = SA_RESTART;
+    MAKE(sigaction(SIGUSR1, &action, NULL) == 0);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 8);
+    MAKE(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    MAKE(pipe(wake) == 0 && pipe(never) == 0 && pipe(pipe_read) == 0 && pipe(filled_pipe) == 0);
+    MAKE((events = eventfd(0, 0)) >= 0 && (timer = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0);
+    MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, slow_pair) == 0);
+    struct timeval timeout = {2, 0};
+    MAKE(setsockopt(slow_pair[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0);
+    MAKE(fcntl(filled_pipe[1], F_SETPIPE_SZ, 4096) == 4096);
+    char bytes[5000] = {0};
+    MAKE(write(filled_pipe[1], bytes, 4096) == 4096 && send(pair[1], "abc", 3, 0) == 3);
+    MAKE(sem_init(&posted, 0, 0) == 0 && sem_init(&never_posted, 0, 0) == 0 && pthread_mutex_lock(&held) == 0);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    MAKE(pthread_cond_init(&never_monotonic, &attributes) == 0);
+    MAKE(pthread_create(&joined, NULL, run_joined, (void *)1234) == 0);
+    for (int i = 0; i < COUNT; i++) MAKE(pthread_create(&calls[i].thread, NULL, run, &calls[i]) == 0);
+    /* Until each stands before its call. */
+    for (int i = 0; i < COUNT; i++)
+        while (__atomic_load_n(&calls[i].since, __ATOMIC_SEQ_CST) == 0) sched_yield();
+
+    ready();
+
+    for (int i = 0; i < COUNT; i++)
+        if (!calls[i].lasts)
+            CHECK(!__atomic_load_n(&calls[i].returned, __ATOMIC_SEQ_CST), "%s: returned %ld by itself", calls[i].name,
+                  calls[i].result);
+    CHECK(user_signals == 0, "no signal came by itself");
+
+    /* Those with a duration first, since what wakes the others would wake some of them as well. */
+    for (int i = 0; i < COUNT; i++) {
+        struct call *call = &calls[i];
+        if (!call->lasts) continue;
+        CHECK(pthread_join(call->thread, NULL) == 0, "join");
+        CHECK(call->result == call->expected, "%s: %ld, expected %ld", call->name, call->result, call->expected);
+        /* The kernel counts SO_RCVTIMEO in ticks. */
+        int64_t slack = call->call == call_recv_timeout ? 10 * MILLISECONDS : 0;
+        CHECK(call->elapsed >= ASKED - slack, "%s: returned after %lld of 2000 ms", call->name,
+              (long long)call->elapsed / 1000000);
+        SAY("blocking calls: %s: %ld, elapsed >= asked", call->name, call->result);
+    }
+    for (int i = 0; i < COUNT; i++)
+        if (!calls[i].lasts)
+            CHECK(!__atomic_load_n(&calls[i].returned, __ATOMIC_SEQ_CST), "%s: returned %ld by itself", calls[i].name,
+                  calls[i].result);
+
+    uint64_t value = 9;
+    CHECK(write(wake[1], "x", 1) == 1 && write(never[1], "x", 1) == 1 && write(pipe_read[1], "four", 4) == 4, "wake");
+    CHECK(write(events, &value, 8) == 8 && send(pair[1], "defg", 4, 0) == 4, "wake");
+    for (int left = 4096 + 5000; left > 0;) {
+        ssize_t length = read(filled_pipe[0], bytes, sizeof bytes);
+        CHECK(length > 0, "read");
+        left -= length;
+    }
+    sem_post(&posted);
+    pthread_mutex_unlock(&held);
+    pthread_mutex_lock(&signalled_mutex);
+    is_signalled = 1;
+    pthread_cond_signal(&signalled);
+    pthread_mutex_unlock(&signalled_mutex);
+    for (int i = 0; i < COUNT; i++)
+        if (calls[i].signal != NONE)
+            CHECK(pthread_kill(calls[i].thread, calls[i].signal == QUEUED ? SIGRTMIN + 8 : SIGUSR1) == 0, "kill");
+    for (int i = 0; i < COUNT; i++) {
+        struct call *call = &calls[i];
+        if (call->lasts) continue;
+        CHECK(pthread_join(call->thread, NULL) == 0, "join");
+        CHECK(call->result == call->expected, "%s: %ld, expected %ld", call->name, call->result, call->expected);
+        SAY("blocking calls: %s: stood until the end, %ld", call->name, call->result);
+    }
+    CHECK(user_signals == 2, "%d signals", (int)user_signals);
+    return finish(7);
+}

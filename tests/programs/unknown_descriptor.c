@@ -1,0 +1,83 @@
+/* A descriptor that nobody can save: an io_uring, an inotify, or a listening network socket.
+ *
+ * In the first round a checkpoint must be refused by the object's name, and the program must not notice: the object
+ * still works. In the second it is closed, and a checkpoint must work.
+ */
+#include "program.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#if __has_include(<linux/io_uring.h>)
+#include <linux/io_uring.h>
+#endif
+
+static int ring(void) {
+#ifdef IORING_OFF_SQ_RING
+    struct io_uring_params parameters;
+    memset(&parameters, 0, sizeof parameters);
+    return syscall(SYS_io_uring_setup, 8, &parameters);
+#else
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+static int ring_works(int fd) {
+#ifdef IORING_OFF_SQ_RING
+    return syscall(SYS_io_uring_enter, fd, 0, 0, 0, NULL, 0) == 0;
+#else
+    return fd < 0;
+#endif
+}
+
+int main(int argc, char **argv) {
+    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|listening DIRECTORY");
+    const char *kind = argv[1], *directory = argv[2];
+    int fd = -1;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    if (strcmp(kind, "io_uring") == 0) {
+        if ((fd = ring()) < 0) {
+            printf("io_uring cannot be had here: %s\n", strerror(errno));
+            return SKIPPED;
+        }
+    } else if (strcmp(kind, "inotify") == 0) {
+        MAKE(mkdir(in(directory, "watched"), 0700) == 0);
+        MAKE((fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0);
+        MAKE(inotify_add_watch(fd, in(directory, "watched"), IN_CREATE) >= 0);
+    } else {
+        MAKE((fd = socket(AF_INET, SOCK_STREAM, 0)) >= 0 && bind(fd, (struct sockaddr *)&address, length) == 0);
+        MAKE(listen(fd, 5) == 0 && getsockname(fd, (struct sockaddr *)&address, &length) == 0);
+    }
+
+    ready();
+
+    if (strcmp(kind, "io_uring") == 0) {
+        CHECK(ring_works(fd), "the ring works");
+    } else if (strcmp(kind, "inotify") == 0) {
+        char space[4096];
+        struct inotify_event event;
+        CHECK(mkdir(in(directory, "watched/seen"), 0700) == 0, "mkdir");
+        CHECK(read(fd, space, sizeof space) > (ssize_t)sizeof event, "the watch tells of an event");
+        memcpy(&event, space, sizeof event);
+        CHECK((event.mask & IN_CREATE) && strcmp(space + sizeof event, "seen") == 0, "the watch works");
+    } else {
+        int client = socket(AF_INET, SOCK_STREAM, 0);
+        CHECK(connect(client, (struct sockaddr *)&address, length) == 0 && accept(fd, NULL, NULL) >= 0, "it listens");
+        for (int i = fd + 1; i < fd + 3; i++) close(i);
+    }
+    SAY("unknown descriptor: %s still works", kind);
+    CHECK(close(fd) == 0, "close");
+
+    ready();
+
+    errno = 0;
+    CHECK(fcntl(fd, F_GETFD) == -1 && errno == EBADF, "it stays closed");
+    SAY("unknown descriptor: %s is closed", kind);
+    return finish(7);
+}
