@@ -62,11 +62,11 @@ fn read_mailbox() -> Result<RestartParts, Refusal> {
 
 /// Makes the process whole and lets the program run.
 pub(crate) fn go_on() -> ! {
-    let parts = match read_mailbox() {
+    let mut parts = match read_mailbox() {
         Ok(parts) => parts,
         Err(_) => process::exit_process(125),
     };
-    match rebuild(&parts) {
+    match rebuild(&mut parts) {
         Ok(main) => {
             process_started(&parts);
             // Everybody runs from here on; this kernel thread is the main thread's.
@@ -103,7 +103,7 @@ fn process_started(parts: &RestartParts) {
 }
 
 /// Restores everything but the running of threads. Returns the slot of the main thread, unless it had ended.
-fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
+fn rebuild(parts: &mut RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     let virtual_pid = state::virtual_pid();
     let old_main = virtual_pid.0;
     let real = process::getpid();
@@ -113,7 +113,8 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
         state::set_vdso(init::vdso_at_init());
     }
     state::set_kernel_vdso(parts.vdso);
-    let parts = &relocate(parts)?;
+    // From here on a report goes to the new number, by whomever.
+    *parts = relocate(parts)?;
     init::join_table(parts.table.as_bytes(), virtual_pid).map_err(|why| Refusal::new("pod table", why))?;
     suspend::install(state::signal()).map_err(|error| Refusal::new("signal handler", error))?;
     fault::point(zap_wire::fault::PROGRAM_RESTORING);
