@@ -14,12 +14,15 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use zap_image::header::bytes::Bytes;
 use zap_image::layout::ChunkHasher;
-use zap_image::{ChunkSums, Entry, Header, Member, Pod, Process, Section, Thread, CHUNK_SIZE};
+use zap_image::{ChunkSums, Entry, Header, Member, Pod, Process, Section, Thread};
 use zap_plugin::{Refusal, SavedSection};
 use zap_sys::arch::context::SnapshotContext;
 use zap_sys::path::PATH_MAX;
 use zap_sys::{fd, RawFd};
 use zap_wire::message::SaveOrder;
+
+/// Bytes that are copied, written and hashed in one go: they stay in the processor's cache.
+const BOUNCE_SIZE: u64 = 256 << 10;
 
 /// Everything that the writer is told.
 pub struct Task<'a> {
@@ -64,19 +67,24 @@ fn write_extents(
     extents_length: u64,
 ) -> Result<ChunkSums, Refusal> {
     let mut hasher = ChunkHasher::new(extents_length);
+    // The writer's own stack and data are among what it saves and change while it works: what is hashed must be the
+    // very bytes that are written. Mapped after the survey, and so no part of the image.
+    let bounce = zap_sys::mem::map_anonymous(BOUNCE_SIZE as usize).map_err(|error| Refusal::new("image", error))?;
     let extents = header.regions.iter().flat_map(|region| &region.extents);
     for (extent, source) in extents.zip(sources) {
         let mut done = 0;
         while done < extent.length {
-            let part = (extent.length - done).min(CHUNK_SIZE);
+            let part = (extent.length - done).min(BOUNCE_SIZE);
             let offset = extent.offset + done;
             if offset <= extents_length / 2 && offset + part > extents_length / 2 {
                 crate::fault::point(zap_wire::fault::WRITER_WRITING);
             }
-            fd::pwrite_from(image, source + done, part, head_length + offset)
-                .map_err(|error| Refusal::new("image", error))?;
-            // SAFETY: the kernel has just read the same bytes through the same mapping, and nobody else runs here.
-            hasher.update(unsafe { core::slice::from_raw_parts((source + done) as *const u8, part as usize) });
+            // SAFETY: the survey has found the pages present and readable; the bounce buffer has room for them.
+            unsafe { core::ptr::copy((source + done) as *const u8, bounce as *mut u8, part as usize) };
+            // SAFETY: just filled, and not written before the next round.
+            let bytes = unsafe { core::slice::from_raw_parts(bounce as *const u8, part as usize) };
+            fd::pwrite_all(image, bytes, head_length + offset).map_err(|error| Refusal::new("image", error))?;
+            hasher.update(bytes);
             done += part;
         }
     }

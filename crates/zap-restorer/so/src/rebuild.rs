@@ -95,6 +95,11 @@ fn move_vdso(hole: &Hole) -> KernelVdso {
         }
     }
     let end = found.end - from + to;
+    // The rest of the room would stay in the program as memory of nobody.
+    if hole.end() > end {
+        // SAFETY: the last part of the hole, which holds nothing.
+        must(unsafe { mem::unmap(end, hole.end() - end) }, "vDSO");
+    }
     KernelVdso { start: to, end, library: found.library - from + to, moved: true, ..found }
 }
 
