@@ -59,6 +59,8 @@ fn read_mailbox() -> Result<RestartParts, Refusal> {
 
 /// Makes the process whole and lets the program run.
 pub(crate) fn go_on() -> ! {
+    // No handler of the program may run before the program does. Each thread gets its own mask back in the end.
+    let _ = zap_sys::signal::change_mask(libc::SIG_SETMASK, !0);
     let parts = match read_mailbox() {
         Ok(parts) => parts,
         Err(_) => process::exit_process(125),
