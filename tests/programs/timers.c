@@ -73,8 +73,9 @@ int main(void) {
     MAKE(pthread_create(&worker, NULL, work, NULL) == 0 && sem_wait(&standing) == 0);
 
     struct sigevent process = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 1, .sigev_value.sival_int = 111};
-    struct sigevent thread = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN + 2, .sigev_value.sival_int = 222};
+    struct sigevent thread = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN + 2};
     struct sigevent none = {.sigev_notify = SIGEV_NONE};
+    thread.sigev_value.sival_int = 222;
     thread.sigev_notify_thread_id = worker_id;
     timer_t gone = make(CLOCK_MONOTONIC, &none, 0, SECONDS, 0);
     timer_t far_away = make(CLOCK_MONOTONIC, &process, 0, 1000 * SECONDS, 3 * SECONDS);
