@@ -51,9 +51,11 @@ static struct end end_of(timer_t timer, clockid_t clock) {
     return (struct end){before + left, after + left, nanoseconds_of(value.it_interval)};
 }
 
-static int same_end(struct end a, struct end b) {
-    int64_t tolerance = 20 * MILLISECONDS;
-    return a.earliest <= b.latest + tolerance && b.earliest <= a.latest + tolerance && a.interval == b.interval;
+/* `after` ends when `before` did, or later by the time for which the program was gone: a timer goes on with what was
+ * left of it, while the host's clock has run on. */
+static int same_end(struct end after, struct end before) {
+    int64_t tolerance = 20 * MILLISECONDS, gone = 20 * SECONDS;
+    return after.latest + tolerance >= before.earliest && after.earliest <= before.latest + gone && after.interval == before.interval;
 }
 
 static timer_t make(clockid_t clock, struct sigevent *event, int flags, int64_t value, int64_t interval) {
