@@ -93,7 +93,8 @@ pub fn run(arguments: &Arguments, tests: &Path) -> Result<ExitCode, String> {
     }
     let root = process::user() == 0;
     let chosen = |case: &Case| {
-        let matches = if arguments.exact { case.name == arguments.filter } else { case.name.contains(&arguments.filter) };
+        let matches =
+            if arguments.exact { case.name == arguments.filter } else { case.name.contains(&arguments.filter) };
         matches && (arguments.long || !case.long) && (root || !case.name.starts_with("ordinary-user/"))
     };
     let mut cases: Vec<Case> = cases(&place).into_iter().filter(chosen).collect();

@@ -168,8 +168,7 @@ impl<'p> Scene<'p> {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin:/usr/sbin:/sbin".into()))
-            .env("HOME", &self.dir)
-            .env("TMPDIR", &self.dir)
+            .env("HOME", &self.place.root)
             .env("LC_ALL", "C.UTF-8")
             .env("ZAP_RUNTIME_DIR", self.runtime())
             .env("ZAP_CKPT_DIR", self.images())

@@ -155,4 +155,3 @@ fn refused(scene: &Scene, program: &Program) -> Result {
     fs::write(scene.path("go.2"), "")?;
     scene.expect_end(running, program)
 }
-
