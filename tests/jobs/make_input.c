@@ -1,5 +1,5 @@
-/* Writes the input of the compressing jobs to standard output: as many MiB as asked for, always the same bytes, of which
- * a part repeats and a part does not, so that a compressor has something to do and finds something.
+/* Writes the input of the compressing jobs to standard output: as many MiB as asked for, always the same bytes, of
+ * which a part repeats and a part does not, so that a compressor has something to do and finds something.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -49,7 +49,8 @@ async function main() {
   const perWorker = 12;
   const shared = new SharedArrayBuffer(16);
   const cells = new Int32Array(shared);
-  const workers = Array.from({ length: WORKERS }, (_, number) => new Worker(__filename, { workerData: { shared, number } }));
+  const start = (_, number) => new Worker(__filename, { workerData: { shared, number } });
+  const workers = Array.from({ length: WORKERS }, start);
   workers.forEach((worker) => worker.on("error", (error) => (console.log(`FAIL: ${error}`), process.exit(1))));
   const total = crypto.createHash("sha256");
   let ticks = 0;
@@ -62,7 +63,9 @@ async function main() {
       return new Promise((resolve) => worker.once("message", resolve));
     });
     const derived = new Promise((resolve, reject) =>
-      crypto.pbkdf2("zap", `round ${round}`, 2000, 32, "sha256", (error, key) => (error ? reject(error) : resolve(key))),
+      crypto.pbkdf2("zap", `round ${round}`, 2000, 32, "sha256", (error, key) =>
+        error ? reject(error) : resolve(key),
+      ),
     );
     for (const { buffer } of await Promise.all(answers)) total.update(new Uint8Array(buffer));
     total.update(await derived);

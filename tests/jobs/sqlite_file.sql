@@ -33,4 +33,5 @@ insert into numbers select id + 2000000, value + id, 'copy of ' || word from num
 select 'copied: ' || count(*) || ' rows, sum ' || sum(value) from numbers;
 commit;
 select 'committed: ' || count(*) || ' rows' from numbers;
-select 'result: ' || sum(value * id % 1000003) || ', ' || (select integrity_check from pragma_integrity_check) from numbers;
+select 'result: ' || sum(value * id % 1000003) || ', ' || (select integrity_check from pragma_integrity_check)
+    from numbers;

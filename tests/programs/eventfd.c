@@ -24,8 +24,9 @@ int main(void) {
     ready();
 
     for (int i = 0; i < 6; i++) CHECK(same_flags(all[i], flags[i]), "flags of eventfd %d", i);
-    struct pollfd polled[] = {{counter, POLLIN | POLLOUT, 0}, {empty, POLLIN | POLLOUT, 0}, {full, POLLIN | POLLOUT, 0}};
-    CHECK(poll(polled, 3, 0) == 3 && polled[0].revents == (POLLIN | POLLOUT) && polled[1].revents == POLLOUT &&
+    const short both = POLLIN | POLLOUT;
+    struct pollfd polled[] = {{counter, both, 0}, {empty, both, 0}, {full, both, 0}};
+    CHECK(poll(polled, 3, 0) == 3 && polled[0].revents == both && polled[1].revents == POLLOUT &&
               polled[2].revents == POLLIN,
           "poll");
     CHECK(read(copy, &value, 8) == 8 && value == 42, "count %llu", (unsigned long long)value);

@@ -81,7 +81,8 @@ int main(int argc, char **argv) {
         CHECK(0, "execv");
     }
     CHECK(strcmp(step, "sh") == 0, "unknown step %s", step);
-    CHECK(strstr(words, "THIRD=3") && strstr(words, "FOURTH=4") && !strstr(words, "FIRST"), "environment \"%s\"", words);
+    CHECK(strstr(words, "THIRD=3") && strstr(words, "FOURTH=4") && !strstr(words, "FIRST"),
+          "environment \"%s\"", words);
     char before[4096], arguments_before[4096], arguments_now[4096];
     snprintf(before, sizeof before, "%s", words);
     int file = open("/proc/self/cmdline", O_RDONLY);
@@ -99,7 +100,8 @@ int main(int argc, char **argv) {
           "cmdline");
     CHECK(atoi(argv[3]) == getpid(), "the id is the same");
     sigset_t mask, pending;
-    CHECK(sigprocmask(SIG_BLOCK, NULL, &mask) == 0 && sigismember(&mask, SIGUSR2) && !sigismember(&mask, SIGUSR1), "mask");
+    CHECK(sigprocmask(SIG_BLOCK, NULL, &mask) == 0 && sigismember(&mask, SIGUSR2) && !sigismember(&mask, SIGUSR1),
+          "mask");
     CHECK(sigpending(&pending) == 0 && sigismember(&pending, SIGUSR2), "a pending signal");
     CHECK(signal(SIGHUP, SIG_IGN) == SIG_IGN, "an ignored signal");
     for (int i = 1; i < 65; i++)

@@ -145,7 +145,8 @@ int main(void) {
     for (int i = 0; i < BLOCKS; i++) {
         size_t old = blocks[i] ? 100 + i * 37 : 0, new = 50 + i * 91;
         blocks[i] = realloc(blocks[i], new);
-        CHECK(blocks[i] != NULL && filled(blocks[i], old < new ? old : new, 1000 + i), "block %d, given another size", i);
+        CHECK(blocks[i] != NULL && filled(blocks[i], old < new ? old : new, 1000 + i),
+              "block %d, given another size", i);
     }
     for (int i = 0; i < BLOCKS; i++) free(blocks[i]);
     SAY("heap and mmap: 500 heap blocks, freed and given other sizes");

@@ -11,7 +11,8 @@
 #include <signal.h>
 
 enum { HOLDER, WAITER, SECOND_WAITER, SLEEPER, READER, LOCKER, POSTED, SPINNER, COUNT };
-static const char *const names[] = {"holder", "waiter", "waiter two", "sleeper", "reader", "locker", "posted", "spinner"};
+static const char *const names[] = {"holder", "waiter", "waiter two", "sleeper",
+                                    "reader", "locker", "posted",     "spinner"};
 
 static __thread uint64_t own_number;
 static __thread unsigned char own_space[5000];
@@ -41,12 +42,12 @@ static void on_exit_of_thread(void *value) {
 /* A thread's own state, looked at by itself. */
 static void check_own(long i, const char *when) {
     char name[16];
-    CHECK(own_number == 1000 + (uint64_t)i && filled(own_space, sizeof own_space, 60 + i), "%s: own variables, %s", names[i],
-          when);
+    CHECK(own_number == 1000 + (uint64_t)i && filled(own_space, sizeof own_space, 60 + i),
+          "%s: own variables, %s", names[i], when);
     CHECK(pthread_getspecific(key) == &threads[i], "%s: own key, %s", names[i], when);
     CHECK(pthread_equal(pthread_self(), self_of[i]) && gettid() == id_of[i], "%s: own ids, %s", names[i], when);
-    CHECK(pthread_getname_np(pthread_self(), name, sizeof name) == 0 && strcmp(name, names[i]) == 0, "%s: name is %s, %s",
-          names[i], name, when);
+    CHECK(pthread_getname_np(pthread_self(), name, sizeof name) == 0 && strcmp(name, names[i]) == 0,
+          "%s: name is %s, %s", names[i], name, when);
     CHECK(errno == 100 + i, "%s: own errno, %s", names[i], when);
 }
 

@@ -23,9 +23,11 @@ static struct end end_of(int fd, clockid_t clock) {
     return (struct end){before + left, after + left};
 }
 
-static int same_end(struct end a, struct end b) {
-    int64_t tolerance = 20 * MILLISECONDS;
-    return a.earliest <= b.latest + tolerance && b.earliest <= a.latest + tolerance;
+/* `after` ends when `before` did, or later by the time for which the program was gone: a timer goes on with what was
+ * left of it, while the host's clock has run on. */
+static int same_end(struct end after, struct end before) {
+    int64_t tolerance = 20 * MILLISECONDS, gone = 20 * SECONDS;
+    return after.latest + tolerance >= before.earliest && after.earliest <= before.latest + gone;
 }
 
 static int64_t interval_of(int fd) {

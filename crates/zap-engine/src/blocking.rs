@@ -4,7 +4,7 @@
 //! already points at the call. The calls here return EINTR from any handler (signal(7)); their frame is stepped back
 //! onto the `syscall` instruction, so that the kernel makes the call again when the handler returns. Remaining times:
 //! ppoll, pselect6 and clock_nanosleep leave theirs in memory, which the repeated call reads; for epoll_wait a wrapper
-//! has noted the deadline. Nothing is repaired when a signal of the program is about to be delivered: then EINTR is
+//! has noted the deadline. Socket calls with SO_RCVTIMEO or SO_SNDTIMEO begin their time anew. Nothing is repaired when a signal of the program is about to be delivered: then EINTR is
 //! what the program is owed.
 //!
 //! # Safety
@@ -27,6 +27,13 @@ fn register(frame: &Frame<'_>, which: i32) -> u64 {
     frame.registers[which as usize] as u64
 }
 
+/// The address at which the suspended thread of `slot` goes on.
+pub fn instruction(slot: &crate::threads::Slot) -> u64 {
+    let context = slot.context.load(Ordering::Relaxed) as *const libc::ucontext_t;
+    // SAFETY: the signal frame of a suspended thread.
+    unsafe { (*context).uc_mcontext.gregs[libc::REG_RIP as usize] as u64 }
+}
+
 /// Repairs the call, if any, that the thread with the frame at `context` was interrupted in. Called on that thread,
 /// as the last thing before it goes on.
 pub fn repair(context: u64) {
@@ -35,11 +42,12 @@ pub fn repair(context: u64) {
     // SAFETY: the first word of the set is the kernel's mask.
     let mask = unsafe { *core::ptr::addr_of!(context.uc_sigmask).cast::<u64>() };
     let mut frame = Frame { registers: &mut context.uc_mcontext.gregs, mask };
+    let block = guard::block();
+    block.suspensions.fetch_add(1, Ordering::Relaxed);
     if register(&frame, libc::REG_RAX) as i64 != -i64::from(libc::EINTR) {
         return;
     }
     let at = register(&frame, libc::REG_RIP).wrapping_sub(SYSCALL_LENGTH);
-    let block = guard::block();
     let Some(number) = recorded(block, &frame).or_else(|| decode(at)) else { return };
     if zap_sys::signal::pending() & !frame.mask != 0 {
         return;
@@ -100,6 +108,12 @@ fn is_repairable(number: i64) -> bool {
             | libc::SYS_semop
             | libc::SYS_msgrcv
             | libc::SYS_msgsnd
+            | libc::SYS_recvfrom
+            | libc::SYS_recvmsg
+            | libc::SYS_sendto
+            | libc::SYS_sendmsg
+            | libc::SYS_accept
+            | libc::SYS_accept4
     )
 }
 
@@ -132,7 +146,7 @@ fn prepare(number: i64, block: &ThreadBlock, frame: &mut Frame<'_>) -> bool {
             // FUTEX_WAIT's time-out is relative; the others' are points in time.
             register(frame, libc::REG_R10) == 0 || operation != libc::FUTEX_WAIT
         }
-        libc::SYS_rt_sigtimedwait => register(frame, libc::REG_RDX) == 0,
+        libc::SYS_rt_sigtimedwait => register(frame, libc::REG_RDX) == 0 || give_remaining(block, frame, libc::REG_RDX),
         _ => true,
     }
 }
@@ -144,6 +158,16 @@ fn take_remaining(frame: &mut Frame<'_>, request: i32, remain: i32) -> bool {
         return false;
     }
     frame.registers[request as usize] = left as i64;
+    true
+}
+
+/// Makes a call read what is left until the deadline that a wrapper has noted.
+fn give_remaining(block: &ThreadBlock, frame: &mut Frame<'_>, request: i32) -> bool {
+    let Some(left) = remaining(block, frame) else { return false };
+    let left = zap_sys::time::from_ns(left);
+    block.remaining[0].store(left.tv_sec, Ordering::Relaxed);
+    block.remaining[1].store(left.tv_nsec, Ordering::Relaxed);
+    frame.registers[request as usize] = core::ptr::from_ref(&block.remaining) as i64;
     true
 }
 

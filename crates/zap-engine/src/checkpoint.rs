@@ -158,34 +158,83 @@ fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
     memory::copy_shared()
 }
 
+/// Forks the copy. Memory that the program keeps out of forks (MADV_DONTFORK) is found by what the copy lacks; it is
+/// let through for a second fork.
 fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCopy]) -> Result<Saved, Refusal> {
     // An orphan goes to the nearest subreaper: the program must not be it while the helper ends.
     let subreaper = process::is_subreaper();
     if subreaper {
         process::set_subreaper(false);
     }
+    let mut comparison = memory::Comparison::prepare();
+    let mut kept_out: Vec<(u64, u64)> = Vec::new();
+    let result = loop {
+        let gate = match fd::pipe2(libc::O_CLOEXEC) {
+            Ok(gate) => gate,
+            Err(error) => break Err(Refusal::new("frozen copy", error)),
+        };
+        let forked = fork_once(&CopyTask { agent, order, image, copies, kept_out: &kept_out, gate: gate.0 });
+        let missing = match &forked {
+            Ok(Forked::Copy(copy)) => comparison
+                .as_mut()
+                .map_or_else(|refusal| Err(refusal.clone()), |comparison| comparison.missing_in(*copy)),
+            Ok(Forked::Restarted) => return Ok(Saved::Restarted),
+            Err(refusal) => Err(refusal.clone()),
+        };
+        let go = matches!(&missing, Ok(missing) if missing.is_empty() || !kept_out.is_empty());
+        let _ = fd::write(gate.1, if go { GO } else { b"x" });
+        let _ = fd::close(gate.0);
+        let _ = fd::close(gate.1);
+        match missing {
+            Err(refusal) => break Err(refusal),
+            Ok(missing) if missing.is_empty() => break Ok(Saved::Here),
+            Ok(missing) if !kept_out.is_empty() => {
+                let start = missing.first().map_or(0, |range| range.0);
+                break Err(Refusal::new(alloc::format!("memory at {start:x}"), "does not come along in a fork"));
+            }
+            Ok(missing) => {
+                memory::let_through(&missing, true);
+                kept_out = missing;
+            }
+        }
+    };
+    memory::let_through(&kept_out, false);
+    if subreaper {
+        process::set_subreaper(true);
+    }
+    result
+}
+
+/// The word that lets the frozen copy begin.
+const GO: &[u8] = b"g";
+
+/// What came of one fork.
+enum Forked {
+    /// The frozen copy's process id.
+    Copy(zap_sys::RealPid),
+    Restarted,
+}
+
+fn fork_once(task: &CopyTask<'_>) -> Result<Forked, Refusal> {
     let mut context = SnapshotContext::default();
     let context = &raw mut context;
-    let task = CopyTask { agent, order, image, copies, context };
-    // SAFETY: the context is valid, all other threads are suspended, and the copy's task outlives the copy: it is part
+    let life = CopyLife { task, context };
+    // SAFETY: the context is valid, all other threads are suspended, and what the copy is told outlives it: it is part
     // of it.
-    let result = unsafe { context::snapshot(context, write_image, &raw const task as usize) };
+    let result = unsafe { context::snapshot(context, write_image, &raw const life as usize) };
     if result == RESTARTED {
         crate::arena::end_scratch();
-        return Ok(Saved::Restarted);
+        return Ok(Forked::Restarted);
     }
     if result > 0 {
         let _ = process::wait(result as i32, libc::__WALL);
-    }
-    if subreaper {
-        process::set_subreaper(true);
     }
     // SAFETY: this frame's own context, which the helper has filled through shared memory.
     let copy = if result < 0 { result as i64 } else { unsafe { (*context).copy } };
     if copy <= 0 {
         return Err(Refusal::new("frozen copy", zap_sys::SysError::new("clone", -copy as i32)));
     }
-    Ok(Saved::Here)
+    Ok(Forked::Copy(zap_sys::RealPid(copy as i32)))
 }
 
 /// What the frozen copy is told.
@@ -194,15 +243,29 @@ struct CopyTask<'a> {
     order: &'a SaveOrder,
     image: RawFd,
     copies: &'a [SharedCopy],
+    /// Ranges that the program keeps out of its own forks.
+    kept_out: &'a [(u64, u64)],
+    /// Read end of the pipe on which the copy waits for [`GO`].
+    gate: RawFd,
+}
+
+/// All that the frozen copy's first function is given.
+struct CopyLife<'a> {
+    task: &'a CopyTask<'a>,
     context: *const SnapshotContext,
 }
 
 /// The frozen copy's whole life.
-extern "C" fn write_image(task: usize) -> ! {
-    // SAFETY: `fork_copy` passes the address of a task that is alive in its frame, of which this is the copy.
-    let &CopyTask { agent, order, image, copies, context } = unsafe { &*(task as *const CopyTask<'_>) };
+extern "C" fn write_image(life: usize) -> ! {
+    // SAFETY: `fork_once` passes the address of what is alive in its frame, of which this is the copy.
+    let &CopyLife { task, context } = unsafe { &*(life as *const CopyLife<'_>) };
+    let &CopyTask { agent, order, image, copies, kept_out, gate } = task;
     // SAFETY: filled by `snapshot`, and not written any more.
     let context = unsafe { &*context };
+    let mut word = [0u8; 1];
+    if fd::read(gate, &mut word) != Ok(1) || word != GO {
+        process::exit_process(0);
+    }
     let has_scratch = crate::arena::begin_scratch();
     // Out of the program's process group: what is typed at the terminal is not for the writer.
     let _ = process::setsid();
@@ -216,6 +279,7 @@ extern "C" fn write_image(task: usize) -> ! {
             order,
             sections: &collected.sections,
             copies,
+            kept_out,
             context,
             mailbox: restart::mailbox_address(),
             image,

@@ -21,7 +21,8 @@ pub struct ThreadBlock {
     deferred: AtomicU32,
     /// The program believes that it blocks Zap's signal.
     pub believes_blocked: AtomicU32,
-    reserved: AtomicU32,
+    /// Times that the thread has been suspended: a wrapper that sees it change knows why a call came back early.
+    pub suspensions: AtomicU32,
     /// System call that a wrapper is about to make, plus one; 0 for none. See [`crate::blocking`].
     pub call: AtomicI64,
     /// Stack pointer of that wrapper, by which a stale record is told from a live one.
@@ -31,7 +32,9 @@ pub struct ThreadBlock {
     /// The program's idea of its alternate stack, when a larger one was substituted: address, size, flags.
     pub alternate_stack: [AtomicU64; 2],
     pub alternate_flags: AtomicI32,
-    reserved_2: AtomicU32,
+    reserved: AtomicU32,
+    /// Where a repeated call reads what is left of its time: seconds, nanoseconds.
+    pub remaining: [AtomicI64; 2],
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);

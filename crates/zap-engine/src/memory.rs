@@ -121,8 +121,49 @@ pub fn read_all_beside(path: &'static core::ffi::CStr) -> Result<Vec<u8>, Refusa
     job.result.unwrap_or_else(|| read_all(path))
 }
 
+/// Tells what a forked copy lacks. Its buffers are made before the fork, so that they are in both.
+pub struct Comparison {
+    here: Vec<u8>,
+    there: Vec<u8>,
+}
+
+impl Comparison {
+    /// Makes room for the lists of mappings.
+    pub fn prepare() -> Result<Self, Refusal> {
+        const SPARE: usize = 64 * 1024;
+        let length = read_all(c"/proc/self/maps")?.len() + SPARE;
+        Ok(Self { here: alloc::vec![0; length], there: alloc::vec![0; length] })
+    }
+
+    /// Mappings of this process that the process `copy` lacks: (start, end).
+    pub fn missing_in(&mut self, copy: zap_sys::RealPid) -> Result<Vec<(u64, u64)>, Refusal> {
+        let refusal = |error| Refusal::new("frozen copy", error);
+        let path = zap_sys::small!("/proc/{copy}/maps");
+        let here = fd::read_file(c"/proc/self/maps", &mut self.here).map_err(refusal)?;
+        let there = fd::read_file(path.as_c_str(), &mut self.there).map_err(refusal)?;
+        let mut there = maps::parse(there).peekable();
+        let mut missing = Vec::new();
+        for mapping in maps::parse(here).filter(|mapping| mapping.name != b"[vsyscall]") {
+            while there.next_if(|other| other.end <= mapping.start).is_some() {}
+            if there.peek().is_none_or(|other| other.start > mapping.start) {
+                missing.push((mapping.start, mapping.end));
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// Lets ranges through a fork (MADV_DOFORK), or keeps them out again (MADV_DONTFORK).
+pub fn let_through(ranges: &[(u64, u64)], through: bool) {
+    let advice = if through { libc::MADV_DOFORK } else { libc::MADV_DONTFORK };
+    for (start, end) in ranges {
+        // SAFETY: changes what forks do, not what is there.
+        let _ = unsafe { zap_sys::mem::advise(*start, end - start, advice) };
+    }
+}
+
 /// Surveys the address space of the calling process, which must be the frozen copy.
-pub fn survey(copies: &[SharedCopy]) -> Result<Survey, Refusal> {
+pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)]) -> Result<Survey, Refusal> {
     let text = read_all(c"/proc/self/smaps")?;
     let pagemap = fd::open(c"/proc/self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
         .map_err(|error| Refusal::new("/proc/self/pagemap", error))?;
@@ -144,6 +185,11 @@ pub fn survey(copies: &[SharedCopy]) -> Result<Survey, Refusal> {
         }
     }
     let _ = fd::close(pagemap);
+    for region in &mut survey.regions {
+        if kept_out.iter().any(|(start, end)| *start < region.end && *end > region.start) {
+            region.flags |= flags::DONT_FORK;
+        }
+    }
     result.map(|()| survey)
 }
 

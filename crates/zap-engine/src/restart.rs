@@ -59,6 +59,8 @@ fn read_mailbox() -> Result<RestartParts, Refusal> {
 
 /// Makes the process whole and lets the program run.
 pub(crate) fn go_on() -> ! {
+    // No handler of the program may run before the program does. Each thread gets its own mask back in the end.
+    let _ = zap_sys::signal::change_mask(libc::SIG_SETMASK, !0);
     let parts = match read_mailbox() {
         Ok(parts) => parts,
         Err(_) => process::exit_process(125),
@@ -111,11 +113,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     let old_main = virtual_pid.0;
     let real = process::getpid();
     state::set_identity(real, virtual_pid);
-    // The program's vDSO is a copy from now on; the kernel's own is not part of it.
-    if state::vdso().1 == 0 {
-        state::set_vdso(init::vdso_at_init());
-    }
-    state::set_kernel_vdso(parts.vdso);
+    settle_vdso(parts.vdso)?;
     init::join_table(parts.table.as_bytes(), virtual_pid).map_err(|why| Refusal::new("pod table", why))?;
     suspend::install(state::signal()).map_err(|error| Refusal::new("signal handler", error))?;
     fault::point(zap_wire::fault::PROGRAM_RESTORING);
@@ -134,6 +132,27 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     timers::restore()?;
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
+}
+
+/// Notes whether the program's vDSO is the kernel's own, at its old place, or a copy that leads to the kernel's.
+fn settle_vdso(kernel: (u64, u64)) -> Result<(), Refusal> {
+    if state::vdso().1 == 0 {
+        state::set_vdso(init::vdso_at_init());
+    }
+    let (start, length) = state::vdso();
+    if start >= kernel.0 && start < kernel.0 + kernel.1 {
+        state::set_kernel_vdso((0, 0));
+        return Ok(());
+    }
+    state::set_kernel_vdso(kernel);
+    // Only the entries of a copy lead to the kernel's.
+    let inside = threads::slots().find(|slot| (start..start + length).contains(&crate::blocking::instruction(slot)));
+    inside.map_or(Ok(()), |slot| {
+        Err(Refusal::new(
+            format!("thread {}", slot.virtual_tid.load(Ordering::Relaxed)),
+            "was reading a clock at the checkpoint, by code of another kernel: restart from another checkpoint",
+        ))
+    })
 }
 
 /// Moves what zap-restart supplied to numbers that the program does not use.

@@ -7,35 +7,73 @@
 #![allow(unsafe_code)]
 
 use crate::state::{self, Owned};
+use crate::threads;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use zap_sys::libc;
-use zap_sys::signal::{bit, KernelAction, Mask};
+use zap_sys::signal::{bit, Info, KernelAction, Mask};
 
 /// Number of signals on Linux.
 pub const COUNT: usize = 64;
 
 struct Saved {
     actions: [KernelAction; COUNT],
+    /// Signals that wait for the process.
     pending: Mask,
+    /// Real-time signals that wait for it, in order, with their values.
+    queued: Vec<Info>,
 }
 
-static SAVED: Owned<Saved> =
-    Owned::new(Saved { actions: [KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 }; COUNT], pending: 0 });
+static SAVED: Owned<Saved> = Owned::new(Saved {
+    actions: [KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 }; COUNT],
+    pending: 0,
+    queued: Vec::new(),
+});
+
+/// First of the signals that queue.
+const FIRST_REAL_TIME: i32 = 32;
 
 fn is_fixed(signal: i32) -> bool {
     signal == libc::SIGKILL || signal == libc::SIGSTOP || signal == state::signal()
 }
 
-/// Reads dispositions, and the standard signals that wait for the process as a whole.
+/// Reads dispositions, and the signals that wait for the process and for each thread. Queued ones can only be read by
+/// taking them; they are queued again at once.
 pub fn save() {
     SAVED.with(|saved| {
         for signal in 1..=COUNT as i32 {
             saved.actions[signal as usize - 1] = zap_sys::signal::get_action(signal).unwrap_or_default();
         }
-        let mut buffer = [0u8; 4096];
-        let status = zap_sys::fd::read_file(c"/proc/self/status", &mut buffer).unwrap_or_default();
-        let mask = |key: &[u8]| zap_sys::text::field(status, key).map_or(0, |text| zap_sys::text::hex(text).0);
-        saved.pending = mask(b"ShdPnd:") & !bit(state::signal());
+        saved.pending = 0;
+        saved.queued.clear();
+        for slot in threads::slots().filter(|slot| slot.pending.load(Ordering::Relaxed) & !bit(state::signal()) != 0) {
+            let path = zap_sys::small!("/proc/self/task/{}/status", slot.real_tid.load(Ordering::Relaxed));
+            let mut buffer = [0u8; 4096];
+            let status = zap_sys::fd::read_file(path.as_c_str(), &mut buffer).unwrap_or_default();
+            let mask = |key: &[u8]| zap_sys::text::field(status, key).map_or(0, |text| zap_sys::text::hex(text).0);
+            slot.pending.store(mask(b"SigPnd:") & !bit(state::signal()), Ordering::Relaxed);
+            saved.pending = mask(b"ShdPnd:") & !bit(state::signal());
+        }
+        let process = zap_sys::process::getpid();
+        for signal in (FIRST_REAL_TIME..=COUNT as i32).filter(|signal| saved.pending & bit(*signal) != 0) {
+            let from = saved.queued.len();
+            while let Some(info) = zap_sys::signal::take_info(signal) {
+                saved.queued.push(info);
+            }
+            for info in &saved.queued[from..] {
+                let _ = zap_sys::signal::queue_info(process, info);
+            }
+        }
     });
+}
+
+/// Makes pending again what waited for the thread of `slot`. Called on that thread, with every signal blocked.
+pub fn restore_own(slot: &threads::Slot) {
+    let pending = slot.pending.load(Ordering::Relaxed);
+    let (process, thread) = (zap_sys::process::getpid(), zap_sys::process::gettid());
+    for signal in (1..=COUNT as i32).filter(|signal| pending & bit(*signal) != 0) {
+        let _ = zap_sys::signal::tgkill(process, thread, signal);
+    }
 }
 
 /// Sets dispositions, and makes pending what was. The caller has every signal blocked.
@@ -45,8 +83,12 @@ pub fn restore() {
             // SAFETY: the program's own handler, in the program's own memory.
             let _ = unsafe { zap_sys::signal::set_action(signal, &saved.actions[signal as usize - 1]) };
         }
-        for signal in (1..=COUNT as i32).filter(|signal| saved.pending & bit(*signal) != 0) {
-            let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, signal);
+        let process = zap_sys::process::getpid();
+        for signal in (1..FIRST_REAL_TIME).filter(|signal| saved.pending & bit(*signal) != 0) {
+            let _ = zap_sys::signal::kill(process.0, signal);
+        }
+        for info in &saved.queued {
+            let _ = zap_sys::signal::queue_info(process, info);
         }
     });
 }

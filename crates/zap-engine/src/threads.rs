@@ -35,6 +35,8 @@ pub struct Slot {
     /// Word that the kernel clears at the thread's end; 0 when unknown.
     pub clear_tid: AtomicU64,
     pub name: [AtomicU64; 2],
+    /// Signals that wait: for the thread or the process at first, for the thread alone once they have been saved.
+    pub pending: AtomicU64,
 }
 
 const CELL: usize = zap_sys::PAGE_SIZE;
@@ -105,6 +107,7 @@ pub fn describe_self(slot: &Slot, context: u64) {
     slot.clear_tid.store(clear_tid, Ordering::Relaxed);
     slot.name[0].store(half(0), Ordering::Relaxed);
     slot.name[1].store(half(8), Ordering::Relaxed);
+    slot.pending.store(zap_sys::signal::pending(), Ordering::Relaxed);
     let tid = crate::identity::virtual_of(RealPid(slot.real_tid.load(Ordering::Relaxed)));
     slot.virtual_tid.store(tid.0, Ordering::Relaxed);
 }
@@ -237,6 +240,7 @@ pub fn enter(slot: &'static Slot) -> ! {
     name[..8].copy_from_slice(&load(&slot.name[0]).to_ne_bytes());
     name[8..].copy_from_slice(&load(&slot.name[1]).to_ne_bytes());
     zap_sys::process::set_thread_name(&name);
+    crate::signals::restore_own(slot);
     crate::suspend::wait_for_release();
     let context = load(&slot.context);
     crate::blocking::repair(context);

@@ -29,6 +29,8 @@ pub struct Task<'a> {
     pub order: &'a SaveOrder,
     pub sections: &'a [SavedSection],
     pub copies: &'a [SharedCopy],
+    /// Ranges that the program keeps out of its own forks (MADV_DONTFORK).
+    pub kept_out: &'a [(u64, u64)],
     pub context: &'a SnapshotContext,
     /// Address of the mailbox.
     pub mailbox: u64,
@@ -38,7 +40,7 @@ pub struct Task<'a> {
 
 /// Writes the image; returns its length in bytes.
 pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
-    let survey = memory::survey(task.copies)?;
+    let survey = memory::survey(task.copies, task.kept_out)?;
     let mut header = header(task, &survey)?;
     let extents_length = survey.extents_length;
     header.chunk_sums = Bytes(ChunkSums::for_length(extents_length).into_bytes());

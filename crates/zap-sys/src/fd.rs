@@ -274,6 +274,25 @@ pub fn epoll_add(epoll: RawFd, fd: RawFd, events: u32, data: u64) -> Result<()> 
     call!(SYS_epoll_ctl, epoll, libc::EPOLL_CTL_ADD, fd, &mut event as *mut libc::epoll_event).map(|_| ())
 }
 
+/// epoll_ctl(2), EPOLL_CTL_MOD.
+pub fn epoll_modify(epoll: RawFd, fd: RawFd, events: u32, data: u64) -> Result<()> {
+    let mut event = libc::epoll_event { events, u64: data };
+    call!(SYS_epoll_ctl, epoll, libc::EPOLL_CTL_MOD, fd, &mut event as *mut libc::epoll_event).map(|_| ())
+}
+
+/// epoll_wait(2) without waiting; returns the number of events.
+pub fn epoll_take(epoll: RawFd, events: &mut [libc::epoll_event]) -> Result<usize> {
+    call!(SYS_epoll_wait, epoll, events.as_mut_ptr(), events.len(), 0)
+}
+
+/// timerfd_gettime(2). Brings the count of expirations up to date, which the kernel does not do by itself.
+pub fn timerfd_gettime(fd: RawFd) -> Result<libc::itimerspec> {
+    let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut value = libc::itimerspec { it_interval: zero, it_value: zero };
+    call!(SYS_timerfd_gettime, fd, &mut value as *mut libc::itimerspec)?;
+    Ok(value)
+}
+
 /// timerfd_create(2).
 pub fn timerfd_create(clock: i32, flags: i32) -> Result<RawFd> {
     call!(SYS_timerfd_create, clock, flags).map(|fd| fd as RawFd)

@@ -89,6 +89,29 @@ pub fn get_alternate_stack() -> Result<libc::stack_t> {
     Ok(old)
 }
 
+/// A `siginfo_t` as the kernel has it: 128 bytes.
+pub type Info = [u32; 32];
+
+/// Takes one pending, blocked `signal` with what came along with it (rt_sigtimedwait(2)).
+pub fn take_info(signal: i32) -> Option<Info> {
+    let mask = bit(signal);
+    let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut info: Info = [0; 32];
+    call!(SYS_rt_sigtimedwait, &mask as *const Mask, info.as_mut_ptr(), &zero as *const libc::timespec, 8)
+        .ok()
+        .map(|_| info)
+}
+
+/// Queues a signal for the calling process with what came along with it (rt_sigqueueinfo(2)). What the kernel reserves
+/// to itself (a code that is not negative) comes as from kill(2).
+pub fn queue_info(process: RealPid, info: &Info) -> Result<()> {
+    let signal = info[0] as i32;
+    if (info[2] as i32) < 0 && info[2] as i32 != libc::SI_TKILL {
+        return call!(SYS_rt_sigqueueinfo, process.0, signal, info.as_ptr()).map(|_| ());
+    }
+    kill(process.0, signal)
+}
+
 /// Takes one pending, blocked `signal` away without waiting (rt_sigtimedwait(2)). Whether there was one.
 pub fn take_pending(signal: i32) -> bool {
     let mask = bit(signal);

@@ -7,11 +7,12 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use libc::{c_int, c_uint, epoll_event, nfds_t, pollfd, sigset_t, timespec};
+use core::sync::atomic::Ordering;
+use libc::{c_int, c_uint, c_void, epoll_event, nfds_t, pollfd, sigset_t, size_t, ssize_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{blocking, state};
+use zap_engine::{blocking, guard, state};
 
-super::resolve_all!(poll, epoll_wait, epoll_pwait, nanosleep, clock_nanosleep);
+super::resolve_all!(poll, epoll_wait, epoll_pwait, nanosleep, clock_nanosleep, recv);
 
 hook! { unsafe fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int => zap_poll {
     if timeout <= 0 || !state::active() {
@@ -87,4 +88,25 @@ hook! { unsafe fn usleep(microseconds: c_uint) -> c_int => zap_usleep {
     let mut remain = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: two times of our own.
     unsafe { libc::nanosleep(&request, &mut remain) }
+} }
+
+hook! { unsafe fn recv(socket: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t => zap_recv {
+    if flags & libc::MSG_WAITALL == 0 || !state::active() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(recv)(socket, buffer, length, flags) };
+    }
+    // The kernel hands over what has come so far when a handler runs: after a suspension the rest is waited for.
+    let mut done = 0;
+    loop {
+        let before = guard::block().suspensions.load(Ordering::Relaxed);
+        // SAFETY: the part of the caller's buffer that is not filled yet.
+        let result = unsafe { real!(recv)(socket, buffer.cast::<u8>().add(done).cast(), length - done, flags) };
+        if result <= 0 {
+            return if done > 0 { done as ssize_t } else { result };
+        }
+        done += result as usize;
+        if done >= length || guard::block().suspensions.load(Ordering::Relaxed) == before {
+            return done as ssize_t;
+        }
+    }
 } }

@@ -7,7 +7,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{c_int, sigaction as SigAction, sighandler_t, siginfo_t, sigset_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{guard, state};
+use zap_engine::{blocking, guard, state};
 use zap_sys::signal::bit;
 
 super::resolve_all!(
@@ -169,8 +169,17 @@ hook! { unsafe fn sigwaitinfo(set: *const sigset_t, info: *mut siginfo_t) -> c_i
 hook! { unsafe fn sigtimedwait(set: *const sigset_t, info: *mut siginfo_t, timeout: *const timespec) -> c_int
 => zap_sigtimedwait {
     let set = Stripped::new(set);
+    if timeout.is_null() || !state::active() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) };
+    }
+    // SAFETY: the caller's time, which is not null.
+    let length = zap_sys::time::to_ns(unsafe { &*timeout });
+    blocking::note(libc::SYS_rt_sigtimedwait, length, zap_sys::time::monotonic_ns());
     // SAFETY: the caller's arguments.
-    unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) }
+    let result = unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) };
+    blocking::note_end();
+    result
 } }
 
 hook! { unsafe fn signalfd(fd: c_int, set: *const sigset_t, flags: c_int) -> c_int => zap_signalfd {

@@ -32,7 +32,12 @@ struct Watch {
     at: RawFd,
     events: u32,
     data: u64,
+    /// It has an event that was not reported yet. Matters for edge-triggered and one-shot watches only.
+    due: bool,
 }
+
+/// Flags of watches that report an event once.
+const ONCE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT) as u32;
 
 fn claims(description: &Description) -> bool {
     description.stream.is_none() && description.link == b"anon_inode:[eventpoll]"
@@ -56,11 +61,33 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
                     format!("watches what was descriptor {number}, which is open in another process only"),
                 )
             })?;
-            watches.push(Watch { fd: number, at, events: events as u32, data });
+            watches.push(Watch { fd: number, at, events: events as u32, data, due: false });
         }
-        states.push(State { id: description.id, fd: description.fd(), watches });
+        let mut state = State { id: description.id, fd: description.fd(), watches };
+        find_due(&mut state).map_err(|error| Refusal::new(description.name(), error))?;
+        states.push(state);
     }
     context.section(SECTION, VERSION, encode(&states)?);
+    Ok(())
+}
+
+/// Finds the events that have not been reported: the kernel tells only by reporting them. They are made due again.
+fn find_due(state: &mut State) -> zap_plugin::sys::Result<()> {
+    if !state.watches.iter().any(|watch| watch.events & ONCE != 0) {
+        return Ok(());
+    }
+    let mut events = alloc::vec![libc::epoll_event { events: 0, u64: 0 }; state.watches.len()];
+    let count = fd::epoll_take(state.fd, &mut events)?;
+    for watch in &mut state.watches {
+        let reported = events[..count].iter().any(|event| {
+            let data = event.u64;
+            data == watch.data
+        });
+        if reported && watch.events & ONCE != 0 {
+            watch.due = true;
+            with_old_number(watch, |number| fd::epoll_modify(state.fd, number, watch.events, watch.data))?;
+        }
+    }
     Ok(())
 }
 
@@ -100,26 +127,40 @@ fn refill(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let states: Vec<State> = decode(bytes)?;
     for state in &states {
         for watch in &state.watches {
-            let add = if watch.at == watch.fd { add_plain } else { add_under_old_number };
-            add(state.fd, watch)
+            with_old_number(watch, |number| fd::epoll_add(state.fd, number, watch.events, watch.data))
                 .map_err(|error| Refusal::new(format!("epoll watch of descriptor {}", watch.fd), error))?;
+        }
+    }
+    // A new watch of something ready has an event, whether it had been reported before or not.
+    for state in &states {
+        let refusal = |error| Refusal::new(format!("epoll descriptor {}", state.fd), error);
+        if state.watches.iter().any(|watch| watch.events & ONCE != 0) {
+            let mut events = alloc::vec![libc::epoll_event { events: 0, u64: 0 }; state.watches.len()];
+            fd::epoll_take(state.fd, &mut events).map_err(refusal)?;
+        }
+        for watch in state.watches.iter().filter(|watch| watch.due) {
+            with_old_number(watch, |number| fd::epoll_modify(state.fd, number, watch.events, watch.data))
+                .map_err(refusal)?;
         }
     }
     Ok(())
 }
 
-fn add_plain(epoll: RawFd, watch: &Watch) -> zap_plugin::sys::Result<()> {
-    fd::epoll_add(epoll, watch.fd, watch.events, watch.data)
-}
-
-fn add_under_old_number(epoll: RawFd, watch: &Watch) -> zap_plugin::sys::Result<()> {
+/// Calls `work` while the watched description can be reached under the number that it was added under.
+fn with_old_number(
+    watch: &Watch,
+    work: impl FnOnce(RawFd) -> zap_plugin::sys::Result<()>,
+) -> zap_plugin::sys::Result<()> {
+    if watch.at == watch.fd {
+        return work(watch.fd);
+    }
     let flags = fd::fcntl(watch.fd, libc::F_GETFD, 0);
     let occupant = match flags {
         Ok(_) => Some(fd::dup_above(watch.fd, watch.fd + 1)?),
         Err(_) => None,
     };
     fd::dup3(watch.at, watch.fd, libc::O_CLOEXEC)?;
-    let result = fd::epoll_add(epoll, watch.fd, watch.events, watch.data);
+    let result = work(watch.fd);
     match (occupant, flags) {
         (Some(occupant), Ok(flags)) => {
             let flags = if flags & libc::FD_CLOEXEC as usize != 0 { libc::O_CLOEXEC } else { 0 };

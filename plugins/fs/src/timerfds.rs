@@ -37,11 +37,17 @@ fn is_wall_clock(clock: i32) -> bool {
 fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
     let mut states = Vec::new();
     for description in own {
-        let number = |key: &[u8]| field(&description.info, key).map_or(0, |text| decimal(text).0);
-        let octal = field(&description.info, b"settime flags:").unwrap_or_default();
+        let refusal = |error| Refusal::new(description.name(), error);
+        // What fdinfo showed before is stale after this: an interval that has passed counts only now.
+        let current = fd::timerfd_gettime(description.fd()).map_err(refusal)?;
+        let path = zap_plugin::sys::small!("/proc/self/fdinfo/{}", description.fd());
+        let mut buffer = [0u8; 1024];
+        let info = fd::read_file(path.as_c_str(), &mut buffer).map_err(refusal)?;
+        let number = |key: &[u8]| field(info, key).map_or(0, |text| decimal(text).0);
+        let octal = field(info, b"settime flags:").unwrap_or_default();
         let flags = octal.iter().fold(0, |value, c| value * 8 + i32::from(c.wrapping_sub(b'0') & 7));
         let clock = number(b"clockid:") as i32;
-        let left = pair(description, b"it_value:");
+        let left = time::to_ns(&current.it_value);
         let value = if left != 0 && flags & libc::TFD_TIMER_ABSTIME != 0 && is_wall_clock(clock) {
             time::to_ns(&time::now(libc::CLOCK_REALTIME)).saturating_add(left)
         } else {
@@ -54,19 +60,11 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             ticks: number(b"ticks:") as u64,
             flags,
             value,
-            interval: pair(description, b"it_interval:"),
+            interval: time::to_ns(&current.it_interval),
         });
     }
     context.section(SECTION, VERSION, encode(&states)?);
     Ok(())
-}
-
-/// A time in the form `(seconds, nanoseconds)`, in nanoseconds.
-fn pair(description: &Description, key: &[u8]) -> u64 {
-    let text = field(&description.info, key).unwrap_or_default();
-    let (seconds, rest) = decimal(text.strip_prefix(b"(").unwrap_or(text));
-    let rest = rest.strip_prefix(b", ").unwrap_or(rest);
-    time::to_ns(&libc::timespec { tv_sec: seconds, tv_nsec: decimal(rest).0 })
 }
 
 fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {

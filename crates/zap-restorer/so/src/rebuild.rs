@@ -30,7 +30,8 @@ pub extern "C" fn rebuild(hole_start: u64) -> ! {
     unmap_all_but(&hole, &kernel_vdso);
     forget_loader();
     let image = header.image as RawFd;
-    carry_out(plan, &header, image, &kernel_vdso);
+    let old_vdso = carry_out(plan, &header, image, &kernel_vdso);
+    let kernel_vdso = settle_vdso(plan, &header, kernel_vdso, old_vdso);
     let _ = fd::close(image);
     set_bounds(plan, &header);
     // SAFETY: this code uses no thread-local state; the program's lies where the registers point, by the plan.
@@ -141,7 +142,9 @@ fn forget_loader() {
     let _ = unsafe { process::set_robust_list(0, 24) };
 }
 
-fn carry_out(plan: &[u8], header: &Header, image: RawFd, kernel_vdso: &KernelVdso) {
+/// Returns the address of the program's vDSO if it is the very one that this kernel has: then it was left as it is.
+fn carry_out(plan: &[u8], header: &Header, image: RawFd, kernel_vdso: &KernelVdso) -> Option<u64> {
+    let mut same_vdso = None;
     let mut file: RawFd = -1;
     for index in 0..header.count {
         let Some(operation) = Operation::read(plan, index) else {
@@ -180,10 +183,63 @@ fn carry_out(plan: &[u8], header: &Header, image: RawFd, kernel_vdso: &KernelVds
                     must_at(advised, "flags of", address, length);
                 }
             }
+            Operation::Vdso { address, length } if is_same_vdso(address, length, kernel_vdso) => {
+                same_vdso = Some(address);
+            }
             Operation::Vdso { address, length } => patch_vdso(address, length, kernel_vdso),
         }
     }
     close_file(&mut file);
+    same_vdso
+}
+
+/// Whether the image's vDSO is byte for byte the kernel's.
+fn is_same_vdso(address: u64, length: u64, kernel: &KernelVdso) -> bool {
+    if !kernel.moved || kernel.library == 0 || kernel.library_length != length {
+        return false;
+    }
+    // SAFETY: the plan has mapped and filled the range, and nobody writes to it.
+    let old = unsafe { slice::from_raw_parts(address as *const u8, length as usize) };
+    // SAFETY: the kernel's library is mapped there and never changes.
+    let new = unsafe { slice::from_raw_parts(kernel.library as *const u8, length as usize) };
+    old == new
+}
+
+/// On the kernel that the program came from, its vDSO goes where it was: a thread may have been suspended inside it.
+fn settle_vdso(plan: &[u8], header: &Header, kernel: KernelVdso, old: Option<u64>) -> KernelVdso {
+    let Some(target_library) = old else { return kernel };
+    let start = target_library.wrapping_sub(kernel.library - kernel.start);
+    let end = start.wrapping_add(kernel.end - kernel.start);
+    let target = KernelVdso { start, end, library: target_library, ..kernel };
+    let taken = (0..header.count).any(|index| match Operation::read(plan, index) {
+        Some(Operation::Map { address, length, .. }) => {
+            address != target_library && address < target.end && address.saturating_add(length) > target.start
+        }
+        _ => false,
+    });
+    if taken {
+        patch_copy(target_library, &kernel);
+        return kernel;
+    }
+    let mut buffer = [0u8; 32 << 10];
+    let text = must(fd::read_file(c"/proc/self/maps", &mut buffer), "/proc/self/maps");
+    for mapping in maps::parse(text).filter(|mapping| mapping.start >= kernel.start && mapping.end <= kernel.end) {
+        let to = mapping.start - kernel.start + target.start;
+        // SAFETY: the target is free but for the image's copy of the library, which the library itself replaces.
+        must(unsafe { mem::move_mapping(mapping.start, mapping.length(), to) }, "vDSO");
+    }
+    target
+}
+
+/// Redirects a copy that was left as it is, since its own data pages cannot lie where they were.
+fn patch_copy(address: u64, kernel: &KernelVdso) {
+    let (length, writable) = (kernel.library_length, zap_sys::libc::PROT_READ | zap_sys::libc::PROT_WRITE);
+    // SAFETY: the copy is private memory of a program that does not run yet.
+    must(unsafe { mem::protect(address, length, writable) }, "vDSO");
+    patch_vdso(address, length, kernel);
+    let executable = zap_sys::libc::PROT_READ | zap_sys::libc::PROT_EXEC;
+    // SAFETY: as above.
+    must(unsafe { mem::protect(address, length, executable) }, "vDSO");
 }
 
 fn close_file(file: &mut RawFd) {
@@ -265,7 +321,8 @@ fn fill_mailbox(plan: &[u8], header: &Header, hole: &Hole, vdso: &KernelVdso) {
     let Some(parts) = plan.get(place as usize..).and_then(|rest| rest.get(..length as usize)) else {
         fail(format_args!("plan: restart parts are unreadable"));
     };
-    let restorer_end = if vdso.moved { hole.vdso() } else { hole.end() };
+    // Where the vDSO was put aside it stays for good, above the restorer; else the whole hole goes.
+    let restorer_end = if vdso.start == hole.vdso() { hole.vdso() } else { hole.end() };
     let trailer = Trailer {
         restorer_start: hole.start,
         restorer_length: restorer_end - hole.start,
