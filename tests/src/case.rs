@@ -126,7 +126,7 @@ impl Case {
                 return skipped(format!("the package {package} is not installed"));
             }
         }
-        let scene = Scene::new(place, self.user, &self.name)?;
+        let scene = Scene::new(place, self.user)?;
         (self.run)(&scene).map_err(|stop| match stop {
             Stop::Failed(text) => Stop::Failed(format!("{text}{}", scene.context())),
             skipped => skipped,

@@ -177,7 +177,7 @@ fn run_worker(own: &Path, name: &str, limit: Duration, place: &Place, arguments:
     });
     let status = child.wait().ok().and_then(|status| status.code()).unwrap_or(1);
     if !arguments.keep {
-        let _ = std::fs::remove_dir_all(place.root.join("scenes").join(name.replace('/', "_")));
+        let _ = std::fs::remove_dir_all(place.root.join("scenes").join(pid.to_string()));
     }
     (status, text)
 }

@@ -71,8 +71,9 @@ pub struct Scene<'p> {
 }
 
 impl<'p> Scene<'p> {
-    pub fn new(place: &'p Place, user: User, name: &str) -> Result<Self> {
-        let dir = place.root.join("scenes").join(name.replace('/', "_"));
+    pub fn new(place: &'p Place, user: User) -> Result<Self> {
+        // Short, since sockets' paths are; named after the worker.
+        let dir = place.root.join("scenes").join(std::process::id().to_string());
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir)?;
         let scene = Self {
