@@ -126,7 +126,7 @@ fn kill_at(scene: &Scene, point: &'static str, victim: Victim) -> Result {
         scene.go()?;
     } else {
         scene.wait_running(1).doing("after the kill")?;
-        scene.checkpoint(&[]).doing("the next checkpoint")?;
+        next_checkpoint(scene, point)?;
         let strays = strays(scene)?;
         ensure!(strays.is_empty(), "after the next checkpoint unfinished files are left: {strays:?}");
         scene.go()?;
@@ -145,6 +145,18 @@ fn kill_at(scene: &Scene, point: &'static str, victim: Victim) -> Result {
     let out = scene.path("out-older");
     let again = scene.restart(&["--pod", "older"], &older, &out)?;
     scene.expect_end_in(again, &program, &out).doing("the restart of the older image")
+}
+
+/// A checkpoint by whatever coordinator there is now. The writing copy stops itself in this one too: what it disarms is
+/// its own copy of the fault.
+fn next_checkpoint(scene: &Scene, point: &str) -> Result {
+    let next = scene.start(scene.words(&["zap-command", "--checkpoint"]), &scene.path("next-out"))?;
+    if point == fault::WRITER_WRITING {
+        process::kill(scene.until(PATIENCE, "the next writer stops itself", stopped)?, libc::SIGCONT);
+    }
+    let ended = scene.wait(next).doing("the next checkpoint")?.ended;
+    ensure!(ended == Ended::Exited(0), "the next checkpoint: {ended}");
+    Ok(())
 }
 
 /// Files among the images that are none.

@@ -157,13 +157,3 @@ pub fn private_mounts() -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
-
-/// Moves the soft file size limit of another process.
-pub fn limit_file_size_of(pid: i32, bytes: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a pointer to this frame's own structure, no old value wanted.
-    match unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}

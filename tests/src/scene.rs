@@ -168,7 +168,7 @@ impl<'p> Scene<'p> {
         let mut command = Command::new(program);
         command
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin:/usr/sbin:/sbin".into()))
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin")
             .env("HOME", &self.place.root)
             .env("LC_ALL", "C.UTF-8")
             .env("ZAP_RUNTIME_DIR", self.runtime())

@@ -47,8 +47,8 @@ pub fn cases() -> Vec<Case> {
                 root_only: false,
                 ordinary_only: false,
                 before: nothing,
-                make: |_, running| Ok(process::limit_file_size_of(running.pid, 65536)?),
-                undo: |_, running| Ok(process::limit_file_size_of(running.pid, libc::RLIM_INFINITY)?),
+                make: |scene, running| limit_file_size(scene, running, "65536:"),
+                undo: |scene, running| limit_file_size(scene, running, "unlimited:"),
                 why: "",
             },
             Trouble {
@@ -113,6 +113,12 @@ fn run(scene: &Scene, trouble: &Trouble) -> Result {
     scene.own(&out)?;
     let again = scene.restart(&[], &older, &out)?;
     scene.expect_end_in(again, &program, &out).doing("the older image")
+}
+
+/// Moves the soft limit on the size of files of the running program.
+fn limit_file_size(scene: &Scene, running: Running, limit: &str) -> Result {
+    let pid = running.pid.to_string();
+    scene.run(&["prlimit", "--pid", &pid, &format!("--fsize={limit}")])?.expect(0, "")
 }
 
 /// Mounts a tmpfs, or changes a mount, in a mount namespace that only this test has.
