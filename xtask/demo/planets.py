@@ -5,7 +5,7 @@ The last digits of the result depend on every step before: nothing can be lost o
 
 import sys
 
-STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 240_000
+STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 720_000
 DAYS = 365.24
 
 # x, y, z, and velocities per year, mass in suns times 4 pi squared.
