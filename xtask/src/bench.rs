@@ -231,7 +231,8 @@ impl Bench {
             };
             let (bare, zap) = (best(&bare), best(&zap));
             let slow = bare > 10_000.0;
-            let shown = format!("{} ({:.2}×, +{})", nanoseconds(zap), zap / bare, nanoseconds(zap - bare));
+            let sign = if zap < bare { "" } else { "+" };
+            let shown = format!("{} ({:.2}×, {sign}{})", nanoseconds(zap), zap / bare, nanoseconds(zap - bare));
             let aim = match name.as_str() {
                 "execve" => "≤ +1 ms",
                 "getpid" => "no slower",
