@@ -1,0 +1,281 @@
+//! What users see of the tools: outcomes, exit statuses, messages.
+
+use crate::case::{skipped, Case, Doing, Result};
+use crate::ensure;
+use crate::place::{User, NOBODY};
+use crate::process::{self, Ended};
+use crate::scene::{Scene, PATIENCE};
+use crate::special::start_simple;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{chown, symlink, PermissionsExt};
+use std::path::Path;
+
+pub fn cases() -> Vec<Case> {
+    let table: [(&str, fn(&Scene) -> Result); 18] = [
+        ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
+        ("launch/static", static_program),
+        ("launch/setuid", setuid_program),
+        ("launch/exit-status", exit_status),
+        ("launch/no-coordinator", no_coordinator),
+        ("launch/keep", keep),
+        ("launch/ckpt-dir", ckpt_dir),
+        ("runtime/symlink", |scene| bad_runtime(scene, |path| Ok(symlink("/tmp", path)?))),
+        ("runtime/too-open", |scene| {
+            bad_runtime(scene, |path| {
+                fs::create_dir(path)?;
+                Ok(fs::set_permissions(path, Permissions::from_mode(0o755))?)
+            })
+        }),
+        ("runtime/not-ours", not_ours),
+        ("command/status", status),
+        ("command/nothing-runs", nothing_runs),
+        ("command/several-pods", several_pods),
+        ("command/kill", kill),
+        ("command/interval", interval),
+        ("command/quit", quit),
+        ("command/usage", usage),
+        ("coordinator/found-again", found_again),
+    ];
+    let mut cases = Vec::new();
+    for (name, run) in table {
+        cases.push(Case::new(name, run));
+        cases.push(Case::new(name, run).as_ordinary_user());
+    }
+    cases
+}
+
+fn launch_refused(scene: &Scene, program: &str, status: i32, why: &str) -> Result {
+    let said = scene.run(&["zap-launch", program])?;
+    said.expect(status, why)?;
+    ensure!(said.err.starts_with("zap-launch: "), "a message of zap-launch names it: {:?}", said.err);
+    ensure!(said.err.contains(program), "the message does not name {program}: {:?}", said.err);
+    Ok(())
+}
+
+fn static_program(scene: &Scene) -> Result {
+    let (source, target) = (scene.path("work/still.c"), scene.path("work/still"));
+    fs::write(&source, "int main(void) { return 0; }\n")?;
+    let built = std::process::Command::new("gcc").arg("-static").arg("-o").args([&target, &source]).output();
+    if !built.is_ok_and(|output| output.status.success()) {
+        return skipped("no compiler for static programs");
+    }
+    launch_refused(scene, &target.to_string_lossy(), 126, "static")
+}
+
+fn setuid_program(scene: &Scene) -> Result {
+    let path = scene.path("work/raised");
+    fs::copy("/bin/true", &path)?;
+    scene.own(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o4755))?;
+    launch_refused(scene, &path.to_string_lossy(), 126, "set-user-id")
+}
+
+fn exit_status(scene: &Scene) -> Result {
+    scene.run(&["zap-launch", "/bin/sh", "-c", "exit 3"])?.expect(3, "")?;
+    let command = scene.words(&["zap-launch", "/bin/sh", "-c", "kill -9 $$"]);
+    let ended = scene.start(command, &scene.out()).and_then(|running| scene.wait(running))?.ended;
+    ensure!(ended == Ended::Killed(9), "a program that kills itself: {ended}");
+    let said = scene.run(&["zap-launch", "/bin/sh", "-c", "echo out; echo err >&2"])?;
+    ensure!(said.out == "out\n" && said.err == "err\n", "Zap has written into a program's streams: {said:?}");
+    Ok(())
+}
+
+/// An installation without zap-coordinator.
+fn no_coordinator(scene: &Scene) -> Result {
+    let dist = scene.make_directory("broken", 0o755)?;
+    for name in ["bin/zap-launch", "lib/zap/libzap.so"] {
+        let target = dist.join(name);
+        fs::create_dir_all(target.parent().unwrap_or(&dist))?;
+        fs::copy(scene.place.root.join("dist").join(name), &target)?;
+    }
+    for name in ["bin", "lib", "lib/zap"] {
+        fs::set_permissions(dist.join(name), Permissions::from_mode(0o755))?;
+    }
+    scene.run(&[dist.join("bin/zap-launch"), "/bin/true".into()])?.expect(125, "coordinator")
+}
+
+fn keep(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &["--keep", "2"])?;
+    for wanted in [1, 2, 2, 2] {
+        scene.checkpoint(&[])?;
+        let count = fs::read_dir(scene.images())?.count();
+        ensure!(count == wanted, "--keep 2: {count} images instead of {wanted}");
+    }
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// --ckpt-dir of zap-launch and of zap-restart; without the latter, where the images came from.
+fn ckpt_dir(scene: &Scene) -> Result {
+    let (one, two) = (scene.make_directory("one", 0o700)?, scene.make_directory("two", 0o700)?);
+    let (program, running) = start_simple(scene, &["--ckpt-dir", &one.to_string_lossy()])?;
+    let images = scene.checkpoint_and_kill(running)?;
+    ensure!(images[0].starts_with(&one), "{images:?} are not in {}", one.display());
+    // ZAP_CKPT_DIR says something else, but these images come from `one`.
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    ensure!(images[0].starts_with(&one), "after a restart {images:?} are not in {}", one.display());
+    let running = scene.restart(&["--ckpt-dir", &two.to_string_lossy()], &images, &scene.out())?;
+    scene.wait_running(1)?;
+    let images = scene.checkpoint(&[])?;
+    ensure!(images[0].starts_with(&two), "with --ckpt-dir {images:?} are not in {}", two.display());
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+fn bad_runtime(scene: &Scene, make: fn(&Path) -> Result) -> Result {
+    let path = scene.path("bad");
+    make(&path)?;
+    if fs::symlink_metadata(&path)?.is_dir() {
+        scene.own(&path)?;
+    }
+    refuse_runtime(scene, &path)
+}
+
+fn refuse_runtime(scene: &Scene, path: &Path) -> Result {
+    scene.use_runtime(path.to_path_buf());
+    let name = path.to_string_lossy().into_owned();
+    scene.run(&["zap-launch", "/bin/echo", "started"])?.expect(125, &name)?;
+    scene.run(&["zap-command", "--status"])?.expect(1, &name)?;
+    ensure!(!path.join("coordinator.sock").exists(), "a socket was made in it");
+    Ok(())
+}
+
+fn not_ours(scene: &Scene) -> Result {
+    if process::user() != 0 {
+        return skipped("only root can make a directory of somebody else's");
+    }
+    let path = scene.path("bad");
+    fs::create_dir(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+    if scene.user == User::Own {
+        chown(&path, Some(NOBODY), Some(NOBODY))?;
+    }
+    refuse_runtime(scene, &path)
+}
+
+fn status(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    let pods = scene.wait_running(1)?;
+    ensure!(pods[0]["name"] == "eventfd", "the pod's name: {}", pods[0]["name"]);
+    ensure!(pods[0]["last_checkpoint"].is_null(), "no checkpoint yet: {}", pods[0]["last_checkpoint"]);
+    let first = &pods[0]["processes"][0];
+    ensure!(first["pid"] == running.pid && first["program"] == "eventfd", "its process: {first}");
+    ensure!(first["virtual_pid"].is_number(), "its virtual id: {first}");
+    let images = scene.checkpoint(&[])?;
+    let last = scene.wait_running(1)?[0]["last_checkpoint"].clone();
+    ensure!(last["generation"] == 1 && last["stop_us"].is_number() && last["time"].is_number(), "{last}");
+    ensure!(last["bytes"] == fs::metadata(&images[0])?.len(), "bytes: {last}");
+    ensure!(last["images"][0] == images[0].to_string_lossy().as_ref(), "images: {last}");
+    let said = scene.run(&["zap-command", "--status"])?;
+    ensure!(said.status == 0 && said.out.contains("eventfd") && said.out.contains("running"), "{said:?}");
+    scene.go()?;
+    scene.expect_end(running, &program)?;
+    scene.until(PATIENCE, "the ended pod is gone from the status", || scene.status().ok()?.is_empty().then_some(()))
+}
+
+fn nothing_runs(scene: &Scene) -> Result {
+    scene.run(&["zap-command", "--status"])?.expect(0, "")?;
+    ensure!(scene.status()?.is_empty(), "pods where none is");
+    scene.run(&["zap-command", "--checkpoint"])?.expect(1, "no pod")?;
+    scene.run(&["zap-command", "--kill"])?.expect(1, "no pod")
+}
+
+fn several_pods(scene: &Scene) -> Result {
+    let program = scene.program("eventfd")?;
+    let (one, two) = (scene.launch(&program, &["--pod", "alpha"])?, scene.launch(&program, &["--pod", "beta"])?);
+    scene.wait_ready(one, 2)?;
+    let pods = scene.wait_running(2)?;
+    ensure!(pods.len() == 2, "{pods:?}");
+    for action in ["--checkpoint", "--kill"] {
+        let said = scene.run(&["zap-command", action])?;
+        said.expect(2, "alpha")?;
+        said.expect(2, "beta")?;
+    }
+    scene.run(&["zap-command", "--pod", "gamma", "--checkpoint"])?.expect(1, "gamma")?;
+    ensure!(scene.checkpoint(&["--pod", "beta"])?.len() == 1, "--pod takes one pod");
+    ensure!(scene.checkpoint(&["--all"])?.len() == 2, "--all takes both pods");
+    scene.run(&["zap-command", "--pod", "alpha", "--kill"])?.expect(0, "")?;
+    ensure!(scene.wait(one)?.ended == Ended::Killed(9), "alpha was not killed");
+    ensure!(process::lives(two.pid), "beta was killed too");
+    scene.go()?;
+    let ended = scene.wait(two)?.ended;
+    ensure!(ended == Ended::Exited(program.status), "beta: {ended}");
+    Ok(())
+}
+
+fn kill(scene: &Scene) -> Result {
+    let (_, running) = start_simple(scene, &[])?;
+    scene.run(&["zap-command", "--kill"])?.expect(0, "")?;
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Killed(9), "--kill: {ended}");
+    ensure!(fs::read_dir(scene.images())?.count() == 0, "--kill alone takes no checkpoint");
+    Ok(())
+}
+
+/// Checkpoints come by themselves, as asked for at launch or later, and stop with 0.
+fn interval(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &["--interval", "1"])?;
+    let generation = || scene.status().ok()?.first()?["last_checkpoint"]["generation"].as_u64();
+    scene.until(PATIENCE, "a second checkpoint by itself", || (generation()? >= 2).then_some(()))?;
+    scene.run(&["zap-command", "--interval", "0"])?.expect(0, "")?;
+    scene.wait_running(1)?;
+    let last = generation();
+    // A second more than the interval: nothing may come.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    scene.until(PATIENCE, "two seconds pass", || (std::time::Instant::now() > end).then_some(()))?;
+    ensure!(generation() == last, "a checkpoint came after --interval 0");
+    scene.run(&["zap-command", "--interval", "1"])?.expect(0, "")?;
+    scene.until(PATIENCE, "a checkpoint after --interval 1", || (generation() > last).then_some(()))?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+fn quit(scene: &Scene) -> Result {
+    let (_, running) = start_simple(scene, &[])?;
+    let coordinator = scene.coordinator()?;
+    scene.run(&["zap-command", "--quit"])?.expect(1, "eventfd")?;
+    ensure!(process::lives(coordinator) && process::lives(running.pid), "--quit with a pod ended something");
+    scene.quit(&["--kill"])?;
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Killed(9), "--quit --kill: {ended}");
+    scene.run(&["zap-command", "--quit"])?.expect(1, "")
+}
+
+fn usage(scene: &Scene) -> Result {
+    for words in
+        [&["zap-command"][..], &["zap-command", "--no-such"], &["zap-image"], &["zap-coordinator", "--no-such"]]
+    {
+        let said = scene.run(words)?;
+        ensure!(said.status == 2, "{words:?}: exit status {} instead of 2", said.status);
+    }
+    for words in
+        [&["zap-launch"][..], &["zap-restart"], &["zap-launch", "--no-such"], &["zap-restart", "--no-such", "x"]]
+    {
+        let said = scene.run(words)?;
+        ensure!(said.status == 125, "{words:?}: exit status {} instead of 125", said.status);
+    }
+    for tool in ["zap-launch", "zap-command", "zap-coordinator", "zap-restart", "zap-image"] {
+        for option in ["--help", "--version"] {
+            let said = scene.run(&[tool, option])?;
+            ensure!(said.status == 0 && said.out.contains(tool), "{tool} {option}: {said:?}");
+        }
+    }
+    Ok(())
+}
+
+/// A program whose coordinator was killed runs on, and is found by the next one.
+fn found_again(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    let first = scene.coordinator()?;
+    process::kill(first, libc::SIGKILL);
+    scene.until(PATIENCE, "the coordinator is dead", || (!process::lives(first)).then_some(()))?;
+    let pods = scene.wait_running(1).doing("with a new coordinator")?;
+    ensure!(pods[0]["processes"][0]["pid"] == running.pid, "found {pods:?}");
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)?;
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! Damaged, incomplete, foreign and future images, and files of the host that are not what they were.
+
+use crate::case::{failed, skipped, Case, Doing, Result};
+use crate::ensure;
+use crate::process::Ended;
+use crate::scene::Scene;
+use crate::special::start_simple;
+use std::fs;
+use std::path::{Path, PathBuf};
+use zap_image::{Prelude, PRELUDE_SIZE};
+
+/// Mutations in all, and how many of them zap-restart itself is given.
+const MUTATIONS: usize = 2000;
+const RESTARTS: usize = 60;
+/// Images that zap-image reads in one go.
+const BATCH: usize = 50;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("images/mutations", mutations).limit(240),
+        Case::new("images/future-version", |scene| patched(scene, |prelude| prelude.version += 1, "version")),
+        Case::new("images/foreign-architecture", |scene| patched(scene, |prelude| prelude.machine = 183, "")),
+        Case::new("images/not-an-image", not_an_image),
+        Case::new("images/several-pods", several_pods),
+        Case::new("images/newest-generation", newest_generation),
+        Case::new("images/show", show),
+        Case::new("images/private", private),
+        Case::new("images/library-changed", library_changed),
+        Case::new("images/executable-changed", executable_changed),
+    ]
+}
+
+/// A whole image of the killed simple program.
+fn image(scene: &Scene) -> Result<PathBuf> {
+    let (_, running) = start_simple(scene, &[])?;
+    Ok(scene.checkpoint_and_kill(running)?.remove(0))
+}
+
+/// zap-restart must refuse this with 125 and a message with `why`, and start nothing.
+fn refuse(scene: &Scene, images: &[PathBuf], why: &str) -> Result {
+    let before = fs::read(scene.out()).unwrap_or_default();
+    let mut command = scene.words(&["zap-restart"]);
+    command.args(images);
+    let said = scene.finish(command)?;
+    said.expect(125, why)?;
+    ensure!(!said.err.is_empty(), "refused without a message");
+    ensure!(said.out.is_empty(), "something was started: {:?}", said.out);
+    ensure!(fs::read(scene.out()).unwrap_or_default() == before, "a program was started");
+    Ok(())
+}
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+    }
+}
+
+fn mutations(scene: &Scene) -> Result {
+    let path = image(scene)?;
+    let bytes = fs::read(&path)?;
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos());
+    let seed = std::env::var("ZAP_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(time as u64 | 1);
+    let mut random = Random(seed);
+    let directory = scene.make_directory("mutated", 0o700)?;
+    let mut descriptions = Vec::new();
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for number in 0..MUTATIONS {
+        let mut damaged = bytes.clone();
+        descriptions.push(match number % 4 {
+            0 => {
+                damaged.truncate(random.below(bytes.len()));
+                format!("truncated to {} bytes", damaged.len())
+            }
+            // Half of the flips in the head, which is small and matters most.
+            kind => {
+                let at = random.below(if kind == 1 { bytes.len() } else { bytes.len().min(16384) });
+                let flip = 1 + random.below(255) as u8;
+                damaged[at] ^= flip;
+                format!("byte {at} xor {flip}")
+            }
+        });
+        let path = directory.join(format!("ckpt_x_0000000000000001_{number}_1.zimg"));
+        fs::write(&path, damaged)?;
+        scene.own(&path)?;
+        paths.push(path);
+        if paths.len() == BATCH {
+            verify(scene, &paths, &descriptions).doing(format!("seed {seed}"))?;
+            if number / BATCH < RESTARTS {
+                let which = random.below(BATCH);
+                refuse(scene, &paths[which..=which], "")
+                    .doing(format!("zap-restart, seed {seed}, {}", descriptions[which]))?;
+            }
+            for path in paths.drain(..) {
+                fs::remove_file(path)?;
+            }
+            descriptions.clear();
+        }
+    }
+    // The first of each kind, through zap-restart.
+    for number in 0..RESTARTS {
+        let mut damaged = bytes.clone();
+        let at = bytes.len() * number / RESTARTS;
+        if number % 2 == 0 {
+            damaged.truncate(at);
+        } else {
+            damaged[at] ^= 0x40;
+        }
+        let path = directory.join("ckpt_x_0000000000000001_1_1.zimg");
+        fs::write(&path, damaged)?;
+        refuse(scene, &[path], "").doing(format!("zap-restart, place {at}"))?;
+    }
+    Ok(())
+}
+
+/// zap-image must call each of these damaged.
+fn verify(scene: &Scene, paths: &[PathBuf], descriptions: &[String]) -> Result {
+    let mut command = scene.words(&["zap-image", "verify", "--json"]);
+    command.args(paths);
+    let said = scene.finish(command)?;
+    ensure!(said.status == 1, "zap-image verify of damaged images: exit status {}, {:?}", said.status, said.err);
+    let json: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_default();
+    let Some(list) = json["images"].as_array() else { return failed(format!("no list of images: {:?}", said.out)) };
+    ensure!(list.len() == paths.len(), "{} results of {}", list.len(), paths.len());
+    for (result, description) in list.iter().zip(descriptions) {
+        ensure!(result["whole"] == false, "zap-image calls an image whole: {description}");
+    }
+    Ok(())
+}
+
+/// An image with another prelude, rightly checksummed.
+fn patched(scene: &Scene, change: fn(&mut Prelude), why: &str) -> Result {
+    let path = image(scene)?;
+    let mut bytes = fs::read(&path)?;
+    let mut prelude = match Prelude::decode(&bytes, bytes.len() as u64) {
+        Ok(prelude) => prelude,
+        Err(error) => return failed(format!("a whole image has no prelude: {error:?}")),
+    };
+    change(&mut prelude);
+    bytes[..PRELUDE_SIZE].copy_from_slice(&prelude.encode());
+    fs::write(&path, bytes)?;
+    scene.run(&[Path::new("zap-image"), Path::new("verify"), &path])?.expect(1, why)?;
+    refuse(scene, &[path], why)
+}
+
+fn not_an_image(scene: &Scene) -> Result {
+    let path = scene.path("ckpt_x_0000000000000001_1_1.zimg");
+    for content in ["", "Z", "hello\n", "ZAPIMAGE"] {
+        fs::write(&path, content)?;
+        refuse(scene, std::slice::from_ref(&path), "").doing(format!("{content:?}"))?;
+    }
+    refuse(scene, &[scene.path("nowhere")], "nowhere")?;
+    refuse(scene, &[scene.images()], "").doing("an empty directory")
+}
+
+fn several_pods(scene: &Scene) -> Result {
+    let one = image(scene)?;
+    let two = image(scene)?;
+    refuse(scene, &[one, two], "pod")?;
+    refuse(scene, &[scene.images()], "pod")
+}
+
+/// Of three generations in a directory the newest one is restarted; a damaged one is not passed over in silence.
+fn newest_generation(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &["--keep", "3"])?;
+    for _ in 0..3 {
+        scene.checkpoint(&[])?;
+    }
+    let newest = scene.checkpoint_and_kill(running)?;
+    let count = fs::read_dir(scene.images())?.count();
+    ensure!(count == 3, "--keep 3 left {count} files after four checkpoints");
+    let running = scene.restart(&[], &[scene.images()], &scene.out())?;
+    let pods = scene.wait_running(1)?;
+    let images = scene.checkpoint(&[])?;
+    ensure!(
+        images[0].to_string_lossy().ends_with("_5.zimg"),
+        "after generation 4 ({newest:?}) comes 5, seen {images:?}, {pods:?}"
+    );
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+fn show(scene: &Scene) -> Result {
+    let path = image(scene)?;
+    let text = scene.run(&[Path::new("zap-image"), Path::new("show"), &path])?;
+    ensure!(text.status == 0 && text.out.contains("eventfd"), "zap-image show: {text:?}");
+    let json = scene.run(&[Path::new("zap-image"), Path::new("show"), Path::new("--json"), &path])?;
+    let parsed: std::result::Result<serde_json::Value, _> = serde_json::from_str(&json.out);
+    ensure!(parsed.is_ok(), "zap-image show --json: {parsed:?}");
+    scene.run(&[Path::new("zap-image"), Path::new("verify"), &path])?.expect(0, "")
+}
+
+/// Only the user may read the images, whatever the umask.
+fn private(scene: &Scene) -> Result {
+    use std::os::unix::fs::PermissionsExt;
+    let path = image(scene)?;
+    let mode = fs::metadata(&path)?.permissions().mode() & 0o7777;
+    ensure!(mode == 0o600, "an image has mode {mode:o}");
+    Ok(())
+}
+
+/// Compiles in the scene; false if there is no compiler.
+fn compile(scene: &Scene, words: &[&str]) -> Result {
+    match std::process::Command::new("gcc").args(words).current_dir(scene.path("work")).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => failed(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(_) => skipped("no compiler"),
+    }
+}
+
+const LIBRARY: &str = "int number(void) { return NUMBER; }\n";
+const CALLER: &str = "#include <stdio.h>\n#include <unistd.h>\nint number(void);\nint main(void) {\n\
+    puts(\"READY\"); fflush(stdout);\n while (access(GO, F_OK)) usleep(1000);\n\
+    printf(\"%d\\n\", number());\n return 0;\n}\n";
+
+/// A program with a library of its own, READY, then killed by a checkpoint.
+fn with_library(scene: &Scene) -> Result<Vec<PathBuf>> {
+    let work = scene.path("work");
+    fs::write(work.join("own.c"), LIBRARY)?;
+    fs::write(work.join("caller.c"), CALLER)?;
+    compile(scene, &["-shared", "-fPIC", "-DNUMBER=1", "-o", "libown.so", "own.c"])?;
+    let go = format!("-DGO=\"{}\"", scene.path("go").display());
+    compile(scene, &[&go, "-o", "caller", "caller.c", "-L.", "-lown", "-Wl,-rpath,$ORIGIN"])?;
+    let command = scene.words(&[Path::new("zap-launch"), &work.join("caller")]);
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint_and_kill(running)
+}
+
+/// A library that was rebuilt since is named; rebuilt to the very same, it is accepted.
+fn library_changed(scene: &Scene) -> Result {
+    let images = with_library(scene)?;
+    let library = scene.path("work/libown.so");
+    fs::remove_file(&library)?;
+    refuse(scene, &images, "libown.so").doing("the library is gone")?;
+    compile(scene, &["-shared", "-fPIC", "-DNUMBER=2", "-o", "libown.so", "own.c"])?;
+    refuse(scene, &images, "libown.so").doing("the library has changed")?;
+    fs::remove_file(&library)?;
+    compile(scene, &["-shared", "-fPIC", "-DNUMBER=1", "-o", "libown.so", "own.c"])?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    let out = fs::read_to_string(scene.out())?;
+    ensure!(ended == Ended::Exited(0) && out == "READY\n1\n", "with the same library again: {ended}, {out:?}");
+    Ok(())
+}
+
+fn executable_changed(scene: &Scene) -> Result {
+    let images = with_library(scene)?;
+    let path = scene.path("work/caller");
+    fs::remove_file(&path)?;
+    refuse(scene, &images, "caller").doing("the executable is gone")?;
+    let go = format!("-DGO=\"{}\"", scene.path("other").display());
+    compile(scene, &[&go, "-o", "caller", "caller.c", "-L.", "-lown", "-Wl,-rpath,$ORIGIN"])?;
+    refuse(scene, &images, "caller").doing("the executable has changed")
+}

@@ -1,0 +1,70 @@
+//! Real applications: checkpoints while they work, and a restart in the middle of their work.
+//!
+//! "A third of the way" is told by the processor time that a plain run took, not by the clock.
+
+use crate::case::{failed, Case, Doing, Result};
+use crate::ensure;
+use crate::manifest::{Kind, Manifest, Program};
+use crate::process;
+use crate::scene::{Running, Scene, PATIENCE};
+
+/// Times that each job is restarted in a `--long` run.
+const LONG: u32 = 20;
+
+pub fn cases(manifest: &Manifest) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for program in manifest.program.iter().filter(|program| program.kind == Kind::Job) {
+        let name = &program.name;
+        let mut add = |road: &str, order, run: fn(&Scene, &Program) -> Result| {
+            let own = program.clone();
+            let case = Case::new(format!("job/{name}/{road}"), move |scene| run(scene, &own));
+            cases.push(case.packages(&program.packages).order(order).limit(240));
+        };
+        add("plain", 6, |scene, program| scene.plain(program).map(|_| ()));
+        add("resumed", 7, resumed);
+        add("restarted", 7, |scene, program| restarted(scene, program, 2, 5));
+        for number in 1..=LONG {
+            let own = program.clone();
+            let run = move |scene: &Scene| restarted(scene, &own, number, LONG + 2);
+            let case = Case::new(format!("job/{name}/restarted-at-{number}-of-{LONG}"), run);
+            cases.push(case.packages(&program.packages).order(8).limit(240).long());
+        }
+    }
+    cases
+}
+
+/// Waits until the job has taken `part`/`whole` of the processor time of a plain run.
+fn wait_part(scene: &Scene, running: Running, program: &Program, part: u32, whole: u32) -> Result {
+    let wanted = scene.plain(program)?.processor_time * part / whole;
+    let seen = scene.until(PATIENCE * 2, &format!("the job has worked for {wanted:?}"), || {
+        match process::processor_time(running.pid) {
+            Some(time) if time >= wanted && process::lives(running.pid) => Some(true),
+            _ if !process::lives(running.pid) => Some(false),
+            _ => None,
+        }
+    })?;
+    match seen {
+        true => Ok(()),
+        false => failed(format!("the job ended before it had worked for {wanted:?}: {}", scene.wait(running)?.ended)),
+    }
+}
+
+fn resumed(scene: &Scene, program: &Program) -> Result {
+    scene.plain(program)?;
+    let running = scene.launch(program, &[])?;
+    for number in 1..=3 {
+        wait_part(scene, running, program, number, 5)?;
+        scene.checkpoint(&[]).doing(format!("checkpoint {number}"))?;
+    }
+    scene.expect_end(running, program)
+}
+
+fn restarted(scene: &Scene, program: &Program, part: u32, whole: u32) -> Result {
+    scene.plain(program)?;
+    let running = scene.launch(program, &[])?;
+    wait_part(scene, running, program, part, whole)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    ensure!(images.len() == 1, "expected one image, seen {images:?}");
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.expect_end(running, program)
+}

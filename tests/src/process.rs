@@ -1,0 +1,159 @@
+//! Processes of a test: a test is the subreaper of all that it starts, so that none can be left behind.
+//!
+//! # Safety
+//! System calls on plain integers and on structures of this file's own; each block names what holds.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
+
+/// Descendants that lose their parent become this process's children from now on.
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: prctl(2) with integers only.
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Closes what was inherited beyond the standard streams: it would be inherited on by every program under test.
+pub fn close_inherited() {
+    // SAFETY: called before anything of this process has opened a descriptor, so nobody owns one of these.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+}
+
+/// The caller's user id.
+pub fn user() -> u32 {
+    // SAFETY: getuid(2) cannot fail.
+    unsafe { libc::getuid() }
+}
+
+/// Sends `signal` to `pid`; a process that is gone is no error.
+pub fn kill(pid: i32, signal: i32) {
+    if pid > 1 {
+        // SAFETY: integers only; pid > 1 excludes process groups and "everything".
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Exited(i32),
+    Killed(i32),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ended::Exited(status) => write!(f, "exit status {status}"),
+            Ended::Killed(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
+}
+
+/// An ended child, and the processor time that it and its children took.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    pub ended: Ended,
+    pub processor_time: Duration,
+}
+
+/// Reaps `pid` if it has ended.
+pub fn try_wait(pid: i32) -> io::Result<Option<Outcome>> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are to this frame's own variables of the right types.
+    let reaped = unsafe { libc::wait4(pid, &mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    if reaped == 0 {
+        return Ok(None);
+    }
+    if reaped < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed, which is a valid rusage, and filled in by the kernel.
+    let usage = unsafe { usage.assume_init() };
+    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+    let ended = if libc::WIFEXITED(status) {
+        Ended::Exited(libc::WEXITSTATUS(status))
+    } else {
+        Ended::Killed(libc::WTERMSIG(status))
+    };
+    Ok(Some(Outcome { ended, processor_time: time(usage.ru_utime) + time(usage.ru_stime) }))
+}
+
+/// Fields of /proc/PID/stat after the name: state, parent, …
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text[text.rfind(')')? + 1..].split_whitespace().map(str::to_string).collect())
+}
+
+/// The state letter of a process, `None` if it is gone.
+pub fn state(pid: i32) -> Option<char> {
+    stat(pid)?.first()?.chars().next()
+}
+
+/// Processor time that a living process has taken.
+pub fn processor_time(pid: i32) -> Option<Duration> {
+    let fields = stat(pid)?;
+    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+    // USER_HZ is 100 on every Linux that Zap runs on.
+    Some(Duration::from_millis(ticks * 10))
+}
+
+/// All living descendants of `root`, without it.
+pub fn descendants(root: i32) -> Vec<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if let Some(parent) = stat(pid).and_then(|fields| fields.get(1)?.parse().ok()) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found = Vec::new();
+    let mut next = vec![root];
+    while let Some(parent) = next.pop() {
+        for child in children.get(&parent).into_iter().flatten() {
+            found.push(*child);
+            next.push(*child);
+        }
+    }
+    found
+}
+
+/// Kills every descendant of this process and reaps them.
+pub fn kill_descendants() {
+    let own = std::process::id() as i32;
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        let found = descendants(own);
+        if found.is_empty() || Instant::now() > limit {
+            return;
+        }
+        found.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
+        while matches!(try_wait(-1), Ok(Some(_))) {}
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether a process exists and is no zombie.
+pub fn lives(pid: i32) -> bool {
+    !matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// Gives the calling thread, and what it starts, mounts of its own that end with them.
+pub fn private_mounts() -> io::Result<()> {
+    // SAFETY: an integer only.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let (none, root, flags) = (std::ptr::null(), c"/".as_ptr(), libc::MS_REC | libc::MS_PRIVATE);
+    // SAFETY: a constant string and null pointers, which a change of propagation ignores.
+    match unsafe { libc::mount(none, root, none, flags, none.cast()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,112 @@
+//! The project against its own word: crates against the map in ARCHITECTURE.md, README's table against the tests.
+
+use crate::case::{failed, Case, Result};
+use crate::ensure;
+use crate::scene::Scene;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::Command;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("project/arrows", arrows).order(0),
+        Case::new("project/readme", readme).order(0),
+        Case::new("project/manifest", manifest).order(0),
+    ]
+}
+
+type Arrows = BTreeMap<String, BTreeSet<String>>;
+
+fn arrows(scene: &Scene) -> Result {
+    let root = scene.place.tests.join("..");
+    let written = read_map(&fs::read_to_string(root.join("ARCHITECTURE.md"))?);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let words = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
+    let output = Command::new(cargo).args(words).current_dir(&root).output()?;
+    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let json: serde_json::Value = match serde_json::from_slice(&output.stdout) {
+        Ok(json) => json,
+        Err(error) => return failed(format!("cargo metadata: {error}")),
+    };
+    let empty = Vec::new();
+    let packages = json["packages"].as_array().unwrap_or(&empty);
+    let names: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let mut differences = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let used: BTreeSet<String> = package["dependencies"]
+            .as_array()
+            .unwrap_or(&empty)
+            .iter()
+            .filter(|dependency| dependency["kind"].is_null())
+            .filter_map(|dependency| dependency["name"].as_str())
+            .filter(|dependency| names.contains(dependency))
+            .map(str::to_string)
+            .collect();
+        match written.get(name) {
+            None => differences.push(format!("{name} is not on the map")),
+            Some(allowed) => {
+                for more in used.difference(allowed) {
+                    differences.push(format!("{name} uses {more}, which the map does not allow"));
+                }
+            }
+        }
+    }
+    for name in written.keys().filter(|name| !names.contains(name.as_str())) {
+        differences.push(format!("{name} is on the map, but there is no such crate"));
+    }
+    ensure!(differences.is_empty(), "{}", differences.join("; "));
+    Ok(())
+}
+
+/// The rows `| crate | layer | may use |`.
+fn read_map(text: &str) -> Arrows {
+    let layers = ["root", "mechanism", "contract", "ground"];
+    let mut map = Arrows::new();
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if cells.len() >= 5 && layers.contains(&cells[2]) {
+            let used = cells[3].split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_string);
+            map.insert(cells[1].to_string(), used.collect());
+        }
+    }
+    map
+}
+
+/// Every row of README's table of what works names tests that exist: `state/pipes` stands for all below it.
+fn readme(scene: &Scene) -> Result {
+    let text = fs::read_to_string(scene.place.tests.join("../README.md"))?;
+    let names = match crate::runner::names(&scene.place.tests) {
+        Ok(names) => names,
+        Err(why) => return failed(why),
+    };
+    let rows = text.split_once("## What works").map_or("", |(_, rest)| rest);
+    let rows = rows.split_once("\n## ").map_or(rows, |(rows, _)| rows);
+    let mut count = 0;
+    for line in rows.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        ensure!(cells.len() == 4, "a row of the table has not two cells: {line}");
+        count += 1;
+        let tests: Vec<&str> = cells[2].split('`').skip(1).step_by(2).collect();
+        ensure!(!tests.is_empty(), "a row names no test: {line}");
+        for test in tests {
+            let known = names.iter().any(|name| name == test || name.starts_with(&format!("{test}/")));
+            ensure!(known, "README names the test {test}, which does not exist");
+        }
+    }
+    ensure!(count >= 10, "README's table of what works has {count} rows");
+    Ok(())
+}
+
+/// Packages that programs need are in packages.txt; names are unique.
+fn manifest(scene: &Scene) -> Result {
+    let listed = fs::read_to_string(scene.place.tests.join("packages.txt"))?;
+    let mut names = BTreeSet::new();
+    for program in &scene.place.manifest.program {
+        ensure!(names.insert(&program.name), "{} is in the manifest twice", program.name);
+        for package in &program.packages {
+            ensure!(listed.lines().any(|line| line == package), "packages.txt lacks {package} for {}", program.name);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! The list of all tests, and their running: two at a time, each in a worker, bounded in time, counted.
+
+use crate::case::{Case, Stop};
+use crate::place::Place;
+use crate::{process, Arguments};
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Exit status of a worker whose test was skipped.
+const SKIPPED: u8 = 77;
+
+/// Tests that run at the same time.
+const WORKERS: usize = 2;
+
+/// Every test, in the order in which they run.
+fn cases(place: &Place) -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(crate::project::cases());
+    cases.extend(crate::state::cases(&place.manifest));
+    cases.extend(crate::special::cases());
+    cases.extend(crate::command_line::cases());
+    cases.extend(crate::images::cases());
+    cases.extend(crate::storage::cases());
+    cases.extend(crate::faults::cases());
+    cases.extend(crate::jobs::cases(&place.manifest));
+    cases.sort_by_key(|case| case.order);
+    cases
+}
+
+/// Names of all tests, without a place.
+pub fn names(tests: &Path) -> Result<Vec<String>, String> {
+    let place = Place::open(Path::new("/nonexistent"), tests)?;
+    Ok(cases(&place).into_iter().map(|case| case.name).collect())
+}
+
+/// Prints the names of all tests.
+pub fn list(tests: &Path) -> Result<ExitCode, String> {
+    for name in names(tests)? {
+        println!("{name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a single test, as a worker.
+pub fn work(name: &str, place: &Path, tests: &Path, long: bool) -> Result<ExitCode, String> {
+    process::become_subreaper().map_err(|error| error.to_string())?;
+    let place = Place::open(place, tests)?;
+    let case = cases(&place).into_iter().find(|case| case.name == name).ok_or(format!("no test {name}"))?;
+    let limit = if long { case.limit * 10 } else { case.limit };
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        println!("not done after {} s", limit.as_secs());
+        process::kill_descendants();
+        std::process::exit(1);
+    });
+    let result = case.run(&place);
+    process::kill_descendants();
+    Ok(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Skipped(why)) => {
+            println!("{why}");
+            ExitCode::from(SKIPPED)
+        }
+        Err(Stop::Failed(why)) => {
+            println!("{why}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// What has been seen so far.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+    skipped: usize,
+}
+
+/// Runs all tests whose names contain the filter.
+pub fn run(arguments: &Arguments, tests: &Path) -> Result<ExitCode, String> {
+    process::become_subreaper().map_err(|error| error.to_string())?;
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let beside = own.parent().unwrap_or(Path::new("."));
+    let place = Place::create(tests, arguments.built.as_deref().unwrap_or(beside))?;
+    let mut tally = Tally::default();
+    for failure in place.build_programs() {
+        println!("FAIL  build: {failure}");
+        tally.failed.push(format!("build of {}", failure.lines().next().unwrap_or_default()));
+    }
+    let root = process::user() == 0;
+    let chosen = |case: &Case| {
+        let matches =
+            if arguments.exact { case.name == arguments.filter } else { case.name.contains(&arguments.filter) };
+        matches && (arguments.long || !case.long) && (root || !case.name.starts_with("ordinary-user/"))
+    };
+    let mut cases: Vec<Case> = cases(&place).into_iter().filter(chosen).collect();
+    let names: Vec<(String, Duration)> = (0..arguments.repeat.unwrap_or(1))
+        .flat_map(|_| cases.iter().map(|case| (case.name.clone(), case.limit)).collect::<Vec<_>>())
+        .collect();
+    cases.clear();
+    let total = names.len();
+    let queue = Mutex::new(names.into_iter().enumerate());
+    let tally = Mutex::new(tally);
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| loop {
+                let Some((number, (name, limit))) = queue.lock().ok().and_then(|mut queue| queue.next()) else { break };
+                let start = Instant::now();
+                let (status, text) = run_worker(&own, &name, limit, &place, arguments);
+                let seconds = start.elapsed().as_secs_f64();
+                let Ok(mut tally) = tally.lock() else { break };
+                let word = match status {
+                    0 => {
+                        tally.passed += 1;
+                        "ok  "
+                    }
+                    status if status == i32::from(SKIPPED) => {
+                        tally.skipped += 1;
+                        "skip"
+                    }
+                    _ => {
+                        tally.failed.push(name.clone());
+                        "FAIL"
+                    }
+                };
+                let text = if text.is_empty() { String::new() } else { format!(": {}", text.trim_end()) };
+                println!("{word}  [{:>3}/{total}] {name} ({seconds:.1} s){text}", number + 1);
+                let _ = std::io::stdout().flush();
+            });
+        }
+    });
+    if arguments.keep {
+        println!("kept: {}", place.root.display());
+    } else {
+        place.remove();
+    }
+    let tally = tally.into_inner().map_err(|error| error.to_string())?;
+    for name in &tally.failed {
+        println!("failed: {name}");
+    }
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed.len(), tally.skipped);
+    Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Exit status and text of a worker. It ends itself after its limit; if it cannot even do that it is killed.
+fn run_worker(own: &Path, name: &str, limit: Duration, place: &Place, arguments: &Arguments) -> (i32, String) {
+    let mut command = Command::new(own);
+    command.args(["--worker", name, "--place"]).arg(&place.root).process_group(0);
+    if arguments.long {
+        command.arg("--long");
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return (1, error.to_string()),
+    };
+    let pid = child.id() as i32;
+    let last = if arguments.long { limit * 10 } else { limit } + Duration::from_secs(60);
+    let mut text = String::new();
+    std::thread::scope(|scope| {
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            if ended.recv_timeout(last) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                process::descendants(pid).into_iter().chain([pid]).for_each(|pid| process::kill(pid, 9));
+            }
+        });
+        if let Some(mut out) = child.stdout.take() {
+            let mut bytes = Vec::new();
+            let _ = out.read_to_end(&mut bytes);
+            text = String::from_utf8_lossy(&bytes).into_owned();
+        }
+        let _ = done.send(());
+    });
+    let status = child.wait().ok().and_then(|status| status.code()).unwrap_or(1);
+    if !arguments.keep {
+        let _ = std::fs::remove_dir_all(place.root.join("scenes").join(pid.to_string()));
+    }
+    (status, text)
+}

@@ -1,0 +1,185 @@
+//! Roads that one program is enough for: many generations, ways to exec, side by side, under a container's filter.
+
+use crate::case::{failed, Case, Doing, Result};
+use crate::ensure;
+use crate::manifest::Program;
+use crate::place::User;
+use crate::process::{self, Ended};
+use crate::scene::{Running, Scene, PATIENCE};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+/// A program with little state of its own.
+pub const SIMPLE: &str = "eventfd";
+
+pub fn cases() -> Vec<Case> {
+    let table: [(&str, fn(&Scene) -> Result); 12] = [
+        ("ten-generations", ten_generations),
+        ("exec/shell", |scene| exec_form(scene, &["/bin/sh", "-c", "exec \"$0\"", "{bin}"])),
+        ("exec/wrapper-script", wrapper_script),
+        ("exec/empty-environment", |scene| exec_form(scene, &["/usr/bin/env", "-i", "ZAP_TEST_GO={go}", "{bin}"])),
+        ("exec/search-path", |scene| exec_form(scene, &["env", "nice", "-n", "0", "{bin}"])),
+        ("side-by-side", side_by_side),
+        ("like-a-container", like_a_container),
+        ("background", background),
+        ("signals-are-passed-on", signals_are_passed_on),
+        ("after-reboot", after_reboot),
+        ("launch-returns-at-once", launch_returns_at_once),
+        ("verify-option", verify_option),
+    ];
+    let mut cases = Vec::new();
+    for (name, run) in table {
+        cases.push(Case::new(format!("special/{name}"), run));
+        cases.push(Case::new(format!("special/{name}"), run).as_ordinary_user());
+    }
+    cases
+}
+
+/// The simple program under zap-launch, READY.
+pub fn start_simple(scene: &Scene, options: &[&str]) -> Result<(Program, Running)> {
+    let program = scene.program(SIMPLE)?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, options)?;
+    scene.wait_ready(running, 1)?;
+    Ok((program, running))
+}
+
+/// A checkpoint of a restarted program, ten times over.
+fn ten_generations(scene: &Scene) -> Result {
+    let program = scene.program("threads")?;
+    let mut running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    for generation in 1..=10 {
+        let images = scene.checkpoint_and_kill(running).doing(format!("generation {generation}"))?;
+        running = scene.restart(&[], &images, &scene.out())?;
+        scene.wait_running(1).doing(format!("restart {generation}"))?;
+    }
+    let left = fs::read_dir(scene.images())?.count();
+    ensure!(left == 1, "one generation is kept by default, but {left} files are there");
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// Launches a command line that ends up in the simple program by exec, and takes it through a restart.
+fn exec_form(scene: &Scene, line: &[&str]) -> Result {
+    let program = scene.program(SIMPLE)?;
+    let bin = scene.line(&program, &scene.path("work"))?.remove(0);
+    let go = scene.path("go");
+    let words: Vec<String> =
+        line.iter().map(|word| word.replace("{bin}", &bin).replace("{go}", &go.to_string_lossy())).collect();
+    let mut command = scene.words(&["zap-launch"]);
+    command.args(words);
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[])?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+fn wrapper_script(scene: &Scene) -> Result {
+    let script = scene.path("work/wrapper");
+    fs::write(&script, "#!/bin/sh\ntest -n \"$ZAP_TEST_GO\" || exit 1\nexec \"$@\"\n")?;
+    fs::set_permissions(&script, Permissions::from_mode(0o755))?;
+    exec_form(scene, &[&script.to_string_lossy(), "{bin}"])
+}
+
+/// Two copies of the same images beside each other, the original gone.
+fn side_by_side(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let second = scene.path("out-second");
+    fs::copy(scene.out(), &second)?;
+    scene.own(&second)?;
+    let one = scene.restart(&["--pod", "one"], &images, &scene.out())?;
+    let two = scene.restart(&["--pod", "two"], &images, &second)?;
+    let pods = scene.wait_running(2)?;
+    let pids: Vec<_> = pods.iter().map(|pod| pod["processes"][0]["pid"].as_i64()).collect();
+    ensure!(pids[0] != pids[1], "both copies have the process id {:?}", pids[0]);
+    scene.go()?;
+    scene.expect_end(one, &program).doing("the first copy")?;
+    scene.expect_end_in(two, &program, &second).doing("the second copy")
+}
+
+/// Everything under a filter that forbids what a container's does.
+fn like_a_container(scene: &Scene) -> Result {
+    let program = scene.program(SIMPLE)?;
+    let helper = scene.place.built("container_filter");
+    if !helper.exists() {
+        return crate::case::skipped("container_filter could not be built: no compiler");
+    }
+    let mut command = scene.words(&[&helper]);
+    command.arg(scene.place.tool("zap-launch")).args(scene.line(&program, &scene.path("work"))?);
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[]).doing("under the filter")?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let mut command = scene.words(&[&helper]);
+    command.arg(scene.place.tool("zap-restart")).args(&images);
+    let running = scene.start(command, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// `--background` returns as soon as the program runs again.
+fn background(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let restart = scene.restart(&["--background"], &images, &scene.out())?;
+    let ended = scene.wait(restart)?.ended;
+    ensure!(ended == Ended::Exited(0), "zap-restart --background: {ended}");
+    let pods = scene.wait_running(1)?;
+    let Some(pid) = pods[0]["processes"][0]["pid"].as_i64() else { return failed("no process id in the status") };
+    scene.go()?;
+    // Its parent has ended, so this test has become its parent.
+    scene.expect_end(Running { pid: pid as i32 }, &program)
+}
+
+/// A signal to zap-restart reaches the program, and its death by it is zap-restart's own.
+fn signals_are_passed_on(scene: &Scene) -> Result {
+    let (_, running) = start_simple(scene, &[])?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1)?;
+    process::kill(running.pid, libc::SIGTERM);
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Killed(libc::SIGTERM), "expected death by SIGTERM, seen {ended}");
+    scene.until(PATIENCE, "the pod is gone", || scene.status().is_ok_and(|pods| pods.is_empty()).then_some(()))
+}
+
+/// All processes of Zap killed, the runtime directory gone, other ids in use: as after a reboot.
+fn after_reboot(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    let images = scene.checkpoint(&[])?;
+    process::kill(scene.coordinator()?, libc::SIGKILL);
+    process::kill(running.pid, libc::SIGKILL);
+    scene.wait(running)?;
+    fs::remove_dir_all(scene.runtime())?;
+    scene.make_directory("runtime", 0o700)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// `$(zap-launch echo hi)` returns at once: the coordinator holds no descriptor of its caller.
+fn launch_returns_at_once(scene: &Scene) -> Result {
+    let mut command = scene.command("/bin/sh");
+    command.args(["-c", "x=$(\"$0\" echo hi); echo \"<$x>\""]).arg(scene.place.tool("zap-launch"));
+    let said = scene.finish(command)?;
+    ensure!(said.out == "<hi>\n" && said.status == 0, "expected \"<hi>\", seen {said:?}");
+    Ok(())
+}
+
+fn verify_option(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&["--verify"], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// Whether programs run as root in this scene.
+pub fn is_root(scene: &Scene) -> bool {
+    process::user() == 0 && scene.user == User::Own
+}

@@ -1,0 +1,157 @@
+//! The state programs, each through every road a checkpoint can take.
+
+use crate::case::{Case, Doing, Result};
+use crate::ensure;
+use crate::manifest::{Kind, Manifest, Program};
+use crate::place::User;
+use crate::process;
+use crate::scene::Scene;
+use std::fs;
+
+type Road = fn(&Scene, &Program) -> Result;
+
+/// The roads, and whether root alone can take them.
+const ROADS: [(&str, Road); 7] = [
+    ("plain", plain),
+    ("resumed", resumed),
+    ("restarted", restarted),
+    ("restarted-twice", restarted_twice),
+    ("clone", clone),
+    ("elsewhere", elsewhere),
+    ("namespaces", namespaces),
+];
+
+pub fn cases(manifest: &Manifest) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for ordinary in [false, true] {
+        for program in manifest.program.iter().filter(|program| matches!(program.kind, Kind::State | Kind::Refused)) {
+            let roads: Vec<(&str, Road)> = match program.kind {
+                Kind::Refused => vec![("plain", plain), ("refused", refused)],
+                _ => ROADS.into_iter().filter(|(name, _)| *name != "clone" || program.alone.is_empty()).collect(),
+            };
+            for (name, road) in roads {
+                let own = program.clone();
+                let case = Case::new(format!("state/{}/{name}", program.name), move |scene| {
+                    scene.plain(&own)?;
+                    road(scene, &own)
+                });
+                let case = case.packages(&program.packages).order(if name == "plain" { 1 } else { 3 });
+                cases.push(if ordinary { case.as_ordinary_user() } else { case });
+            }
+        }
+    }
+    cases
+}
+
+fn plain(_: &Scene, _: &Program) -> Result {
+    Ok(())
+}
+
+/// Three checkpoints while it runs on.
+fn resumed(scene: &Scene, program: &Program) -> Result {
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    for number in 1..=3 {
+        scene.checkpoint(&[]).doing(format!("checkpoint {number}"))?;
+    }
+    scene.go()?;
+    scene.expect_end(running, program)
+}
+
+fn restarted(scene: &Scene, program: &Program) -> Result {
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, program)
+}
+
+fn restarted_twice(scene: &Scene, program: &Program) -> Result {
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1).doing("after the first restart")?;
+    let images = scene.checkpoint_and_kill(running).doing("second checkpoint")?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, program)
+}
+
+/// A clone beside the living original, both of which end rightly.
+fn clone(scene: &Scene, program: &Program) -> Result {
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint(&[])?;
+    let out = scene.path("out-clone");
+    fs::copy(scene.out(), &out)?;
+    scene.own(&out)?;
+    let clone = scene.restart(&["--pod", "the-clone"], &images, &out)?;
+    scene.wait_running(2)?;
+    scene.go()?;
+    scene.expect_end(running, program).doing("the original")?;
+    scene.expect_end_in(clone, program, &out).doing("the clone")
+}
+
+/// From another directory, with the coordinator gone and the runtime directory emptied.
+fn elsewhere(scene: &Scene, program: &Program) -> Result {
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    forget(scene)?;
+    scene.use_directory(scene.make_directory("another", 0o755)?);
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, program)
+}
+
+/// Ends the coordinator and empties the runtime directory.
+pub fn forget(scene: &Scene) -> Result {
+    scene.quit(&["--kill"])?;
+    fs::remove_dir_all(scene.runtime())?;
+    scene.make_directory("runtime", 0o700)?;
+    Ok(())
+}
+
+/// In fresh PID, mount, network, IPC and UTS namespaces with an emptied runtime directory: another host.
+fn namespaces(scene: &Scene, program: &Program) -> Result {
+    if process::user() != 0 || scene.user == User::Nobody {
+        let probe = scene.run(&["unshare", "-U", "--map-current-user", "-pmniu", "--fork", "--mount-proc", "true"])?;
+        if probe.status != 0 {
+            return crate::case::skipped("ordinary users cannot make namespaces here");
+        }
+    }
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    forget(scene)?;
+    let mut words = vec!["unshare"];
+    if process::user() != 0 || scene.user == User::Nobody {
+        words.extend(["-U", "--map-current-user"]);
+    }
+    words.extend(["-pmniu", "--fork", "--mount-proc"]);
+    let mut command = scene.words(&words);
+    command.arg(scene.place.tool("zap-restart")).args(&images);
+    let running = scene.start(command, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, program)
+}
+
+/// What cannot be saved is refused by name; the program does not notice. Then it is given up, and a checkpoint works.
+fn refused(scene: &Scene, program: &Program) -> Result {
+    let message = program.message.as_deref().unwrap_or_default();
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.run(&["zap-command", "--checkpoint"])?.expect(1, message)?;
+    let left = fs::read_dir(scene.images())?.count();
+    ensure!(left == 0, "the refused checkpoint left {left} files");
+    scene.run(&["zap-command", "--checkpoint", "--kill"])?.expect(1, message)?;
+    ensure!(process::lives(running.pid), "a refused checkpoint with --kill killed the program");
+    scene.go()?;
+    scene.wait_ready(running, 2)?;
+    let images = scene.checkpoint_and_kill(running).doing("after it was given up")?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    fs::write(scene.path("go.2"), "")?;
+    scene.expect_end(running, program)
+}

@@ -1,0 +1,148 @@
+//! Images that cannot be written: the checkpoint fails and says why, the program goes on, older images are intact.
+
+use crate::case::{skipped, Case, Doing, Result};
+use crate::ensure;
+use crate::process;
+use crate::scene::{Running, Scene};
+use crate::special::{is_root, start_simple};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Name, what makes writing impossible, what makes it possible again, a word of the message.
+struct Trouble {
+    name: &'static str,
+    root_only: bool,
+    ordinary_only: bool,
+    before: fn(&Scene) -> Result,
+    make: fn(&Scene, Running) -> Result,
+    undo: fn(&Scene, Running) -> Result,
+    why: &'static str,
+}
+
+pub fn cases() -> Vec<Case> {
+    let nothing: fn(&Scene) -> Result = |_| Ok(());
+    let table = || {
+        [
+            Trouble {
+                name: "disk-full",
+                root_only: true,
+                ordinary_only: false,
+                before: |scene| mount(&scene.images(), "size=3m,mode=0700"),
+                make: |scene, _| fill(&scene.images().join("ballast")),
+                undo: |scene, _| Ok(fs::remove_file(scene.images().join("ballast"))?),
+                why: "space",
+            },
+            Trouble {
+                name: "read-only-file-system",
+                root_only: true,
+                ordinary_only: false,
+                before: |scene| mount(&scene.images(), "size=3m,mode=0700"),
+                make: |scene, _| mount(&scene.images(), "remount,ro"),
+                undo: |scene, _| mount(&scene.images(), "remount,rw"),
+                why: "read-only",
+            },
+            Trouble {
+                name: "file-size-limit",
+                root_only: false,
+                ordinary_only: false,
+                before: nothing,
+                make: |scene, running| limit_file_size(scene, running, "65536:"),
+                undo: |scene, running| limit_file_size(scene, running, "unlimited:"),
+                why: "",
+            },
+            Trouble {
+                name: "unwritable-directory",
+                root_only: false,
+                ordinary_only: true,
+                before: nothing,
+                make: |scene, _| Ok(fs::set_permissions(scene.images(), Permissions::from_mode(0o500))?),
+                undo: |scene, _| Ok(fs::set_permissions(scene.images(), Permissions::from_mode(0o700))?),
+                why: "permission denied",
+            },
+            Trouble {
+                name: "directory-gone",
+                root_only: false,
+                ordinary_only: false,
+                before: nothing,
+                make: |scene, _| Ok(fs::rename(scene.images(), scene.path("images-moved"))?),
+                undo: |scene, _| Ok(fs::rename(scene.path("images-moved"), scene.images())?),
+                why: "no such file",
+            },
+        ]
+    };
+    let mut cases = Vec::new();
+    for ordinary in [false, true] {
+        for trouble in table() {
+            let name = format!("storage/{}", trouble.name);
+            if ordinary && trouble.root_only {
+                continue;
+            }
+            let case = Case::new(name, move |scene| run(scene, &trouble));
+            cases.push(if ordinary { case.as_ordinary_user() } else { case });
+        }
+    }
+    cases
+}
+
+fn run(scene: &Scene, trouble: &Trouble) -> Result {
+    if trouble.root_only && !is_root(scene) {
+        return skipped("only root can mount");
+    }
+    if trouble.ordinary_only && is_root(scene) {
+        return skipped("root may write everywhere; runs as an ordinary user");
+    }
+    (trouble.before)(scene)?;
+    let (program, running) = start_simple(scene, &["--keep", "9"])?;
+    let older = scene.checkpoint(&[])?;
+    let bytes = fs::read(&older[0])?;
+    let count = || fs::read_dir(scene.images()).map(|list| list.count());
+    let files = count()?;
+    (trouble.make)(scene, running)?;
+    scene.run(&["zap-command", "--checkpoint"])?.expect(1, trouble.why)?;
+    scene.run(&["zap-command", "--checkpoint", "--kill"])?.expect(1, trouble.why)?;
+    ensure!(process::lives(running.pid), "the program has died of a checkpoint that could not be written");
+    (trouble.undo)(scene, running)?;
+    ensure!(count()? == files, "the failed checkpoint left something behind");
+    ensure!(fs::read(&older[0])? == bytes, "the older image has changed");
+    scene.checkpoint(&[]).doing("when it can be written again")?;
+    scene.go()?;
+    scene.expect_end(running, &program)?;
+    let out = scene.path("out-older");
+    fs::write(&out, "READY\n")?;
+    scene.own(&out)?;
+    let again = scene.restart(&[], &older, &out)?;
+    scene.expect_end_in(again, &program, &out).doing("the older image")
+}
+
+/// Moves the soft limit on the size of files of the running program.
+fn limit_file_size(scene: &Scene, running: Running, limit: &str) -> Result {
+    let pid = running.pid.to_string();
+    scene.run(&["prlimit", "--pid", &pid, &format!("--fsize={limit}")])?.expect(0, "")
+}
+
+/// Mounts a tmpfs, or changes a mount, in a mount namespace that only this test has.
+fn mount(path: &Path, options: &str) -> Result {
+    if !options.starts_with("remount") {
+        process::private_mounts()?;
+    }
+    let path = path.to_string_lossy();
+    let status = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs", &*path]).status()?;
+    if !status.success() {
+        return skipped("a tmpfs cannot be mounted here");
+    }
+    Ok(())
+}
+
+/// Fills the file system of `path` but for some pages.
+fn fill(path: &Path) -> Result {
+    use std::io::Write;
+    let mut file = fs::File::create(path)?;
+    let block = [1u8; 4096];
+    let mut written = 0u64;
+    while file.write_all(&block).is_ok() {
+        written += 4096;
+    }
+    file.set_len(written.saturating_sub(10 * 4096))?;
+    Ok(())
+}

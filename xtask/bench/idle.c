@@ -1,0 +1,9 @@
+/* An idle C program. */
+#include <stdio.h>
+#include <unistd.h>
+
+int main(void) {
+    puts("READY");
+    fflush(stdout);
+    for (;;) pause();
+}
