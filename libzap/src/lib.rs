@@ -16,6 +16,8 @@ use zap_engine::init::{self, LibcFacts};
 use zap_engine::{checkpoint, registry, suspend};
 use zap_plugin::Plugin;
 
+zap_sys::define_no_unwinder!();
+
 #[global_allocator]
 static ARENA: zap_engine::arena::Arena = zap_engine::arena::Arena::new();
 

@@ -4,6 +4,7 @@ pub mod context;
 pub mod memory;
 pub mod syscall;
 pub mod tls;
+mod unwind;
 
 /// The architecture's number in an image's prelude (the ELF machine number, `EM_X86_64`).
 pub const ELF_MACHINE: u32 = 62;
