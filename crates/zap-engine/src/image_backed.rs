@@ -54,8 +54,9 @@ pub fn note(ranges: &[(u64, u64)]) -> Result<(), Refusal> {
     let maps = memory::read_all(c"/proc/self/maps")?;
     let file = zap_sys::maps::parse(&maps)
         .find(|mapping| (mapping.start..mapping.end).contains(start))
-        .map(|mapping| (mapping.device, mapping.inode));
-    IMAGES.with(|images| images.file = file);
+        .map(|mapping| (mapping.device, mapping.inode))
+        .ok_or_else(|| Refusal::new(alloc::format!("memory at {start:x}"), "is not mapped from the image"))?;
+    IMAGES.with(|images| images.file = Some(file));
     ANY.store(true, Ordering::Release);
     DETOURS.get().map_or(&[][..], |detours| &detours[..]).iter().try_for_each(patch)
 }

@@ -81,23 +81,20 @@ fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
         || (mapping.name == b"/dev/zero" && mapping.shared)
 }
 
-/// Reads a whole file of /proc.
+/// Reads a whole file of /proc. Nothing is mapped or unmapped while the file is read: the kernel walks the mappings
+/// page by page of text, and one that moves or merges meanwhile can be missed.
 pub fn read_all(path: &core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
     let refusal = |error| Refusal::new(String::from_utf8_lossy(path.to_bytes()).into_owned(), error);
-    let file = fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0).map_err(refusal)?;
-    let mut text = Vec::new();
-    let mut length = 0;
-    let result = loop {
-        text.resize(length + 64 * 1024, 0u8);
-        match fd::read(file, &mut text[length..]) {
-            Ok(0) => break Ok(()),
-            Ok(count) => length += count,
-            Err(error) => break Err(refusal(error)),
+    let mut room = 128 * 1024;
+    loop {
+        let mut text = alloc::vec![0u8; room];
+        let length = fd::read_file(path, &mut text).map_err(refusal)?.len();
+        if length < room {
+            text.truncate(length);
+            return Ok(text);
         }
-    };
-    let _ = fd::close(file);
-    text.truncate(length);
-    result.map(|()| text)
+        room *= 4;
+    }
 }
 
 /// As [`read_all`], by a helper that shares memory but has descriptors of its own: for moments when the program runs

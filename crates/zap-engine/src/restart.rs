@@ -126,10 +126,11 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     restore_descriptors()?;
     signals::restore();
     children::restore()?;
-    announce(parts);
+    threads::expect_entering(threads::slots().count());
     let main = respawn_threads(old_main, real)?;
     identity::set_pairs();
     timers::restore()?;
+    announce(parts);
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
 }

@@ -142,6 +142,9 @@ pub fn wait_for_release() {
 /// Suspends every thread but the caller, which has the slot of the leader with its own frame at `context`. Returns the
 /// number of threads.
 pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
+    if !threads::wait_until_entered() {
+        return Err(Refusal::new("threads", "the last restart has not ended"));
+    }
     threads::clear();
     PARKED_COUNT.store(0, Ordering::Relaxed);
     let own = zap_sys::process::gettid();

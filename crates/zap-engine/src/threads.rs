@@ -61,6 +61,27 @@ pub fn slots() -> impl Iterator<Item = &'static Slot> {
     (0..USED.load(Ordering::Acquire)).filter_map(slot_at).filter(|slot| slot.state.load(Ordering::Acquire) != FREE)
 }
 
+/// Threads that a restart has made and that have not returned to the program yet: they read their slots.
+static ENTERING: AtomicU32 = AtomicU32::new(0);
+
+/// Waits until every re-made thread has left its slot; false when that takes too long. A checkpoint may come that early.
+pub fn wait_until_entered() -> bool {
+    const LONGEST_NS: u64 = 5_000_000_000;
+    let begun = zap_sys::time::monotonic_ns();
+    while ENTERING.load(Ordering::Acquire) != 0 {
+        if zap_sys::time::monotonic_ns().saturating_sub(begun) > LONGEST_NS {
+            return false;
+        }
+        zap_sys::time::sleep_ns(20_000);
+    }
+    true
+}
+
+/// Announces how many threads are about to [`enter`]: by the leader of a restart.
+pub fn expect_entering(count: usize) {
+    ENTERING.store(count as u32, Ordering::Release);
+}
+
 /// Forgets all slots: the start of a suspension.
 pub fn clear() {
     for index in 0..USED.load(Ordering::Relaxed) {
@@ -244,6 +265,8 @@ pub fn enter(slot: &'static Slot) -> ! {
     crate::suspend::wait_for_release();
     let context = load(&slot.context);
     crate::blocking::repair(context);
+    // From here on the slot may be another thread's.
+    ENTERING.fetch_sub(1, Ordering::AcqRel);
     // SAFETY: the context is that of the handler in which the thread was suspended, and this stack is not needed.
     unsafe { zap_sys::arch::context::return_from_signal(context) }
 }
