@@ -110,7 +110,7 @@ fn check_conflicts(plan: &[u8], header: &Header, vdso: &KernelVdso) {
         return;
     }
     for index in 0..header.count {
-        if let Some(Operation::Map { address, length, .. }) = Operation::read(plan, index) {
+        if let Some((address, length)) = Operation::read(plan, index).and_then(|operation| operation.mapped()) {
             if address < vdso.end && address.saturating_add(length) > vdso.start {
                 fail_no_place(format_args!("vDSO: lies in the program's memory, and the kernel does not let it move"));
             }
@@ -187,6 +187,15 @@ fn carry_out(plan: &[u8], header: &Header, image: RawFd, kernel_vdso: &KernelVds
                 same_vdso = Some(address);
             }
             Operation::Vdso { address, length } => patch_vdso(address, length, kernel_vdso),
+            Operation::Duplicate { from, length, to } => {
+                // SAFETY: as for maps; the source is shared memory of this plan.
+                let duplicated = unsafe { mem::duplicate(from, length, to) };
+                must_at(duplicated, "second mapping of shared memory", to, length);
+            }
+            Operation::Unmap { address, length } => {
+                // SAFETY: the plan unmaps only what it has mapped for a while.
+                must_at(unsafe { mem::unmap(address, length) }, "unmapping", address, length);
+            }
         }
     }
     close_file(&mut file);
@@ -211,11 +220,11 @@ fn settle_vdso(plan: &[u8], header: &Header, kernel: KernelVdso, old: Option<u64
     let start = target_library.wrapping_sub(kernel.library - kernel.start);
     let end = start.wrapping_add(kernel.end - kernel.start);
     let target = KernelVdso { start, end, library: target_library, ..kernel };
-    let taken = (0..header.count).any(|index| match Operation::read(plan, index) {
-        Some(Operation::Map { address, length, .. }) => {
+    let taken = (0..header.count).any(|index| match Operation::read(plan, index).and_then(|made| made.mapped()) {
+        Some((address, length)) => {
             address != target_library && address < target.end && address.saturating_add(length) > target.start
         }
-        _ => false,
+        None => false,
     });
     if taken {
         patch_copy(target_library, &kernel);
