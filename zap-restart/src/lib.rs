@@ -18,8 +18,11 @@ pub mod fault;
 pub mod generation;
 pub mod image;
 pub mod json;
+pub mod objects;
 pub mod places;
 pub mod planner;
+#[cfg(test)]
+mod sample;
 pub mod show;
 pub mod start;
 pub mod supervise;
