@@ -30,6 +30,15 @@ pub fn check(header: &Header) -> Result<Vec<bool>> {
     needs(header).iter().zip(&header.files).map(|(need, file)| check_file(need, file)).collect()
 }
 
+/// Which files of the header are not there (any more). Whatever else is wrong with one, [`check`] tells.
+pub fn missing(header: &Header) -> Vec<bool> {
+    let is_missing = |file: &BackingFile| {
+        let metadata = std::fs::metadata(OsStr::from_bytes(&file.path.0));
+        metadata.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    header.files.iter().map(is_missing).collect()
+}
+
 /// What each file of the header is needed for.
 pub fn needs(header: &Header) -> Vec<Need> {
     let mut needs = vec![Need::default(); header.files.len()];
@@ -141,7 +150,10 @@ mod tests {
         assert!(check_file(&contents, &recorded).unwrap_err().why.contains("5 bytes, then 5000"));
         std::fs::write(&path, b"").unwrap();
         assert!(check_file(&shared, &recorded).unwrap_err().why.contains("too short"));
+        let header = Header { files: vec![recorded.clone()], ..crate::sample::header(vec![]) };
+        assert_eq!(missing(&header), [false]);
         std::fs::remove_file(&path).unwrap();
+        assert_eq!(missing(&header), [true]);
         assert!(check_file(&contents, &recorded).unwrap_err().why.contains("no such file"));
     }
 }

@@ -5,6 +5,7 @@
 //! generation chooses which images belong together
 //! verify     reads the extents of what is not known to be untouched
 //! backing    compares the host's files with those the image relies on
+//! vanished   what is done about small shared files that are gone, pure
 //! planner    header → plan, pure                      → planner::Planned
 //! start      pod, fork, exec; reads the outcome
 //! supervise  waits for the program, passes signals and the exit status on
@@ -18,9 +19,13 @@ pub mod fault;
 pub mod generation;
 pub mod image;
 pub mod json;
+pub mod objects;
 pub mod places;
 pub mod planner;
+#[cfg(test)]
+mod sample;
 pub mod show;
 pub mod start;
 pub mod supervise;
+pub mod vanished;
 pub mod verify;

@@ -3,6 +3,7 @@
 //! Small contents are read, large ones mapped from the image, so that the time until the program runs does not grow
 //! with its memory, and clones share what they do not write.
 
+use crate::objects::{objects, Object, Stretch};
 use crate::places;
 use std::ops::Range;
 use zap_client::error::{Error, Result};
@@ -65,17 +66,22 @@ pub fn plan(header: &Header, facts: &Facts) -> Result<Planned> {
     let mut planned =
         Planned { operations: Vec::new(), paths: Vec::new(), candidates: Vec::new(), image_backed: vec![] };
     let mapped = choose_mapped(header, facts.mappable);
+    let mut occupied = occupied(header);
+    let objects = objects(header);
+    let temporary = temporary_place(&occupied, &objects)?;
     let mut maker = Maker { header, facts, mapped: &mapped, planned: &mut planned, current: None };
-    let mut occupied = Vec::with_capacity(header.regions.len());
-    let mut below = 0;
-    for region in &header.regions {
-        let start = maker.region(region, below);
-        occupied.push((start, region.end));
-        below = region.end;
+    for object in &objects {
+        maker.object(object, temporary.0);
+    }
+    for (region, (start, _)) in header.regions.iter().zip(&occupied) {
+        maker.region(region, *start);
     }
     if maker.current.is_some() {
         maker.push(Operation::Close);
     }
+    // Nor may the restorer lie where shared memory is made.
+    let at = occupied.partition_point(|range| *range < temporary);
+    occupied.insert(at, temporary);
     let longest = longest_plan(&planned, header);
     planned.candidates = places::candidates(&occupied, Hole { start: 0, plan_length: longest }.length());
     if planned.candidates.is_empty() {
@@ -139,6 +145,28 @@ impl Planned {
         bytes.extend_from_slice(auxv);
         bytes.extend_from_slice(parts);
         Ok(bytes)
+    }
+}
+
+/// What the restored program occupies, region by region: (start, end).
+fn occupied(header: &Header) -> Vec<(u64, u64)> {
+    let mut below = 0;
+    let start = |region: &Region| {
+        let start = stack_start(region, below, header.process.stack_limit);
+        below = region.end;
+        (start, region.end)
+    };
+    header.regions.iter().map(start).collect()
+}
+
+/// Where objects without a home are made, one after the other: (start, end), an empty range if there are none.
+fn temporary_place(occupied: &[(u64, u64)], objects: &[Object]) -> Result<(u64, u64)> {
+    let longest = objects.iter().filter(|object| object.home.is_none()).map(Object::length).max();
+    let Some(length) = longest else { return Ok((0, 0)) };
+    // The best places are left for the restorer.
+    match places::candidates(occupied, length).last() {
+        Some(start) => Ok((*start, *start + length)),
+        None => Err(Error::new("address space", "no room to make the program's shared memory in")),
     }
 }
 
@@ -215,8 +243,35 @@ impl Maker<'_> {
         self.planned.operations.push(operation);
     }
 
-    /// Adds what makes `region`, above a region that ends at `below`; returns its first address.
-    fn region(&mut self, region: &Region, below: u64) -> u64 {
+    /// Adds what makes a shared object and its mappings, readable and writable; their protections come with the
+    /// regions. Second mappings are made before any advice, which they would inherit.
+    fn object(&mut self, object: &Object, temporary: u64) {
+        let (home, length) = (object.home.unwrap_or(temporary), object.length());
+        let flags = MAP_SHARED | MAP_ANONYMOUS | if object.no_reserve { MAP_NORESERVE } else { 0 };
+        let protection = PROT_READ | PROT_WRITE;
+        self.push(Operation::Map { address: home, length, protection, flags, source: Source::Anonymous, offset: 0 });
+        for extent in &object.contents {
+            self.read_extent(&Extent { address: home + (extent.address - object.range.start), ..*extent });
+        }
+        for Stretch { address, length, offset } in &object.others {
+            let from = home + (offset - object.range.start);
+            self.push(Operation::Duplicate { from, length: *length, to: *address });
+        }
+        if object.home.is_none() {
+            self.push(Operation::Unmap { address: home, length });
+        }
+    }
+
+    /// Adds what makes `region` from `start` on. Shared anonymous memory is there already.
+    fn region(&mut self, region: &Region, start: u64) {
+        if let Backing::Shared { .. } = region.backing {
+            let (protection, length) = (region.protection as i32, region.end - start);
+            self.advise(region, start);
+            if protection != PROT_READ | PROT_WRITE {
+                self.push(Operation::Protect { address: start, length, protection });
+            }
+            return;
+        }
         let (vdso, vdso_length) = self.header.process.vdso;
         let holds_vdso = vdso_length > 0 && (region.start..region.end).contains(&vdso);
         let shared = region.flags & flags::SHARED != 0;
@@ -228,7 +283,6 @@ impl Maker<'_> {
         let is_mapped = |extent: &Extent| self.mapped.binary_search(&extent.offset).is_ok();
         let is_read = extents.iter().any(|extent| !is_mapped(extent));
         let protection = if is_read || holds_vdso { PROT_READ | PROT_WRITE } else { final_protection };
-        let start = stack_start(region, below, self.header.process.stack_limit);
         let whole = matches!(extents, [extent] if is_mapped(extent) && extent.length == region.end - region.start);
         if !whole {
             self.map_region(region, start, protection, extents.is_empty());
@@ -246,7 +300,6 @@ impl Maker<'_> {
         if protection != final_protection {
             self.push(Operation::Protect { address: start, length: region.end - start, protection: final_protection });
         }
-        start
     }
 
     fn map_region(&mut self, region: &Region, address: u64, protection: i32, empty: bool) {
@@ -268,6 +321,8 @@ impl Maker<'_> {
                 self.open(file);
                 (Source::File, offset)
             }
+            // Made with its object.
+            Backing::Shared { .. } => return,
         };
         self.push(Operation::Map { address, length, protection, flags: map_flags, source, offset });
     }
@@ -335,62 +390,7 @@ fn stack_start(region: &Region, below: u64, limit: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zap_image::header::bytes::Bytes;
-    use zap_image::{BackingFile, Bounds, Entry, Pod, Process};
-
-    const MIB: u64 = 1 << 20;
-    const MAILBOX: u64 = 0x7000_0000;
-    const RW: u32 = 3;
-
-    fn region(start: u64, length: u64, protection: u32, flags: u32, extents: &[(u64, u64, u64)]) -> Region {
-        let extents = extents.iter().map(|(address, length, offset)| Extent {
-            address: *address,
-            length: *length,
-            offset: *offset,
-        });
-        let extents = extents.collect();
-        Region { start, end: start + length, protection, flags, backing: Backing::Anonymous, extents }
-    }
-
-    fn header(mut regions: Vec<Region>) -> Header {
-        regions.push(region(MAILBOX, 0x4000, RW, 0, &[]));
-        regions.sort_by_key(|region| region.start);
-        let pod = Pod {
-            id: 1,
-            name: "p".into(),
-            generation: 1,
-            time: 0,
-            interval: 0,
-            keep: 1,
-            compress: "none".into(),
-            signal: 62,
-            members: Vec::new(),
-        };
-        let entry = Entry { stack_pointer: 1, instruction_pointer: 2, fs_base: 3, gs_base: 0 };
-        let process = Process {
-            virtual_pid: 1,
-            program: "p".into(),
-            executable: Bytes(b"/p".to_vec()),
-            entry,
-            bounds: Bounds { start_brk: 0x1000_0000, brk: 0x1000_0000 + 64 * MIB, ..Bounds::default() },
-            auxv: Bytes(vec![7; 32]),
-            vdso: (0, 0),
-            mailbox: MAILBOX,
-            zap_version: String::new(),
-            kernel: String::new(),
-            stack_limit: 8 * MIB,
-        };
-        let file = |path: &[u8]| BackingFile {
-            path: Bytes(path.to_vec()),
-            device: 0,
-            inode: 0,
-            size: 0,
-            modified_ns: 0,
-            build_id: Bytes::default(),
-        };
-        let files = vec![file(b"/a"), file(b"/b")];
-        Header { pod, process, threads: vec![], files, regions, sections: vec![], chunk_sums: Bytes::default() }
-    }
+    use crate::sample::{header, region, shared, MAILBOX, MIB, RW};
 
     fn facts() -> Facts {
         Facts { extents_start: 0x1000, mappable: true, writable_files: vec![false, true] }
@@ -411,6 +411,7 @@ mod tests {
         use Source::{Anonymous, File};
         let anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
         let backed = |region: Region, file| Region { backing: Backing::File { file, offset: 0x3000 }, ..region };
+        let object = |region: Region, offset| Region { backing: Backing::Shared { object: 0, offset }, ..region };
         let at = 0x5000_0000;
         let page = 0x1000;
         let read = Operation::Read { address: at, length: page, offset: 0x1000 + 0x2000 };
@@ -429,8 +430,18 @@ mod tests {
             ("reserved", region(at, page, 0, 0, &[]), vec![map(at, page, 0, anonymous | MAP_NORESERVE, Anonymous, 0)]),
             (
                 "shared anonymous",
-                region(at, page, RW, flags::SHARED, &contents),
+                object(region(at, page, RW, flags::SHARED, &contents), 0),
                 vec![map(at, page, 3, MAP_SHARED | MAP_ANONYMOUS, Anonymous, 0), read],
+            ),
+            (
+                "shared anonymous, read-only, not reserved, from the middle of its object",
+                object(region(at, page, 1, flags::SHARED | flags::NO_RESERVE | flags::DONT_DUMP, &contents), 0x7000),
+                vec![
+                    map(at, page, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, Anonymous, 0),
+                    read,
+                    advise(MADV_DONTDUMP, true),
+                    protect(1),
+                ],
             ),
             (
                 "wiped on fork",
@@ -468,6 +479,51 @@ mod tests {
     }
 
     #[test]
+    fn shared_memory_is_made_once() {
+        let (at, far, page) = (0x5000_0000, 0x6000_0000, 0x1000);
+        let flags = MAP_SHARED | MAP_ANONYMOUS;
+        let make = |address, length| map(address, length, 3, flags, Source::Anonymous, 0);
+        let read = |address, length, offset| Operation::Read { address, length, offset: 0x1000 + offset };
+        let protect = |address, protection| Operation::Protect { address, length: page, protection };
+
+        // The first mapping, split by a protection, shows all of the object.
+        let regions = vec![
+            shared(at, page, RW, (0, 0), &[(at, page, 0)]),
+            shared(at + page, page, 1, (0, page), &[(at + page, page, page)]),
+            shared(far, page, 0, (0, page), &[]),
+        ];
+        let expected = vec![
+            make(at, 2 * page),
+            read(at, 2 * page, 0),
+            Operation::Duplicate { from: at + page, length: page, to: far },
+            protect(at + page, 1),
+            protect(far, 0),
+        ];
+        assert_eq!(operations(&header(regions)), expected);
+
+        // None shows all.
+        let regions = vec![
+            shared(at, 2 * page, RW, (3, 5 * page), &[(at, page, 0)]),
+            shared(far, 3 * page, RW, (3, 6 * page), &[(far + 2 * page, page, page)]),
+        ];
+        let header = header(regions);
+        let planned = plan(&header, &facts()).unwrap();
+        let Operation::Map { address: temporary, .. } = planned.operations[0] else { panic!() };
+        let expected = vec![
+            make(temporary, 4 * page),
+            read(temporary, page, 0),
+            read(temporary + 3 * page, page, page),
+            Operation::Duplicate { from: temporary, length: 2 * page, to: at },
+            Operation::Duplicate { from: temporary + page, length: 3 * page, to: far },
+            Operation::Unmap { address: temporary, length: 4 * page },
+        ];
+        assert_eq!(operations(&header), expected);
+        assert!(header.regions.iter().all(|region| region.end <= temporary || temporary + 4 * page <= region.start));
+        let hole = Hole { start: 0, plan_length: longest_plan(&planned, &header) }.length();
+        assert!(planned.candidates.iter().all(|place| place + hole <= temporary || temporary + 4 * page <= *place));
+    }
+
+    #[test]
     fn large_extents_are_mapped_past_the_budget() {
         let at = 0x2_0000_0000;
         let large = region(at, 64 * MIB, RW, 0, &[(at, 64 * MIB, 0)]);
@@ -494,7 +550,7 @@ mod tests {
         let heap = 0x1000_0000;
         for (name, region) in [
             ("heap", region(heap, 64 * MIB, RW, 0, &[(heap, 64 * MIB, 0)])),
-            ("shared", region(at, 64 * MIB, RW, flags::SHARED, &whole)),
+            ("shared", shared(at, 64 * MIB, RW, (0, 0), &whole)),
             ("stack", region(at, 64 * MIB, RW, flags::GROWS_DOWN, &whole)),
             ("code", region(at, 64 * MIB, 7, 0, &whole)),
             ("file", Region { backing: Backing::File { file: 0, offset: 0 }, ..region(at, 64 * MIB, RW, 0, &whole) }),

@@ -123,9 +123,10 @@ fn write_text(out: &mut String, image: &Image) -> std::fmt::Result {
         if !names.is_empty() {
             write!(out, " [{names}]")?;
         }
-        match backing_path(image, region) {
-            Some((path, offset)) => writeln!(out, " {path} at {offset:#x}")?,
-            None => writeln!(out)?,
+        match (backing_path(image, region), region.backing) {
+            (Some((path, offset)), _) => writeln!(out, " {path} at {offset:#x}")?,
+            (None, Backing::Shared { object, offset }) => writeln!(out, " object {object} at {offset:#x}")?,
+            (None, _) => writeln!(out)?,
         }
     }
     for file in &header.files {
@@ -162,6 +163,10 @@ fn region_json(image: &Image, region: &Region) -> Json {
         fields.push(("file", Json::text(path)));
         fields.push(("offset", Json::number(offset)));
     }
+    if let Backing::Shared { object, offset } = region.backing {
+        fields.push(("object", Json::number(object)));
+        fields.push(("offset", Json::number(offset)));
+    }
     Json::Object(fields)
 }
 
@@ -171,7 +176,7 @@ fn saved_bytes(region: &Region) -> u64 {
 
 fn backing_path(image: &Image, region: &Region) -> Option<(String, u64)> {
     match region.backing {
-        Backing::Anonymous => None,
+        Backing::Anonymous | Backing::Shared { .. } => None,
         Backing::File { file, offset } => {
             let path = &image.header.files.get(file as usize)?.path.0;
             Some((String::from_utf8_lossy(path).into_owned(), offset))

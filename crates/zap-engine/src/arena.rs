@@ -165,7 +165,7 @@ mod tests {
         let layout = Layout::from_size_align(24, 8).unwrap();
         // SAFETY: a fresh arena, used as an allocator is.
         let (a, b) = unsafe { (arena.alloc(layout), arena.alloc(layout)) };
-        assert!(!a.is_null() && a != b && a as usize % 8 == 0);
+        assert!(!a.is_null() && a != b && (a as usize).is_multiple_of(8));
         // SAFETY: `a` came from this arena with this layout.
         unsafe { arena.dealloc(a, layout) };
         // SAFETY: as above.

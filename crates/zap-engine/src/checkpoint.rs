@@ -9,9 +9,10 @@
 
 use crate::agent::{on_wire, Agent};
 use crate::fault;
-use crate::memory::{self, SharedCopy};
+use crate::memory;
 use crate::registry;
 use crate::restart;
+use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
 use crate::{attributes, children, descriptors, signals, suspend, timers, writer};
 use alloc::vec::Vec;
@@ -130,7 +131,7 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
         let result = fork_copy(agent, order, image, &copies);
         // In a restarted process they are not there: they were no part of the image.
         if !matches!(result, Ok(Saved::Restarted)) {
-            memory::drop_copies(&copies);
+            shared::drop_copies(&copies);
         }
         result
     });
@@ -155,7 +156,7 @@ fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
     timers::save()?;
     attributes::save()?;
     COLLECTED.with(|collected| collected.sections = sections);
-    memory::copy_shared()
+    shared::copy_shared()
 }
 
 /// Forks the copy. Memory that the program keeps out of forks (MADV_DONTFORK) is found by what the copy lacks; it is

@@ -52,8 +52,12 @@ pub fn note(ranges: &[(u64, u64)]) -> Result<(), Refusal> {
         return Ok(());
     };
     let maps = memory::read_all(c"/proc/self/maps")?;
+    let overlaps = |mapping: &Mapping<'_>| {
+        ranges.iter().any(|(start, length)| mapping.start < start + length && mapping.end > *start)
+    };
+    // A range's first pages may be gone by now: memory of Zap's own that the kernel had merged with the program's.
     let file = zap_sys::maps::parse(&maps)
-        .find(|mapping| (mapping.start..mapping.end).contains(start))
+        .find(|mapping| !mapping.shared && mapping.inode != 0 && overlaps(mapping))
         .map(|mapping| (mapping.device, mapping.inode))
         .ok_or_else(|| Refusal::new(alloc::format!("memory at {start:x}"), "is not mapped from the image"))?;
     IMAGES.with(|images| images.file = Some(file));

@@ -24,6 +24,7 @@ pub mod init;
 pub mod memory;
 pub mod registry;
 pub mod restart;
+pub mod shared;
 pub mod signals;
 pub mod state;
 pub mod suspend;

@@ -1,14 +1,16 @@
 //! The address space as it is saved: a survey of the mappings and of the pages that hold data of the program's own.
 //!
 //! Runs in the frozen copy, beside the program: the mappings are those of the moment of the fork. What a fork does not
-//! freeze (memory shared with others) is copied by the leader during the stop, see [`copy_shared`].
+//! freeze (memory shared with others) is copied by the leader during the stop, see [`crate::shared`].
 //!
 //! # Safety
 //! The copy's memory belongs to nobody else; protections may be changed at will there.
 #![allow(unsafe_code)]
 
 use crate::image_backed;
+use crate::shared::{self, ObjectKey, SharedCopy};
 use crate::state;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -29,57 +31,13 @@ pub struct Survey {
     pub sources: Vec<u64>,
     /// Bytes of all extents.
     pub extents_length: u64,
-}
-
-/// A private copy, made during the stop, of a run of pages that is shared with other processes or with a later moment.
-#[derive(Clone, Copy)]
-pub struct SharedCopy {
-    pub start: u64,
-    pub length: u64,
-    /// Where the copy is.
-    pub copy: u64,
+    /// Numbers of shared anonymous objects.
+    objects: BTreeMap<ObjectKey, u32>,
 }
 
 /// Runs of pages with data that lie closer than this (in bytes) become one extent, zeroes between them included: fewer
 /// and larger extents make a faster restart.
 const BRIDGE: u64 = 8 * PAGE_SIZE as u64;
-
-/// Copies what a fork does not freeze: memory that is MAP_SHARED and anonymous. By the leader, during the stop.
-pub fn copy_shared() -> Result<Vec<SharedCopy>, Refusal> {
-    let mut copies = Vec::new();
-    let text = read_all(c"/proc/self/maps")?;
-    for mapping in maps::parse(&text).filter(|mapping| mapping.shared && is_shared_anonymous(mapping)) {
-        let length = mapping.length();
-        let copy = zap_sys::mem::map_anonymous(length as usize)
-            .map_err(|error| Refusal::new(format!("copy of shared memory at {:x}", mapping.start), error))?;
-        copies.push(SharedCopy { start: mapping.start, length, copy });
-        if mapping.protection & libc::PROT_READ == 0 {
-            // SAFETY: nobody runs; the old protection is put back below.
-            let _ = unsafe { zap_sys::mem::protect(mapping.start, length, libc::PROT_READ) };
-        }
-        // SAFETY: both ranges are mapped and readable, the second is ours; nobody runs who could change the first.
-        unsafe { core::ptr::copy_nonoverlapping(mapping.start as *const u8, copy as *mut u8, length as usize) };
-        if mapping.protection & libc::PROT_READ == 0 {
-            // SAFETY: as above.
-            let _ = unsafe { zap_sys::mem::protect(mapping.start, length, mapping.protection) };
-        }
-    }
-    Ok(copies)
-}
-
-/// Gives the copies back.
-pub fn drop_copies(copies: &[SharedCopy]) {
-    for copy in copies {
-        // SAFETY: made by `copy_shared`, used by nobody any more.
-        let _ = unsafe { zap_sys::mem::unmap(copy.copy, copy.length) };
-    }
-}
-
-fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
-    mapping.name == b"/dev/zero (deleted)"
-        || mapping.name.starts_with(b"[anon_shmem:")
-        || (mapping.name == b"/dev/zero" && mapping.shared)
-}
 
 /// Reads a whole file of /proc. Nothing is mapped or unmapped while the file is read: the kernel walks the mappings
 /// page by page of text, and one that moves or merges meanwhile can be missed.
@@ -168,13 +126,15 @@ pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)]) -> Result<Survey, 
     let mut finder = PageFinder::new(pagemap, true);
     let mut head: Option<Mapping<'_>> = None;
     let mut result = Ok(());
+    let own = own_memory(copies);
     for line in text.split(|c| *c == b'\n') {
         // A mapping's first line begins with a lower-case hexadecimal address, all others with a capital letter.
         if line.first().is_some_and(|c| c.is_ascii_digit() || c.is_ascii_lowercase()) {
             head = maps::parse(line).next();
         } else if let Some(flags) = line.strip_prefix(b"VmFlags:") {
             if let Some(mapping) = head.take() {
-                result = survey.add(&mapping, flags, copies, &mut finder);
+                let mut pieces = outside(mapping, &own).into_iter();
+                result = pieces.try_for_each(|piece| survey.add(&piece, flags, copies, &mut finder));
                 if result.is_err() {
                     break;
                 }
@@ -198,7 +158,7 @@ impl Survey {
         copies: &[SharedCopy],
         finder: &mut PageFinder,
     ) -> Result<(), Refusal> {
-        if is_excluded(mapping, copies) {
+        if is_excluded(mapping) {
             return Ok(());
         }
         let name =
@@ -217,10 +177,12 @@ impl Survey {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         if mapping.shared {
             region.flags |= flags::SHARED;
-            if is_shared_anonymous(mapping) {
-                return self.add_copied(region, copies);
-            }
-            region.backing = self.shared_file(mapping).map_err(|why| Refusal::new(name(), why))?;
+            region.backing = if shared::is_shared_anonymous(mapping) {
+                Backing::Shared { object: self.object(mapping), offset: mapping.offset }
+            } else {
+                self.shared_file(mapping).map_err(|why| Refusal::new(name(), why))?
+            };
+            self.push_copied(&mut region, copies);
         } else if is_whole(mapping) || mapping.name == b"[vdso]" {
             runs.push((mapping.start, mapping.end));
         } else {
@@ -249,16 +211,24 @@ impl Survey {
         Ok(())
     }
 
-    /// Shared anonymous memory: contents from the copy made during the stop.
-    fn add_copied(&mut self, mut region: Region, copies: &[SharedCopy]) -> Result<(), Refusal> {
-        let length = region.end - region.start;
-        let copy = copies.iter().find(|copy| copy.start == region.start && copy.length == length).ok_or_else(|| {
-            Refusal::new(format!("shared memory at {:x}", region.start), "appeared while the program was suspended")
-        })?;
-        let start = region.start;
-        self.push_extent(&mut region, start, length, copy.copy);
-        self.regions.push(region);
-        Ok(())
+    /// The contents of shared memory, as copied during the stop: each page in the first region that shows it.
+    fn push_copied(&mut self, region: &mut Region, copies: &[SharedCopy]) {
+        let (region_start, region_end) = (region.start, region.end);
+        let first = copies.partition_point(|copy| copy.start + copy.length <= region_start);
+        for copy in copies[first..].iter().take_while(|copy| copy.start < region_end) {
+            for (start, end) in &copy.runs {
+                let (start, end) = ((*start).max(region_start), (*end).min(region_end));
+                if start < end {
+                    self.push_extent(region, start, end - start, copy.copy + (start - copy.start));
+                }
+            }
+        }
+    }
+
+    /// The number of the object that a shared anonymous mapping shows, giving it one when it is new.
+    fn object(&mut self, mapping: &Mapping<'_>) -> u32 {
+        let next = self.objects.len() as u32;
+        *self.objects.entry(shared::object_key(mapping)).or_insert(next)
     }
 
     fn push_extent(&mut self, region: &mut Region, address: u64, length: u64, source: u64) {
@@ -309,16 +279,40 @@ fn read_build_id(path: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Mappings that are not the program's: they are not in the image.
-fn is_excluded(mapping: &Mapping<'_>, copies: &[SharedCopy]) -> bool {
+fn is_excluded(mapping: &Mapping<'_>) -> bool {
     let starts_in = |start: u64, length: u64| mapping.start >= start && mapping.start < start + length;
     let (kernel_vdso, kernel_vdso_length) = state::kernel_vdso();
-    let (scratch, scratch_length) = crate::arena::scratch();
     matches!(mapping.name, b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
         || (kernel_vdso_length != 0 && (starts_in(kernel_vdso, kernel_vdso_length) || mapping.name == b"[vdso]"))
         || state::table()
             .is_some_and(|table| starts_in(core::ptr::from_ref(table) as u64, zap_wire::table::SIZE as u64))
-        || starts_in(scratch, scratch_length)
-        || copies.iter().any(|copy| starts_in(copy.copy, copy.length))
+}
+
+/// Private memory that serves the checkpoint only: (start, end), ascending.
+fn own_memory(copies: &[SharedCopy]) -> Vec<(u64, u64)> {
+    let (scratch, length) = crate::arena::scratch();
+    let mut own: Vec<_> = copies.iter().map(|copy| (copy.copy, copy.copy + copy.length)).collect();
+    own.push((scratch, scratch + length));
+    own.sort_unstable();
+    own
+}
+
+/// The parts of `mapping` that lie outside of `own`: the kernel shows anonymous memory that touches the program's and
+/// is of the same kind as one mapping.
+fn outside<'a>(mapping: Mapping<'a>, own: &[(u64, u64)]) -> Vec<Mapping<'a>> {
+    let mut pieces = Vec::new();
+    let mut at = mapping.start;
+    for (start, end) in own.iter().filter(|(start, end)| *start < mapping.end && *end > mapping.start) {
+        if *start > at {
+            pieces.push((at, *start));
+        }
+        at = at.max(*end);
+    }
+    if at < mapping.end {
+        pieces.push((at, mapping.end));
+    }
+    let offset = |start: u64| if mapping.inode == 0 { 0 } else { mapping.offset + (start - mapping.start) };
+    pieces.into_iter().map(|(start, end)| Mapping { start, end, offset: offset(start), ..mapping }).collect()
 }
 
 /// Private mappings whose every page is saved: those of an older image, which may be gone at the next restart, and of
@@ -350,7 +344,7 @@ fn region_flags(vm_flags: &[u8]) -> u32 {
 }
 
 /// maps shows a newline in a path as `\012`.
-fn unescape(name: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(name: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some((first, tail)) = rest.split_first() {
@@ -402,6 +396,22 @@ pub fn close_all_but(a: RawFd, b: RawFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_merged_is_told_apart() {
+        let line = b"1000-9000 rw-p 00000000 00:00 0 ";
+        let Some(mapping) = maps::parse(line).next() else { panic!() };
+        for (own, expected) in [
+            (vec![(0, 0)], vec![(0x1000, 0x9000)]),
+            (vec![(0x1000, 0x9000)], vec![]),
+            (vec![(0x1000, 0x2000), (0x3000, 0x4000)], vec![(0x2000, 0x3000), (0x4000, 0x9000)]),
+            (vec![(0x8000, 0xa000)], vec![(0x1000, 0x8000)]),
+            (vec![(0x9000, 0xa000)], vec![(0x1000, 0x9000)]),
+        ] {
+            let pieces: Vec<_> = outside(mapping, &own).iter().map(|piece| (piece.start, piece.end)).collect();
+            assert_eq!(pieces, expected, "{own:x?}");
+        }
+    }
 
     #[test]
     fn flags_and_paths() {

@@ -72,12 +72,16 @@ pub(crate) fn go_on() -> ! {
     match rebuild(&parts) {
         Ok(main) => {
             process_started(&parts);
+            let others = threads::slots().count() - usize::from(main.is_some());
+            threads::wait_until_prepared(others);
             // Everybody runs from here on; this kernel thread is the main thread's.
-            suspend::release();
             match main {
-                Some(slot) => threads::enter(slot),
+                Some(slot) => threads::enter_and_release(slot),
                 // The main thread had ended by pthread_exit: it does so again.
-                None => process::exit_thread(0),
+                None => {
+                    suspend::release();
+                    process::exit_thread(0)
+                }
             }
         }
         Err(refusal) => refuse(&parts, refusal),

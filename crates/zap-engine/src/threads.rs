@@ -79,7 +79,23 @@ pub fn wait_until_entered() -> bool {
 
 /// Announces how many threads are about to [`enter`]: by the leader of a restart.
 pub fn expect_entering(count: usize) {
+    PREPARED.store(0, Ordering::Release);
     ENTERING.store(count as u32, Ordering::Release);
+}
+
+/// Threads that a restart has made and that are all that they were, but for running.
+static PREPARED: AtomicU32 = AtomicU32::new(0);
+
+/// Waits until `count` threads have their names, pending signals and all else: no thread may run before and find
+/// another one incomplete.
+pub fn wait_until_prepared(count: usize) {
+    loop {
+        let prepared = PREPARED.load(Ordering::Acquire);
+        if prepared as usize >= count {
+            return;
+        }
+        let _ = zap_sys::futex::wait(&PREPARED, prepared, None);
+    }
 }
 
 /// Forgets all slots: the start of a suspension.
@@ -244,9 +260,24 @@ extern "C" fn enter_respawned(slot: usize) -> ! {
     enter(slot)
 }
 
+/// As [`enter`] for the main thread, which lets all others go when it is complete itself.
+pub fn enter_and_release(slot: &'static Slot) -> ! {
+    become_thread(slot);
+    crate::suspend::release();
+    leave(slot)
+}
+
 /// Turns the calling kernel thread into the thread of `slot`: its last act is to return from the signal in which that
 /// thread was suspended.
-pub fn enter(slot: &'static Slot) -> ! {
+fn enter(slot: &'static Slot) -> ! {
+    become_thread(slot);
+    PREPARED.fetch_add(1, Ordering::AcqRel);
+    zap_sys::futex::wake(&PREPARED, 1);
+    crate::suspend::wait_for_release();
+    leave(slot)
+}
+
+fn become_thread(slot: &Slot) {
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
     // SAFETY: these are the values that the thread had; its memory is as it left it.
     unsafe { zap_sys::process::set_thread_registers(load(&slot.fs_base), load(&slot.gs_base)) };
@@ -262,8 +293,10 @@ pub fn enter(slot: &'static Slot) -> ! {
     name[8..].copy_from_slice(&load(&slot.name[1]).to_ne_bytes());
     zap_sys::process::set_thread_name(&name);
     crate::signals::restore_own(slot);
-    crate::suspend::wait_for_release();
-    let context = load(&slot.context);
+}
+
+fn leave(slot: &Slot) -> ! {
+    let context = slot.context.load(Ordering::Relaxed);
     crate::blocking::repair(context);
     // From here on the slot may be another thread's.
     ENTERING.fetch_sub(1, Ordering::AcqRel);

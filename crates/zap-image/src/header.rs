@@ -161,6 +161,9 @@ pub enum Backing {
     Anonymous,
     /// Pages of `files[file]` from `offset` on.
     File { file: u32, offset: u64 },
+    /// Anonymous memory that is shared: pages of object `object` from `offset` on, zeroes where no extent of any region
+    /// covers them. All regions with the same number show the same object; each of its pages is in one extent at most.
+    Shared { object: u32, offset: u64 },
 }
 
 /// Region flags that are not protection.
@@ -195,7 +198,7 @@ pub struct Region {
     /// See [`flags`].
     pub flags: u32,
     pub backing: Backing,
-    /// Contents of its own, in ascending order.
+    /// Contents of its own, in ascending order. Those of a file that is mapped shared count only when the file is gone.
     pub extents: Vec<Extent>,
 }
 

@@ -5,6 +5,7 @@ use crate::prelude::Prelude;
 use crate::CHUNK_SIZE;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use zap_sys::PAGE_SIZE;
 
@@ -66,15 +67,31 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
     require(aligned(prelude.extents_length), "length of extents")?;
     let mut last_end = 0;
     let mut last_offset = 0;
+    // (kind and number of object, start, end) of what extents say of shared objects: a page has one content.
+    let mut shared_pages = Vec::new();
     for region in &header.regions {
         let place = || format!("region {:x}-{:x}", region.start, region.end);
         let check = |condition: bool| if condition { Ok(()) } else { Err(FormatError::Damaged(place())) };
         check(aligned(region.start) && aligned(region.end) && region.start < region.end)?;
         check(region.start >= last_end && region.end <= ADDRESS_LIMIT && region.start >= page)?;
         check(region.protection & !7 == 0 && region.flags & !flags::ALL == 0)?;
-        if let Backing::File { file, offset } = region.backing {
-            check((file as usize) < header.files.len() && aligned(offset) && offset < 1 << 62)?;
-        }
+        let shared = region.flags & flags::SHARED != 0;
+        // What the region shows, when it is shared: kind and number of the object, and the offset in it.
+        let object = match region.backing {
+            Backing::Anonymous => {
+                check(!shared)?;
+                None
+            }
+            Backing::File { file, offset } => {
+                check((file as usize) < header.files.len() && aligned(offset) && offset < 1 << 62)?;
+                shared.then_some((0, file, offset))
+            }
+            Backing::Shared { object, offset } => {
+                check((object as usize) < header.regions.len() && aligned(offset) && offset < 1 << 62)?;
+                check(shared && region.flags & (flags::GROWS_DOWN | flags::WIPE_ON_FORK) == 0)?;
+                Some((1, object, offset))
+            }
+        };
         let mut at = region.start;
         for extent in &region.extents {
             let end = extent.address.checked_add(extent.length).ok_or_else(|| FormatError::Damaged(place()))?;
@@ -83,11 +100,19 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
             let stop = extent.offset.checked_add(extent.length).ok_or_else(|| FormatError::Damaged(place()))?;
             // Extents lie in the file in the order of their addresses and never overlap.
             check(aligned(extent.offset) && extent.offset >= last_offset && stop <= prelude.extents_length)?;
+            if let Some((kind, number, offset)) = object {
+                let from = offset + (extent.address - region.start);
+                shared_pages.push((kind, number, from, from + extent.length));
+            }
             at = end;
             last_offset = stop;
         }
         last_end = region.end;
     }
+    shared_pages.sort_unstable();
+    let twice =
+        |pair: &[(u8, u32, u64, u64)]| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1) && pair[0].3 > pair[1].2;
+    require(!shared_pages.windows(2).any(twice), "shared memory is there twice")?;
     let inside = |address: u64, length: u64| {
         header
             .regions
@@ -102,4 +127,116 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
     require(aligned(vdso) && aligned(length) && (length == 0 || inside(vdso, length)), "vDSO")?;
     require(header.process.auxv.0.len() <= 4096, "auxiliary vector")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::bytes::Bytes;
+    use crate::{BackingFile, Bounds, Entry, Extent, Pod, Process, Region};
+
+    const PAGE: u64 = PAGE_SIZE as u64;
+
+    fn region(page: u64, flags: u32, backing: Backing, extents: &[(u64, u64)]) -> Region {
+        let start = page * PAGE;
+        let extents =
+            extents.iter().map(|(page, offset)| Extent { address: page * PAGE, length: PAGE, offset: offset * PAGE });
+        Region { start, end: start + 4 * PAGE, protection: 3, flags, backing, extents: extents.collect() }
+    }
+
+    fn sample(regions: Vec<Region>) -> Header {
+        let entry =
+            Entry { stack_pointer: regions[0].start, instruction_pointer: regions[0].start, fs_base: 0, gs_base: 0 };
+        let file = BackingFile {
+            path: Bytes(b"/a".to_vec()),
+            device: 1,
+            inode: 2,
+            size: 3,
+            modified_ns: 4,
+            build_id: Bytes::default(),
+        };
+        Header {
+            pod: Pod {
+                id: 1,
+                name: "p".into(),
+                generation: 1,
+                time: 0,
+                interval: 0,
+                keep: 1,
+                compress: "none".into(),
+                signal: 62,
+                members: Vec::new(),
+            },
+            process: Process {
+                virtual_pid: 1,
+                program: "p".into(),
+                executable: Bytes(b"/p".to_vec()),
+                entry,
+                bounds: Bounds::default(),
+                auxv: Bytes::default(),
+                vdso: (0, 0),
+                mailbox: PAGE,
+                zap_version: String::new(),
+                kernel: String::new(),
+                stack_limit: 0,
+            },
+            threads: Vec::new(),
+            files: vec![file],
+            regions,
+            sections: Vec::new(),
+            chunk_sums: Bytes(vec![0; 8]),
+        }
+    }
+
+    #[test]
+    fn shared_memory() {
+        let shared = flags::SHARED;
+        let object = |object, offset| Backing::Shared { object, offset: offset * PAGE };
+        let file = Backing::File { file: 0, offset: 0 };
+        let two = |a: Region, b: Region| vec![a, b];
+        for (name, regions, expected) in [
+            ("one", vec![region(16, shared, object(0, 0), &[(16, 0)])], true),
+            (
+                "second mapping",
+                two(region(16, shared, object(0, 0), &[(16, 0)]), region(32, shared, object(0, 0), &[])),
+                true,
+            ),
+            (
+                "other pages",
+                two(region(16, shared, object(0, 0), &[(16, 0)]), region(32, shared, object(0, 0), &[(33, 1)])),
+                true,
+            ),
+            (
+                "other object",
+                two(region(16, shared, object(0, 0), &[(16, 0)]), region(32, shared, object(1, 0), &[(32, 1)])),
+                true,
+            ),
+            (
+                "the same page twice",
+                two(region(16, shared, object(1, 2), &[(16, 0)]), region(32, shared, object(1, 0), &[(34, 1)])),
+                false,
+            ),
+            (
+                "the same page of a file twice",
+                two(region(16, shared, file, &[(16, 0)]), region(32, shared, file, &[(32, 1)])),
+                false,
+            ),
+            ("private pages of a file", two(region(16, 0, file, &[(16, 0)]), region(32, 0, file, &[(32, 1)])), true),
+            ("not marked as shared", vec![region(16, 0, object(0, 0), &[])], false),
+            ("shared without an object", vec![region(16, shared, Backing::Anonymous, &[])], false),
+            ("shared stack", vec![region(16, shared | flags::GROWS_DOWN, object(0, 0), &[])], false),
+            ("number of the object", vec![region(16, shared, object(1, 0), &[])], false),
+            ("offset", vec![region(16, shared, Backing::Shared { object: 0, offset: 5 }, &[])], false),
+            ("far offset", vec![region(16, shared, Backing::Shared { object: 0, offset: 1 << 62 }, &[])], false),
+        ] {
+            let header = sample(regions);
+            let head = crate::encode_head(&header, 2 * PAGE).unwrap();
+            let prelude = Prelude::decode(&head, head.len() as u64 + 2 * PAGE).unwrap();
+            let decoded = crate::decode_header(&prelude, &head);
+            assert_eq!(decoded.is_ok(), expected, "{name}: {decoded:?}");
+            if expected {
+                assert_eq!(decoded, Ok(header), "{name}");
+            }
+        }
+    }
 }

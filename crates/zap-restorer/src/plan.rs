@@ -97,6 +97,10 @@ pub enum Operation {
     Vdso { address: u64, length: u64 },
     /// Closes the current file.
     Close,
+    /// A second mapping, at `to`, of the shared memory at `from`: mremap(2) with an old length of 0.
+    Duplicate { from: u64, length: u64, to: u64 },
+    /// munmap(2).
+    Unmap { address: u64, length: u64 },
 }
 
 /// An [`Operation`] as it lies in the plan.
@@ -157,6 +161,14 @@ impl Operation {
         Self::from_record(unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() })
     }
 
+    /// First address and length of the mapping that it makes, if it makes one.
+    pub fn mapped(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Map { address, length, .. } | Self::Duplicate { to: address, length, .. } => Some((address, length)),
+            _ => None,
+        }
+    }
+
     fn record(self) -> Record {
         let empty = Record::default();
         match self {
@@ -176,6 +188,8 @@ impl Operation {
             }
             Self::Vdso { address, length } => Record { kind: 6, address, length, ..empty },
             Self::Close => Record { kind: 7, ..empty },
+            Self::Duplicate { from, length, to } => Record { kind: 8, address: to, length, offset: from, ..empty },
+            Self::Unmap { address, length } => Record { kind: 9, address, length, ..empty },
         }
     }
 
@@ -197,6 +211,8 @@ impl Operation {
             5 => Self::Advise { address, length, advice: flags, required: detail != 0 },
             6 => Self::Vdso { address, length },
             7 => Self::Close,
+            8 => Self::Duplicate { from: offset, length, to: address },
+            9 => Self::Unmap { address, length },
             _ => return None,
         })
     }
@@ -232,6 +248,8 @@ mod tests {
             Operation::Advise { address: 1, length: 2, advice: 18, required: true },
             Operation::Vdso { address: 1, length: 2 },
             Operation::Close,
+            Operation::Duplicate { from: 1, length: 2, to: 3 },
+            Operation::Unmap { address: 1, length: 2 },
         ];
         let mut plan = vec![0u8; HEADER_SIZE];
         for operation in all {

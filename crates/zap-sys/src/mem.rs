@@ -53,6 +53,23 @@ pub unsafe fn remap(old: u64, old_length: u64, new_length: u64, flags: i32, new:
     call!(SYS_mremap, old, old_length, new_length, flags, new).map(|address| address as u64)
 }
 
+/// A second mapping at `to` of the shared object that `from` shows, from there on: mremap(2) with an old length of 0.
+///
+/// # Safety
+/// Whatever was mapped at `to` is gone.
+pub unsafe fn duplicate(from: u64, length: u64, to: u64) -> Result<()> {
+    call!(SYS_mremap, from, 0, length, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to).map(|_| ())
+}
+
+/// Reads the calling process's own memory from `address` on into `buffer`, by process_vm_readv(2): what cannot be read,
+/// such as pages behind the end of what is mapped, is EFAULT or a short count and not a signal.
+pub fn read_own(address: u64, buffer: &mut [u8]) -> Result<usize> {
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
+    let (local, remote) = (&raw const local, &raw const remote);
+    call!(SYS_process_vm_readv, crate::process::getpid().0, local, 1, remote, 1, 0)
+}
+
 /// madvise(2).
 ///
 /// # Safety

@@ -13,7 +13,7 @@ use zap_restart::generation::{choose, Candidate};
 use zap_restart::image::{self, Image};
 use zap_restart::planner::{self, Facts, Planned};
 use zap_restart::start::{self, Circumstances, Pod};
-use zap_restart::{backing, fault, supervise, verify};
+use zap_restart::{backing, fault, supervise, vanished, verify};
 use zap_sys::RealPid;
 use zap_wire::message::{PodSettings, Restart, StreamId};
 use zap_wire::{FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
@@ -55,6 +55,8 @@ fn run(arguments: &Arguments) -> Result<RealPid> {
     if arguments.verify || !untouched {
         verify::extents(&image)?;
     }
+    let missing = backing::missing(&image.header);
+    vanished::replace(&mut image.header, &missing);
     let planned = plan(&image, remote)?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let pod = make_pod(arguments, &image, ckpt_dir)?;

@@ -110,7 +110,7 @@ fn check_conflicts(plan: &[u8], header: &Header, vdso: &KernelVdso) {
         return;
     }
     for index in 0..header.count {
-        if let Some(Operation::Map { address, length, .. }) = Operation::read(plan, index) {
+        if let Some((address, length)) = Operation::read(plan, index).and_then(|operation| operation.mapped()) {
             if address < vdso.end && address.saturating_add(length) > vdso.start {
                 fail_no_place(format_args!("vDSO: lies in the program's memory, and the kernel does not let it move"));
             }
@@ -187,6 +187,15 @@ fn carry_out(plan: &[u8], header: &Header, image: RawFd, kernel_vdso: &KernelVds
                 same_vdso = Some(address);
             }
             Operation::Vdso { address, length } => patch_vdso(address, length, kernel_vdso),
+            Operation::Duplicate { from, length, to } => {
+                // SAFETY: as for maps; the source is shared memory of this plan.
+                let duplicated = unsafe { mem::duplicate(from, length, to) };
+                must_at(duplicated, "second mapping of shared memory", to, length);
+            }
+            Operation::Unmap { address, length } => {
+                // SAFETY: the plan unmaps only what it has mapped for a while.
+                must_at(unsafe { mem::unmap(address, length) }, "unmapping", address, length);
+            }
         }
     }
     close_file(&mut file);
@@ -211,11 +220,11 @@ fn settle_vdso(plan: &[u8], header: &Header, kernel: KernelVdso, old: Option<u64
     let start = target_library.wrapping_sub(kernel.library - kernel.start);
     let end = start.wrapping_add(kernel.end - kernel.start);
     let target = KernelVdso { start, end, library: target_library, ..kernel };
-    let taken = (0..header.count).any(|index| match Operation::read(plan, index) {
-        Some(Operation::Map { address, length, .. }) => {
+    let taken = (0..header.count).any(|index| match Operation::read(plan, index).and_then(|made| made.mapped()) {
+        Some((address, length)) => {
             address != target_library && address < target.end && address.saturating_add(length) > target.start
         }
-        _ => false,
+        None => false,
     });
     if taken {
         patch_copy(target_library, &kernel);
@@ -321,8 +330,8 @@ fn fill_mailbox(plan: &[u8], header: &Header, hole: &Hole, vdso: &KernelVdso) {
     let Some(parts) = plan.get(place as usize..).and_then(|rest| rest.get(..length as usize)) else {
         fail(format_args!("plan: restart parts are unreadable"));
     };
-    // Where the vDSO was put aside it stays for good, above the restorer; else the whole hole goes.
-    let restorer_end = if vdso.start == hole.vdso() { hole.vdso() } else { hole.end() };
+    // The room for the vDSO holds it for good, or is free again since it went on to its old place.
+    let restorer_end = if vdso.moved { hole.vdso() } else { hole.end() };
     let trailer = Trailer {
         restorer_start: hole.start,
         restorer_length: restorer_end - hole.start,

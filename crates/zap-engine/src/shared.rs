@@ -1,0 +1,254 @@
+//! Memory that is shared (MAP_SHARED) and not in a file that stays: a fork does not freeze it, so the leader copies it
+//! during the stop. Each page of an object is copied once, however often the program has mapped it.
+//!
+//! Two kinds are copied: anonymous memory, whose contents are nowhere else, and small files mapped writable, in case
+//! they are gone at the restart.
+//!
+//! # Safety
+//! Called while nobody but the leader runs; the copies are the leader's own memory.
+#![allow(unsafe_code)]
+
+use crate::memory::{read_all, unescape};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
+use zap_plugin::Refusal;
+use zap_sys::maps::{self, Mapping};
+use zap_sys::path::CPath;
+use zap_sys::{fd, libc, mem, page_down, PAGE_SIZE};
+
+/// A private copy of a part of a shared object, as it was during the stop.
+pub struct SharedCopy {
+    /// Where the program has mapped the part.
+    pub start: u64,
+    pub length: u64,
+    /// Where the copy is.
+    pub copy: u64,
+    /// What of it is to be saved: start and end, addresses of the program, ascending. The rest is zeroes, or lies
+    /// behind the object's end.
+    pub runs: Vec<(u64, u64)>,
+}
+
+/// What tells one object from another: device and inode, as /proc/self/maps shows them.
+pub type ObjectKey = ((u32, u32), u64);
+
+/// The object that `mapping` shows.
+pub fn object_key(mapping: &Mapping<'_>) -> ObjectKey {
+    (mapping.device, mapping.inode)
+}
+
+/// Files up to this length are copied when they are mapped shared and writable. Such files are statistics and locks
+/// that a program makes for itself and removes when it ends (a JVM's hsperfdata is 32 KiB): cheap to save, and gone
+/// when they are needed. Larger files are data; who removes those between checkpoint and restart is told.
+const SMALL_FILE: i64 = 256 << 10;
+
+/// Runs with zeroes between them that are shorter than this (in bytes) are saved as one.
+const BRIDGE: u64 = 8 * PAGE_SIZE as u64;
+
+/// Bytes that are read in one go.
+const BUFFER: usize = 64 << 10;
+
+/// Copies what is shared and may be gone at the restart. By the leader, during the stop.
+pub fn copy_shared() -> Result<Vec<SharedCopy>, Refusal> {
+    let mut copies = Vec::new();
+    let result = copy_into(&mut copies);
+    if result.is_err() {
+        drop_copies(&copies);
+    }
+    result.map(|()| copies)
+}
+
+fn copy_into(copies: &mut Vec<SharedCopy>) -> Result<(), Refusal> {
+    let text = read_all(c"/proc/self/maps")?;
+    let mut seen: BTreeMap<ObjectKey, Ranges> = BTreeMap::new();
+    for mapping in maps::parse(&text).filter(|mapping| mapping.shared) {
+        let whole = !is_shared_anonymous(&mapping);
+        if whole && !is_small_file(&mapping) {
+            continue;
+        }
+        let (from, to) = (mapping.offset, mapping.offset + mapping.length());
+        for (from, to) in seen.entry(object_key(&mapping)).or_default().add(from, to) {
+            let start = mapping.start + (from - mapping.offset);
+            let refusal = |error| Refusal::new(format!("copy of shared memory at {start:x}"), error);
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            // SAFETY: new memory wherever the kernel likes.
+            let copy = unsafe { mem::map(0, to - from, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+            let copy = copy.map_err(refusal)?;
+            // Before it is filled, so that it is given back whatever happens.
+            copies.push(SharedCopy { start, length: to - from, copy, runs: Vec::new() });
+            if let Some(copy) = copies.last_mut() {
+                readable(&mapping, || copy.fill(whole))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does `read` while `mapping` can be read.
+fn readable(mapping: &Mapping<'_>, read: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
+    if mapping.protection & libc::PROT_READ != 0 {
+        return read();
+    }
+    let refusal = |error| Refusal::new(format!("copy of shared memory at {:x}", mapping.start), error);
+    // SAFETY: nobody runs; the old protection is put back below.
+    unsafe { mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }.map_err(refusal)?;
+    let result = read();
+    // SAFETY: as above.
+    unsafe { mem::protect(mapping.start, mapping.length(), mapping.protection) }.map_err(refusal)?;
+    result
+}
+
+impl SharedCopy {
+    /// Copies the memory; `whole` notes pages of zeroes too. A mapping may be longer than its object: pages behind the
+    /// end cannot be read by anybody.
+    fn fill(&mut self, whole: bool) -> Result<(), Refusal> {
+        let end = self.start + self.length;
+        let unreadable = |error| Refusal::new(format!("shared memory at {:x}", self.start), error);
+        // SAFETY: the copy is new memory of this length, which nobody else uses.
+        let copy = unsafe { core::slice::from_raw_parts_mut(self.copy as *mut u8, self.length as usize) };
+        let mut buffer = alloc::vec![0u8; BUFFER];
+        let (mut at, mut step) = (self.start, BUFFER as u64);
+        while at < end {
+            let want = step.min(end - at) as usize;
+            match mem::read_own(at, &mut buffer[..want]).map(|count| page_down(count as u64) as usize) {
+                Ok(count) if count > 0 => {
+                    for page in buffer[..count].chunks_exact(PAGE_SIZE) {
+                        if whole || !is_zero(page) {
+                            let place = (at - self.start) as usize;
+                            copy[place..place + PAGE_SIZE].copy_from_slice(page);
+                            match self.runs.last_mut() {
+                                Some(last) if at - last.1 <= BRIDGE => last.1 = at + PAGE_SIZE as u64,
+                                _ => self.runs.push((at, at + PAGE_SIZE as u64)),
+                            }
+                        }
+                        at += PAGE_SIZE as u64;
+                    }
+                }
+                Ok(_) if want > PAGE_SIZE => step = PAGE_SIZE as u64,
+                Err(error) if error.is(libc::EFAULT) && want > PAGE_SIZE => step = PAGE_SIZE as u64,
+                // The object ends here if nothing behind can be read either.
+                Ok(_) => break,
+                Err(error) if error.is(libc::EFAULT) => break,
+                Err(error) => return Err(unreadable(error)),
+            }
+        }
+        let last = end - PAGE_SIZE as u64;
+        if at < last && mem::read_own(last, &mut buffer[..PAGE_SIZE]).is_ok() {
+            return Err(unreadable(zap_sys::SysError::new("process_vm_readv", libc::EFAULT)));
+        }
+        Ok(())
+    }
+}
+
+fn is_zero(page: &[u8]) -> bool {
+    page.chunks_exact(64).all(|line| line == [0u8; 64])
+}
+
+/// Gives the copies back.
+pub fn drop_copies(copies: &[SharedCopy]) {
+    for copy in copies {
+        // SAFETY: made by `copy_shared`, used by nobody any more.
+        let _ = unsafe { mem::unmap(copy.copy, copy.length) };
+    }
+}
+
+/// Whether a shared mapping is of anonymous memory.
+pub fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
+    matches!(mapping.name, b"/dev/zero (deleted)" | b"/dev/zero") || mapping.name.starts_with(b"[anon_shmem:")
+}
+
+/// See [`SMALL_FILE`].
+fn is_small_file(mapping: &Mapping<'_>) -> bool {
+    let candidate = mapping.protection & libc::PROT_WRITE != 0 && mapping.name.starts_with(b"/") && mapping.inode != 0;
+    let stat = || CPath::new(&unescape(mapping.name)).and_then(|path| fd::stat(path.as_c_str()).ok());
+    candidate
+        && stat().is_some_and(|stat| {
+            stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_ino == mapping.inode && stat.st_size <= SMALL_FILE
+        })
+}
+
+/// Ranges that have been seen: ascending, apart.
+#[derive(Default)]
+struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    /// Adds `[start, end)`; returns what of it is new.
+    fn add(&mut self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let first = self.0.partition_point(|range| range.1 < start);
+        let after = self.0.partition_point(|range| range.0 <= end);
+        let mut new = Vec::new();
+        let (mut at, mut whole) = (start, (start, end));
+        for (from, to) in self.0.drain(first..after) {
+            if from > at {
+                new.push((at, from));
+            }
+            at = at.max(to);
+            whole = (whole.0.min(from), whole.1.max(to));
+        }
+        if at < end {
+            new.push((at, end));
+        }
+        self.0.insert(first, whole);
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let mut seen = Ranges::default();
+        for (start, end, new, all) in [
+            (10, 20, vec![(10, 20)], vec![(10, 20)]),
+            (10, 20, vec![], vec![(10, 20)]),
+            (30, 40, vec![(30, 40)], vec![(10, 20), (30, 40)]),
+            (15, 18, vec![], vec![(10, 20), (30, 40)]),
+            (5, 45, vec![(5, 10), (20, 30), (40, 45)], vec![(5, 45)]),
+            (45, 50, vec![(45, 50)], vec![(5, 50)]),
+            (60, 70, vec![(60, 70)], vec![(5, 50), (60, 70)]),
+            (40, 65, vec![(50, 60)], vec![(5, 70)]),
+            (0, 1, vec![(0, 1)], vec![(0, 1), (5, 70)]),
+        ] {
+            assert_eq!(seen.add(start, end), new, "{start}-{end}");
+            assert_eq!(seen.0, all, "{start}-{end}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_copied_once_and_up_to_its_end() {
+        const PAGE: u64 = PAGE_SIZE as u64;
+        let (writable, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: new memory wherever the kernel likes.
+        let memory = unsafe { mem::map(0, 40 * PAGE, writable, flags, -1, 0) }.unwrap();
+        // SAFETY: as above. Twice as long as what is left of the object.
+        let second = unsafe { mem::remap(memory + 20 * PAGE, 0, 40 * PAGE, libc::MREMAP_MAYMOVE, 0) }.unwrap();
+        for (page, value) in [(0u64, 1u8), (1, 2), (25, 3)] {
+            // SAFETY: inside the mapping.
+            unsafe { *((memory + page * PAGE) as *mut u8) = value };
+        }
+        // SAFETY: the mapping's own page.
+        unsafe { mem::protect(memory + PAGE, PAGE, libc::PROT_NONE) }.unwrap();
+        let copies = copy_shared().unwrap();
+        let ours = |at: u64| (memory..memory + 40 * PAGE).contains(&at) || (second..second + 40 * PAGE).contains(&at);
+        let mut found = Vec::new();
+        for copy in copies.iter().filter(|copy| ours(copy.start)) {
+            for (start, end) in &copy.runs {
+                let address = copy.copy + (start - copy.start);
+                for page in 0..(end - start) / PAGE {
+                    // SAFETY: inside the copy.
+                    let value = unsafe { *((address + page * PAGE) as *const u8) };
+                    found.push(value);
+                }
+            }
+        }
+        found.sort_unstable();
+        assert_eq!(found, [1, 2, 3]);
+        drop_copies(&copies);
+        // SAFETY: the test's own memory.
+        unsafe { mem::unmap(memory, 40 * PAGE) }.unwrap();
+        // SAFETY: as above.
+        unsafe { mem::unmap(second, 40 * PAGE) }.unwrap();
+    }
+}
