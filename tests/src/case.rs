@@ -63,6 +63,9 @@ macro_rules! ensure {
 
 type Run = Box<dyn Fn(&Scene) -> Result>;
 
+/// A row in a table of tests.
+pub type Row = (&'static str, fn(&Scene) -> Result);
+
 /// A test.
 pub struct Case {
     pub name: String,
@@ -93,7 +96,7 @@ impl Case {
     }
 
     /// The same as an ordinary user; only for root.
-    pub fn as_ordinary_user(mut self) -> Self {
+    pub fn by_ordinary_user(mut self) -> Self {
         self.user = User::Nobody;
         self.name = format!("ordinary-user/{}", self.name);
         self

@@ -1,6 +1,6 @@
 //! What users see of the tools: outcomes, exit statuses, messages.
 
-use crate::case::{skipped, Case, Doing, Result};
+use crate::case::{skipped, Case, Doing, Result, Row};
 use crate::ensure;
 use crate::place::{User, NOBODY};
 use crate::process::{self, Ended};
@@ -11,7 +11,7 @@ use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
-    let table: [(&str, fn(&Scene) -> Result); 18] = [
+    let table: [Row; 18] = [
         ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
         ("launch/static", static_program),
         ("launch/setuid", setuid_program),
@@ -39,7 +39,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, run) in table {
         cases.push(Case::new(name, run));
-        cases.push(Case::new(name, run).as_ordinary_user());
+        cases.push(Case::new(name, run).by_ordinary_user());
     }
     cases
 }

@@ -33,6 +33,8 @@ pub fn cases() -> Vec<Case> {
 /// A whole image of the killed simple program.
 fn image(scene: &Scene) -> Result<PathBuf> {
     let (_, running) = start_simple(scene, &[])?;
+    // An earlier program's READY may be in the same output.
+    scene.wait_running(1)?;
     Ok(scene.checkpoint_and_kill(running)?.remove(0))
 }
 

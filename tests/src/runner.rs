@@ -107,29 +107,30 @@ pub fn run(arguments: &Arguments, tests: &Path) -> Result<ExitCode, String> {
     let tally = Mutex::new(tally);
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
-            scope.spawn(|| loop {
-                let Some((number, (name, limit))) = queue.lock().ok().and_then(|mut queue| queue.next()) else { break };
-                let start = Instant::now();
-                let (status, text) = run_worker(&own, &name, limit, &place, arguments);
-                let seconds = start.elapsed().as_secs_f64();
-                let Ok(mut tally) = tally.lock() else { break };
-                let word = match status {
-                    0 => {
-                        tally.passed += 1;
-                        "ok  "
-                    }
-                    status if status == i32::from(SKIPPED) => {
-                        tally.skipped += 1;
-                        "skip"
-                    }
-                    _ => {
-                        tally.failed.push(name.clone());
-                        "FAIL"
-                    }
-                };
-                let text = if text.is_empty() { String::new() } else { format!(": {}", text.trim_end()) };
-                println!("{word}  [{:>3}/{total}] {name} ({seconds:.1} s){text}", number + 1);
-                let _ = std::io::stdout().flush();
+            scope.spawn(|| {
+                while let Some((number, (name, limit))) = queue.lock().ok().and_then(|mut queue| queue.next()) {
+                    let start = Instant::now();
+                    let (status, text) = run_worker(&own, &name, limit, &place, arguments);
+                    let seconds = start.elapsed().as_secs_f64();
+                    let Ok(mut tally) = tally.lock() else { break };
+                    let word = match status {
+                        0 => {
+                            tally.passed += 1;
+                            "ok  "
+                        }
+                        status if status == i32::from(SKIPPED) => {
+                            tally.skipped += 1;
+                            "skip"
+                        }
+                        _ => {
+                            tally.failed.push(name.clone());
+                            "FAIL"
+                        }
+                    };
+                    let text = if text.is_empty() { String::new() } else { format!(": {}", text.trim_end()) };
+                    println!("{word}  [{:>3}/{total}] {name} ({seconds:.1} s){text}", number + 1);
+                    let _ = std::io::stdout().flush();
+                }
             });
         }
     });

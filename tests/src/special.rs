@@ -1,6 +1,6 @@
 //! Roads that one program is enough for: many generations, ways to exec, side by side, under a container's filter.
 
-use crate::case::{failed, Case, Doing, Result};
+use crate::case::{failed, Case, Doing, Result, Row};
 use crate::ensure;
 use crate::manifest::Program;
 use crate::place::User;
@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [(&str, fn(&Scene) -> Result); 12] = [
+    let table: [Row; 12] = [
         ("ten-generations", ten_generations),
         ("exec/shell", |scene| exec_form(scene, &["/bin/sh", "-c", "exec \"$0\"", "{bin}"])),
         ("exec/wrapper-script", wrapper_script),
@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, run) in table {
         cases.push(Case::new(format!("special/{name}"), run));
-        cases.push(Case::new(format!("special/{name}"), run).as_ordinary_user());
+        cases.push(Case::new(format!("special/{name}"), run).by_ordinary_user());
     }
     cases
 }

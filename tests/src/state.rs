@@ -36,7 +36,7 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
                     road(scene, &own)
                 });
                 let case = case.packages(&program.packages).order(if name == "plain" { 1 } else { 3 });
-                cases.push(if ordinary { case.as_ordinary_user() } else { case });
+                cases.push(if ordinary { case.by_ordinary_user() } else { case });
             }
         }
     }

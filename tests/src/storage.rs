@@ -79,7 +79,7 @@ pub fn cases() -> Vec<Case> {
                 continue;
             }
             let case = Case::new(name, move |scene| run(scene, &trouble));
-            cases.push(if ordinary { case.as_ordinary_user() } else { case });
+            cases.push(if ordinary { case.by_ordinary_user() } else { case });
         }
     }
     cases

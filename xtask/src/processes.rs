@@ -52,14 +52,20 @@ fn descendants() -> Vec<i32> {
     found
 }
 
-/// Kills and reaps every descendant; returns how many there were.
-pub fn kill_descendants() -> usize {
+/// Kills and reaps every descendant; returns the names of those that were alive.
+pub fn kill_descendants() -> Vec<String> {
     let limit = Instant::now() + Duration::from_secs(20);
-    let count = descendants().len();
+    let lives = |pid: &i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !text.rfind(')').is_some_and(|at| text[at + 1..].trim_start().starts_with(['Z', 'X']))
+    };
+    let living = descendants().into_iter().filter(lives);
+    let names = living.filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
+    let names = names.map(|name| name.trim().to_string()).collect();
     loop {
         let found = descendants();
         if found.is_empty() || Instant::now() > limit {
-            return count;
+            return names;
         }
         for pid in found {
             // SAFETY: integers only; pid > 1, a descendant of this process.

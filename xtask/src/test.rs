@@ -48,8 +48,8 @@ pub fn run(words: &[String]) -> Result<ExitCode, String> {
     programs.args(long.then_some("--long")).args(filter).stdin(Stdio::null());
     tally.add(part("programs", &mut programs, false));
     let left = processes::kill_descendants();
-    if left > 0 {
-        println!("{left} processes were left behind and have been ended");
+    if !left.is_empty() {
+        println!("left behind, and ended: {}", left.join(" "));
     }
     println!("all in {} s", start.elapsed().as_secs());
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
