@@ -49,7 +49,8 @@ pub fn repair(context: u64) {
     }
     let at = register(&frame, libc::REG_RIP).wrapping_sub(SYSCALL_LENGTH);
     let Some(number) = recorded(block, &frame).or_else(|| decode(at)) else { return };
-    if zap_sys::signal::pending() & !frame.mask != 0 {
+    let own = zap_sys::signal::bit(crate::state::signal());
+    if zap_sys::signal::pending() & !frame.mask & !own != 0 {
         return;
     }
     if prepare(number, block, &mut frame) {

@@ -64,13 +64,19 @@ pub fn abandon_leader() -> ! {
 }
 
 extern "C" fn on_signal(_signal: i32, _info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    take_part(context as u64);
+    // Whatever the signal was for, and if it was for nothing: the program must not see it.
+    crate::blocking::repair(context as u64);
+}
+
+fn take_part(context: u64) {
     let block = guard::block();
     if !guard::may_suspend(block) {
         return;
     }
     let suspension = SUSPENSION.load(Ordering::Acquire);
     if suspension != 0 {
-        park(suspension, context as u64);
+        park(suspension, context);
         return;
     }
     let Some(entry) = state::entry() else { return };
@@ -97,7 +103,6 @@ extern "C" fn on_signal(_signal: i32, _info: *mut libc::siginfo_t, context: *mut
     }
     LEADER_TID.store(0, Ordering::Relaxed);
     release();
-    crate::blocking::repair(context as u64);
 }
 
 extern "C" fn lead(context: usize) {
@@ -119,7 +124,6 @@ fn park(suspension: u32, context: u64) {
     while SUSPENSION.load(Ordering::Acquire) == suspension {
         let _ = zap_sys::futex::wait(&SUSPENSION, suspension, None);
     }
-    crate::blocking::repair(context);
 }
 
 /// Lets every suspended thread go on.
