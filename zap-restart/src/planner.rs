@@ -9,7 +9,7 @@ use std::ops::Range;
 use zap_client::error::{Error, Result};
 use zap_image::header::flags;
 use zap_image::{Backing, Extent, Header, Region};
-use zap_restorer::hole::Hole;
+use zap_restorer::hole::{Hole, VDSO_ROOM};
 use zap_restorer::plan::{self, Operation, Source, HEADER_SIZE, MAILBOX_OVERHEAD, RECORD_SIZE};
 use zap_sys::libc::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_GROWSDOWN,
@@ -82,6 +82,11 @@ pub fn plan(header: &Header, facts: &Facts) -> Result<Planned> {
     // Nor may the restorer lie where shared memory is made.
     let at = occupied.partition_point(|range| *range < temporary);
     occupied.insert(at, temporary);
+    // The kernel's vDSO goes back to its old place where it can; its data lay just below.
+    let vdso = header.process.vdso.0;
+    let data = (vdso.saturating_sub(VDSO_ROOM), vdso);
+    let at = occupied.partition_point(|range| *range < data);
+    occupied.insert(at, data);
     let longest = longest_plan(&planned, header);
     planned.candidates = places::candidates(&occupied, Hole { start: 0, plan_length: longest }.length());
     if planned.candidates.is_empty() {

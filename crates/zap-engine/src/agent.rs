@@ -43,7 +43,7 @@ impl Agent {
     /// Says `message`. A coordinator that has gone is an error, never a SIGPIPE.
     pub fn say(&self, message: &ToCoordinator) -> Result<(), Refusal> {
         let bytes = zap_wire::encode(message).map_err(|why| Refusal::new("coordinator", why))?;
-        net::send(self.socket, &bytes, libc::MSG_NOSIGNAL)
+        restarting(|| net::send(self.socket, &bytes, libc::MSG_NOSIGNAL))
             .map(|_| ())
             .map_err(|error| Refusal::new("coordinator", error))
     }
@@ -51,7 +51,7 @@ impl Agent {
     /// Hears the next message, with the descriptor that came along, if any.
     pub fn hear(&self) -> Result<(FromCoordinator, Option<RawFd>), Refusal> {
         let mut buffer = alloc::vec![0u8; zap_wire::LONGEST_MESSAGE];
-        let (length, descriptors, _) = net::receive_with_descriptors(self.socket, &mut buffer, 0)
+        let (length, descriptors, _) = restarting(|| net::receive_with_descriptors(self.socket, &mut buffer, 0))
             .map_err(|error| Refusal::new("coordinator", error))?;
         let descriptor = descriptors.as_slice().first().copied();
         if length == 0 {
@@ -71,6 +71,17 @@ impl Agent {
     /// Hangs up.
     pub fn close(self) {
         let _ = fd::close(self.socket);
+    }
+}
+
+/// Repeats a call that was interrupted: no signal can be, but the kernel's own work for the process (closing an io_uring)
+/// and a stop that ends interrupt calls on sockets with a time-out too (signal(7)).
+fn restarting<T>(mut call: impl FnMut() -> zap_sys::Result<T>) -> zap_sys::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.is(libc::EINTR) => {}
+            other => return other,
+        }
     }
 }
 

@@ -132,14 +132,15 @@ pub fn release() {
     zap_sys::futex::wake(&SUSPENSION, i32::MAX);
 }
 
-/// Waits on a re-made thread until [`release`].
-pub fn wait_for_release() {
-    loop {
-        let suspension = SUSPENSION.load(Ordering::Acquire);
-        if suspension == 0 {
-            return;
-        }
-        let _ = zap_sys::futex::wait(&SUSPENSION, suspension, None);
+/// The number of the suspension that is in force; 0 for none.
+pub fn current() -> u32 {
+    SUSPENSION.load(Ordering::Acquire)
+}
+
+/// Waits on a re-made thread until the suspension `number` has ended by [`release`]; another may be in force then.
+pub fn wait_for_release(number: u32) {
+    while SUSPENSION.load(Ordering::Acquire) == number {
+        let _ = zap_sys::futex::wait(&SUSPENSION, number, None);
     }
 }
 

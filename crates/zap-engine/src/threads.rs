@@ -270,10 +270,12 @@ pub fn enter_and_release(slot: &'static Slot) -> ! {
 /// Turns the calling kernel thread into the thread of `slot`: its last act is to return from the signal in which that
 /// thread was suspended.
 fn enter(slot: &'static Slot) -> ! {
+    // Read before the release can come: see `wait_until_prepared`.
+    let suspension = crate::suspend::current();
     become_thread(slot);
     PREPARED.fetch_add(1, Ordering::AcqRel);
     zap_sys::futex::wake(&PREPARED, 1);
-    crate::suspend::wait_for_release();
+    crate::suspend::wait_for_release(suspension);
     leave(slot)
 }
 

@@ -126,6 +126,11 @@ pub fn seek(fd: RawFd, offset: i64, whence: i32) -> Result<u64> {
     call!(SYS_lseek, fd, offset, whence).map(|at| at as u64)
 }
 
+/// fchmod(2).
+pub fn change_mode(fd: RawFd, mode: u32) -> Result<()> {
+    call!(SYS_fchmod, fd, mode).map(|_| ())
+}
+
 /// ftruncate(2).
 pub fn truncate(fd: RawFd, length: u64) -> Result<()> {
     call!(SYS_ftruncate, fd, length).map(|_| ())

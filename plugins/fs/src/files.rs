@@ -1,6 +1,7 @@
 //! Regular files and directories, by path: offset, flags, sharing by dup; record locks.
 //!
-//! A file whose path does not lead to it any more (deleted, replaced) is refused at the checkpoint.
+//! A file that has no name any more (a temporary file, as databases make them) is saved with its contents, and made
+//! again without a name. A file that still has one, but not the one it was opened by, is refused at the checkpoint.
 
 use crate::Noun;
 use alloc::format;
@@ -22,12 +23,32 @@ struct State {
     id: u32,
     /// One of its numbers.
     fd: RawFd,
+    #[serde(with = "serde_bytes")]
     path: Vec<u8>,
     /// Access mode and status flags of F_GETFL.
     flags: i32,
     position: u64,
     locks: Vec<Lock>,
+    /// What a file without a name holds; `None` for a file with one.
+    nameless: Option<Nameless>,
 }
+
+/// A file that has no name any more.
+#[derive(Serialize, Deserialize)]
+struct Nameless {
+    /// Tells descriptions of one file from those of another.
+    inode: u64,
+    mode: u32,
+    /// Empty for all descriptions of a file but the first.
+    #[serde(with = "serde_bytes")]
+    contents: Vec<u8>,
+}
+
+/// Most bytes of a nameless file that are saved: its contents are read while the program stands.
+const LARGEST_NAMELESS: u64 = 64 << 20;
+
+/// How the kernel marks a path that leads nowhere.
+const DELETED: &[u8] = b" (deleted)";
 
 /// A lock as /proc/self/fdinfo shows it.
 #[derive(Serialize, Deserialize)]
@@ -51,7 +72,6 @@ fn claims(description: &Description) -> bool {
     description.stream.is_none()
         && matches!(description.file_type(), libc::S_IFREG | libc::S_IFDIR)
         && description.link.starts_with(b"/")
-        && !description.link.starts_with(b"/proc/")
         && !description.link.starts_with(b"/memfd:")
 }
 
@@ -67,26 +87,70 @@ const KEPT: i32 = libc::O_ACCMODE
     | libc::O_PATH;
 
 fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
-    let mut states = Vec::new();
+    let mut states: Vec<State> = Vec::new();
     for description in own {
-        let path = CPath::new(&description.link).ok_or_else(|| Refusal::new(description.name(), "path too long"))?;
-        let found = fd::stat(path.as_c_str());
-        let same =
-            found.is_ok_and(|stat| stat.st_ino == description.stat.st_ino && stat.st_dev == description.stat.st_dev);
-        if !same {
-            return Err(Refusal::new(description.name(), "the file has been deleted or replaced"));
-        }
+        let nameless = description.stat.st_nlink == 0 && description.link.ends_with(DELETED);
+        let (path, nameless) = if nameless {
+            let first = !states
+                .iter()
+                .any(|state| state.nameless.as_ref().is_some_and(|other| other.inode == description.stat.st_ino));
+            let path = description.link[..description.link.len() - DELETED.len()].to_vec();
+            (path, Some(save_nameless(description, first)?))
+        } else {
+            (named_path(description)?, None)
+        };
         states.push(State {
             id: description.id,
             fd: description.fd(),
-            path: description.link.clone(),
+            path,
             flags: description.status_flags() & KEPT,
             position: description.position(),
             locks: locks(description)?,
+            nameless,
         });
     }
     context.section(SECTION, VERSION, encode(&states)?);
     Ok(())
+}
+
+/// The path by which the file is opened again.
+fn named_path(description: &Description) -> Result<Vec<u8>, Refusal> {
+    // The program's own files in /proc bear its id here, and will be those of another process there.
+    let own = zap_plugin::sys::small!("/proc/{}/", zap_plugin::sys::process::getpid());
+    let link = match description.link.strip_prefix(own.as_bytes()) {
+        Some(rest) => [b"/proc/self/", rest].concat(),
+        None => description.link.clone(),
+    };
+    let path = CPath::new(&link).ok_or_else(|| Refusal::new(description.name(), "path too long"))?;
+    let same = fd::stat(path.as_c_str())
+        .is_ok_and(|stat| stat.st_ino == description.stat.st_ino && stat.st_dev == description.stat.st_dev);
+    if same {
+        Ok(link)
+    } else {
+        Err(Refusal::new(description.name(), "the file has been deleted or replaced"))
+    }
+}
+
+fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Refusal> {
+    let refusal = |error| Refusal::new(description.name(), error);
+    let mut contents = Vec::new();
+    if first {
+        let size = description.stat.st_size as u64;
+        if description.file_type() != libc::S_IFREG || size > LARGEST_NAMELESS {
+            return Err(Refusal::new(
+                description.name(),
+                "the file has been deleted and cannot be kept with the image",
+            ));
+        }
+        // By a description of our own: the program's may not be open for reading, and has an offset.
+        let path = zap_plugin::sys::small!("/proc/self/fd/{}", description.fd());
+        let own = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC, 0).map_err(refusal)?;
+        contents.resize(size as usize, 0);
+        let read = fd::read_full(own, &mut contents);
+        let _ = fd::close(own);
+        contents.truncate(read.map_err(refusal)?);
+    }
+    Ok(Nameless { inode: description.stat.st_ino, mode: description.stat.st_mode & 0o7777, contents })
 }
 
 /// Parses lines such as `lock:\t1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`.
@@ -143,15 +207,48 @@ fn refill(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
 fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let states: Vec<State> = decode(bytes)?;
-    for state in states {
-        let name = || format!("file {}", String::from_utf8_lossy(&state.path));
-        let path = CPath::new(&state.path).ok_or_else(|| Refusal::new(name(), "path too long"))?;
-        let own =
-            fd::open(path.as_c_str(), state.flags | libc::O_CLOEXEC, 0).map_err(|error| Refusal::new(name(), error))?;
+    // Nameless files: (inode at the checkpoint, descriptor here).
+    let mut made: Vec<(u64, RawFd)> = Vec::new();
+    for state in &states {
+        let refusal = |error| Refusal::new(format!("file {}", String::from_utf8_lossy(&state.path)), error);
+        let own = match &state.nameless {
+            None => open(&state.path, state.flags),
+            Some(nameless) => {
+                let known = made.iter().find(|(inode, _)| *inode == nameless.inode).map(|(_, file)| *file);
+                let file = match known {
+                    Some(file) => file,
+                    None => {
+                        let file = make_nameless(&state.path, nameless).map_err(refusal)?;
+                        made.push((nameless.inode, file));
+                        file
+                    }
+                };
+                // Opened anew, for an offset and flags of its own.
+                open(zap_plugin::sys::small!("/proc/self/fd/{file}").as_bytes(), state.flags)
+            }
+        }
+        .map_err(refusal)?;
         if state.flags & libc::O_PATH == 0 {
-            fd::seek(own, state.position as i64, libc::SEEK_SET).map_err(|error| Refusal::new(name(), error))?;
+            fd::seek(own, state.position as i64, libc::SEEK_SET).map_err(refusal)?;
         }
         context.install(state.id, own)?;
     }
-    Ok(())
+    made.iter().try_for_each(|(_, file)| fd::close(*file)).map_err(|error| Refusal::new("file without a name", error))
+}
+
+fn open(path: &[u8], flags: i32) -> zap_plugin::sys::Result<RawFd> {
+    let path = CPath::new(path).ok_or(zap_plugin::sys::SysError::new("open", libc::ENAMETOOLONG))?;
+    fd::open(path.as_c_str(), flags | libc::O_CLOEXEC, 0)
+}
+
+/// Makes a file without a name (O_TMPFILE, open(2)) in the directory where it had one.
+fn make_nameless(path: &[u8], nameless: &Nameless) -> zap_plugin::sys::Result<RawFd> {
+    let end = path.iter().rposition(|c| *c == b'/').map_or(0, |at| at.max(1));
+    let too_long = zap_plugin::sys::SysError::new("open", libc::ENAMETOOLONG);
+    let directory = CPath::new(&path[..end]).ok_or(too_long)?;
+    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
+    let file = fd::open(directory.as_c_str(), flags, 0o600)?;
+    fd::pwrite_all(file, &nameless.contents, 0)?;
+    fd::change_mode(file, nameless.mode)?;
+    Ok(file)
 }

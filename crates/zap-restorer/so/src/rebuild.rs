@@ -226,7 +226,9 @@ fn settle_vdso(plan: &[u8], header: &Header, kernel: KernelVdso, old: Option<u64
         }
         None => false,
     });
-    if taken {
+    // Moving between ranges that overlap is impossible; the plan keeps the hole away from there.
+    let overlaps = target.start < kernel.end && target.end > kernel.start;
+    if taken || overlaps {
         patch_copy(target_library, &kernel);
         return kernel;
     }
