@@ -171,23 +171,47 @@ pub(crate) fn vdso_at_init() -> (u64, u64) {
     (VDSO[0].load(Ordering::Relaxed), VDSO[1].load(Ordering::Relaxed))
 }
 
-/// In the child of a fork: another process, with ids of its own, that joins the pod's table.
+/// In the child of a fork: another process, with ids of its own. Its parent enters it into the pod's table, see
+/// [`note_child`].
 pub fn begin_in_child() {
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     identity::forget();
     state::set_identity(pid, VirtualPid(pid.0));
-    let entry = table.enter(pid, VirtualPid(pid.0));
-    if let Some(entry) = entry {
-        let mut name = [0u8; 16];
-        if let Some(parent) = state::entry() {
-            name = parent.name_bytes();
-            entry.filters.store(parent.filters.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        let length = name.iter().position(|c| *c == 0).unwrap_or(name.len());
-        entry.set_name(&name[..length]);
-        entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
-        entry.ready.store(1, Ordering::Release);
+    state::set_table(table, None);
+}
+
+/// In the parent of a fork: enters the child `pid` into the pod's table. Not the child's affair, since its first write
+/// to the shared table would cost it a page fault and a file system's bookkeeping.
+pub fn note_child(pid: i32) {
+    let Some(table) = state::table() else { return };
+    let (child, id) = (zap_sys::RealPid(pid), VirtualPid(pid));
+    if table.find(child).is_some() {
+        // It was faster: it has exec'ed, and entered itself.
+        return;
     }
-    state::set_table(table, entry);
+    let entry = table.enter(child, id).or_else(|| {
+        drop_ended(table, child);
+        table.enter(child, id)
+    });
+    let Some(entry) = entry else { return };
+    if let Some(parent) = state::entry() {
+        entry.filters.store(parent.filters.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (to, from) in entry.name.iter().zip(&parent.name) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+    entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+    entry.ready.store(1, Ordering::Release);
+}
+
+/// Frees entries, among those where `pid` may lie, of processes that have ended since the coordinator last looked.
+#[cold]
+fn drop_ended(table: &PodTable, pid: zap_sys::RealPid) {
+    for entry in table.places(pid) {
+        let known = entry.real_pid();
+        if known.0 > 0 && signal::kill(known.0, 0).is_err_and(|error| error.is(libc::ESRCH)) {
+            entry.drop_entry();
+        }
+    }
 }

@@ -120,10 +120,11 @@ pub fn table() -> Option<&'static PodTable> {
     unsafe { TABLE.load(Ordering::Acquire).as_ref() }
 }
 
-/// This process's entry in the pod's table.
+/// This process's entry in the pod's table. A child of fork does not know it at first: its parent entered it.
 pub fn entry() -> Option<&'static Entry> {
     // SAFETY: as `table`.
-    unsafe { ENTRY.load(Ordering::Acquire).as_ref() }
+    let known = unsafe { ENTRY.load(Ordering::Acquire).as_ref() };
+    known.or_else(|| table()?.find(zap_sys::process::getpid()))
 }
 
 /// Notes where the pod's table is mapped, and this process's entry in it.

@@ -118,9 +118,9 @@ pub struct Record {
 
 impl Header {
     /// The header as it is written.
-    pub fn to_bytes(&self) -> [u8; HEADER_SIZE] {
+    pub fn to_bytes(self) -> [u8; HEADER_SIZE] {
         // SAFETY: a struct of u64 has no padding, and the array has its size.
-        unsafe { core::mem::transmute_copy(self) }
+        unsafe { core::mem::transmute_copy(&self) }
     }
 
     /// The report descriptor of a head whose plan has not been read yet.

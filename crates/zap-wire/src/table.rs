@@ -85,7 +85,7 @@ impl PodTable {
 
     /// The entries that `pid` may be in: a short run that depends on the pid, so that a fork touches one or two cache
     /// lines and not the whole table.
-    fn places(&self, pid: RealPid) -> impl Iterator<Item = &Entry> {
+    pub fn places(&self, pid: RealPid) -> impl Iterator<Item = &Entry> {
         (0..RUN).filter_map(move |step| self.entries.get((pid.0 as usize).wrapping_add(step) % CAPACITY))
     }
 

@@ -15,8 +15,12 @@ super::resolve_all!(fork);
 hook! { unsafe fn fork() -> pid_t => zap_fork {
     // SAFETY: the caller's call.
     let child = unsafe { real!(fork)() };
-    if child == 0 && state::active() {
-        init::begin_in_child();
+    if state::active() {
+        match child {
+            -1 => {}
+            0 => init::begin_in_child(),
+            _ => init::note_child(child),
+        }
     }
     child
 } }

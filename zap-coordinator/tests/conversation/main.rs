@@ -140,8 +140,12 @@ fn a_process_that_joins_another_pod_leaves_its_own() {
     first.let_go();
     let output = scene.command_until(&["--status", "--json"], |output| !output.out.contains("first"));
     let status: serde_json::Value = serde_json::from_str(&output.out).unwrap();
-    let pids: Vec<_> = status["pods"][0]["processes"].as_array().unwrap().iter().map(|p| p["pid"].clone()).collect();
-    assert_eq!(pids, [second.pid(), first.pid()]);
+    let processes = status["pods"][0]["processes"].as_array().unwrap();
+    let mut pids: Vec<_> = processes.iter().filter_map(|process| process["pid"].as_i64()).collect();
+    pids.sort_unstable();
+    let mut expected = [i64::from(second.pid()), i64::from(first.pid())];
+    expected.sort_unstable();
+    assert_eq!(pids, expected);
 }
 
 #[test]
