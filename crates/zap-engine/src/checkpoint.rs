@@ -143,6 +143,7 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
 }
 
 fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
+    crate::init::note_vdso();
     children::save()?;
     let descriptions = descriptors::enumerate(own)?;
     let owners = descriptors::claim(&descriptions)?;

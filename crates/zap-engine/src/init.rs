@@ -16,7 +16,7 @@ use zap_sys::{fd, libc, process, signal, VirtualPid};
 use zap_wire::environment;
 use zap_wire::table::{PodTable, SIZE};
 
-/// The kernel's vDSO when the program began: what libc and everybody else has pointers into.
+/// The kernel's vDSO of the program's first life: what libc and everybody else has pointers into.
 static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// What the root tells about libc.
@@ -47,7 +47,6 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
         state::set_signal(0);
         return;
     }
-    note_vdso();
     let _ = signal::change_mask(libc::SIG_UNBLOCK, signal::bit(signal_number));
     if let Some(entry) = state::entry() {
         entry.ready.store(1, Ordering::Release);
@@ -157,7 +156,11 @@ fn seccomp_filters() -> u32 {
     zap_sys::text::field(status, b"Seccomp_filters:").map_or(0, |text| zap_sys::text::decimal(text).0 as u32)
 }
 
-fn note_vdso() {
+/// Notes where the kernel's vDSO is, the first time; at the checkpoint, since most programs never come to one.
+pub(crate) fn note_vdso() {
+    if VDSO[1].load(Ordering::Relaxed) != 0 {
+        return;
+    }
     let Ok(maps) = crate::memory::read_all(c"/proc/self/maps") else { return };
     let vdso = zap_sys::maps::parse(&maps)
         .find(|mapping| mapping.name == b"[vdso]")
@@ -166,8 +169,8 @@ fn note_vdso() {
     VDSO[1].store(vdso.1, Ordering::Relaxed);
 }
 
-/// Where the kernel's vDSO was when the program began.
-pub(crate) fn vdso_at_init() -> (u64, u64) {
+/// Where the kernel's vDSO was in the program's first life.
+pub(crate) fn first_vdso() -> (u64, u64) {
     (VDSO[0].load(Ordering::Relaxed), VDSO[1].load(Ordering::Relaxed))
 }
 

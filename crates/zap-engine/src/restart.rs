@@ -142,7 +142,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
 /// Notes whether the program's vDSO is the kernel's own, at its old place, or a copy that leads to the kernel's.
 fn settle_vdso(kernel: (u64, u64)) -> Result<(), Refusal> {
     if state::vdso().1 == 0 {
-        state::set_vdso(init::vdso_at_init());
+        state::set_vdso(init::first_vdso());
     }
     let (start, length) = state::vdso();
     if start >= kernel.0 && start < kernel.0 + kernel.1 {
