@@ -81,7 +81,13 @@ pub fn save() -> Result<(), Refusal> {
 pub fn restore() -> Result<(), Refusal> {
     SAVED.with(|saved| {
         for (value, which) in saved.intervals.iter().zip(WHICH) {
-            if let Some(value) = value.filter(|value| value.it_value.tv_sec != 0 || value.it_value.tv_usec != 0) {
+            let Some(mut value) = *value else { continue };
+            let is_zero = |time: &libc::timeval| time.tv_sec == 0 && time.tv_usec == 0;
+            // One that has expired starts again when its signal is delivered, and shows nothing left until then.
+            if is_zero(&value.it_value) {
+                value.it_value = value.it_interval;
+            }
+            if !is_zero(&value.it_value) {
                 time::set_itimer(which, &value).map_err(|error| Refusal::new("interval timer", error))?;
             }
         }
