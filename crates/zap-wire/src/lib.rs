@@ -2,12 +2,15 @@
 //! runtime directory.
 //!
 //! Bytes and types only: no socket is opened here. Messages are MessagePack, one per packet of a `SOCK_SEQPACKET` Unix
-//! socket. docs/wire-protocol.md describes the conversation; a golden file in tests/ pins the encoding.
+//! socket. docs/wire-protocol.md describes the conversation; golden/protocol-1.txt and
+//! golden/table-1.txt in this crate pin the encoding.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
 pub mod environment;
 pub mod fault;
+#[cfg(test)]
+mod golden;
 pub mod message;
 pub mod restart;
 pub mod table;

@@ -191,4 +191,24 @@ mod tests {
         first.drop_entry();
         assert!(table.find(RealPid(10)).is_none());
     }
+
+    /// The layout is shared by processes of several builds of Zap: every field's place is part of the version.
+    #[test]
+    fn layout_is_as_committed() {
+        use core::mem::{align_of, offset_of, size_of};
+        let mut text = format!("MAGIC {MAGIC:#x}\nVERSION {VERSION}\nCAPACITY {CAPACITY}\nRUN {RUN}\n");
+        let mut line = |name: &str, value: usize| text += &format!("{name} {value}\n");
+        macro_rules! offsets {
+            ($type:ident: $($field:ident)*) => {
+                // Names every field, so that a new one does not compile until it is listed.
+                let _ = |value: $type| { let $type { $($field: _),* } = value; };
+                $(line(concat!(stringify!($type), ".", stringify!($field)), offset_of!($type, $field));)*
+                line(concat!("size of ", stringify!($type)), size_of::<$type>());
+                line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
+            };
+        }
+        offsets!(PodTable: magic version signal pod_id streams padding entries);
+        offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble reserved name);
+        crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");
+    }
 }
