@@ -1,6 +1,6 @@
 //! The header: everything of a process but its memory.
 //!
-//! Encoded as MessagePack arrays in the order of the fields: a new field goes to a struct's end, with a default.
+//! Encoded as MessagePack arrays in the order of the fields: any change of a field is another format version.
 
 use self::bytes::Bytes;
 use alloc::string::String;

@@ -64,7 +64,11 @@ pub fn decode_header(prelude: &Prelude, head: &[u8]) -> Result<Header, FormatErr
     let body = head
         .get(PRELUDE_SIZE..PRELUDE_SIZE.saturating_add(prelude.header_length as usize))
         .ok_or(FormatError::Truncated)?;
-    let header: Header = rmp_serde::from_slice(body).map_err(|error| FormatError::Encoding(error.to_string()))?;
+    let mut rest = body;
+    let header: Header = rmp_serde::from_read(&mut rest).map_err(|error| FormatError::Encoding(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(FormatError::Damaged("header length".to_string()));
+    }
     validate::header(&header, prelude)?;
     Ok(header)
 }

@@ -39,6 +39,12 @@ pub fn encode<T: serde::Serialize>(message: &T) -> Result<Vec<u8>, String> {
 }
 
 /// Decodes a message; anything that is not exactly one is an error.
-pub fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
-    rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
+pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let mut rest = bytes;
+    let message = rmp_serde::from_read(&mut rest).map_err(|error| error.to_string())?;
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err("more than one message".to_string())
+    }
 }
