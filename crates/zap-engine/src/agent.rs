@@ -5,12 +5,29 @@
 
 use crate::state;
 use alloc::format;
+use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::{fd, libc, net, RawFd};
 use zap_wire::{environment, FromCoordinator, ToCoordinator};
 
 /// Seconds that the coordinator may stay silent before the program resumes on its own.
 const PATIENCE_SECONDS: i64 = 120;
+
+/// The open connection, -1 for none: a panic skips the code that would close it.
+static OPEN: AtomicI32 = AtomicI32::new(-1);
+
+/// Hangs up what a panic has left open.
+pub fn hang_up_abandoned() {
+    let left = OPEN.swap(-1, Ordering::Relaxed);
+    if left >= 0 {
+        let _ = fd::close(left);
+    }
+}
+
+/// After a restart the connection's number means nothing.
+pub fn forget() {
+    OPEN.store(-1, Ordering::Relaxed);
+}
 
 /// A connection to the coordinator.
 pub struct Agent {
@@ -25,13 +42,15 @@ impl Agent {
             .ok_or(zap_sys::SysError::new("connect", libc::ENOENT))?;
         let socket = net::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0)?;
         let patience = libc::timeval { tv_sec: PATIENCE_SECONDS, tv_usec: 0 };
-        let connected = net::connect_unix(socket, &path)
-            .and_then(|()| net::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &patience))
-            .and_then(|()| net::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &patience));
+        // SO_SNDTIMEO bounds connect(2) too.
+        let connected = net::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &patience)
+            .and_then(|()| net::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &patience))
+            .and_then(|()| net::connect_unix(socket, &path));
         if let Err(error) = connected {
             let _ = fd::close(socket);
             return Err(error);
         }
+        OPEN.store(socket, Ordering::Relaxed);
         Ok(Self { socket })
     }
 
@@ -70,6 +89,7 @@ impl Agent {
 
     /// Hangs up.
     pub fn close(self) {
+        OPEN.store(-1, Ordering::Relaxed);
         let _ = fd::close(self.socket);
     }
 }

@@ -90,6 +90,13 @@ impl Arena {
     pub const fn new() -> Self {
         Self { lists: FutexLock::new(Lists { free: [0; CLASSES], next: 0, end: 0 }) }
     }
+
+    /// In the child of a fork: the lists may have been copied half changed. What they held is lost, what was handed out
+    /// is not.
+    pub fn forget_after_fork(&self) {
+        self.lists.reset();
+        *self.lists.lock() = Lists { free: [0; CLASSES], next: 0, end: 0 };
+    }
 }
 
 impl Default for Arena {

@@ -175,12 +175,17 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
             Ok(gate) => gate,
             Err(error) => break Err(Refusal::new("frozen copy", error)),
         };
-        let forked = fork_once(&CopyTask { agent, order, image, copies, kept_out: &kept_out, gate: gate.0 });
+        let forked = fork_once(&CopyTask { agent, order, image, copies, kept_out: &kept_out, gate });
         let missing = match &forked {
             Ok(Forked::Copy(copy)) => comparison
                 .as_mut()
                 .map_or_else(|refusal| Err(refusal.clone()), |comparison| comparison.missing_in(*copy)),
-            Ok(Forked::Restarted) => return Ok(Saved::Restarted),
+            Ok(Forked::Restarted) => {
+                if subreaper {
+                    process::set_subreaper(true);
+                }
+                return Ok(Saved::Restarted);
+            }
             Err(refusal) => Err(refusal.clone()),
         };
         let go = matches!(&missing, Ok(missing) if missing.is_empty() || !kept_out.is_empty());
@@ -247,8 +252,8 @@ struct CopyTask<'a> {
     copies: &'a [SharedCopy],
     /// Ranges that the program keeps out of its own forks.
     kept_out: &'a [(u64, u64)],
-    /// Read end of the pipe on which the copy waits for [`GO`].
-    gate: RawFd,
+    /// Read and write end of the pipe on which the copy waits for [`GO`].
+    gate: (RawFd, RawFd),
 }
 
 /// All that the frozen copy's first function is given.
@@ -265,7 +270,9 @@ extern "C" fn write_image(life: usize) -> ! {
     // SAFETY: filled by `snapshot`, and not written any more.
     let context = unsafe { &*context };
     let mut word = [0u8; 1];
-    if fd::read(gate, &mut word) != Ok(1) || word != GO {
+    // Ours too: with it open, the death of the program would never be the pipe's end.
+    let _ = fd::close(gate.1);
+    if fd::read(gate.0, &mut word) != Ok(1) || word != GO {
         process::exit_process(0);
     }
     let has_scratch = crate::arena::begin_scratch();

@@ -31,7 +31,9 @@ pub fn save() -> Result<(), Refusal> {
     let mut buffer = alloc::vec![0u8; 64 * 1024];
     for tid in tasks {
         let path = zap_sys::small!("/proc/self/task/{tid}/children");
-        let Ok(text) = zap_sys::fd::read_file(path.as_c_str(), &mut buffer) else { continue };
+        // Every thread stands: none can have gone, and a kernel that does not tell must not be taken for one without.
+        let text =
+            zap_sys::fd::read_file(path.as_c_str(), &mut buffer).map_err(|error| Refusal::new("children", error))?;
         for word in text.split(|c| *c == b' ').filter(|word| !word.is_empty()) {
             let pid = zap_sys::text::decimal(word).0 as i32;
             let path = zap_sys::small!("/proc/{pid}/stat");

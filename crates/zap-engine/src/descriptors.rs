@@ -181,7 +181,7 @@ pub fn reserve() -> Result<(), Refusal> {
 }
 
 /// A program near its descriptor limit leaves no room for ours: the soft limit is raised as far as the hard one goes.
-fn make_room(highest: RawFd) -> Result<(), Refusal> {
+pub(crate) fn make_room(highest: RawFd) -> Result<(), Refusal> {
     let (soft, hard) =
         zap_sys::process::limit(libc::RLIMIT_NOFILE).map_err(|error| Refusal::new("descriptor limit", error))?;
     let needed = highest as u64 + 64;

@@ -9,7 +9,7 @@
 //! handler touch it (another thread may while this one is suspended); all its fields are atomics.
 #![allow(unsafe_code)]
 
-use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use zap_sys::arch::tls;
 
 /// What Zap keeps for each thread. All-zero is the initial state.
@@ -29,10 +29,6 @@ pub struct ThreadBlock {
     pub call_stack: AtomicU64,
     /// Deadline on CLOCK_MONOTONIC in nanoseconds of a call with a relative time-out.
     pub deadline: AtomicU64,
-    /// The program's idea of its alternate stack, when a larger one was substituted: address, size, flags.
-    pub alternate_stack: [AtomicU64; 2],
-    pub alternate_flags: AtomicI32,
-    reserved: AtomicU32,
     /// Where a repeated call reads what is left of its time: seconds, nanoseconds.
     pub remaining: [AtomicI64; 2],
 }
@@ -44,11 +40,6 @@ const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);
 pub fn block() -> &'static ThreadBlock {
     // SAFETY: aligned to 64, large enough (checked above), zero-initialized, alive as long as the thread runs.
     unsafe { &*tls::thread_block().cast::<ThreadBlock>() }
-}
-
-/// The address of the calling thread's block.
-pub fn block_address() -> u64 {
-    tls::thread_block() as u64
 }
 
 /// A guarded section: from here to the guard's end the thread is not suspended.

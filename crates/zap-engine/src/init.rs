@@ -177,6 +177,8 @@ pub(crate) fn first_vdso() -> (u64, u64) {
 /// In the child of a fork: another process, with ids of its own. Its parent enters it into the pod's table, see
 /// [`note_child`].
 pub fn begin_in_child() {
+    suspend::forget();
+    crate::threads::expect_entering(0);
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     identity::forget();

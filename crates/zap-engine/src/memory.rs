@@ -68,10 +68,15 @@ pub fn read_all_beside(path: &'static core::ffi::CStr) -> Result<Vec<u8>, Refusa
         job.result = Some(read_all(job.path));
     }
     let mut job = Job { path, result: None };
+    // The helper is in the program's process group and has its handlers: none may run there too.
+    let mask = zap_sys::signal::change_mask(libc::SIG_SETMASK, !0);
     // SAFETY: `work` makes system calls and allocates from the shared arena, and ends; it runs below this frame.
     let helper = unsafe { zap_sys::arch::context::run_beside(work, core::ptr::from_mut(&mut job) as usize) };
     if helper > 0 {
         let _ = zap_sys::process::wait(helper as i32, libc::__WALL);
+    }
+    if let Ok(mask) = mask {
+        let _ = zap_sys::signal::change_mask(libc::SIG_SETMASK, mask);
     }
     job.result.unwrap_or_else(|| read_all(path))
 }

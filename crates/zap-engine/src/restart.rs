@@ -61,6 +61,8 @@ fn read_mailbox() -> Result<RestartParts, Refusal> {
 pub(crate) fn go_on() -> ! {
     // No handler of the program may run before the program does. Each thread gets its own mask back in the end.
     let _ = zap_sys::signal::change_mask(libc::SIG_SETMASK, !0);
+    suspend::forget_leader();
+    crate::agent::forget();
     let parts = match read_mailbox() {
         Ok(parts) => parts,
         Err(_) => process::exit_process(125),
@@ -162,7 +164,9 @@ fn settle_vdso(kernel: (u64, u64)) -> Result<(), Refusal> {
 
 /// Moves what zap-restart supplied to numbers that the program does not use.
 fn relocate(parts: &RestartParts) -> Result<RestartParts, Refusal> {
-    let above = descriptors::highest_saved() + 1;
+    let highest = descriptors::highest_saved();
+    descriptors::make_room(highest)?;
+    let above = highest + 1;
     let moved = |descriptor: RawFd| {
         if descriptor < 0 {
             return Ok(-1);

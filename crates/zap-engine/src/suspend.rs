@@ -74,9 +74,8 @@ fn take_part(context: u64) {
     if !guard::may_suspend(block) {
         return;
     }
-    let suspension = SUSPENSION.load(Ordering::Acquire);
-    if suspension != 0 {
-        park(suspension, context);
+    if SUSPENSION.load(Ordering::Acquire) != 0 {
+        park(context);
         return;
     }
     let Some(entry) = state::entry() else { return };
@@ -102,6 +101,7 @@ fn take_part(context: u64) {
         );
     }
     LEADER_TID.store(0, Ordering::Relaxed);
+    crate::agent::hang_up_abandoned();
     release();
 }
 
@@ -109,12 +109,17 @@ extern "C" fn lead(context: usize) {
     crate::checkpoint::lead(context as u64);
 }
 
-fn park(suspension: u32, context: u64) {
+fn park(context: u64) {
     let Some(slot) = threads::find(zap_sys::process::gettid()) else {
         // Not listed yet: the leader will find and signal us again.
         return;
     };
     if slot.state.load(Ordering::Acquire) != SIGNALLED {
+        return;
+    }
+    // Read after the slot: its leader waits for us, so that this is the suspension that has made it.
+    let suspension = SUSPENSION.load(Ordering::Acquire);
+    if suspension == 0 {
         return;
     }
     threads::describe_self(slot, context);
@@ -130,6 +135,17 @@ fn park(suspension: u32, context: u64) {
 pub fn release() {
     SUSPENSION.store(0, Ordering::Release);
     zap_sys::futex::wake(&SUSPENSION, i32::MAX);
+}
+
+/// In the child of a fork: no thread of it stands, whatever its parent's did.
+pub fn forget() {
+    SUSPENSION.store(0, Ordering::Release);
+    LEADER_TID.store(0, Ordering::Relaxed);
+}
+
+/// After a restart: the thread that led has another id.
+pub fn forget_leader() {
+    LEADER_TID.store(0, Ordering::Relaxed);
 }
 
 /// The number of the suspension that is in force; 0 for none.
@@ -200,7 +216,7 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
         let now = zap_sys::time::monotonic_ns();
         if now.saturating_sub(checked) > 2_000_000 {
             checked = now;
-            drop_ended_threads();
+            drop_ended_threads()?;
             // A signal for the process, as kill(2) sends it, needs no place in the queue, and goes to any thread that
             // does not block it: all that stand do.
             let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, state::signal());
@@ -212,15 +228,19 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
 }
 
 /// A thread that ended before it took the signal never parks.
-fn drop_ended_threads() {
+fn drop_ended_threads() -> Result<(), Refusal> {
     let process = zap_sys::process::getpid();
     for slot in threads::slots().filter(|slot| slot.state.load(Ordering::Acquire) == SIGNALLED) {
         let tid = RealPid(slot.real_tid.load(Ordering::Relaxed));
         let gone = zap_sys::signal::tgkill(process, tid, 0).is_err_and(|error| error.is(libc::ESRCH));
         if gone || is_dead(process, tid) {
             slot.state.store(threads::FREE, Ordering::Release);
+            if tid == process {
+                return Err(Refusal::new("main thread", "has ended by pthread_exit, which is not supported yet"));
+            }
         }
     }
+    Ok(())
 }
 
 /// A main thread that has ended by pthread_exit stays in the list as a zombie.
@@ -228,10 +248,12 @@ fn is_dead(process: RealPid, tid: RealPid) -> bool {
     static BUFFER: Owned<[u8; 2048]> = Owned::new([0; 2048]);
     BUFFER.with(|buffer| {
         let path = zap_sys::small!("/proc/{process}/task/{tid}/status");
-        zap_sys::fd::read_file(path.as_c_str(), buffer)
-            .ok()
-            .and_then(|text| zap_sys::text::field(text, b"State:"))
-            .is_none_or(|state| matches!(state.first(), Some(b'Z' | b'X')))
+        match zap_sys::fd::read_file(path.as_c_str(), buffer) {
+            Ok(text) => {
+                zap_sys::text::field(text, b"State:").is_some_and(|state| matches!(state.first(), Some(b'Z' | b'X')))
+            }
+            Err(error) => error.is(libc::ENOENT) || error.is(libc::ESRCH),
+        }
     })
 }
 

@@ -37,8 +37,7 @@ const WHICH: [i32; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_P
 
 /// Reads all timers. A timer that cannot be made again refuses.
 pub fn save() -> Result<(), Refusal> {
-    let mut buffer = alloc::vec![0u8; 64 * 1024];
-    let text = zap_sys::fd::read_file(c"/proc/self/timers", &mut buffer).unwrap_or_default();
+    let text = crate::memory::read_all(c"/proc/self/timers")?;
     SAVED.with(|saved| {
         for (place, which) in saved.intervals.iter_mut().zip(WHICH) {
             *place = time::get_itimer(which).ok();

@@ -32,7 +32,14 @@ pub fn close(fd: RawFd) -> Result<()> {
 
 /// Closes every descriptor of this process from `first` to `last` (close_range(2), Linux 5.9; else one by one).
 pub fn close_range(first: u32, last: u32) -> Result<()> {
-    call!(SYS_close_range, first, last, 0).map(|_| ())
+    if call!(SYS_close_range, first, last, 0).is_ok() {
+        return Ok(());
+    }
+    let limit = crate::process::limit(libc::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft.min(1 << 20)) as u32;
+    for number in first..=last.min(limit) {
+        let _ = close(number as RawFd);
+    }
+    Ok(())
 }
 
 /// read(2), once.

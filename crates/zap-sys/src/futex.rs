@@ -43,6 +43,11 @@ impl<T> FutexLock<T> {
         Self { state: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
+    /// Frees the lock in the only thread of a forked child, whoever held it in the parent.
+    pub fn reset(&self) {
+        self.state.store(0, Ordering::Release);
+    }
+
     /// Waits until the lock is ours.
     pub fn lock(&self) -> FutexGuard<'_, T> {
         if self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {

@@ -91,7 +91,9 @@ hook! { unsafe fn usleep(microseconds: c_uint) -> c_int => zap_usleep {
 } }
 
 hook! { unsafe fn recv(socket: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t => zap_recv {
-    if flags & libc::MSG_WAITALL == 0 || !state::active() {
+    let plain = flags & libc::MSG_WAITALL == 0 || flags & libc::MSG_PEEK != 0 || !state::active();
+    // Messages with boundaries are not to be joined.
+    if plain || zap_sys::net::get_option(socket, libc::SOL_SOCKET, libc::SO_TYPE) != Ok(libc::SOCK_STREAM) {
         // SAFETY: the caller's arguments.
         return unsafe { real!(recv)(socket, buffer, length, flags) };
     }

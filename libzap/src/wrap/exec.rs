@@ -112,12 +112,23 @@ fn join(into: &mut [u8], parts: &[&[u8]]) -> Option<*mut c_char> {
     Some(into.as_mut_ptr().cast())
 }
 
+static OWN_PATH: zap_engine::state::SetOnce<&'static [u8]> = zap_engine::state::SetOnce::new();
+
+/// Finds the library's path, at init: dladdr takes the loader's lock, which exec must not.
+pub fn note_own_path() {
+    OWN_PATH.set(find_own_path());
+}
+
 /// The path under which this library was loaded.
 fn own_path() -> &'static [u8] {
+    OWN_PATH.get().copied().unwrap_or(b"libzap.so")
+}
+
+fn find_own_path() -> &'static [u8] {
     // SAFETY: all-zero is a valid Dl_info.
     let mut info: libc::Dl_info = unsafe { core::mem::zeroed() };
-    // SAFETY: the address of a function of this library; dladdr takes no lock that a forked child could find held.
-    let found = unsafe { libc::dladdr(own_path as *const c_void, &mut info) };
+    // SAFETY: the address of a function of this library.
+    let found = unsafe { libc::dladdr(find_own_path as *const c_void, &mut info) };
     if found == 0 || info.dli_fname.is_null() {
         return b"libzap.so";
     }

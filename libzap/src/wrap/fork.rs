@@ -18,7 +18,10 @@ hook! { unsafe fn fork() -> pid_t => zap_fork {
     if state::active() {
         match child {
             -1 => {}
-            0 => init::begin_in_child(),
+            0 => {
+                crate::ARENA.forget_after_fork();
+                init::begin_in_child();
+            }
             _ => init::note_child(child),
         }
     }

@@ -7,10 +7,12 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use libc::{c_int, pid_t};
-use redhook::hook;
+use libc::{c_int, cpu_set_t, pid_t, size_t};
+use redhook::{hook, real};
 use zap_engine::{identity, state};
 use zap_sys::{process, RealPid, VirtualPid};
+
+super::resolve_all!(getpgid, getsid, sigqueue, sched_getaffinity, sched_setaffinity);
 
 hook! { unsafe fn getpid() -> pid_t => zap_getpid {
     let real = process::getpid();
@@ -54,4 +56,31 @@ hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
 hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int => zap_tgkill {
     let (process, thread) = (RealPid(real_argument(process)), RealPid(real_argument(thread)));
     as_c(zap_sys::signal::tgkill(process, thread, signal))
+} }
+
+hook! { unsafe fn getpgid(pid: pid_t) -> pid_t => zap_getpgid {
+    // SAFETY: no memory is touched.
+    virtual_result(unsafe { real!(getpgid)(real_argument(pid)) })
+} }
+
+hook! { unsafe fn getsid(pid: pid_t) -> pid_t => zap_getsid {
+    // SAFETY: no memory is touched.
+    virtual_result(unsafe { real!(getsid)(real_argument(pid)) })
+} }
+
+hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_int => zap_sigqueue {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sigqueue)(real_argument(pid), number, value) }
+} }
+
+hook! { unsafe fn sched_getaffinity(pid: pid_t, size: size_t, set: *mut cpu_set_t) -> c_int
+=> zap_sched_getaffinity {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sched_getaffinity)(real_argument(pid), size, set) }
+} }
+
+hook! { unsafe fn sched_setaffinity(pid: pid_t, size: size_t, set: *const cpu_set_t) -> c_int
+=> zap_sched_setaffinity {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sched_setaffinity)(real_argument(pid), size, set) }
 } }

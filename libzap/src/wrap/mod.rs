@@ -25,7 +25,9 @@ use core::ffi::{c_int, c_void, CStr};
 pub fn resolve() {
     blocking::resolve();
     exec::resolve();
+    exec::note_own_path();
     fork::resolve();
+    ids::resolve();
     memory::resolve();
     pthread::resolve();
     signals::resolve();

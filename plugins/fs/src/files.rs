@@ -103,7 +103,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             id: description.id,
             fd: description.fd(),
             path,
-            flags: description.status_flags() & KEPT,
+            flags: kept_flags(description),
             position: description.position(),
             locks: locks(description)?,
             nameless,
@@ -111,6 +111,16 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
     }
     context.section(SECTION, VERSION, encode(&states)?);
     Ok(())
+}
+
+/// The flags with which the file is opened again. One opened with O_TMPFILE shows O_DIRECTORY, which is a part of it.
+fn kept_flags(description: &Description) -> i32 {
+    let flags = description.status_flags() & KEPT;
+    if description.file_type() == libc::S_IFDIR {
+        flags
+    } else {
+        flags & !libc::O_DIRECTORY
+    }
 }
 
 /// The path by which the file is opened again.
@@ -207,19 +217,19 @@ fn refill(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
 fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let states: Vec<State> = decode(bytes)?;
-    // Nameless files: (inode at the checkpoint, descriptor here).
-    let mut made: Vec<(u64, RawFd)> = Vec::new();
+    // Nameless files: (inode at the checkpoint, descriptor here, mode to be set when all are open).
+    let mut made: Vec<(u64, RawFd, u32)> = Vec::new();
     for state in &states {
         let refusal = |error| Refusal::new(format!("file {}", String::from_utf8_lossy(&state.path)), error);
         let own = match &state.nameless {
             None => open(&state.path, state.flags),
             Some(nameless) => {
-                let known = made.iter().find(|(inode, _)| *inode == nameless.inode).map(|(_, file)| *file);
+                let known = made.iter().find(|(inode, ..)| *inode == nameless.inode).map(|(_, file, _)| *file);
                 let file = match known {
                     Some(file) => file,
                     None => {
                         let file = make_nameless(&state.path, nameless).map_err(refusal)?;
-                        made.push((nameless.inode, file));
+                        made.push((nameless.inode, file, nameless.mode));
                         file
                     }
                 };
@@ -233,7 +243,9 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         }
         context.install(state.id, own)?;
     }
-    made.iter().try_for_each(|(_, file)| fd::close(*file)).map_err(|error| Refusal::new("file without a name", error))
+    made.iter()
+        .try_for_each(|(_, file, mode)| fd::change_mode(*file, *mode).and_then(|()| fd::close(*file)))
+        .map_err(|error| Refusal::new("file without a name", error))
 }
 
 fn open(path: &[u8], flags: i32) -> zap_plugin::sys::Result<RawFd> {
@@ -249,6 +261,5 @@ fn make_nameless(path: &[u8], nameless: &Nameless) -> zap_plugin::sys::Result<Ra
     let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
     let file = fd::open(directory.as_c_str(), flags, 0o600)?;
     fd::pwrite_all(file, &nameless.contents, 0)?;
-    fd::change_mode(file, nameless.mode)?;
     Ok(file)
 }

@@ -66,7 +66,8 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
             refuse_named(peer)?;
             let socket = diag::query(peer.stat.st_ino as u32).map_err(refusal)?;
             let mut second = save_end(peer, kind, socket.shutdown)?;
-            if kind == libc::SOCK_DGRAM {
+            // What is taken must be sendable again.
+            if kind == libc::SOCK_DGRAM && first.shutdown == 0 && second.shutdown == 0 {
                 first.waiting = take_and_return(one, peer, first.waiting)?;
                 second.waiting = take_and_return(peer, one, second.waiting)?;
             }
@@ -107,8 +108,8 @@ fn save_end(one: &Description, kind: i32, shutdown: u8) -> Result<End, Refusal> 
     })
 }
 
-/// A datagram pair that holds empty messages: they can only be counted by taking all messages, which the other end then
-/// sends again. `peeked` is what was seen without taking.
+/// A datagram pair with messages, some of which may be empty: those can only be counted by taking all messages, which the
+/// other end then sends again. `peeked` is what was seen without taking.
 fn take_and_return(to: &Description, from: &Description, peeked: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Refusal> {
     let refusal = |error| Refusal::new(to.name(), error);
     if fd::poll_now(to.fd(), libc::POLLIN).map_err(refusal)? & libc::POLLIN == 0 {
