@@ -42,7 +42,7 @@ pub fn run(words: &[String]) -> Result<ExitCode, String> {
     }
     setup::build()?;
     let mut units = setup::cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
-    units.args(filter).env_remove("ZAP_RUNTIME_DIR").env_remove("ZAP_CKPT_DIR");
+    units.arg("--").args(filter).env_remove("ZAP_RUNTIME_DIR").env_remove("ZAP_CKPT_DIR");
     tally.add(part("units", &mut units, true));
     let mut programs = Command::new(setup::built().join("zap-tests"));
     programs.args(long.then_some("--long")).args(filter).stdin(Stdio::null());
