@@ -108,7 +108,12 @@ fn kill_at(scene: &Scene, point: &'static str, victim: Victim) -> Result {
     let said = scene.wait(command).doing("zap-command")?.ended;
     let fits = match victim {
         Victim::Nobody => said == Ended::Exited(0),
-        Victim::Coordinator => said == Ended::Exited(1) || point == fault::COMMAND_REQUESTED,
+        // When the command has not yet connected, a new coordinator does the work; when the program is about to resume,
+        // its image may be complete, and the answer given.
+        Victim::Coordinator => {
+            let may_succeed = matches!(point, fault::COMMAND_REQUESTED | fault::PROGRAM_RESUMING);
+            said == Ended::Exited(1) || (may_succeed && said == Ended::Exited(0))
+        }
         Victim::Writer => said == Ended::Exited(1),
         Victim::Program => matches!(said, Ended::Exited(0 | 1)),
         Victim::Command => said == Ended::Killed(9) || matches!(said, Ended::Exited(0 | 1)),
