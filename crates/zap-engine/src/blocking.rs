@@ -4,8 +4,10 @@
 //! already points at the call. The calls here return EINTR from any handler (signal(7)); their frame is stepped back
 //! onto the `syscall` instruction, so that the kernel makes the call again when the handler returns. Remaining times:
 //! ppoll, pselect6 and clock_nanosleep leave theirs in memory, which the repeated call reads; for epoll_wait a wrapper
-//! has noted the deadline. Socket calls with SO_RCVTIMEO or SO_SNDTIMEO begin their time anew. Nothing is repaired when a signal of the program is about to be delivered: then EINTR is
-//! what the program is owed.
+//! has noted the deadline. Socket calls with SO_RCVTIMEO or SO_SNDTIMEO begin their time anew. Not repaired, since what
+//! is left is not known: FUTEX_WAIT and epoll_pwait2 with a relative time, poll and nanosleep by a system call of the
+//! program's own. Nothing is repaired when a signal of the program is about to be delivered: then EINTR is what the
+//! program is owed.
 //!
 //! # Safety
 //! The frame is the calling thread's own, on its stack, and the code around `rip` is the program's text.

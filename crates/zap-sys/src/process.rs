@@ -176,16 +176,6 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     call!(SYS_prlimit64, 0, resource, new.as_ptr(), 0).map(|_| ())
 }
 
-/// Effective user id.
-pub fn geteuid() -> u32 {
-    call!(SYS_geteuid).unwrap_or(0) as u32
-}
-
-/// sched_yield(2).
-pub fn yield_now() {
-    let _ = call!(SYS_sched_yield);
-}
-
 /// vfork-free fork: a child with a copy of memory. Returns the child's id, 0 in the child.
 ///
 /// # Safety

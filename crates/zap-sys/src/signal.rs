@@ -82,13 +82,6 @@ pub fn kill(process: i32, signal: i32) -> Result<()> {
     call!(SYS_kill, process, signal).map(|_| ())
 }
 
-/// sigaltstack(2): reads the calling thread's alternate stack.
-pub fn get_alternate_stack() -> Result<libc::stack_t> {
-    let mut old = libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
-    call!(SYS_sigaltstack, 0, &mut old as *mut libc::stack_t)?;
-    Ok(old)
-}
-
 /// A `siginfo_t` as the kernel has it: 128 bytes.
 pub type Info = [u32; 32];
 
