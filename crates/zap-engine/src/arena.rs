@@ -91,11 +91,13 @@ impl Arena {
         Self { lists: FutexLock::new(Lists { free: [0; CLASSES], next: 0, end: 0 }) }
     }
 
-    /// In the child of a fork: the lists may have been copied half changed. What they held is lost, what was handed out
-    /// is not.
+    /// In the child of a fork: lists that another thread held may have been copied half changed. What they held is lost,
+    /// what was handed out is not.
+    #[inline]
     pub fn forget_after_fork(&self) {
-        self.lists.reset();
-        *self.lists.lock() = Lists { free: [0; CLASSES], next: 0, end: 0 };
+        if self.lists.reset() {
+            *self.lists.lock() = Lists { free: [0; CLASSES], next: 0, end: 0 };
+        }
     }
 }
 

@@ -119,8 +119,11 @@ pub fn drop_child(real: RealPid) {
 }
 
 /// Forgets every translation: in the child of a fork, whose ids are its own.
+#[inline]
 pub fn forget() {
-    PAIRS.store(core::ptr::null_mut(), Ordering::Release);
+    if !PAIRS.load(Ordering::Relaxed).is_null() {
+        PAIRS.store(core::ptr::null_mut(), Ordering::Release);
+    }
 }
 
 /// The thread id that glibc keeps for the thread `pthread` (its `pthread_t`): 0 when the thread has ended, `None` when

@@ -38,7 +38,9 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     identity::learn(facts.rseq);
     let pid = process::getpid();
     let virtual_pid = VirtualPid(pid.0);
-    if join_table(&variables.table, virtual_pid).is_err() {
+    // Before the table is mapped: so the stack lies beside the arena, and the kernel makes one mapping of both. A fork
+    // pays for each.
+    if suspend::map_stack().is_err() || join_table(&variables.table, virtual_pid).is_err() {
         return;
     }
     state::set_identity(pid, virtual_pid);
@@ -176,9 +178,10 @@ pub(crate) fn first_vdso() -> (u64, u64) {
 
 /// In the child of a fork: another process, with ids of its own. Its parent enters it into the pod's table, see
 /// [`note_child`].
+#[inline]
 pub fn begin_in_child() {
     suspend::forget();
-    crate::threads::expect_entering(0);
+    crate::threads::forget_entering();
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     identity::forget();

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::table::{Entry, PodTable};
 
@@ -71,6 +71,14 @@ impl<T> Owned<T> {
     }
 }
 
+/// Sets `word` to zero. One that is zero is not written: a fork's child pays for each page of its parent's that it writes.
+#[inline]
+pub(crate) fn zero(word: &AtomicU32) {
+    if word.load(Ordering::Relaxed) != 0 {
+        word.store(0, Ordering::Release);
+    }
+}
+
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 static TABLE: AtomicPtr<PodTable> = AtomicPtr::new(core::ptr::null_mut());
 static ENTRY: AtomicPtr<Entry> = AtomicPtr::new(core::ptr::null_mut());
@@ -115,6 +123,7 @@ pub fn set_signal(signal: i32) {
 }
 
 /// The pod's table.
+#[inline]
 pub fn table() -> Option<&'static PodTable> {
     // SAFETY: null, or a mapping that stays until the process ends or the next restart replaces it.
     unsafe { TABLE.load(Ordering::Acquire).as_ref() }
@@ -128,12 +137,14 @@ pub fn entry() -> Option<&'static Entry> {
 }
 
 /// Notes where the pod's table is mapped, and this process's entry in it.
+#[inline]
 pub fn set_table(table: &'static PodTable, entry: Option<&'static Entry>) {
     TABLE.store(core::ptr::from_ref(table).cast_mut(), Ordering::Release);
     ENTRY.store(entry.map_or(core::ptr::null_mut(), |entry| core::ptr::from_ref(entry).cast_mut()), Ordering::Release);
 }
 
 /// Notes who this process is.
+#[inline]
 pub fn set_identity(real: RealPid, virtual_pid: VirtualPid) {
     REAL_PID.store(real.0, Ordering::Relaxed);
     VIRTUAL_PID.store(virtual_pid.0, Ordering::Relaxed);

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use crate::guard;
-use crate::state::{self, Owned};
+use crate::state::{self, zero, Owned};
 use crate::threads::{self, PARKED, SIGNALLED};
 use alloc::format;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -36,12 +36,15 @@ static LEADER_TID: AtomicU32 = AtomicU32::new(0);
 /// Bits of the signals that the handler blocks: all of them.
 const ALL_SIGNALS: Mask = !0;
 
-/// Maps the leader's stack and installs the handler of `signal`.
+/// Maps the leader's stack.
+pub fn map_stack() -> zap_sys::Result<()> {
+    let stack = zap_sys::mem::map_anonymous(LEADER_STACK)?;
+    LEADER_STACK_TOP.store(stack + LEADER_STACK as u64, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Installs the handler of `signal`.
 pub fn install(signal: i32) -> zap_sys::Result<()> {
-    if LEADER_STACK_TOP.load(Ordering::Relaxed) == 0 {
-        let stack = zap_sys::mem::map_anonymous(LEADER_STACK)?;
-        LEADER_STACK_TOP.store(stack + LEADER_STACK as u64, Ordering::Relaxed);
-    }
     let action = KernelAction {
         handler: on_signal as *const () as u64,
         flags: (libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK) as u64 | SA_RESTORER,
@@ -138,9 +141,10 @@ pub fn release() {
 }
 
 /// In the child of a fork: no thread of it stands, whatever its parent's did.
+#[inline]
 pub fn forget() {
-    SUSPENSION.store(0, Ordering::Release);
-    LEADER_TID.store(0, Ordering::Relaxed);
+    zero(&SUSPENSION);
+    zero(&LEADER_TID);
 }
 
 /// After a restart: the thread that led has another id.

@@ -8,7 +8,7 @@
 //! A cell is mapped for ever once made. Its fields are atomics or written by the slot's own thread before it reports.
 #![allow(unsafe_code)]
 
-use crate::state::Owned;
+use crate::state::{zero, Owned};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use zap_sys::{RealPid, SysError};
 
@@ -75,6 +75,13 @@ pub fn wait_until_entered() -> bool {
         zap_sys::time::sleep_ns(20_000);
     }
     true
+}
+
+/// In the child of a fork: no thread is about to [`enter`].
+#[inline]
+pub fn forget_entering() {
+    zero(&PREPARED);
+    zero(&ENTERING);
 }
 
 /// Announces how many threads are about to [`enter`]: by the leader of a restart.

@@ -43,9 +43,16 @@ impl<T> FutexLock<T> {
         Self { state: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
-    /// Frees the lock in the only thread of a forked child, whoever held it in the parent.
-    pub fn reset(&self) {
-        self.state.store(0, Ordering::Release);
+    /// Frees the lock in the only thread of a forked child, whoever held it in the parent. True when somebody did: then
+    /// the value may have been copied half changed. Writes nothing otherwise, since a page that the child does not write
+    /// need not be copied.
+    #[inline]
+    pub fn reset(&self) -> bool {
+        let held = self.state.load(Ordering::Acquire) != 0;
+        if held {
+            self.state.store(0, Ordering::Release);
+        }
+        held
     }
 
     /// Waits until the lock is ours.

@@ -9,6 +9,7 @@ use crate::errno::{call, Result};
 use crate::ids::RealPid;
 
 /// getpid(2), from the kernel.
+#[inline]
 pub fn getpid() -> RealPid {
     RealPid(call!(SYS_getpid).unwrap_or(0) as i32)
 }
