@@ -333,7 +333,9 @@ impl Server {
         for (pid, entry) in table.members() {
             if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
                 let started = entry.start_time.load(Ordering::Relaxed);
-                let Some(process) = Process::open(pid.0, started) else {
+                // Entered by a fork's parent, the child may have ended before, and its number be a stranger's.
+                let known = started != 0 || process::maps(pid.0, &self.runtime.table_path(pod));
+                let Some(process) = Process::open(pid.0, started).filter(|_| known) else {
                     entry.drop_entry();
                     continue;
                 };

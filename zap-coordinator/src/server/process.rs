@@ -7,6 +7,8 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use zap_sys::{process, RealPid};
 
 /// A living process.
@@ -70,6 +72,14 @@ pub fn is_stopped(pid: i32) -> bool {
     matches!(after, Some(b'T' | b't'))
 }
 
+/// Whether the process has the file `path` mapped. True also where that cannot be read: a member that has become another
+/// user's, or undumpable.
+pub fn maps(pid: i32, path: &Path) -> bool {
+    let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else { return true };
+    let path = path.as_os_str().as_bytes();
+    maps.split(|byte| *byte == b'\n').any(|line| line.windows(path.len()).any(|part| part == path))
+}
+
 /// The name of a process's program (comm).
 pub fn name(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_string()
@@ -79,6 +89,13 @@ pub fn name(pid: i32) -> String {
 mod tests {
     use super::*;
     use std::process::Command;
+
+    #[test]
+    fn maps_names_what_is_mapped() {
+        let (own, executable) = (std::process::id() as i32, std::env::current_exe().unwrap());
+        assert!(maps(own, &executable));
+        assert!(!maps(own, &executable.join("not")));
+    }
 
     #[test]
     fn a_process_is_what_it_was() {
