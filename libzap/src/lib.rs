@@ -33,7 +33,9 @@ extern "C" fn construct(_count: c_int, _arguments: *mut *mut c_char, environment
     registry::register(&PLUGINS);
     wrap::resolve();
     // SAFETY: the loader passes the process's environment, and no thread exists yet.
-    unsafe { init::begin(environment, &LibcFacts { rseq: rseq_facts() }) };
+    unsafe {
+        init::begin(environment, &LibcFacts { rseq: rseq_facts(), vdso: libc::getauxval(libc::AT_SYSINFO_EHDR) })
+    };
     if zap_engine::state::active() {
         std::panic::set_hook(Box::new(|_| panicked()));
     }

@@ -415,9 +415,16 @@ impl<'p> Scene<'p> {
 
     /// Starts a program of the manifest in the scene's scratch directory under zap-launch with these options.
     pub fn launch(&self, program: &Program, options: &[&str]) -> Result<Running> {
+        self.launch_by(&[], program, options)
+    }
+
+    /// The same by a command that execs its arguments.
+    pub fn launch_by(&self, by: &[&str], program: &Program, options: &[&str]) -> Result<Running> {
         let dir = self.path("work");
         self.prepare(program, &dir)?;
-        let mut words = vec!["zap-launch".to_string()];
+        let mut words: Vec<String> = by.iter().map(|word| word.to_string()).collect();
+        let tool = self.place.tool("zap-launch");
+        words.push(if by.is_empty() { "zap-launch".into() } else { tool.to_string_lossy().into_owned() });
         words.extend(options.iter().map(|option| option.to_string()));
         words.extend(self.line(program, &dir)?);
         let mut command = self.words(&words);

@@ -11,7 +11,7 @@ use std::fs;
 type Road = fn(&Scene, &Program) -> Result;
 
 /// The roads, and whether root alone can take them.
-const ROADS: [(&str, Road); 7] = [
+const ROADS: [(&str, Road); 8] = [
     ("plain", plain),
     ("resumed", resumed),
     ("restarted", restarted),
@@ -19,6 +19,7 @@ const ROADS: [(&str, Road); 7] = [
     ("clone", clone),
     ("elsewhere", elsewhere),
     ("namespaces", namespaces),
+    ("earlier-boot", earlier_boot),
 ];
 
 pub fn cases(manifest: &Manifest) -> Vec<Case> {
@@ -29,7 +30,8 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
                 Kind::Refused => vec![("plain", plain), ("refused", refused)],
                 _ => ROADS.into_iter().filter(|(name, _)| *name != "clone" || program.alone.is_empty()).collect(),
             };
-            for (name, road) in roads {
+            // An ordinary user cannot make a time namespace without one of users, in which ids are others.
+            for (name, road) in roads.into_iter().filter(|(name, _)| !ordinary || *name != "earlier-boot") {
                 let own = program.clone();
                 let case = Case::new(format!("state/{}/{name}", program.name), move |scene| {
                     scene.plain(&own)?;
@@ -114,10 +116,27 @@ pub fn forget(scene: &Scene) -> Result {
     Ok(())
 }
 
-/// In fresh PID, mount, network, IPC and UTS namespaces with an emptied runtime directory: another host.
+/// A host that was booted ten days earlier than this one, to its clocks: unshare(1)'s options.
+const EARLIER: [&str; 5] = ["-T", "--monotonic", "864000", "--boottime", "864000"];
+
+/// From a host that was booted ten days earlier: its clocks have gone back.
+fn earlier_boot(scene: &Scene, program: &Program) -> Result {
+    if process::user() != 0 || scene.user == User::Nobody {
+        return crate::case::skipped("needs a time namespace");
+    }
+    let running = scene.launch_by(&[&["unshare"], &EARLIER[..]].concat(), program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, program)
+}
+
+/// In fresh PID, mount, network, IPC, UTS and time namespaces with an emptied runtime directory: another host, booted
+/// earlier.
 fn namespaces(scene: &Scene, program: &Program) -> Result {
     if process::user() != 0 || scene.user == User::Nobody {
-        let probe = scene.run(&["unshare", "-U", "--map-current-user", "-pmniu", "--fork", "--mount-proc", "true"])?;
+        let probe = scene.run(&["unshare", "-U", "--map-current-user", "-pmniuT", "--fork", "--mount-proc", "true"])?;
         if probe.status != 0 {
             return crate::case::skipped("ordinary users cannot make namespaces here");
         }
@@ -130,6 +149,7 @@ fn namespaces(scene: &Scene, program: &Program) -> Result {
     if process::user() != 0 || scene.user == User::Nobody {
         words.extend(["-U", "--map-current-user"]);
     }
+    words.extend(EARLIER);
     words.extend(["-pmniu", "--fork", "--mount-proc"]);
     let mut command = scene.words(&words);
     command.arg(scene.place.tool("zap-restart")).args(&images);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use zap_client::error::{Error, Result};
 use zap_image::header::flags;
 use zap_image::{Backing, Extent, Header, Region};
-use zap_restorer::hole::{Hole, VDSO_ROOM};
+use zap_restorer::hole::Hole;
 use zap_restorer::plan::{self, Operation, Source, HEADER_SIZE, MAILBOX_OVERHEAD, RECORD_SIZE};
 use zap_sys::libc::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_GROWSDOWN,
@@ -82,11 +82,6 @@ pub fn plan(header: &Header, facts: &Facts) -> Result<Planned> {
     // Nor may the restorer lie where shared memory is made.
     let at = occupied.partition_point(|range| *range < temporary);
     occupied.insert(at, temporary);
-    // The kernel's vDSO goes back to its old place where it can; its data lay just below.
-    let vdso = header.process.vdso.0;
-    let data = (vdso.saturating_sub(VDSO_ROOM), vdso);
-    let at = occupied.partition_point(|range| *range < data);
-    occupied.insert(at, data);
     let longest = longest_plan(&planned, header);
     planned.candidates = places::candidates(&occupied, Hole { start: 0, plan_length: longest }.length());
     if planned.candidates.is_empty() {
@@ -203,7 +198,7 @@ fn choose_mapped(header: &Header, mappable: bool) -> Vec<u64> {
     }
     let bounds = &header.process.bounds;
     let heap = bounds.start_brk..bounds.brk.max(bounds.start_brk + 1);
-    let eligible = header.regions.iter().filter(|region| may_be_mapped(region, &heap, header.process.vdso.0));
+    let eligible = header.regions.iter().filter(|region| may_be_mapped(region, &heap));
     let mut large: Vec<Extent> =
         eligible.flat_map(|region| &region.extents).filter(|extent| extent.length >= LARGE).copied().collect();
     large.sort_by_key(|extent| (extent.length, extent.offset));
@@ -225,13 +220,12 @@ fn choose_mapped(header: &Header, mappable: bool) -> Vec<u64> {
 
 /// Whether parts of a region may show the image itself: private anonymous memory of no special kind. The heap stays
 /// anonymous throughout, since it grows by merging, and code is never mapped from where `noexec` may come.
-fn may_be_mapped(region: &Region, heap: &Range<u64>, vdso: u64) -> bool {
+fn may_be_mapped(region: &Region, heap: &Range<u64>) -> bool {
     let special = flags::SHARED | flags::GROWS_DOWN | flags::WIPE_ON_FORK;
     region.backing == Backing::Anonymous
         && region.flags & special == 0
         && region.protection & PROT_EXEC as u32 == 0
         && !(region.start < heap.end && heap.start < region.end)
-        && !(region.start..region.end).contains(&vdso)
 }
 
 struct Maker<'a> {
@@ -277,8 +271,6 @@ impl Maker<'_> {
             }
             return;
         }
-        let (vdso, vdso_length) = self.header.process.vdso;
-        let holds_vdso = vdso_length > 0 && (region.start..region.end).contains(&vdso);
         let shared = region.flags & flags::SHARED != 0;
         let wiped = region.flags & flags::WIPE_ON_FORK != 0;
         let shows_file = matches!(region.backing, Backing::File { .. });
@@ -287,7 +279,7 @@ impl Maker<'_> {
         let final_protection = region.protection as i32;
         let is_mapped = |extent: &Extent| self.mapped.binary_search(&extent.offset).is_ok();
         let is_read = extents.iter().any(|extent| !is_mapped(extent));
-        let protection = if is_read || holds_vdso { PROT_READ | PROT_WRITE } else { final_protection };
+        let protection = if is_read { PROT_READ | PROT_WRITE } else { final_protection };
         let whole = matches!(extents, [extent] if is_mapped(extent) && extent.length == region.end - region.start);
         if !whole {
             self.map_region(region, start, protection, extents.is_empty());
@@ -298,9 +290,6 @@ impl Maker<'_> {
         self.advise(region, start);
         for extent in extents.iter().filter(|extent| !is_mapped(extent)) {
             self.read_extent(extent);
-        }
-        if holds_vdso {
-            self.push(Operation::Vdso { address: vdso, length: vdso_length });
         }
         if protection != final_protection {
             self.push(Operation::Protect { address: start, length: region.end - start, protection: final_protection });
@@ -582,18 +571,6 @@ mod tests {
         let made = operations(&header(vec![stack]));
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_STACK | MAP_NORESERVE;
         assert_eq!(made[0], map(end - 8 * MIB, 8 * MIB, 3, flags, Source::Anonymous, 0));
-    }
-
-    #[test]
-    fn the_vdso_is_written_before_it_is_protected() {
-        let at = 0x7ffe_0000_0000;
-        let mut header = header(vec![region(at, 0x2000, 5, 0, &[(at, 0x2000, 0)])]);
-        header.process.vdso = (at, 0x2000);
-        let made = operations(&header);
-        assert!(matches!(made[0], Operation::Map { protection: 3, .. }));
-        assert!(matches!(made[1], Operation::Read { .. }));
-        assert_eq!(made[2], Operation::Vdso { address: at, length: 0x2000 });
-        assert_eq!(made[3], Operation::Protect { address: at, length: 0x2000, protection: 5 });
     }
 
     #[test]

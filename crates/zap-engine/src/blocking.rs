@@ -29,11 +29,10 @@ fn register(frame: &Frame<'_>, which: i32) -> u64 {
     frame.registers[which as usize] as u64
 }
 
-/// The address at which the suspended thread of `slot` goes on.
-pub fn instruction(slot: &crate::threads::Slot) -> u64 {
-    let context = slot.context.load(Ordering::Relaxed) as *const libc::ucontext_t;
-    // SAFETY: the signal frame of a suspended thread.
-    unsafe { (*context).uc_mcontext.gregs[libc::REG_RIP as usize] as u64 }
+/// The address at which the thread whose signal frame is at `context` goes on.
+pub fn instruction_at(context: u64) -> u64 {
+    // SAFETY: the frame of the calling thread's handler, or of a suspended thread.
+    unsafe { (*(context as *const libc::ucontext_t)).uc_mcontext.gregs[libc::REG_RIP as usize] as u64 }
 }
 
 /// Repairs the call, if any, that the thread with the frame at `context` was interrupted in. Called on that thread,

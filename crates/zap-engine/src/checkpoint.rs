@@ -14,7 +14,7 @@ use crate::registry;
 use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
-use crate::{attributes, children, descriptors, signals, suspend, timers, writer};
+use crate::{attributes, children, clocks, descriptors, signals, suspend, timers, writer};
 use alloc::vec::Vec;
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
 use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
@@ -143,7 +143,6 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
 }
 
 fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
-    crate::init::note_vdso();
     children::save()?;
     let descriptions = descriptors::enumerate(own)?;
     let owners = descriptors::claim(&descriptions)?;
@@ -154,6 +153,7 @@ fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
         plugin.save(&mut SaveContext::new(&descriptions, claimed, &mut sections))?;
     }
     signals::save();
+    clocks::save();
     timers::save()?;
     attributes::save()?;
     COLLECTED.with(|collected| collected.sections = sections);

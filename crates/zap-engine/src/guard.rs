@@ -31,6 +31,10 @@ pub struct ThreadBlock {
     pub deadline: AtomicU64,
     /// Where a repeated call reads what is left of its time: seconds, nanoseconds.
     pub remaining: [AtomicI64; 2],
+    /// Address of the innermost record of [`crate::deadline`], 0 for none.
+    pub deadlines: AtomicU64,
+    /// Nanoseconds between the program's CPU time of this thread and the kernel's. See [`crate::clocks`].
+    pub cpu_offset: AtomicI64,
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);

@@ -22,13 +22,28 @@ static RSEQ_LENGTH: AtomicU32 = AtomicU32::new(0);
 
 /// Pairs of threads that were restarted: read lock-free by wrappers, replaced as a whole by the leader.
 struct Pairs {
-    pairs: Vec<(AtomicI32, AtomicI32)>,
+    pairs: Vec<Pair>,
+}
+
+/// One thread or child: what it is to the program and to the kernel, and what its CPU time had been before.
+struct Pair {
+    id: AtomicI32,
+    real: AtomicI32,
+    cpu_offset: i64,
+}
+
+impl Pair {
+    fn new(id: i32, real: i32, cpu_offset: i64) -> Self {
+        Self { id: AtomicI32::new(id), real: AtomicI32::new(real), cpu_offset }
+    }
 }
 
 static PAIRS: AtomicPtr<Pairs> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Children that a restart has made again: (virtual, real), until [`set_pairs`] enters them.
 static CHILDREN: Owned<Vec<(i32, i32)>> = Owned::new(Vec::new());
+
+const THREAD_CPU: i32 = zap_sys::libc::CLOCK_THREAD_CPUTIME_ID;
 
 /// The signature that glibc registers rseq areas with on x86-64 (sys/rseq.h).
 const RSEQ_SIGNATURE: u32 = 0x5305_3053;
@@ -54,7 +69,7 @@ pub fn register_rseq(fs_base: u64) {
     }
 }
 
-fn pairs() -> &'static [(AtomicI32, AtomicI32)] {
+fn pairs() -> &'static [Pair] {
     // SAFETY: null or leaked for good by `set_pairs`.
     unsafe { PAIRS.load(Ordering::Acquire).as_ref() }.map_or(&[], |pairs| pairs.pairs.as_slice())
 }
@@ -67,8 +82,8 @@ pub fn virtual_of(real: RealPid) -> VirtualPid {
     if real == state::real_pid() {
         return state::virtual_pid();
     }
-    let pair = pairs().iter().find(|(_, known)| known.load(Ordering::Relaxed) == real.0);
-    VirtualPid(pair.map_or(real.0, |(id, _)| id.load(Ordering::Relaxed)))
+    let pair = pairs().iter().find(|pair| pair.real.load(Ordering::Relaxed) == real.0);
+    VirtualPid(pair.map_or(real.0, |pair| pair.id.load(Ordering::Relaxed)))
 }
 
 /// The kernel's id of the process or thread that the program knows as `id`.
@@ -79,22 +94,31 @@ pub fn real_of(id: VirtualPid) -> RealPid {
     if id == state::virtual_pid() {
         return state::real_pid();
     }
-    let pair = pairs().iter().find(|(known, _)| known.load(Ordering::Relaxed) == id.0);
-    RealPid(pair.map_or(id.0, |(_, real)| real.load(Ordering::Relaxed)))
+    RealPid(find(id).map_or(id.0, |pair| pair.real.load(Ordering::Relaxed)))
+}
+
+fn find(id: VirtualPid) -> Option<&'static Pair> {
+    pairs().iter().find(|pair| pair.id.load(Ordering::Relaxed) == id.0)
+}
+
+/// Nanoseconds of CPU time that the thread `id` had used before the last restart.
+pub fn cpu_offset_of(id: VirtualPid) -> i64 {
+    find(id).map_or(0, |pair| pair.cpu_offset)
 }
 
 /// Enters all slots' threads into the table; by the leader of a restart, when every thread has been made.
 pub fn set_pairs() {
     let children = CHILDREN.with(core::mem::take);
-    let list: Vec<(AtomicI32, AtomicI32)> = threads::slots()
-        .map(|slot| {
-            (
-                AtomicI32::new(slot.virtual_tid.load(Ordering::Relaxed)),
-                AtomicI32::new(slot.real_tid.load(Ordering::Relaxed)),
-            )
-        })
-        .chain(children.iter().map(|(id, real)| (AtomicI32::new(*id), AtomicI32::new(*real))))
-        .collect();
+    let own = zap_sys::process::gettid();
+    let pair = |slot: &threads::Slot| {
+        let (id, real) = (slot.virtual_tid.load(Ordering::Relaxed), slot.real_tid.load(Ordering::Relaxed));
+        let before = slot.cpu.load(Ordering::Relaxed);
+        // The others have hardly begun.
+        let used = if real == own.0 { zap_sys::time::to_ns(&zap_sys::time::now(THREAD_CPU)) as i64 } else { 0 };
+        Pair::new(id, real, before - used)
+    };
+    let list: Vec<Pair> =
+        threads::slots().map(pair).chain(children.iter().map(|(id, real)| Pair::new(*id, *real, 0))).collect();
     let fresh = Box::into_raw(Box::new(Pairs { pairs: list }));
     let old = PAIRS.swap(fresh, Ordering::AcqRel);
     if !old.is_null() {
@@ -110,11 +134,9 @@ pub fn add_pair(id: VirtualPid, real: RealPid) {
 
 /// Takes the translation of a child out that has been waited for: the host may give its id to another process now.
 pub fn drop_child(real: RealPid) {
-    for (id, known) in pairs() {
-        if known.load(Ordering::Relaxed) == real.0 {
-            known.store(-1, Ordering::Relaxed);
-            id.store(-1, Ordering::Relaxed);
-        }
+    for pair in pairs().iter().filter(|pair| pair.real.load(Ordering::Relaxed) == real.0) {
+        pair.real.store(-1, Ordering::Relaxed);
+        pair.id.store(-1, Ordering::Relaxed);
     }
 }
 

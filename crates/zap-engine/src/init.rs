@@ -6,23 +6,22 @@
 #![allow(unsafe_code)]
 
 use crate::state;
-use crate::{identity, suspend};
+use crate::{clocks, identity, suspend, vdso};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::{c_char, CStr};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use zap_sys::path::CPath;
 use zap_sys::{fd, libc, process, signal, VirtualPid};
 use zap_wire::environment;
 use zap_wire::table::{PodTable, SIZE};
 
-/// The kernel's vDSO of the program's first life: what libc and everybody else has pointers into.
-static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
-
 /// What the root tells about libc.
 pub struct LibcFacts {
     /// `__rseq_offset` and the length of the area that libc registers; `None` where it registers none.
     pub rseq: Option<(i64, u32)>,
+    /// Address of the vDSO (AT_SYSINFO_EHDR of the auxiliary vector), 0 for none.
+    pub vdso: u64,
 }
 
 /// Joins the pod that the environment names. Without one the library stays inert.
@@ -36,6 +35,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
         state::arm_fault(fault);
     }
     identity::learn(facts.rseq);
+    vdso::learn(facts.vdso);
     let pid = process::getpid();
     let virtual_pid = VirtualPid(pid.0);
     // Before the table is mapped: so the stack lies beside the arena, and the kernel makes one mapping of both. A fork
@@ -158,24 +158,6 @@ fn seccomp_filters() -> u32 {
     zap_sys::text::field(status, b"Seccomp_filters:").map_or(0, |text| zap_sys::text::decimal(text).0 as u32)
 }
 
-/// Notes where the kernel's vDSO is, the first time; at the checkpoint, since most programs never come to one.
-pub(crate) fn note_vdso() {
-    if VDSO[1].load(Ordering::Relaxed) != 0 {
-        return;
-    }
-    let Ok(maps) = crate::memory::read_all(c"/proc/self/maps") else { return };
-    let vdso = zap_sys::maps::parse(&maps)
-        .find(|mapping| mapping.name == b"[vdso]")
-        .map_or((0, 0), |mapping| (mapping.start, mapping.length()));
-    VDSO[0].store(vdso.0, Ordering::Relaxed);
-    VDSO[1].store(vdso.1, Ordering::Relaxed);
-}
-
-/// Where the kernel's vDSO was in the program's first life.
-pub(crate) fn first_vdso() -> (u64, u64) {
-    (VDSO[0].load(Ordering::Relaxed), VDSO[1].load(Ordering::Relaxed))
-}
-
 /// In the child of a fork: another process, with ids of its own. Its parent enters it into the pod's table, see
 /// [`note_child`].
 #[inline]
@@ -185,6 +167,7 @@ pub fn begin_in_child() {
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     identity::forget();
+    clocks::begin_in_child();
     state::set_identity(pid, VirtualPid(pid.0));
     state::set_table(table, None);
 }

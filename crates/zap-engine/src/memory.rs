@@ -176,6 +176,11 @@ impl Survey {
             backing: Backing::Anonymous,
             extents: Vec::new(),
         };
+        if is_vdso_data(mapping) {
+            region.flags = 0;
+            self.regions.push(region);
+            return Ok(());
+        }
         if has_flag(vm_flags, b"ht") || has_flag(vm_flags, b"io") || has_flag(vm_flags, b"ss") {
             return Err(Refusal::new(name(), "this kind of memory is not supported"));
         }
@@ -286,11 +291,14 @@ fn read_build_id(path: &[u8]) -> Option<Vec<u8>> {
 /// Mappings that are not the program's: they are not in the image.
 fn is_excluded(mapping: &Mapping<'_>) -> bool {
     let starts_in = |start: u64, length: u64| mapping.start >= start && mapping.start < start + length;
-    let (kernel_vdso, kernel_vdso_length) = state::kernel_vdso();
-    matches!(mapping.name, b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
-        || (kernel_vdso_length != 0 && (starts_in(kernel_vdso, kernel_vdso_length) || mapping.name == b"[vdso]"))
+    mapping.name == b"[vsyscall]"
         || state::table()
             .is_some_and(|table| starts_in(core::ptr::from_ref(table) as u64, zap_wire::table::SIZE as u64))
+}
+
+/// The data of the kernel's vDSO, which is saved as zeroes: see [`crate::vdso`].
+fn is_vdso_data(mapping: &Mapping<'_>) -> bool {
+    mapping.name.starts_with(b"[vvar")
 }
 
 /// Private memory that serves the checkpoint only: (start, end), ascending.

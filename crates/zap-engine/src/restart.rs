@@ -14,7 +14,8 @@ use crate::checkpoint::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
-    attributes, children, descriptors, fault, identity, image_backed, init, registry, signals, suspend, timers,
+    attributes, children, clocks, descriptors, fault, identity, image_backed, init, registry, signals, suspend, timers,
+    vdso,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -119,7 +120,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     let old_main = virtual_pid.0;
     let real = process::getpid();
     state::set_identity(real, virtual_pid);
-    settle_vdso(parts.vdso)?;
+    vdso::settle(parts.vdso)?;
     init::join_table(parts.table.as_bytes(), virtual_pid).map_err(|why| Refusal::new("pod table", why))?;
     suspend::install(state::signal()).map_err(|error| Refusal::new("signal handler", error))?;
     fault::point(zap_wire::fault::PROGRAM_RESTORING);
@@ -132,6 +133,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     restore_descriptors()?;
     signals::restore();
     children::restore()?;
+    clocks::restore();
     threads::expect_entering(threads::slots().count());
     let main = respawn_threads(old_main, real)?;
     identity::set_pairs();
@@ -139,27 +141,6 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     announce(parts);
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
-}
-
-/// Notes whether the program's vDSO is the kernel's own, at its old place, or a copy that leads to the kernel's.
-fn settle_vdso(kernel: (u64, u64)) -> Result<(), Refusal> {
-    if state::vdso().1 == 0 {
-        state::set_vdso(init::first_vdso());
-    }
-    let (start, length) = state::vdso();
-    if start >= kernel.0 && start < kernel.0 + kernel.1 {
-        state::set_kernel_vdso((0, 0));
-        return Ok(());
-    }
-    state::set_kernel_vdso(kernel);
-    // Only the entries of a copy lead to the kernel's.
-    let inside = threads::slots().find(|slot| (start..start + length).contains(&crate::blocking::instruction(slot)));
-    inside.map_or(Ok(()), |slot| {
-        Err(Refusal::new(
-            format!("thread {}", slot.virtual_tid.load(Ordering::Relaxed)),
-            "was reading a clock at the checkpoint, by code of another kernel: restart from another checkpoint",
-        ))
-    })
 }
 
 /// Moves what zap-restart supplied to numbers that the program does not use.

@@ -87,9 +87,9 @@ static VIRTUAL_PID: AtomicI32 = AtomicI32::new(0);
 static MOVED: AtomicBool = AtomicBool::new(false);
 /// Index of the fault point in `zap_wire::fault::ALL` plus one, 0 for none.
 static FAULT: AtomicU8 = AtomicU8::new(0);
-/// Address and length of the vDSO that the program's libc uses: the kernel's at first, a private copy after a restart.
+/// Address and length of the vDSO that the program knows: the kernel's at first, a private copy after a restart.
 static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
-/// The kernel's own vDSO with its data pages, once the program uses a copy: not part of an image.
+/// The kernel's own vDSO with its data pages, once the program has a copy.
 static KERNEL_VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// Path of the pod's table; the coordinator's socket is found from it.

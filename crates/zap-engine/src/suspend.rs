@@ -10,7 +10,8 @@
 
 use crate::guard;
 use crate::state::{self, zero, Owned};
-use crate::threads::{self, PARKED, SIGNALLED};
+use crate::threads::{self, MISSED, PARKED, SIGNALLED};
+use crate::{blocking, vdso};
 use alloc::format;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zap_plugin::Refusal;
@@ -81,6 +82,10 @@ fn take_part(context: u64) {
         park(context);
         return;
     }
+    if vdso::must_leave(blocking::instruction_at(context)) {
+        // The coordinator sees that nobody has answered, and signals again.
+        return;
+    }
     let Some(entry) = state::entry() else { return };
     let requested = entry.requested.load(Ordering::Acquire);
     if requested == entry.answered.load(Ordering::Acquire) {
@@ -123,6 +128,12 @@ fn park(context: u64) {
     // Read after the slot: its leader waits for us, so that this is the suspension that has made it.
     let suspension = SUSPENSION.load(Ordering::Acquire);
     if suspension == 0 {
+        return;
+    }
+    if vdso::must_leave(blocking::instruction_at(context)) {
+        slot.state.store(MISSED, Ordering::Release);
+        PARKED_COUNT.fetch_add(1, Ordering::AcqRel);
+        zap_sys::futex::wake(&PARKED_COUNT, 1);
         return;
     }
     threads::describe_self(slot, context);
@@ -213,9 +224,12 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
     let mut checked = begun;
     loop {
         let count = PARKED_COUNT.load(Ordering::Acquire);
-        let Some(missing) = threads::slots().find(|slot| slot.state.load(Ordering::Acquire) == SIGNALLED) else {
+        let Some(missing) = threads::slots().find(|slot| slot.state.load(Ordering::Acquire) != PARKED) else {
             return Ok(());
         };
+        if signal_missed() {
+            continue;
+        }
         let _ = zap_sys::futex::wait(&PARKED_COUNT, count, Some(&zap_sys::time::from_ns(2_000_000)));
         let now = zap_sys::time::monotonic_ns();
         if now.saturating_sub(checked) > 2_000_000 {
@@ -229,6 +243,24 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
             return Err(describe_missing(RealPid(missing.real_tid.load(Ordering::Relaxed))));
         }
     }
+}
+
+/// Signals those again that had to go on, a moment later: at once they would take the signal where they were. False if
+/// there are none.
+fn signal_missed() -> bool {
+    const MOMENT_NS: u64 = 20_000;
+    let missed = |slot: &&threads::Slot| slot.state.load(Ordering::Acquire) == MISSED;
+    if !threads::slots().any(|slot| missed(&slot)) {
+        return false;
+    }
+    zap_sys::time::sleep_ns(MOMENT_NS);
+    for slot in threads::slots().filter(missed) {
+        slot.state.store(SIGNALLED, Ordering::Release);
+        let tid = RealPid(slot.real_tid.load(Ordering::Relaxed));
+        // One that has ended, or for which there is no place in the queue, is seen to by `wait_until_parked`.
+        let _ = zap_sys::signal::signal_thread(zap_sys::process::getpid(), tid, state::signal());
+    }
+    true
 }
 
 /// A thread that ended before it took the signal never parks.

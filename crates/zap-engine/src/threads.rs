@@ -8,8 +8,9 @@
 //! A cell is mapped for ever once made. Its fields are atomics or written by the slot's own thread before it reports.
 #![allow(unsafe_code)]
 
+use crate::clocks;
 use crate::state::{zero, Owned};
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use zap_sys::{RealPid, SysError};
 
 /// The slot is not in use.
@@ -18,6 +19,8 @@ pub const FREE: u32 = 0;
 pub const SIGNALLED: u32 = 1;
 /// The thread stands.
 pub const PARKED: u32 = 2;
+/// The thread took the signal where it must not stand: it is to be signalled again.
+pub const MISSED: u32 = 3;
 
 /// One thread.
 #[repr(C)]
@@ -37,6 +40,8 @@ pub struct Slot {
     pub name: [AtomicU64; 2],
     /// Signals that wait: for the thread or the process at first, for the thread alone once they have been saved.
     pub pending: AtomicU64,
+    /// Nanoseconds of CPU time that it has used in its own time.
+    pub cpu: AtomicI64,
 }
 
 const CELL: usize = zap_sys::PAGE_SIZE;
@@ -152,6 +157,7 @@ pub fn describe_self(slot: &Slot, context: u64) {
     slot.name[0].store(half(0), Ordering::Relaxed);
     slot.name[1].store(half(8), Ordering::Relaxed);
     slot.pending.store(zap_sys::signal::pending(), Ordering::Relaxed);
+    slot.cpu.store(clocks::thread_cpu(), Ordering::Relaxed);
     let tid = crate::identity::virtual_of(RealPid(slot.real_tid.load(Ordering::Relaxed)));
     slot.virtual_tid.store(tid.0, Ordering::Relaxed);
 }
@@ -301,6 +307,8 @@ fn become_thread(slot: &Slot) {
     name[..8].copy_from_slice(&load(&slot.name[0]).to_ne_bytes());
     name[8..].copy_from_slice(&load(&slot.name[1]).to_ne_bytes());
     zap_sys::process::set_thread_name(&name);
+    clocks::set_thread_cpu(slot.cpu.load(Ordering::Relaxed));
+    crate::deadline::shift_own(&clocks::shift());
     crate::signals::restore_own(slot);
 }
 

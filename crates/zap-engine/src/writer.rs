@@ -5,7 +5,7 @@
 //! Reads the frozen copy's memory by address, where the survey found it mapped and readable.
 #![allow(unsafe_code)]
 
-use crate::memory::{self, Survey};
+use crate::memory;
 use crate::shared::SharedCopy;
 use crate::state;
 use crate::threads;
@@ -42,7 +42,7 @@ pub struct Task<'a> {
 /// Writes the image; returns its length in bytes.
 pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
     let survey = memory::survey(task.copies, task.kept_out)?;
-    let mut header = header(task, &survey)?;
+    let mut header = header(task)?;
     let extents_length = survey.extents_length;
     header.chunk_sums = Bytes(ChunkSums::for_length(extents_length).into_bytes());
     header.files = survey.files;
@@ -94,7 +94,7 @@ fn write_extents(
     Ok(hasher.finish())
 }
 
-fn header(task: &Task<'_>, survey: &Survey) -> Result<Header, Refusal> {
+fn header(task: &Task<'_>) -> Result<Header, Refusal> {
     let order = task.order;
     let (bounds, auxv) = memory::bounds()?;
     let mut buffer = [0u8; PATH_MAX];
@@ -108,7 +108,6 @@ fn header(task: &Task<'_>, survey: &Survey) -> Result<Header, Refusal> {
     }
     let (fs_base, gs_base) = zap_sys::process::thread_registers();
     let program = executable.rsplit(|c| *c == b'/').next().unwrap_or_default();
-    let vdso = if state::vdso().1 != 0 { state::vdso() } else { kernel_vdso(survey, &auxv) };
     let (stack_limit, _) = zap_sys::process::limit(zap_sys::libc::RLIMIT_STACK).unwrap_or((8 << 20, 0));
     Ok(Header {
         pod: Pod {
@@ -138,7 +137,7 @@ fn header(task: &Task<'_>, survey: &Survey) -> Result<Header, Refusal> {
             },
             bounds,
             auxv: Bytes(auxv),
-            vdso,
+            vdso: state::vdso(),
             mailbox: task.mailbox,
             zap_version: env!("CARGO_PKG_VERSION").to_string(),
             kernel: kernel_release(),
@@ -161,20 +160,6 @@ fn header(task: &Task<'_>, survey: &Survey) -> Result<Header, Refusal> {
             .collect(),
         chunk_sums: Bytes(Vec::new()),
     })
-}
-
-/// The kernel's vDSO, found by the auxiliary vector's AT_SYSINFO_EHDR among the regions.
-fn kernel_vdso(survey: &Survey, auxv: &[u8]) -> (u64, u64) {
-    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or([0; 8]));
-    let address = auxv
-        .chunks_exact(16)
-        .find(|pair| word(&pair[..8]) == zap_sys::libc::AT_SYSINFO_EHDR)
-        .map_or(0, |pair| word(&pair[8..]));
-    survey
-        .regions
-        .iter()
-        .find(|region| region.start == address)
-        .map_or((0, 0), |region| (region.start, region.end - region.start))
 }
 
 fn kernel_release() -> String {

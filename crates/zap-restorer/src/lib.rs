@@ -7,7 +7,6 @@
 
 pub mod hole;
 pub mod plan;
-pub mod vdso;
 
 /// First byte of a line of text on the report descriptor: the restorer could not go on, and says why. No message of
 /// the protocol begins with it (it would be a negative number).

@@ -93,8 +93,6 @@ pub enum Operation {
     Protect { address: u64, length: u64, protection: i32 },
     /// madvise(2); a kernel that does not know the advice is ignored unless it is `required`.
     Advise { address: u64, length: u64, advice: i32, required: bool },
-    /// Makes every entry of the old vDSO's copy there jump to the kernel's vDSO.
-    Vdso { address: u64, length: u64 },
     /// Closes the current file.
     Close,
     /// A second mapping, at `to`, of the shared memory at `from`: mremap(2) with an old length of 0.
@@ -186,7 +184,6 @@ impl Operation {
             Self::Advise { address, length, advice, required } => {
                 Record { kind: 5, address, length, flags: advice, detail: required.into(), ..empty }
             }
-            Self::Vdso { address, length } => Record { kind: 6, address, length, ..empty },
             Self::Close => Record { kind: 7, ..empty },
             Self::Duplicate { from, length, to } => Record { kind: 8, address: to, length, offset: from, ..empty },
             Self::Unmap { address, length } => Record { kind: 9, address, length, ..empty },
@@ -209,7 +206,6 @@ impl Operation {
             3 => Self::Read { address, length, offset },
             4 => Self::Protect { address, length, protection },
             5 => Self::Advise { address, length, advice: flags, required: detail != 0 },
-            6 => Self::Vdso { address, length },
             7 => Self::Close,
             8 => Self::Duplicate { from: offset, length, to: address },
             9 => Self::Unmap { address, length },
@@ -246,7 +242,6 @@ mod tests {
             Operation::Read { address: 1, length: 2, offset: 3 },
             Operation::Protect { address: 1, length: 2, protection: 5 },
             Operation::Advise { address: 1, length: 2, advice: 18, required: true },
-            Operation::Vdso { address: 1, length: 2 },
             Operation::Close,
             Operation::Duplicate { from: 1, length: 2, to: 3 },
             Operation::Unmap { address: 1, length: 2 },

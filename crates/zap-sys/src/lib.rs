@@ -21,6 +21,7 @@ pub mod process;
 pub mod signal;
 pub mod text;
 pub mod time;
+pub mod usage;
 
 pub use errno::{Errno, Result, SysError};
 pub use fd::RawFd;

@@ -31,6 +31,18 @@ pub fn from_ns(ns: u64) -> libc::timespec {
     libc::timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
 }
 
+/// `time` moved by `ns` nanoseconds, which may be negative. What would lie before 0 is 0.
+#[inline]
+pub fn shifted(time: &libc::timespec, ns: i64) -> libc::timespec {
+    let nanoseconds = time.tv_nsec + ns.rem_euclid(1_000_000_000);
+    let carry = i64::from(nanoseconds >= 1_000_000_000);
+    let tv_sec = time.tv_sec.saturating_add(ns.div_euclid(1_000_000_000)).saturating_add(carry);
+    if tv_sec < 0 {
+        return libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    }
+    libc::timespec { tv_sec, tv_nsec: nanoseconds - carry * 1_000_000_000 }
+}
+
 /// Sleeps for `ns` nanoseconds or until a signal comes.
 pub fn sleep_ns(ns: u64) {
     let time = from_ns(ns);
@@ -89,4 +101,25 @@ pub fn timer_create(clock: i32, event: &TimerEvent) -> Result<i32> {
 /// timer_delete(2).
 pub fn timer_delete(id: i32) -> Result<()> {
     call!(SYS_timer_delete, id).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shifted_by_table() {
+        let time = |tv_sec, tv_nsec| libc::timespec { tv_sec, tv_nsec };
+        for (from, by, to) in [
+            ((5, 0), 0, (5, 0)),
+            ((5, 999_999_999), 1, (6, 0)),
+            ((5, 0), -1, (4, 999_999_999)),
+            ((5, 500_000_000), -5_600_000_000, (0, 0)),
+            ((5, 500_000_000), 2_700_000_000, (8, 200_000_000)),
+            ((i64::MAX, 0), 5_000_000_000, (i64::MAX, 0)),
+        ] {
+            let result = shifted(&time(from.0, from.1), by);
+            assert_eq!((result.tv_sec, result.tv_nsec), to, "{from:?} by {by}");
+        }
+    }
 }

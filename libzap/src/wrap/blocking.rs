@@ -7,10 +7,11 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::deadlines::until;
 use core::sync::atomic::Ordering;
 use libc::{c_int, c_uint, c_void, epoll_event, nfds_t, pollfd, sigset_t, size_t, ssize_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{blocking, guard, state};
+use zap_engine::{blocking, clocks, guard, state};
 
 super::resolve_all!(poll, epoll_wait, epoll_pwait, nanosleep, clock_nanosleep, recv);
 
@@ -77,9 +78,14 @@ hook! { unsafe fn clock_nanosleep(
     remain: *mut timespec
 ) -> c_int => zap_clock_nanosleep {
     let mut own = timespec { tv_sec: 0, tv_nsec: 0 };
-    let place = if remain.is_null() && flags & libc::TIMER_ABSTIME == 0 { &mut own } else { remain };
+    let (kernel_clock, _) = clocks::translate(clock);
+    if flags & libc::TIMER_ABSTIME != 0 {
+        // SAFETY: the caller's arguments.
+        return unsafe { until(clock, request, |time| real!(clock_nanosleep)(kernel_clock, flags, time, remain)) };
+    }
+    let place = if remain.is_null() { &mut own } else { remain };
     // SAFETY: as nanosleep.
-    unsafe { real!(clock_nanosleep)(clock, flags, request, place) }
+    unsafe { real!(clock_nanosleep)(kernel_clock, flags, request, place) }
 } }
 
 hook! { unsafe fn usleep(microseconds: c_uint) -> c_int => zap_usleep {

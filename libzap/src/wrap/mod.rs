@@ -9,6 +9,8 @@
 #![allow(unsafe_code)]
 
 mod blocking;
+mod clocks;
+mod deadlines;
 mod exec;
 mod fork;
 mod ids;
@@ -24,6 +26,9 @@ use core::ffi::{c_int, c_void, CStr};
 /// held by a thread that stands still.
 pub fn resolve() {
     blocking::resolve();
+    clocks::resolve();
+    deadlines::resolve();
+    deadlines::learn_conditions();
     exec::resolve();
     exec::note_own_path();
     fork::resolve();

@@ -22,7 +22,6 @@ super::resolve_all!(
     pthread_setaffinity_np,
     pthread_getschedparam,
     pthread_setschedparam,
-    pthread_getcpuclockid,
 );
 
 /// glibc's signal for cancellation (SIGCANCEL).
@@ -188,22 +187,6 @@ hook! { unsafe fn pthread_setschedparam(thread: pthread_t, policy: c_int, parame
             let arguments = [tid.0 as usize, policy as usize, parameters as usize, 0, 0, 0];
             // SAFETY: the caller's structure.
             number(unsafe { syscall(libc::SYS_sched_setscheduler, arguments) })
-        }
-    }
-} }
-
-hook! { unsafe fn pthread_getcpuclockid(thread: pthread_t, clock: *mut libc::clockid_t) -> c_int
-=> zap_pthread_getcpuclockid {
-    match target(thread) {
-        // SAFETY: the caller's arguments.
-        Target::Libc => unsafe { real!(pthread_getcpuclockid)(thread, clock) },
-        Target::Ended => libc::ESRCH,
-        Target::Real(tid) => {
-            /// CPUCLOCK_SCHED | CPUCLOCK_PERTHREAD_MASK of the kernel's posix-timers_types.h.
-            const THREAD_CLOCK: i32 = 2 | 4;
-            // SAFETY: the caller's place.
-            unsafe { *clock = (!tid.0 << 3) | THREAD_CLOCK };
-            0
         }
     }
 } }

@@ -1,4 +1,4 @@
-//! syscall(2): the ids in its arguments and results, and the number that a restarted call needs.
+//! syscall(2): the ids in its arguments and results, its clocks and deadlines, and the number that a restarted call needs.
 //!
 //! Defined with its full fixed arity: a variadic caller passes the same registers.
 //!
@@ -6,10 +6,12 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::clocks::ahead;
+use super::deadlines::until;
 use super::ids::{real_argument, virtual_result};
-use libc::{c_long, pid_t};
+use libc::{c_int, c_long, clockid_t, pid_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{blocking, state};
+use zap_engine::{blocking, clocks, state};
 
 super::resolve_all!(syscall);
 
@@ -41,14 +43,83 @@ hook! { unsafe fn syscall(
             _ => {}
         }
     }
-    let noted = state::active() && number == libc::SYS_futex;
-    if noted {
-        blocking::note(number, 0, 0);
-    }
+    let arguments = [a, b, c, d, e, f];
     // SAFETY: the caller's arguments.
-    let result = unsafe { real!(syscall)(number, a, b, c, d, e, f) };
-    if noted {
+    unsafe {
+        match number {
+            libc::SYS_futex if state::active() => futex(arguments),
+            SYS_FUTEX_WAITV | SYS_FUTEX_WAIT if state::active() => futex2(number, arguments),
+            libc::SYS_clock_gettime if clocks::shifted() => clock_gettime(arguments),
+            _ => real!(syscall)(number, a, b, c, d, e, f),
+        }
+    }
+} }
+
+/// Newer calls than libc's table knows (Linux 5.16 and 6.7).
+const SYS_FUTEX_WAITV: c_long = 449;
+const SYS_FUTEX_WAIT: c_long = 455;
+
+/// futex(2): deadlines on the monotonic clock are noted, and a wait for a duration becomes one for a deadline, of
+/// which a suspension takes nothing away.
+unsafe fn futex(arguments: [c_long; 6]) -> c_long {
+    let [word, operation, value, timeout, word2, bits] = arguments;
+    let command = operation as c_int & libc::FUTEX_CMD_MASK;
+    let by_wall = operation as c_int & libc::FUTEX_CLOCK_REALTIME != 0;
+    let time = timeout as *const timespec;
+    let call = |operation: c_long, timeout: *const timespec, bits: c_long| {
+        blocking::note(libc::SYS_futex, 0, 0);
+        // SAFETY: the caller's arguments, and a time that outlives the call.
+        let result = unsafe { real!(syscall)(libc::SYS_futex, word, operation, value, timeout as c_long, word2, bits) };
         blocking::note_end();
+        result
+    };
+    match command {
+        libc::FUTEX_WAIT if !time.is_null() && !by_wall => {
+            // SAFETY: the caller's argument.
+            let Some(end) = ahead(unsafe { &*time }) else {
+                return call(operation, time, bits);
+            };
+            let operation = operation & !c_long::from(libc::FUTEX_CMD_MASK) | c_long::from(libc::FUTEX_WAIT_BITSET);
+            // SAFETY: a time of our own.
+            unsafe { until(libc::CLOCK_MONOTONIC, &end, |time| call(operation, time, EVERY_BIT)) }
+        }
+        libc::FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2 if !by_wall => {
+            // SAFETY: the caller's argument.
+            unsafe { until(libc::CLOCK_MONOTONIC, time, |time| call(operation, time, bits)) }
+        }
+        // Nothing to be noted of calls that do not wait, nor is a pointer what the others have in its place.
+        _ => call(operation, time, bits),
+    }
+}
+
+const FUTEX_WAIT_REQUEUE_PI: c_int = 11;
+const FUTEX_LOCK_PI2: c_int = 13;
+/// FUTEX_BITSET_MATCH_ANY: with it a wait is what FUTEX_WAIT is.
+const EVERY_BIT: c_long = 0xffff_ffff;
+
+/// futex_waitv and futex_wait: both have their time-out before the clock that it is on.
+unsafe fn futex2(number: c_long, arguments: [c_long; 6]) -> c_long {
+    let at = if number == SYS_FUTEX_WAITV { 3 } else { 4 };
+    // SAFETY: the caller's arguments.
+    unsafe {
+        until(arguments[at + 1] as clockid_t, arguments[at] as *const timespec, |time| {
+            let mut own = arguments;
+            own[at] = time as c_long;
+            let [a, b, c, d, e, f] = own;
+            real!(syscall)(number, a, b, c, d, e, f)
+        })
+    }
+}
+
+/// clock_gettime(2) by number: the program's own time, as the vDSO tells it.
+unsafe fn clock_gettime(arguments: [c_long; 6]) -> c_long {
+    let (clock, offset) = clocks::translate(arguments[0] as clockid_t);
+    // SAFETY: the caller's arguments.
+    let result = unsafe { real!(syscall)(libc::SYS_clock_gettime, c_long::from(clock), arguments[1], 0, 0, 0, 0) };
+    if result == 0 {
+        // SAFETY: the kernel has written there.
+        let time = unsafe { &mut *(arguments[1] as *mut timespec) };
+        *time = zap_sys::time::shifted(time, offset);
     }
     result
-} }
+}

@@ -2,7 +2,7 @@
 
 use super::examine::{examine, Known};
 use super::images::{Images, Job};
-use super::process::Process;
+use super::process::{self, Process};
 use super::{random, store, Server};
 use crate::core::{Action, Event, PodState, Verdict};
 use std::os::fd::AsRawFd;
@@ -74,6 +74,7 @@ impl Server {
                     let why = Errno(trouble).to_string();
                     self.queue.push_back(Event::Trouble { pod, pid, why });
                 }
+                self.signal_again(pod, pid);
             }
             Action::Save { pod, pid, peer, order } => self.save(pod, pid, peer, *order),
             Action::Commit { pod, generation, keep } => match self.images.remove(&pod) {
@@ -179,6 +180,22 @@ impl Server {
             let reason = zap_client::error::reason(&error);
             let why = format!("process {pid}: cannot be signalled: {reason}");
             self.queue.push_back(Event::Failed { pod, why });
+        }
+    }
+
+    /// A thread that takes the signal where it must not stand goes on as if there had been none: it is sent again, as
+    /// long as none is on its way.
+    fn signal_again(&mut self, pod: u64, pid: i32) {
+        let Some(table) = self.tables.get(&pod) else { return };
+        let signal = table.signal.load(Ordering::Relaxed);
+        let waits = table
+            .find(RealPid(pid))
+            .is_some_and(|entry| entry.answered.load(Ordering::Acquire) != entry.requested.load(Ordering::Acquire));
+        if waits && !process::has_pending(pid, signal) {
+            if let Some(process) = self.members.get(&(pod, pid)) {
+                // One that has ended is noticed by its pidfd.
+                let _ = process.signal(signal);
+            }
         }
     }
 

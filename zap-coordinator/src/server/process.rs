@@ -72,6 +72,13 @@ pub fn is_stopped(pid: i32) -> bool {
     matches!(after, Some(b'T' | b't'))
 }
 
+/// Whether `signal` waits to be taken by the process.
+pub fn has_pending(pid: i32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or_default();
+    u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
 /// Whether the process has the file `path` mapped. True also where that cannot be read: a member that has become another
 /// user's, or undumpable.
 pub fn maps(pid: i32, path: &Path) -> bool {

@@ -11,7 +11,6 @@ use crate::report::{fail, fail_no_place, must, must_at};
 use core::slice;
 use plan::hole::{Hole, VDSO_ROOM};
 use plan::plan::{Header, Operation, Source, Trailer};
-use plan::vdso::{entry, Vdso, ENTRY_SIZE};
 use zap_sys::arch::context;
 use zap_sys::libc::MAP_FIXED;
 use zap_sys::mem::MmMap;
@@ -30,8 +29,7 @@ pub extern "C" fn rebuild(hole_start: u64) -> ! {
     unmap_all_but(&hole, &kernel_vdso);
     forget_loader();
     let image = header.image as RawFd;
-    let old_vdso = carry_out(plan, &header, image, &kernel_vdso);
-    let kernel_vdso = settle_vdso(plan, &header, kernel_vdso, old_vdso);
+    carry_out(plan, &header, image);
     let _ = fd::close(image);
     set_bounds(plan, &header);
     // SAFETY: this code uses no thread-local state; the program's lies where the registers point, by the plan.
@@ -46,9 +44,6 @@ struct KernelVdso {
     /// First address of the lowest of its mappings.
     start: u64,
     end: u64,
-    /// The library itself; 0 on a kernel without one (vdso=0).
-    library: u64,
-    library_length: u64,
     /// Whether it lies in the hole.
     moved: bool,
 }
@@ -68,14 +63,10 @@ fn move_vdso(hole: &Hole) -> KernelVdso {
     let mut buffer = [0u8; 32 << 10];
     let text = must(fd::read_file(c"/proc/self/maps", &mut buffer), "/proc/self/maps");
     let ours = |mapping: &maps::Mapping<'_>| mapping.name == b"[vdso]" || mapping.name.starts_with(b"[vvar");
-    let mut found = KernelVdso { start: u64::MAX, end: 0, library: 0, library_length: 0, moved: false };
+    let mut found = KernelVdso { start: u64::MAX, end: 0, moved: false };
     for mapping in maps::parse(text).filter(ours) {
         found.start = found.start.min(mapping.start);
         found.end = found.end.max(mapping.end);
-        if mapping.name == b"[vdso]" {
-            found.library = mapping.start;
-            found.library_length = mapping.length();
-        }
     }
     if found.end == 0 {
         return KernelVdso { start: 0, ..found };
@@ -101,7 +92,7 @@ fn move_vdso(hole: &Hole) -> KernelVdso {
         // SAFETY: the last part of the hole, which holds nothing.
         must(unsafe { mem::unmap(end, hole.end() - end) }, "vDSO");
     }
-    KernelVdso { start: to, end, library: found.library - from + to, moved: true, ..found }
+    KernelVdso { start: to, end, moved: true }
 }
 
 /// A vDSO that could not be moved must not lie where the program's memory goes.
@@ -142,9 +133,7 @@ fn forget_loader() {
     let _ = unsafe { process::set_robust_list(0, 24) };
 }
 
-/// Returns the address of the program's vDSO if it is the very one that this kernel has: then it was left as it is.
-fn carry_out(plan: &[u8], header: &Header, image: RawFd, kernel_vdso: &KernelVdso) -> Option<u64> {
-    let mut same_vdso = None;
+fn carry_out(plan: &[u8], header: &Header, image: RawFd) {
     let mut file: RawFd = -1;
     for index in 0..header.count {
         let Some(operation) = Operation::read(plan, index) else {
@@ -183,10 +172,6 @@ fn carry_out(plan: &[u8], header: &Header, image: RawFd, kernel_vdso: &KernelVds
                     must_at(advised, "flags of", address, length);
                 }
             }
-            Operation::Vdso { address, length } if is_same_vdso(address, length, kernel_vdso) => {
-                same_vdso = Some(address);
-            }
-            Operation::Vdso { address, length } => patch_vdso(address, length, kernel_vdso),
             Operation::Duplicate { from, length, to } => {
                 // SAFETY: as for maps; the source is shared memory of this plan.
                 let duplicated = unsafe { mem::duplicate(from, length, to) };
@@ -199,58 +184,6 @@ fn carry_out(plan: &[u8], header: &Header, image: RawFd, kernel_vdso: &KernelVds
         }
     }
     close_file(&mut file);
-    same_vdso
-}
-
-/// Whether the image's vDSO is byte for byte the kernel's.
-fn is_same_vdso(address: u64, length: u64, kernel: &KernelVdso) -> bool {
-    if !kernel.moved || kernel.library == 0 || kernel.library_length != length {
-        return false;
-    }
-    // SAFETY: the plan has mapped and filled the range, and nobody writes to it.
-    let old = unsafe { slice::from_raw_parts(address as *const u8, length as usize) };
-    // SAFETY: the kernel's library is mapped there and never changes.
-    let new = unsafe { slice::from_raw_parts(kernel.library as *const u8, length as usize) };
-    old == new
-}
-
-/// On the kernel that the program came from, its vDSO goes where it was: a thread may have been suspended inside it.
-fn settle_vdso(plan: &[u8], header: &Header, kernel: KernelVdso, old: Option<u64>) -> KernelVdso {
-    let Some(target_library) = old else { return kernel };
-    let start = target_library.wrapping_sub(kernel.library - kernel.start);
-    let end = start.wrapping_add(kernel.end - kernel.start);
-    let target = KernelVdso { start, end, library: target_library, ..kernel };
-    let taken = (0..header.count).any(|index| match Operation::read(plan, index).and_then(|made| made.mapped()) {
-        Some((address, length)) => {
-            address != target_library && address < target.end && address.saturating_add(length) > target.start
-        }
-        None => false,
-    });
-    // Moving between ranges that overlap is impossible; the plan keeps the hole away from there.
-    let overlaps = target.start < kernel.end && target.end > kernel.start;
-    if taken || overlaps {
-        patch_copy(target_library, &kernel);
-        return kernel;
-    }
-    let mut buffer = [0u8; 32 << 10];
-    let text = must(fd::read_file(c"/proc/self/maps", &mut buffer), "/proc/self/maps");
-    for mapping in maps::parse(text).filter(|mapping| mapping.start >= kernel.start && mapping.end <= kernel.end) {
-        let to = mapping.start - kernel.start + target.start;
-        // SAFETY: the target is free but for the image's copy of the library, which the library itself replaces.
-        must(unsafe { mem::move_mapping(mapping.start, mapping.length(), to) }, "vDSO");
-    }
-    target
-}
-
-/// Redirects a copy that was left as it is, since its own data pages cannot lie where they were.
-fn patch_copy(address: u64, kernel: &KernelVdso) {
-    let (length, writable) = (kernel.library_length, zap_sys::libc::PROT_READ | zap_sys::libc::PROT_WRITE);
-    // SAFETY: the copy is private memory of a program that does not run yet.
-    must(unsafe { mem::protect(address, length, writable) }, "vDSO");
-    patch_vdso(address, length, kernel);
-    let executable = zap_sys::libc::PROT_READ | zap_sys::libc::PROT_EXEC;
-    // SAFETY: as above.
-    must(unsafe { mem::protect(address, length, executable) }, "vDSO");
 }
 
 fn close_file(file: &mut RawFd) {
@@ -269,36 +202,6 @@ fn open(plan: &[u8], place: u64, length: u64, flags: i32) -> RawFd {
     match fd::open(path, flags, 0) {
         Ok(file) => file,
         Err(error) => fail(format_args!("{}: {error}", Lossy(path.to_bytes()))),
-    }
-}
-
-/// Lets the old vDSO's entries, aliases too, jump to the kernel's.
-fn patch_vdso(address: u64, length: u64, kernel: &KernelVdso) {
-    let damaged = || fail(format_args!("vDSO in the image: unreadable"));
-    // SAFETY: the plan has mapped and filled the range; the borrow ends before it is written.
-    let old = unsafe { slice::from_raw_parts(address as *const u8, length as usize) };
-    let Some(old) = Vdso::parse(old) else { damaged() };
-    let new = (kernel.library != 0).then(|| {
-        // SAFETY: the kernel's library is mapped there and never changes.
-        let bytes = unsafe { slice::from_raw_parts(kernel.library as *const u8, kernel.library_length as usize) };
-        Vdso::parse(bytes)
-    });
-    // Entries are collected first: what is parsed must not change under the parser.
-    let mut entries = [(0u64, [0u8; ENTRY_SIZE]); 32];
-    let mut count = 0;
-    for (name, offset) in old.functions() {
-        let room = old.functions().all(|(_, other)| other <= offset || other - offset >= ENTRY_SIZE as u64);
-        if count == entries.len() || !room || offset.saturating_add(ENTRY_SIZE as u64) > length {
-            fail(format_args!("vDSO in the image: entry {} cannot be redirected", Lossy(name)));
-        }
-        let target = new.flatten().and_then(|new| new.find(name)).map(|at| at + kernel.library);
-        entries[count] = (offset, entry(name, target));
-        count += 1;
-    }
-    for (offset, code) in &entries[..count] {
-        let place = (address + offset) as *mut u8;
-        // SAFETY: inside the range (checked above), which the plan keeps writable until it protects it.
-        unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), place, ENTRY_SIZE) };
     }
 }
 
@@ -332,7 +235,7 @@ fn fill_mailbox(plan: &[u8], header: &Header, hole: &Hole, vdso: &KernelVdso) {
     let Some(parts) = plan.get(place as usize..).and_then(|rest| rest.get(..length as usize)) else {
         fail(format_args!("plan: restart parts are unreadable"));
     };
-    // The room for the vDSO holds it for good, or is free again since it went on to its old place.
+    // The room for the vDSO holds it until the engine moves it on.
     let restorer_end = if vdso.moved { hole.vdso() } else { hole.end() };
     let trailer = Trailer {
         restorer_start: hole.start,

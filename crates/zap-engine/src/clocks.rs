@@ -1,0 +1,240 @@
+//! The program's own time: clocks that stand still while it does not exist, and go on at its restart.
+//!
+//! CLOCK_MONOTONIC and CLOCK_BOOTTIME count from the host's boot, CPU-time clocks from the start of a process; to a
+//! restarted program both would leap or go back. So each has an offset, which [`crate::vdso`] adds to what the kernel
+//! tells, and which wrappers subtract from deadlines that the program gives to the kernel. All offsets are zero until
+//! the first restart. CLOCK_REALTIME and CLOCK_TAI tell the true time.
+//!
+//! What has passed on a clock is noted when the program stands ([`save`]); the offset is the difference to the new
+//! kernel's reading, taken as the program's last act of coming back ([`restore`]).
+
+use crate::guard;
+use crate::identity;
+use crate::state::{self, Owned};
+use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use zap_sys::usage::{self, Usage};
+use zap_sys::{libc, time, RealPid, VirtualPid};
+
+/// Nanoseconds between the program's clock and the kernel's.
+static MONOTONIC: AtomicI64 = AtomicI64::new(0);
+static MONOTONIC_RAW: AtomicI64 = AtomicI64::new(0);
+static BOOTTIME: AtomicI64 = AtomicI64::new(0);
+static PROCESS_CPU: AtomicI64 = AtomicI64::new(0);
+/// Ticks between the program's times(2) and the kernel's.
+static TICKS: AtomicI64 = AtomicI64::new(0);
+/// How the kernel's clocks have moved at the last restart: see [`Shift`].
+static SHIFT: [AtomicI64; 2] = [AtomicI64::new(0), AtomicI64::new(0)];
+/// Number of restarts.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// What had passed when the program was stopped, in its own time.
+struct Saved {
+    monotonic: i64,
+    monotonic_raw: i64,
+    boottime: i64,
+    process_cpu: i64,
+    ticks: i64,
+    own: Usage,
+    children: Usage,
+}
+
+static SAVED: Owned<Saved> = Owned::new(Saved {
+    monotonic: 0,
+    monotonic_raw: 0,
+    boottime: 0,
+    process_cpu: 0,
+    ticks: 0,
+    own: Usage::NONE,
+    children: Usage::NONE,
+});
+
+/// What getrusage(2) must add: for the process itself, and for its children.
+static USED: [Addition; 2] = [const { Addition::new() }; 2];
+
+/// A [`Usage`] that wrappers read in any thread.
+struct Addition {
+    user: AtomicI64,
+    system: AtomicI64,
+    max_rss: AtomicI64,
+    counts: [AtomicI64; 6],
+}
+
+impl Addition {
+    const fn new() -> Self {
+        Self {
+            user: AtomicI64::new(0),
+            system: AtomicI64::new(0),
+            max_rss: AtomicI64::new(0),
+            counts: [const { AtomicI64::new(0) }; 6],
+        }
+    }
+
+    fn set(&self, usage: &Usage) {
+        self.user.store(usage.user, Ordering::Relaxed);
+        self.system.store(usage.system, Ordering::Relaxed);
+        self.max_rss.store(usage.max_rss, Ordering::Relaxed);
+        self.counts.iter().zip(usage.counts).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
+    }
+
+    fn get(&self) -> Usage {
+        let mut counts = [0; 6];
+        counts.iter_mut().zip(&self.counts).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
+        Usage {
+            user: self.user.load(Ordering::Relaxed),
+            system: self.system.load(Ordering::Relaxed),
+            max_rss: self.max_rss.load(Ordering::Relaxed),
+            counts,
+        }
+    }
+}
+
+fn kernel_ns(clock: i32) -> i64 {
+    time::to_ns(&time::now(clock)) as i64
+}
+
+/// Notes the clocks. Every thread stands, and has noted its own CPU time ([`thread_cpu`]).
+pub fn save() {
+    SAVED.with(|saved| {
+        saved.monotonic = kernel_ns(libc::CLOCK_MONOTONIC) + MONOTONIC.load(Ordering::Relaxed);
+        saved.monotonic_raw = kernel_ns(libc::CLOCK_MONOTONIC_RAW) + MONOTONIC_RAW.load(Ordering::Relaxed);
+        saved.boottime = kernel_ns(libc::CLOCK_BOOTTIME) + BOOTTIME.load(Ordering::Relaxed);
+        saved.process_cpu = kernel_ns(libc::CLOCK_PROCESS_CPUTIME_ID) + PROCESS_CPU.load(Ordering::Relaxed);
+        saved.ticks = usage::ticks() + TICKS.load(Ordering::Relaxed);
+        saved.own = usage::of(libc::RUSAGE_SELF).plus(&added(libc::RUSAGE_SELF));
+        saved.children = usage::of(libc::RUSAGE_CHILDREN).plus(&added(libc::RUSAGE_CHILDREN));
+    });
+}
+
+/// Makes the clocks go on. No thread of the program runs yet.
+pub fn restore() {
+    SAVED.with(|saved| {
+        let before = (MONOTONIC.load(Ordering::Relaxed), BOOTTIME.load(Ordering::Relaxed));
+        let now =
+            (saved.monotonic - kernel_ns(libc::CLOCK_MONOTONIC), saved.boottime - kernel_ns(libc::CLOCK_BOOTTIME));
+        MONOTONIC.store(now.0, Ordering::Relaxed);
+        BOOTTIME.store(now.1, Ordering::Relaxed);
+        MONOTONIC_RAW.store(saved.monotonic_raw - kernel_ns(libc::CLOCK_MONOTONIC_RAW), Ordering::Relaxed);
+        PROCESS_CPU.store(saved.process_cpu - kernel_ns(libc::CLOCK_PROCESS_CPUTIME_ID), Ordering::Relaxed);
+        TICKS.store(saved.ticks - usage::ticks(), Ordering::Relaxed);
+        USED[0].set(&saved.own.minus(&usage::of(libc::RUSAGE_SELF)));
+        USED[1].set(&saved.children.minus(&usage::of(libc::RUSAGE_CHILDREN)));
+        GENERATION.fetch_add(1, Ordering::Release);
+        SHIFT[0].store(before.0 - now.0, Ordering::Relaxed);
+        SHIFT[1].store(before.1 - now.1, Ordering::Relaxed);
+    })
+}
+
+/// In the child of a fork: its CPU time and usage begin anew, its other clocks are its parent's.
+pub fn begin_in_child() {
+    if GENERATION.load(Ordering::Relaxed) != 0 {
+        PROCESS_CPU.store(0, Ordering::Relaxed);
+        guard::block().cpu_offset.store(0, Ordering::Relaxed);
+        USED.iter().for_each(|usage| usage.set(&Usage::NONE));
+    }
+}
+
+/// How the kernel's clocks have moved between two lives, in nanoseconds: what is to be added to a deadline that the
+/// kernel of the last life was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Shift {
+    pub monotonic: i64,
+    pub boottime: i64,
+}
+
+/// How the kernel's clocks have moved at the last restart.
+pub fn shift() -> Shift {
+    Shift { monotonic: SHIFT[0].load(Ordering::Relaxed), boottime: SHIFT[1].load(Ordering::Relaxed) }
+}
+
+/// Changes with every restart.
+#[inline]
+pub fn generation() -> u32 {
+    GENERATION.load(Ordering::Acquire)
+}
+
+/// Whether the program's clocks differ from the kernel's.
+#[inline]
+pub fn shifted() -> bool {
+    generation() != 0
+}
+
+/// Whether a restart moves `clock`: then a deadline on it has to be noted.
+#[inline]
+pub fn moves(clock: i32) -> bool {
+    matches!(clock, libc::CLOCK_MONOTONIC | libc::CLOCK_BOOTTIME | libc::CLOCK_BOOTTIME_ALARM)
+}
+
+/// The point `time` of the program's `clock` in the kernel's time.
+pub fn to_kernel(clock: i32, time: &libc::timespec) -> libc::timespec {
+    time::shifted(time, -translate(clock).1)
+}
+
+/// The kernel's clock for the program's `clock`, and what to add to its time in nanoseconds.
+#[inline]
+pub fn translate(clock: i32) -> (i32, i64) {
+    let offset = match clock {
+        libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE => &MONOTONIC,
+        libc::CLOCK_BOOTTIME | libc::CLOCK_BOOTTIME_ALARM => &BOOTTIME,
+        libc::CLOCK_MONOTONIC_RAW => &MONOTONIC_RAW,
+        libc::CLOCK_PROCESS_CPUTIME_ID => &PROCESS_CPU,
+        libc::CLOCK_THREAD_CPUTIME_ID => &guard::block().cpu_offset,
+        clock if clock < 0 => return translate_dynamic(clock),
+        clock => return (clock, 0),
+    };
+    (clock, offset.load(Ordering::Relaxed))
+}
+
+/// Bits of a clock that belongs to a process or thread (the kernel's posix-timers_types.h): its id, inverted, above
+/// three bits, of which the third says that it is a thread's. All three set: a descriptor's clock.
+const THREAD_CLOCK: i32 = 4;
+const KIND_MASK: i32 = 7;
+const DESCRIPTOR_CLOCK: i32 = 3;
+
+fn translate_dynamic(clock: i32) -> (i32, i64) {
+    if clock & KIND_MASK == DESCRIPTOR_CLOCK {
+        return (clock, 0);
+    }
+    let (id, of_thread) = (VirtualPid(!(clock >> 3)), clock & THREAD_CLOCK != 0);
+    if of_thread {
+        let offset = if id.0 == 0 { cpu_offset() } else { identity::cpu_offset_of(id) };
+        return (with_id(clock, id), offset);
+    }
+    let own = id.0 == 0 || id == state::virtual_pid();
+    (with_id(clock, id), if own { PROCESS_CPU.load(Ordering::Relaxed) } else { 0 })
+}
+
+fn with_id(clock: i32, id: VirtualPid) -> i32 {
+    let real = if id.0 == 0 { RealPid(0) } else { identity::real_of(id) };
+    (!real.0 << 3) | (clock & KIND_MASK)
+}
+
+fn cpu_offset() -> i64 {
+    guard::block().cpu_offset.load(Ordering::Relaxed)
+}
+
+/// CPU time of the calling thread, in nanoseconds of the program's own time.
+pub fn thread_cpu() -> i64 {
+    kernel_ns(libc::CLOCK_THREAD_CPUTIME_ID) + cpu_offset()
+}
+
+/// Makes the CPU time of the calling thread, a restarted one, go on from `cpu` nanoseconds. Returns its offset.
+pub fn set_thread_cpu(cpu: i64) -> i64 {
+    let offset = cpu - kernel_ns(libc::CLOCK_THREAD_CPUTIME_ID);
+    guard::block().cpu_offset.store(offset, Ordering::Relaxed);
+    offset
+}
+
+/// What is to be added to getrusage(2) of `who`: RUSAGE_SELF, RUSAGE_CHILDREN or RUSAGE_THREAD.
+pub fn added(who: i32) -> Usage {
+    match who {
+        libc::RUSAGE_SELF => USED[0].get(),
+        libc::RUSAGE_CHILDREN => USED[1].get(),
+        libc::RUSAGE_THREAD => Usage::of_time(cpu_offset().max(0)),
+        _ => Usage::NONE,
+    }
+}
+
+/// What is to be added to the result of times(2), in ticks.
+pub fn added_ticks() -> i64 {
+    TICKS.load(Ordering::Relaxed)
+}
