@@ -64,7 +64,7 @@ impl Place {
         for name in LIBRARIES {
             copy(&built.join(name), &self.root.join("dist/lib/zap").join(name))?;
         }
-        for name in ["programs", "jobs", "jobs/java"] {
+        for name in ["programs", "programs/java", "jobs", "jobs/java"] {
             let target = self.root.join("sources").join(name);
             fs::create_dir_all(&target)?;
             for entry in fs::read_dir(self.tests.join(name))? {
