@@ -162,3 +162,24 @@ pub unsafe fn tid_of_pthread(pthread: u64) -> Option<VirtualPid> {
     let word = unsafe { &*((pthread + offset) as *const AtomicI32) };
     Some(VirtualPid(word.load(Ordering::Relaxed)))
 }
+
+/// Runs `call` with the calling thread's real id in its control block, for a libc function that gives the kernel what it
+/// finds there. Locks that the thread holds have the virtual id written in them, so `call` must be short and lock
+/// nothing of the program's. Tried again when a restart has come in between, whose real ids are others.
+pub fn with_real_tid<R>(call: impl Fn() -> R) -> R {
+    loop {
+        let offset = TID_OFFSET.load(Ordering::Relaxed);
+        if !state::moved() || offset == 0 {
+            return call();
+        }
+        let generation = crate::clocks::generation();
+        // SAFETY: the word in the calling thread's own control block.
+        let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
+        let known = word.swap(zap_sys::process::gettid().0, Ordering::Relaxed);
+        let result = call();
+        word.store(known, Ordering::Relaxed);
+        if crate::clocks::generation() == generation {
+            return result;
+        }
+    }
+}

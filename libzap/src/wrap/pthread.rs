@@ -7,7 +7,7 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use libc::{c_char, c_int, cpu_set_t, pthread_t, sched_param, size_t};
+use libc::{c_char, c_int, cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
 use redhook::{hook, real};
 use zap_engine::{identity, state};
 use zap_sys::arch::syscall::syscall;
@@ -22,6 +22,8 @@ super::resolve_all!(
     pthread_setaffinity_np,
     pthread_getschedparam,
     pthread_setschedparam,
+    pthread_setschedprio,
+    pthread_getattr_np,
 );
 
 /// glibc's signal for cancellation (SIGCANCEL).
@@ -189,4 +191,27 @@ hook! { unsafe fn pthread_setschedparam(thread: pthread_t, policy: c_int, parame
             number(unsafe { syscall(libc::SYS_sched_setscheduler, arguments) })
         }
     }
+} }
+
+hook! { unsafe fn pthread_setschedprio(thread: pthread_t, priority: c_int) -> c_int => zap_pthread_setschedprio {
+    match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_setschedprio)(thread, priority) },
+        Target::Ended => libc::ESRCH,
+        Target::Real(tid) => {
+            let parameters = sched_param { sched_priority: priority };
+            // SAFETY: a structure of our own.
+            number(unsafe { syscall(libc::SYS_sched_setparam, [tid.0 as usize, &raw const parameters as usize, 0, 0, 0, 0]) })
+        }
+    }
+} }
+
+hook! { unsafe fn pthread_getattr_np(thread: pthread_t, attributes: *mut pthread_attr_t) -> c_int
+=> zap_pthread_getattr_np {
+    if thread as u64 == zap_sys::arch::tls::thread_pointer() {
+        // SAFETY: the caller's arguments.
+        return identity::with_real_tid(|| unsafe { real!(pthread_getattr_np)(thread, attributes) });
+    }
+    // SAFETY: as above. Of another thread, whose control block must not be touched, libc cannot learn the affinity.
+    unsafe { real!(pthread_getattr_np)(thread, attributes) }
 } }
