@@ -14,7 +14,10 @@
 #include <sys/eventfd.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/timerfd.h>
 
 #define ASKED (2 * SECONDS)
@@ -22,6 +25,10 @@
 
 /* What the threads without a deadline wait on; all are made ready together at the end. */
 static int wake[2], events, timer, never[2], filled_pipe[2], pair[2], slow_pair[2];
+/* Long transfers, of which the first part fits: by write, writev, sendmsg; and one that is waited for whole. */
+static int long_pipe[2], long_pair[2][2], whole_pair[2][2], full_pair[2], splice_from[2], splice_to[2];
+enum { LONG = 400000 };
+static char long_bytes[LONG];
 static sem_t posted, never_posted;
 static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t own[2] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
@@ -120,6 +127,45 @@ static long call_recv_timeout(void) {
     char byte;
     return RESULT(recv(slow_pair[0], &byte, 1, 0));
 }
+static long call_read_timeout(void) {
+    char byte;
+    return RESULT(read(slow_pair[0], &byte, 1));
+}
+static long call_recvmsg_timeout(void) {
+    char byte;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    return RESULT(recvmsg(slow_pair[0], &message, 0));
+}
+static long call_send_timeout(void) { return RESULT(send(full_pair[0], "x", 1, 0)); }
+static long call_usleep(void) { return RESULT(usleep(ASKED / 1000)); }
+static long call_pselect_time(void) {
+    struct timespec time = timespec_of(ASKED);
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(never[0], &set);
+    return RESULT(pselect(never[0] + 1, &set, NULL, NULL, &time, NULL));
+}
+static long call_epoll_pwait_time(void) {
+    struct epoll_event event;
+    sigset_t none;
+    sigemptyset(&none);
+    return RESULT(epoll_pwait(epoll_on(never[0]), &event, 1, ASKED_MS, &none));
+}
+static long call_epoll_pwait2_time(void) {
+    struct epoll_event event;
+    struct timespec time = timespec_of(ASKED);
+    return RESULT(epoll_pwait2(epoll_on(never[0]), &event, 1, &time, NULL));
+}
+static uint32_t futex_words[3] = {5, 5, 5};
+static long call_futex_time(void) {
+    struct timespec time = timespec_of(ASKED);
+    return RESULT(syscall(SYS_futex, &futex_words[0], FUTEX_WAIT_PRIVATE, 5, &time, NULL, 0));
+}
+static long call_futex_absolute(void) {
+    struct timespec time = in_asked(CLOCK_MONOTONIC);
+    return RESULT(syscall(SYS_futex, &futex_words[1], FUTEX_WAIT_BITSET_PRIVATE, 5, &time, NULL, ~0u));
+}
 static long call_timerfd(void) {
     uint64_t expirations = 0;
     struct itimerspec spec = {.it_value = timespec_of(ASKED)};
@@ -155,6 +201,36 @@ static long call_read_pipe(void) {
 static long call_write_pipe(void) {
     char bytes[5000] = {0};
     return RESULT(write(filled_pipe[1], bytes, sizeof bytes));
+}
+static long call_write_long(void) { return RESULT(write(long_pipe[1], long_bytes, LONG)); }
+static long call_writev_long(void) {
+    struct iovec parts[] = {{long_bytes, 100000}, {long_bytes + 100000, 250000}, {long_bytes + 350000, LONG - 350000}};
+    return RESULT(writev(long_pair[0][0], parts, 3));
+}
+static long call_sendmsg_long(void) {
+    struct iovec parts[] = {{long_bytes, 300000}, {long_bytes + 300000, LONG - 300000}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    return RESULT(sendmsg(long_pair[1][0], &message, 0));
+}
+static long call_recvmsg_whole(void) {
+    char bytes[10];
+    struct iovec parts[] = {{bytes, 2}, {bytes + 2, 5}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    long result = RESULT(recvmsg(whole_pair[0][0], &message, MSG_WAITALL));
+    return result == 7 && memcmp(bytes, "abcdefg", 7) != 0 ? -1000 : result;
+}
+static long call_recvfrom_whole(void) {
+    char bytes[10];
+    long result = RESULT(recvfrom(whole_pair[1][0], bytes, 7, MSG_WAITALL, NULL, NULL));
+    return result == 7 && memcmp(bytes, "abcdefg", 7) != 0 ? -1000 : result;
+}
+static long call_splice(void) { return RESULT(splice(splice_from[0], NULL, splice_to[1], NULL, 4, 0)); }
+static long call_futex(void) { return RESULT(syscall(SYS_futex, &futex_words[2], FUTEX_WAIT_PRIVATE, 5, NULL, NULL, 0)); }
+static long call_sigwaitinfo(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 8);
+    return RESULT(sigwaitinfo(&set, NULL)) == SIGRTMIN + 8;
 }
 static long call_recv(void) {
     char bytes[10];
@@ -230,6 +306,15 @@ static struct call {
     LASTS("pthread_mutex_timedlock", call_mutex_timedlock, -ETIMEDOUT, CLOCK_REALTIME),
     LASTS("sigtimedwait", call_sigtimedwait, -EAGAIN, CLOCK_MONOTONIC),
     LASTS("recv with SO_RCVTIMEO", call_recv_timeout, -EAGAIN, CLOCK_MONOTONIC),
+    LASTS("read with SO_RCVTIMEO", call_read_timeout, -EAGAIN, CLOCK_MONOTONIC),
+    LASTS("recvmsg with SO_RCVTIMEO", call_recvmsg_timeout, -EAGAIN, CLOCK_MONOTONIC),
+    LASTS("send with SO_SNDTIMEO", call_send_timeout, -EAGAIN, CLOCK_MONOTONIC),
+    LASTS("usleep", call_usleep, 0, CLOCK_MONOTONIC),
+    LASTS("pselect with a timeout", call_pselect_time, 0, CLOCK_MONOTONIC),
+    LASTS("epoll_pwait with a timeout", call_epoll_pwait_time, 0, CLOCK_MONOTONIC),
+    LASTS("epoll_pwait2 with a timeout", call_epoll_pwait2_time, 0, CLOCK_MONOTONIC),
+    LASTS("futex with a timeout", call_futex_time, -ETIMEDOUT, CLOCK_MONOTONIC),
+    LASTS("futex with a deadline", call_futex_absolute, -ETIMEDOUT, CLOCK_MONOTONIC),
     LASTS("read of a timerfd", call_timerfd, 1, CLOCK_MONOTONIC),
     STANDS("poll without a timeout", call_poll, 1, NONE),
     STANDS("poll with a long timeout", call_poll_long, 1, NONE),
@@ -237,6 +322,14 @@ static struct call {
     STANDS("epoll_wait without a timeout", call_epoll_wait, 1, NONE),
     STANDS("read of a pipe", call_read_pipe, 4, NONE),
     STANDS("write to a full pipe", call_write_pipe, 5000, NONE),
+    STANDS("long write to a pipe", call_write_long, LONG, NONE),
+    STANDS("long writev", call_writev_long, LONG, NONE),
+    STANDS("long sendmsg", call_sendmsg_long, LONG, NONE),
+    STANDS("recvmsg with MSG_WAITALL", call_recvmsg_whole, 7, NONE),
+    STANDS("recvfrom with MSG_WAITALL", call_recvfrom_whole, 7, NONE),
+    STANDS("splice", call_splice, 4, NONE),
+    STANDS("futex", call_futex, 0, NONE),
+    STANDS("sigwaitinfo", call_sigwaitinfo, 1, QUEUED),
     STANDS("recv with MSG_WAITALL", call_recv, 7, NONE),
     STANDS("read of an eventfd", call_read_eventfd, 9, NONE),
     STANDS("sem_wait", call_sem_wait, 0, NONE),
@@ -282,7 +375,17 @@ int main(void) {
     MAKE(pipe(wake) == 0 && pipe(never) == 0 && pipe(pipe_read) == 0 && pipe(filled_pipe) == 0);
     MAKE((events = eventfd(0, 0)) >= 0 && (timer = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0);
     MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, slow_pair) == 0);
+    fill(long_bytes, LONG, 8);
+    MAKE(pipe(long_pipe) == 0 && pipe(splice_from) == 0 && pipe(splice_to) == 0);
+    for (int i = 0; i < 2; i++) {
+        MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, long_pair[i]) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, whole_pair[i]) == 0);
+        MAKE(send(whole_pair[i][1], "abc", 3, 0) == 3);
+    }
+    MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, full_pair) == 0);
+    while (send(full_pair[0], long_bytes, 1000, MSG_DONTWAIT) > 0) continue;
+    MAKE(errno == EAGAIN);
     struct timeval timeout = {2, 0};
+    MAKE(setsockopt(full_pair[0], SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) == 0);
     MAKE(setsockopt(slow_pair[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0);
     MAKE(fcntl(filled_pipe[1], F_SETPIPE_SZ, 4096) == 4096);
     char bytes[5000] = {0};
@@ -313,7 +416,7 @@ int main(void) {
         CHECK(pthread_join(call->thread, NULL) == 0, "join");
         CHECK(call->result == call->expected, "%s: %ld, expected %ld", call->name, call->result, call->expected);
         /* The kernel counts SO_RCVTIMEO in ticks. */
-        int64_t slack = call->call == call_recv_timeout ? 10 * MILLISECONDS : 0;
+        int64_t slack = strstr(call->name, "TIMEO") ? 10 * MILLISECONDS : 0;
         CHECK(call->elapsed >= ASKED - slack, "%s: returned after %lld of 2000 ms", call->name,
               (long long)call->elapsed / 1000000);
         SAY("blocking calls: %s: %ld, elapsed >= asked", call->name, call->result);
@@ -331,6 +434,20 @@ int main(void) {
         CHECK(length > 0, "read");
         left -= length;
     }
+    for (int i = 0; i < 2; i++) CHECK(send(whole_pair[i][1], "defg", 4, 0) == 4, "wake");
+    CHECK(write(splice_from[1], "four", 4) == 4 && read(splice_to[0], bytes, 4) == 4 && memcmp(bytes, "four", 4) == 0, "splice");
+    static char long_read[LONG];
+    int long_ends[] = {long_pipe[0], long_pair[0][1], long_pair[1][1]};
+    for (int i = 0; i < 3; i++) {
+        for (int got = 0; got < LONG;) {
+            ssize_t length = read(long_ends[i], long_read + got, LONG - got);
+            CHECK(length > 0, "read of a long transfer");
+            got += length;
+        }
+        CHECK(memcmp(long_read, long_bytes, LONG) == 0, "the long transfer %d came whole and in order", i);
+    }
+    __atomic_store_n(&futex_words[2], 6, __ATOMIC_SEQ_CST);
+    CHECK(syscall(SYS_futex, &futex_words[2], FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) == 1, "FUTEX_WAKE");
     sem_post(&posted);
     pthread_mutex_unlock(&held);
     pthread_mutex_lock(&signalled_mutex);

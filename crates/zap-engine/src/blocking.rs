@@ -43,6 +43,10 @@ pub fn repair(context: u64) {
     // SAFETY: the first word of the set is the kernel's mask.
     let mask = unsafe { *core::ptr::addr_of!(context.uc_sigmask).cast::<u64>() };
     let mut frame = Frame { registers: &mut context.uc_mcontext.gregs, mask };
+    let own = zap_sys::signal::bit(crate::state::signal());
+    if zap_sys::signal::pending() & !frame.mask & !own != 0 {
+        return;
+    }
     let block = guard::block();
     block.suspensions.fetch_add(1, Ordering::Relaxed);
     if register(&frame, libc::REG_RAX) as i64 != -i64::from(libc::EINTR) {
@@ -50,8 +54,8 @@ pub fn repair(context: u64) {
     }
     let at = register(&frame, libc::REG_RIP).wrapping_sub(SYSCALL_LENGTH);
     let Some(number) = recorded(block, &frame).or_else(|| decode(at)) else { return };
-    let own = zap_sys::signal::bit(crate::state::signal());
-    if zap_sys::signal::pending() & !frame.mask & !own != 0 {
+    if number == TRANSFER {
+        // Its wrapper does the rest.
         return;
     }
     if prepare(number, block, &mut frame) {
@@ -108,6 +112,8 @@ fn is_repairable(number: i64) -> bool {
             | libc::SYS_rt_sigsuspend
             | libc::SYS_rt_sigtimedwait
             | libc::SYS_semop
+            | libc::SYS_semtimedop
+            | libc::SYS_io_getevents
             | libc::SYS_msgrcv
             | libc::SYS_msgsnd
             | libc::SYS_recvfrom
@@ -137,7 +143,10 @@ fn prepare(number: i64, block: &ThreadBlock, frame: &mut Frame<'_>) -> bool {
             }
             true
         }
-        libc::SYS_epoll_pwait2 => register(frame, libc::REG_R10) == 0,
+        libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => {
+            register(frame, libc::REG_R10) == 0 || give_remaining(block, frame, libc::REG_R10)
+        }
+        libc::SYS_io_getevents => register(frame, libc::REG_R8) == 0,
         libc::SYS_nanosleep => take_remaining(frame, libc::REG_RDI, libc::REG_RSI),
         libc::SYS_clock_nanosleep => {
             register(frame, libc::REG_RSI) as i32 & libc::TIMER_ABSTIME != 0
@@ -189,6 +198,24 @@ pub fn note(number: i64, timeout_ns: u64, now_ns: u64) {
     block.call_stack.store(core::ptr::from_ref(&marker) as u64 + 256, Ordering::Relaxed);
     block.deadline.store(if timeout_ns == 0 { 0 } else { now_ns.saturating_add(timeout_ns) }, Ordering::Relaxed);
     block.call.store(number + 1, Ordering::Relaxed);
+}
+
+/// Stands for all calls that move data; no system call has this number.
+const TRANSFER: i64 = 1 << 32;
+
+/// Notes, from a wrapper, that the calling thread is about to move data through a descriptor that may have a time-out,
+/// since `begun_ns` on the kernel's monotonic clock; `None`: it goes on with what it has noted before.
+#[inline]
+pub fn note_transfer(begun_ns: Option<u64>) {
+    let begun = begun_ns.unwrap_or_else(|| guard::block().deadline.load(Ordering::Relaxed));
+    // A time-out of 0 stands for none.
+    note(TRANSFER, 1, begun.saturating_sub(1));
+}
+
+/// For how many nanoseconds the transfer that was noted last has been under way, the time of absence not counted.
+pub fn transfer_age() -> u64 {
+    // A restart has moved it as the clocks have moved.
+    zap_sys::time::monotonic_ns().saturating_sub(guard::block().deadline.load(Ordering::Relaxed))
 }
 
 /// Ends what [`note`] began.

@@ -7,13 +7,14 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::clocks::kernel_now_ns;
 use super::deadlines::until;
-use core::sync::atomic::Ordering;
-use libc::{c_int, c_uint, c_void, epoll_event, nfds_t, pollfd, sigset_t, size_t, ssize_t, timespec};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use libc::{c_int, c_uint, epoll_event, nfds_t, pollfd, sembuf, sigset_t, size_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{blocking, clocks, guard, state};
+use zap_engine::{blocking, clocks, state};
 
-super::resolve_all!(poll, epoll_wait, epoll_pwait, nanosleep, clock_nanosleep, recv);
+super::resolve_all!(poll, __poll_chk, epoll_wait, epoll_pwait, nanosleep, clock_nanosleep, semtimedop);
 
 hook! { unsafe fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int => zap_poll {
     if timeout <= 0 || !state::active() {
@@ -28,8 +29,69 @@ hook! { unsafe fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int
     unsafe { libc::ppoll(fds, count, &time, core::ptr::null()) }
 } }
 
+hook! { unsafe fn __poll_chk(fds: *mut pollfd, count: nfds_t, timeout: c_int, room: size_t) -> c_int
+=> zap_poll_checked {
+    if (room / core::mem::size_of::<pollfd>()) < count as usize {
+        // SAFETY: libc ends the program for it.
+        return unsafe { real!(__poll_chk)(fds, count, timeout, room) };
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { libc::poll(fds, count, timeout) }
+} }
+
 fn note_timeout(number: i64, timeout: c_int) {
-    blocking::note(number, timeout as u64 * 1_000_000, zap_sys::time::monotonic_ns());
+    blocking::note(number, timeout as u64 * 1_000_000, kernel_now_ns());
+}
+
+/// Makes `call`, the system call `number` with a relative time-out, of which a suspension takes nothing away.
+fn noted<R>(number: i64, timeout: *const timespec, call: impl FnOnce() -> R) -> R {
+    if timeout.is_null() || !state::active() {
+        return call();
+    }
+    // SAFETY: the caller's time, which is not null.
+    blocking::note(number, zap_sys::time::to_ns(unsafe { &*timeout }), kernel_now_ns());
+    let result = call();
+    blocking::note_end();
+    result
+}
+
+hook! { unsafe fn semtimedop(set: c_int, operations: *mut sembuf, count: size_t, timeout: *const timespec) -> c_int
+=> zap_semtimedop {
+    // SAFETY: the caller's arguments.
+    noted(libc::SYS_semtimedop, timeout, || unsafe { real!(semtimedop)(set, operations, count, timeout) })
+} }
+
+type EpollWait2 = unsafe extern "C" fn(c_int, *mut epoll_event, c_int, *const timespec, *const sigset_t) -> c_int;
+
+/// libc's epoll_pwait2 (glibc 2.35), 0 where it has none.
+static EPOLL_PWAIT2: AtomicUsize = AtomicUsize::new(0);
+
+/// Finds the functions that not every libc has.
+pub fn resolve_newer() {
+    EPOLL_PWAIT2.store(super::optional(c"epoll_pwait2") as usize, Ordering::Relaxed);
+}
+
+/// epoll_pwait2(2). Not by `hook!`, whose look-up panics on a libc without it.
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn epoll_pwait2(
+    epoll: c_int,
+    events: *mut epoll_event,
+    most: c_int,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
+    let function = EPOLL_PWAIT2.load(Ordering::Relaxed);
+    if function == 0 {
+        return super::fail(libc::ENOSYS);
+    }
+    // SAFETY: libc's function of this name.
+    let function: EpollWait2 = unsafe { core::mem::transmute(function) };
+    let mask = super::signals::Stripped::new(mask);
+    // SAFETY: the caller's arguments.
+    noted(libc::SYS_epoll_pwait2, timeout, || unsafe { function(epoll, events, most, timeout, mask.pointer()) })
 }
 
 hook! { unsafe fn epoll_wait(epoll: c_int, events: *mut epoll_event, most: c_int, timeout: c_int) -> c_int
@@ -94,27 +156,4 @@ hook! { unsafe fn usleep(microseconds: c_uint) -> c_int => zap_usleep {
     let mut remain = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: two times of our own.
     unsafe { libc::nanosleep(&request, &mut remain) }
-} }
-
-hook! { unsafe fn recv(socket: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t => zap_recv {
-    let plain = flags & libc::MSG_WAITALL == 0 || flags & libc::MSG_PEEK != 0 || !state::active();
-    // Messages with boundaries are not to be joined.
-    if plain || zap_sys::net::get_option(socket, libc::SOL_SOCKET, libc::SO_TYPE) != Ok(libc::SOCK_STREAM) {
-        // SAFETY: the caller's arguments.
-        return unsafe { real!(recv)(socket, buffer, length, flags) };
-    }
-    // The kernel hands over what has come so far when a handler runs: after a suspension the rest is waited for.
-    let mut done = 0;
-    loop {
-        let before = guard::block().suspensions.load(Ordering::Relaxed);
-        // SAFETY: the part of the caller's buffer that is not filled yet.
-        let result = unsafe { real!(recv)(socket, buffer.cast::<u8>().add(done).cast(), length - done, flags) };
-        if result <= 0 {
-            return if done > 0 { done as ssize_t } else { result };
-        }
-        done += result as usize;
-        if done >= length || guard::block().suspensions.load(Ordering::Relaxed) == before {
-            return done as ssize_t;
-        }
-    }
 } }

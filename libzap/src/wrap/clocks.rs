@@ -14,6 +14,15 @@ super::resolve_all!(times, getrusage, sysinfo);
 /// Microseconds of a tick of times(2): USER_HZ is 100 on every architecture that is supported.
 const TICK_US: i64 = 10_000;
 
+/// The kernel's monotonic time in nanoseconds, by the vDSO.
+pub(super) fn kernel_now_ns() -> u64 {
+    let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a place of our own.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    let offset = clocks::translate(libc::CLOCK_MONOTONIC).1;
+    zap_sys::time::to_ns(&now).saturating_add_signed(offset.wrapping_neg())
+}
+
 /// The point of the program's monotonic time that lies `duration` ahead; `None` when it is no duration.
 pub(super) fn ahead(duration: &timespec) -> Option<timespec> {
     if duration.tv_sec < 0 || !(0..1_000_000_000).contains(&duration.tv_nsec) {

@@ -18,6 +18,7 @@ mod memory;
 mod pthread;
 mod signals;
 mod syscall;
+mod transfer;
 mod wait;
 
 use core::ffi::{c_int, c_void, CStr};
@@ -26,6 +27,7 @@ use core::ffi::{c_int, c_void, CStr};
 /// held by a thread that stands still.
 pub fn resolve() {
     blocking::resolve();
+    blocking::resolve_newer();
     clocks::resolve();
     deadlines::resolve();
     deadlines::learn_conditions();
@@ -37,6 +39,7 @@ pub fn resolve() {
     pthread::resolve();
     signals::resolve();
     syscall::resolve();
+    transfer::resolve();
     wait::resolve();
 }
 

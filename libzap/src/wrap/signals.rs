@@ -175,7 +175,7 @@ hook! { unsafe fn sigtimedwait(set: *const sigset_t, info: *mut siginfo_t, timeo
     }
     // SAFETY: the caller's time, which is not null.
     let length = zap_sys::time::to_ns(unsafe { &*timeout });
-    blocking::note(libc::SYS_rt_sigtimedwait, length, zap_sys::time::monotonic_ns());
+    blocking::note(libc::SYS_rt_sigtimedwait, length, super::clocks::kernel_now_ns());
     // SAFETY: the caller's arguments.
     let result = unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) };
     blocking::note_end();

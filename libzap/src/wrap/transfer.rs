@@ -1,0 +1,382 @@
+//! Calls that move data: a suspension in the middle must not make them return with less than they would have, nor begin
+//! their time anew.
+//!
+//! The kernel ends a blocked write that has moved a part, and a receive with MSG_WAITALL, when any handler runs; and it
+//! ends with EINTR every call on a socket with SO_RCVTIMEO or SO_SNDTIMEO (signal(7)). When the handler was Zap's alone
+//! (`ThreadBlock::suspensions` has changed), the rest is done here, in what is left of the time.
+//!
+//! # Safety
+//! As in the module's head.
+#![allow(unsafe_code)]
+
+use super::clocks::kernel_now_ns;
+use core::sync::atomic::{AtomicBool, Ordering};
+use libc::{c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t, timeval};
+use redhook::{hook, real};
+use zap_engine::{blocking, guard, state};
+
+super::resolve_all!(
+    read,
+    readv,
+    write,
+    writev,
+    recv,
+    recvfrom,
+    recvmsg,
+    send,
+    sendto,
+    sendmsg,
+    accept,
+    accept4,
+    connect,
+    setsockopt,
+    __read_chk,
+    __recv_chk,
+    __recvfrom_chk,
+);
+
+/// Whether any socket has been given a time-out: only then is the beginning of a call noted.
+static TIMED: AtomicBool = AtomicBool::new(false);
+
+/// Which way a call moves data, and so which time-out is its.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+/// How a call went.
+enum Came {
+    /// As it would have without Zap.
+    Whole(ssize_t),
+    /// It was cut short by a suspension after so many bytes, of which -1 is none and EINTR.
+    Short(ssize_t),
+}
+
+/// Makes `call`, which moves at most `length` bytes, or anything when `length` is 0. `again`: it goes on with one whose
+/// beginning has been noted.
+#[inline(always)]
+fn attempt(length: usize, again: bool, call: impl FnOnce() -> ssize_t) -> Came {
+    let block = guard::block();
+    let before = block.suspensions.load(Ordering::Relaxed);
+    let timed = TIMED.load(Ordering::Relaxed);
+    if timed {
+        blocking::note_transfer((!again).then(kernel_now_ns));
+    }
+    let result = call();
+    if timed {
+        blocking::note_end();
+    }
+    if block.suspensions.load(Ordering::Relaxed) == before || result >= length as ssize_t || result == 0 {
+        return Came::Whole(result);
+    }
+    // SAFETY: errno's address is valid in every thread.
+    if result > 0 || (timed && unsafe { *libc::__errno_location() } == libc::EINTR) {
+        return Came::Short(result);
+    }
+    Came::Whole(result)
+}
+
+/// Waits until `socket` is ready, for what is left of its time-out since the call began. False with errno set when it
+/// is over, or when a handler of the program's has run.
+#[cold]
+fn await_rest(socket: c_int, way: Way) -> bool {
+    let option = if way == Way::In { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO };
+    let mut timeout = timeval { tv_sec: 0, tv_usec: 0 };
+    let mut length = core::mem::size_of::<timeval>() as socklen_t;
+    // SAFETY: a place of our own.
+    unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, option, (&raw mut timeout).cast(), &mut length) };
+    let whole = timeout.tv_sec as u64 * 1_000_000_000 + timeout.tv_usec as u64 * 1000;
+    let left = whole.saturating_sub(blocking::transfer_age());
+    let time = zap_sys::time::from_ns(left);
+    let wait = if whole == 0 { core::ptr::null() } else { &raw const time };
+    let events = if way == Way::In { libc::POLLIN } else { libc::POLLOUT };
+    let mut polled = libc::pollfd { fd: socket, events, revents: 0 };
+    // SAFETY: one pollfd and a time of our own.
+    match unsafe { libc::ppoll(&mut polled, 1, wait, core::ptr::null()) } {
+        0 => {
+            super::fail(libc::EAGAIN);
+            false
+        }
+        result => result > 0,
+    }
+}
+
+/// Goes on with what [`attempt`] left, by `call` with the number of bytes that are done. Returns the sum.
+#[cold]
+fn finish(fd: c_int, way: Way, length: usize, first: ssize_t, call: impl Fn(usize) -> ssize_t) -> ssize_t {
+    let (mut done, mut result) = (first.max(0), first);
+    while result != -1 || await_rest(fd, way) {
+        match attempt(length - done as usize, true, || call(done as usize)) {
+            Came::Whole(more) if more > 0 => return done + more,
+            // What comes after a part is told by the next call.
+            Came::Whole(end) => return if done > 0 { done } else { end },
+            Came::Short(more) => {
+                done += more.max(0);
+                result = more;
+            }
+        }
+    }
+    if done > 0 {
+        done
+    } else {
+        -1
+    }
+}
+
+/// A call that has either moved something or not, and moves nothing more in the same call: after EINTR from a
+/// suspension it is made again.
+#[inline(always)]
+fn once(fd: c_int, way: Way, call: impl Fn() -> ssize_t) -> ssize_t {
+    match attempt(0, false, &call) {
+        Came::Short(-1) => finish(fd, way, 0, -1, |_| call()),
+        Came::Whole(result) | Came::Short(result) => result,
+    }
+}
+
+/// A call that ends before `length` bytes only for a reason.
+#[inline(always)]
+fn whole(fd: c_int, way: Way, length: usize, call: impl Fn(usize) -> ssize_t) -> ssize_t {
+    match attempt(length, false, || call(0)) {
+        Came::Whole(result) => result,
+        Came::Short(result) => finish(fd, way, length, result, call),
+    }
+}
+
+/// Whether receiving waits for all that was asked for. Messages with boundaries are never joined.
+fn waits_for_all(socket: c_int, flags: c_int) -> bool {
+    flags & libc::MSG_WAITALL != 0
+        && flags & libc::MSG_PEEK == 0
+        && zap_sys::net::get_option(socket, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
+}
+
+hook! { unsafe fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t => zap_read {
+    // SAFETY: the caller's arguments.
+    once(fd, Way::In, || unsafe { real!(read)(fd, buffer, length) })
+} }
+
+hook! { unsafe fn __read_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t) -> ssize_t
+=> zap_read_checked {
+    // SAFETY: the caller's arguments.
+    once(fd, Way::In, || unsafe { real!(__read_chk)(fd, buffer, length, room) })
+} }
+
+hook! { unsafe fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t => zap_readv {
+    // SAFETY: the caller's arguments.
+    once(fd, Way::In, || unsafe { real!(readv)(fd, parts, count) })
+} }
+
+hook! { unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t => zap_write {
+    // SAFETY: the caller's arguments, less what has been written.
+    whole(fd, Way::Out, length, |done| unsafe { real!(write)(fd, buffer.cast::<u8>().add(done).cast(), length - done) })
+} }
+
+hook! { unsafe fn recv(socket: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t => zap_recv {
+    if waits_for_all(socket, flags) {
+        return whole(socket, Way::In, length, |done| {
+            // SAFETY: the part of the caller's buffer that is not filled yet.
+            unsafe { real!(recv)(socket, buffer.cast::<u8>().add(done).cast(), length - done, flags) }
+        });
+    }
+    // SAFETY: the caller's arguments.
+    once(socket, Way::In, || unsafe { real!(recv)(socket, buffer, length, flags) })
+} }
+
+hook! { unsafe fn __recv_chk(socket: c_int, buffer: *mut c_void, length: size_t, room: size_t, flags: c_int) -> ssize_t
+=> zap_recv_checked {
+    if length > room {
+        // SAFETY: libc ends the program for it.
+        return unsafe { real!(__recv_chk)(socket, buffer, length, room, flags) };
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { libc::recv(socket, buffer, length, flags) }
+} }
+
+hook! { unsafe fn recvfrom(
+    socket: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    address_length: *mut socklen_t
+) -> ssize_t => zap_recvfrom {
+    if waits_for_all(socket, flags) {
+        return whole(socket, Way::In, length, |done| {
+            let rest = buffer.wrapping_byte_add(done);
+            // SAFETY: the part of the caller's buffer that is not filled yet.
+            unsafe { real!(recvfrom)(socket, rest, length - done, flags, address, address_length) }
+        });
+    }
+    // SAFETY: the caller's arguments.
+    once(socket, Way::In, || unsafe { real!(recvfrom)(socket, buffer, length, flags, address, address_length) })
+} }
+
+hook! { unsafe fn __recvfrom_chk(
+    socket: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    room: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    address_length: *mut socklen_t
+) -> ssize_t => zap_recvfrom_checked {
+    if length > room {
+        // SAFETY: libc ends the program for it.
+        return unsafe { real!(__recvfrom_chk)(socket, buffer, length, room, flags, address, address_length) };
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { libc::recvfrom(socket, buffer, length, flags, address, address_length) }
+} }
+
+hook! { unsafe fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> ssize_t => zap_recvmsg {
+    if message.is_null() || !waits_for_all(socket, flags) {
+        // SAFETY: the caller's arguments.
+        return once(socket, Way::In, || unsafe { real!(recvmsg)(socket, message, flags) });
+    }
+    // SAFETY: the caller's message.
+    let parts = unsafe { Parts::of_message(message) };
+    whole(socket, Way::In, parts.length(), |done| {
+        if done == 0 {
+            // SAFETY: the caller's arguments.
+            return unsafe { real!(recvmsg)(socket, message, flags) };
+        }
+        parts.rest(done, |address, length| {
+            // SAFETY: the part of the caller's buffers that is not filled yet.
+            unsafe { real!(recv)(socket, address, length, flags) }
+        })
+    })
+} }
+
+hook! { unsafe fn send(socket: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t => zap_send {
+    // SAFETY: the caller's arguments, less what has been sent.
+    whole(socket, Way::Out, length, |done| unsafe {
+        real!(send)(socket, buffer.cast::<u8>().add(done).cast(), length - done, flags)
+    })
+} }
+
+hook! { unsafe fn sendto(
+    socket: c_int,
+    buffer: *const c_void,
+    length: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    address_length: socklen_t
+) -> ssize_t => zap_sendto {
+    whole(socket, Way::Out, length, |done| {
+        let rest = buffer.wrapping_byte_add(done);
+        // SAFETY: the caller's arguments, less what has been sent.
+        unsafe { real!(sendto)(socket, rest, length - done, flags, address, address_length) }
+    })
+} }
+
+hook! { unsafe fn sendmsg(socket: c_int, message: *const msghdr, flags: c_int) -> ssize_t => zap_sendmsg {
+    if message.is_null() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(sendmsg)(socket, message, flags) };
+    }
+    // SAFETY: the caller's message.
+    let parts = unsafe { Parts::of_message(message) };
+    whole(socket, Way::Out, parts.length(), |done| {
+        if done == 0 {
+            // SAFETY: the caller's arguments.
+            return unsafe { real!(sendmsg)(socket, message, flags) };
+        }
+        parts.rest(done, |address, length| {
+            // SAFETY: the part of the caller's buffers that is not sent yet.
+            unsafe { real!(send)(socket, address, length, flags) }
+        })
+    })
+} }
+
+hook! { unsafe fn writev(fd: c_int, list: *const iovec, count: c_int) -> ssize_t => zap_writev {
+    // SAFETY: the caller's list.
+    let parts = unsafe { Parts::of_list(list, count as usize) };
+    whole(fd, Way::Out, parts.length(), |done| {
+        if done == 0 {
+            // SAFETY: the caller's arguments.
+            return unsafe { real!(writev)(fd, list, count) };
+        }
+        parts.rest(done, |address, length| {
+            // SAFETY: the part of the caller's buffers that is not written yet.
+            unsafe { real!(write)(fd, address, length) }
+        })
+    })
+} }
+
+hook! { unsafe fn accept(socket: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int => zap_accept {
+    // SAFETY: the caller's arguments.
+    once(socket, Way::In, || unsafe { real!(accept)(socket, address, length) as ssize_t }) as c_int
+} }
+
+hook! { unsafe fn accept4(socket: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int
+=> zap_accept4 {
+    // SAFETY: the caller's arguments.
+    once(socket, Way::In, || unsafe { real!(accept4)(socket, address, length, flags) as ssize_t }) as c_int
+} }
+
+hook! { unsafe fn connect(socket: c_int, address: *const sockaddr, length: socklen_t) -> c_int => zap_connect {
+    // SAFETY: the caller's arguments.
+    once(socket, Way::Out, || unsafe { real!(connect)(socket, address, length) as ssize_t }) as c_int
+} }
+
+hook! { unsafe fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const c_void, length: socklen_t) -> c_int
+=> zap_setsockopt {
+    if level == libc::SOL_SOCKET && matches!(name, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO) && state::active() {
+        TIMED.store(true, Ordering::Relaxed);
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { real!(setsockopt)(socket, level, name, value, length) }
+} }
+
+/// The caller's list of buffers.
+struct Parts {
+    list: *const iovec,
+    count: usize,
+}
+
+/// Longest list that the kernel takes (IOV_MAX); a longer one is refused by it, and none of ours to walk.
+const LONGEST_LIST: usize = 1024;
+
+impl Parts {
+    unsafe fn of_list(list: *const iovec, count: usize) -> Self {
+        Self { list, count: if list.is_null() || count > LONGEST_LIST { 0 } else { count } }
+    }
+
+    unsafe fn of_message(message: *const msghdr) -> Self {
+        // SAFETY: the caller's message.
+        let message = unsafe { &*message };
+        // SAFETY: as above.
+        unsafe { Self::of_list(message.msg_iov, message.msg_iovlen) }
+    }
+
+    fn each(&self) -> impl Iterator<Item = iovec> + '_ {
+        // SAFETY: the caller's list has that many entries.
+        (0..self.count).map(|index| unsafe { *self.list.add(index) })
+    }
+
+    fn length(&self) -> usize {
+        self.each().fold(0usize, |sum, part| sum.saturating_add(part.iov_len))
+    }
+
+    /// Makes `call` for each buffer from byte `done` of the whole on, until one does not take all.
+    fn rest(&self, done: usize, call: impl Fn(*mut c_void, usize) -> ssize_t) -> ssize_t {
+        let (mut skip, mut sum) = (done, 0);
+        for part in self.each() {
+            if skip >= part.iov_len {
+                skip -= part.iov_len;
+                continue;
+            }
+            let length = part.iov_len - skip;
+            let result = call(part.iov_base.wrapping_byte_add(skip), length);
+            skip = 0;
+            if result < 0 {
+                return if sum > 0 { sum } else { result };
+            }
+            sum += result;
+            if (result as usize) < length {
+                break;
+            }
+        }
+        sum
+    }
+}
