@@ -115,6 +115,7 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use zap_image::header::bytes::Bytes;
+    use zap_image::layout::UNKNOWN_CHECKSUM;
 
     fn record(path: &Path) -> BackingFile {
         let metadata = std::fs::metadata(path).unwrap();
@@ -125,6 +126,7 @@ mod tests {
             size: metadata.len(),
             modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
             build_id: Bytes(Vec::new()),
+            checksum: Bytes(UNKNOWN_CHECKSUM.to_vec()),
         }
     }
 

@@ -263,6 +263,8 @@ impl Survey {
         let stat = CPath::new(&path).and_then(|path| fd::stat(path.as_c_str()).ok());
         self.files.push(BackingFile {
             build_id: Bytes(read_build_id(&path).unwrap_or_default()),
+            // Taking it may last: it is the coordinator's.
+            checksum: Bytes(zap_image::layout::UNKNOWN_CHECKSUM.to_vec()),
             path: Bytes(path),
             device: stat.map_or(0, |stat| stat.st_dev),
             inode: mapping.inode,

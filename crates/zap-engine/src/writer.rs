@@ -160,6 +160,7 @@ fn header(task: &Task<'_>, survey: &Survey) -> Result<Header, Refusal> {
             })
             .collect(),
         chunk_sums: Bytes(Vec::new()),
+        stored_chunks: Bytes(Vec::new()),
     })
 }
 
