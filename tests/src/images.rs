@@ -17,7 +17,7 @@ const BATCH: usize = 50;
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("images/mutations", mutations).limit(240),
+        Case::new("images/mutations", |scene| damage(scene, &[])).limit(240),
         Case::new("images/future-version", |scene| patched(scene, |prelude| prelude.version += 1, "version")),
         Case::new("images/foreign-architecture", |scene| patched(scene, |prelude| prelude.machine = 183, "")),
         Case::new("images/not-an-image", not_an_image),
@@ -32,14 +32,19 @@ pub fn cases() -> Vec<Case> {
 
 /// A whole image of the killed simple program.
 fn image(scene: &Scene) -> Result<PathBuf> {
-    let (_, running) = start_simple(scene, &[])?;
+    image_of(scene, &[])
+}
+
+/// The same, launched with these options.
+fn image_of(scene: &Scene, options: &[&str]) -> Result<PathBuf> {
+    let (_, running) = start_simple(scene, options)?;
     // An earlier program's READY may be in the same output.
     scene.wait_running(1)?;
     Ok(scene.checkpoint_and_kill(running)?.remove(0))
 }
 
 /// zap-restart must refuse this with 125 and a message with `why`, and start nothing.
-fn refuse(scene: &Scene, images: &[PathBuf], why: &str) -> Result {
+pub fn refuse(scene: &Scene, images: &[PathBuf], why: &str) -> Result {
     let before = fs::read(scene.out()).unwrap_or_default();
     let mut command = scene.words(&["zap-restart"]);
     command.args(images);
@@ -63,9 +68,12 @@ impl Random {
     }
 }
 
-fn mutations(scene: &Scene) -> Result {
-    let path = image(scene)?;
+/// Any byte of an image that differs, and any byte that is missing, is noticed; the image is of a program that was
+/// launched with these options.
+pub fn damage(scene: &Scene, options: &[&str]) -> Result {
+    let path = image_of(scene, options)?;
     let bytes = fs::read(&path)?;
+    truncations(scene, &bytes)?;
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos());
     let seed = std::env::var("ZAP_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(time as u64 | 1);
     let mut random = Random(seed);
@@ -118,6 +126,36 @@ fn mutations(scene: &Scene) -> Result {
         refuse(scene, &[path], "").doing(format!("zap-restart, place {at}"))?;
     }
     Ok(())
+}
+
+/// Lengths at which something ends, and one byte more and less.
+fn truncations(scene: &Scene, bytes: &[u8]) -> Result {
+    let prelude = match Prelude::decode(bytes, bytes.len() as u64) {
+        Ok(prelude) => prelude,
+        Err(error) => return failed(format!("a whole image has no prelude: {error:?}")),
+    };
+    let head = prelude.head_length as usize;
+    let header = PRELUDE_SIZE + prelude.header_length as usize;
+    let extents = [head + 4096, head + (1 << 20), (head + bytes.len()) / 2];
+    let ends = [0, 8, 16, PRELUDE_SIZE / 2, PRELUDE_SIZE, (PRELUDE_SIZE + header) / 2, header, head, bytes.len()];
+    let mut lengths: Vec<usize> =
+        ends.into_iter().chain(extents).flat_map(|end| [end.saturating_sub(1), end, end + 1]).collect();
+    lengths.retain(|length| *length != bytes.len());
+    lengths.sort_unstable();
+    lengths.dedup();
+    let directory = scene.make_directory("truncated", 0o700)?;
+    let (mut paths, mut descriptions) = (Vec::new(), Vec::new());
+    for length in lengths {
+        let mut damaged = bytes.to_vec();
+        damaged.resize(length, 0);
+        let path = directory.join(format!("ckpt_x_0000000000000001_{length}_1.zimg"));
+        fs::write(&path, damaged)?;
+        scene.own(&path)?;
+        refuse(scene, std::slice::from_ref(&path), "").doing(format!("zap-restart, {length} bytes"))?;
+        paths.push(path);
+        descriptions.push(format!("{length} bytes instead of {}", bytes.len()));
+    }
+    verify(scene, &paths, &descriptions)
 }
 
 /// zap-image must call each of these damaged.

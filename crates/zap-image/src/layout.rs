@@ -11,6 +11,11 @@ pub fn checksum(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }
 
+/// Whether there is nothing but zeroes. Memory that has other contents mostly says so in its first bytes.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    bytes.first().is_none_or(|first| *first == 0) && bytes.get(1..).is_none_or(|rest| *rest == bytes[..rest.len()])
+}
+
 /// The chunks' checksums, eight little-endian bytes each: of fixed length for a given number of chunks, so that a
 /// header can be measured before its checksums are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -244,5 +249,14 @@ mod tests {
         }
         chunks.set(2, 4097, 9);
         assert!(!chunks.fits(2 * CHUNK_SIZE + 4096), "longer than its contents");
+    }
+
+    #[test]
+    fn zeroes() {
+        for (bytes, expected) in
+            [(&[][..], true), (&[0], true), (&[1], false), (&[0; 99], true), (&[0, 0, 1], false), (&[1, 1], false)]
+        {
+            assert_eq!(is_zero(bytes), expected, "{bytes:?}");
+        }
     }
 }

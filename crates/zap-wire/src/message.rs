@@ -34,7 +34,7 @@ pub struct PodSettings {
     pub interval: u64,
     /// Generations of images kept.
     pub keep: u32,
-    /// `none`, `lz4`, `zstd` or `zstd:LEVEL`.
+    /// A [`crate::Compress`] as text: `none`, `lz4`, `zstd` or `zstd:LEVEL`.
     pub compress: String,
     /// Zap's signal in this pod.
     pub signal: i32,

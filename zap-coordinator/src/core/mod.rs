@@ -67,6 +67,15 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
+/// A generation of images that is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Paths of the images.
+    pub images: Vec<String>,
+    /// Bytes that they have on disk.
+    pub bytes: u64,
+}
+
 /// What has happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -122,7 +131,7 @@ pub enum Event {
     },
     Committed {
         pod: u64,
-        outcome: Result<Vec<String>, String>,
+        outcome: Result<Kept, String>,
     },
     /// A pod that another coordinator has left.
     Adopted {
@@ -210,6 +219,8 @@ pub enum Action {
         pod: u64,
         generation: u32,
         keep: u32,
+        /// As in the pod's settings.
+        compress: String,
     },
     /// Unlink the temporary files.
     Discard {
@@ -326,7 +337,7 @@ impl Core {
             ToCoordinator::Refused { refusal, .. } | ToCoordinator::WriteFailed { refusal } => {
                 self.refused(now, peer, pid, &refusal, out)
             }
-            ToCoordinator::Written { bytes } => self.written(now, peer, bytes, out),
+            ToCoordinator::Written { .. } => self.written(now, peer, out),
             ToCoordinator::Restarted { pod_id, virtual_pid } => {
                 self.restarted(now, peer, pid, pod_id, virtual_pid, out)
             }

@@ -81,7 +81,7 @@ impl Bench {
     }
 
     fn committed(&mut self) -> Vec<Action> {
-        self.handle(Event::Committed { pod: POD, outcome: Ok(vec!["/image".into()]) })
+        self.handle(Event::Committed { pod: POD, outcome: Ok(Kept { images: vec!["/image".into()], bytes: 4096 }) })
     }
 
     /// Goes on until the process has been told to save.
