@@ -27,6 +27,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("images/private", private),
         Case::new("images/library-changed", library_changed),
         Case::new("images/executable-changed", executable_changed),
+        Case::new("images/data-file", |scene| data_file(scene, "none")),
+        Case::new("images/data-file", |scene| data_file(scene, "zstd")).by_ordinary_user(),
     ]
 }
 
@@ -298,4 +300,58 @@ fn executable_changed(scene: &Scene) -> Result {
     let go = format!("-DGO=\"{}\"", scene.path("other").display());
     compile(scene, &[&go, "-o", "caller", "caller.c", "-L.", "-lown", "-Wl,-rpath,$ORIGIN"])?;
     refuse(scene, &images, "caller").doing("the executable has changed")
+}
+
+const READER: &str = "#include <fcntl.h>\n#include <stdio.h>\n#include <sys/mman.h>\n#include <unistd.h>\n\
+    int main(void) {\n char *data = mmap(NULL, 16384, PROT_READ, MAP_PRIVATE, open(DATA, O_RDONLY), 0);\n\
+    close(3);\n puts(\"READY\"); fflush(stdout);\n while (access(GO, F_OK)) usleep(1000);\n\
+    printf(\"%c%c\\n\", data[0], data[16383]);\n return 0;\n}\n";
+
+/// A file without a build id of which a program has mapped clean pages: recognised by inode, size and time, else by its
+/// contents, else refused by name.
+fn data_file(scene: &Scene, compress: &str) -> Result {
+    let (work, data) = (scene.path("work"), scene.path("work/data"));
+    let (right, wrong) = ([b'x'; 16384], [[b'x'; 8192], [b'y'; 8192]].concat());
+    fs::write(&data, right)?;
+    scene.own(&data)?;
+    let modified = fs::metadata(&data)?.modified()?;
+    fs::write(work.join("reader.c"), READER)?;
+    let (go, name) = (format!("-DGO=\"{}\"", scene.path("go").display()), format!("-DDATA=\"{}\"", data.display()));
+    compile(scene, &[&go, &name, "-o", "reader", "reader.c"])?;
+    let words = [Path::new("zap-launch"), Path::new("--compress"), Path::new(compress), &work.join("reader")];
+    let running = scene.start(scene.words(&words), &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    scene.go()?;
+    let accept = |what: &str| {
+        let out = scene.path("out-again");
+        fs::write(&out, "READY\n")?;
+        scene.own(&out)?;
+        let running = scene.restart(&[], &images, &out)?;
+        let ended = scene.wait(running)?.ended;
+        let said = fs::read_to_string(&out)?;
+        ensure!(ended == Ended::Exited(0) && said == "READY\nxx\n", "{what}: {ended}, {said:?}");
+        Ok(())
+    };
+    let copied = |contents: &[u8]| -> Result {
+        let copy = work.join("copy");
+        fs::write(&copy, contents)?;
+        fs::File::options().write(true).open(&copy)?.set_modified(modified)?;
+        scene.own(&copy)?;
+        Ok(fs::rename(&copy, &data)?)
+    };
+    accept("as it was")?;
+    fs::write(&data, right)?;
+    accept("written again with the same contents")?;
+    fs::write(&data, &wrong)?;
+    refuse(scene, &images, "work/data: has changed since the checkpoint: it has other contents")?;
+    copied(&right)?;
+    accept("a copy with the same time")?;
+    copied(&wrong)?;
+    refuse(scene, &images, "work/data: has changed since the checkpoint: it has other contents")
+        .doing("another file with the same size and time")?;
+    copied(&right[..16000])?;
+    refuse(scene, &images, "work/data: has changed since the checkpoint: 16000 bytes")?;
+    fs::remove_file(&data)?;
+    refuse(scene, &images, "work/data").doing("the file is gone")
 }

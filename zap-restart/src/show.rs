@@ -75,6 +75,7 @@ pub fn json(image: &Image) -> Json {
                             ("path", Json::text(String::from_utf8_lossy(&file.path.0))),
                             ("size", Json::number(file.size)),
                             ("build_id", Json::text(hexadecimal(&file.build_id.0))),
+                            ("checksum", Json::text(hexadecimal(&file.checksum.0))),
                         ])
                     })
                     .collect(),

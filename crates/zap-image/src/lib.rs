@@ -21,6 +21,7 @@ mod golden;
 pub mod header;
 pub mod layout;
 pub mod name;
+pub mod need;
 pub mod prelude;
 pub mod validate;
 

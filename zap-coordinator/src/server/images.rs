@@ -1,13 +1,17 @@
 //! The images of one checkpoint as files: temporary ones first, and then all of them whole under their names, or none.
 
+use super::contents::Contents;
 use super::faults::Faults;
+use super::head::{self, Failure};
 use super::pack;
 use crate::core::Kept;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zap_client::{trusted, Error, Result, RuntimeDir};
 use zap_image::name::ImageName;
+use zap_image::{Header, Prelude};
 use zap_wire::{fault, Compress};
 
 /// The temporary images of a pod. Dropping them unlinks them.
@@ -43,16 +47,22 @@ impl Images {
         self.files.iter().find(|image| image.pid == pid).map(|image| &image.file)
     }
 
-    /// Compresses every image if that is wanted, syncs it, gives all of them their names, and only then removes
+    /// Enters checksums of files into every image, compresses it if that is wanted, syncs it, gives all of them their names, and only then removes
     /// generations that are too old.
-    pub fn commit(mut self, job: &Job, runtime: &RuntimeDir, faults: &Faults) -> Result<Kept> {
+    pub fn commit(mut self, job: &Job, tools: &Tools) -> Result<Kept> {
+        let Tools { runtime, faults, contents } = tools;
         let compress: Compress =
             job.compress.parse().map_err(|why| Error::new(format_args!("compression {:?}", job.compress), why))?;
         let directory = self.directory.clone();
         let mut bytes = 0;
         for image in &mut self.files {
+            let failed = |why: Failure| Error::new(directory.join(&image.name).display(), why);
+            let (prelude, mut header) = head::read(&image.file).map_err(failed)?;
+            let changed = contents.enter(&mut header);
             if compress != Compress::None {
-                image.pack(&directory, compress, self.random, faults)?;
+                image.pack((prelude, header), &directory, compress, self.random, faults)?;
+            } else if changed {
+                head::replace(&image.file, &prelude, &header).map_err(failed)?;
             }
             let metadata = image.file.metadata().map_err(|e| Error::system(image.temporary.display(), "fstat", &e))?;
             bytes += metadata.len();
@@ -104,13 +114,20 @@ impl Image {
     }
 
     /// Puts a compressed image into the place of the raw one, which is gone then.
-    fn pack(&mut self, directory: &Path, compress: Compress, random: u64, faults: &Faults) -> Result<()> {
+    fn pack(
+        &mut self,
+        head: (Prelude, Header),
+        directory: &Path,
+        compress: Compress,
+        random: u64,
+        faults: &Faults,
+    ) -> Result<()> {
         let (temporary, file) = Self::make(directory, &self.name, random.wrapping_add(1))?;
-        let failed = |why: pack::Failure| Error::new(directory.join(&self.name).display(), why);
         let halfway = || faults.stop_at(fault::COORDINATOR_PACKING);
-        if let Err(failure) = pack::pack(&self.file, &file, compress, halfway) {
+        if let Err(failure) = pack::pack(&self.file, head, &file, compress, halfway) {
             let _ = fs::remove_file(&temporary);
-            return Err(failed(failure));
+            let image = directory.join(&self.name);
+            return Err(Error::new(image.display(), format_args!("compressing: {failure}")));
         }
         let raw = std::mem::replace(&mut self.temporary, temporary);
         self.file = file;
@@ -124,6 +141,14 @@ impl Drop for Images {
             let _ = fs::remove_file(&image.temporary);
         }
     }
+}
+
+/// What all commits share.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    pub runtime: RuntimeDir,
+    pub faults: Arc<Faults>,
+    pub contents: Arc<Contents>,
 }
 
 /// A commit to be done.

@@ -6,8 +6,10 @@
 #![allow(unsafe_code)]
 
 mod act;
+mod contents;
 mod examine;
 mod faults;
+mod head;
 mod images;
 mod pack;
 mod process;
@@ -18,7 +20,7 @@ use crate::arguments::CoordinatorArguments;
 use crate::core::{Core, Event, Kept, Limits, Member, Millis, Now};
 use crossbeam::channel::{unbounded, Receiver, Sender};
 use faults::Faults;
-use images::{Images, Job};
+use images::{Images, Job, Tools};
 use process::Process;
 use socket::{Listener, NotListening, Received};
 use std::collections::btree_map::Entry;
@@ -119,7 +121,8 @@ impl Server {
         }
         // SAFETY: a new descriptor.
         let bell = Arc::new(unsafe { OwnedFd::from_raw_fd(bell) });
-        let (jobs, done) = workers(runtime.clone(), faults.clone(), bell.clone());
+        let tools = Tools { runtime: runtime.clone(), faults: faults.clone(), contents: Arc::default() };
+        let (jobs, done) = workers(&tools, &bell);
         let mut server = Self {
             core: Core::new(limits()),
             runtime,
@@ -398,18 +401,17 @@ const WORKERS: usize = 4;
 /// The threads that compress, sync and rename, so that the others can be served meanwhile.
 #[allow(clippy::type_complexity)]
 fn workers(
-    runtime: RuntimeDir,
-    faults: Arc<Faults>,
-    bell: Arc<OwnedFd>,
+    tools: &Tools,
+    bell: &Arc<OwnedFd>,
 ) -> (Sender<(Job, Images)>, Receiver<(u64, std::result::Result<Kept, String>)>) {
     let (jobs, incoming) = unbounded::<(Job, Images)>();
     let (outgoing, done) = unbounded();
     for _ in 0..WORKERS {
-        let (runtime, faults, bell) = (runtime.clone(), faults.clone(), bell.clone());
+        let (tools, bell) = (tools.clone(), bell.clone());
         let (incoming, outgoing) = (incoming.clone(), outgoing.clone());
         std::thread::spawn(move || {
             for (job, images) in incoming {
-                let outcome = images.commit(&job, &runtime, &faults).map_err(|error| error.to_string());
+                let outcome = images.commit(&job, &tools).map_err(|error| error.to_string());
                 if outgoing.send((job.pod, outcome)).is_err() {
                     return;
                 }

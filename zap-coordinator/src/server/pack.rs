@@ -2,41 +2,19 @@
 //!
 //! The raw image is only read, and what is read is compared with its checksums: what is damaged is never packed up.
 
+use super::head::Failure;
 use crossbeam::channel::{bounded, Receiver, Sender};
-use std::fmt;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use zap_image::header::bytes::Bytes;
 use zap_image::layout::is_zero;
 use zap_image::{
     checksum, encode_packed_head, ChunkSums, Compression, FormatError, Header, Prelude, StoredChunks, CHUNK_SIZE,
-    PRELUDE_SIZE,
 };
 use zap_wire::Compress;
 
 /// Chunks that each thread may be ahead of the writer.
 const AHEAD: usize = 2;
-
-/// Why an image could not be packed.
-#[derive(Debug)]
-pub enum Failure {
-    /// The name of the system call, and its error.
-    System(&'static str, io::Error),
-    Format(FormatError),
-    /// The compressor's own words.
-    Compressor(String),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::System(call, error) => write!(f, "compressing: {call}: {}", zap_client::error::reason(error)),
-            Self::Format(error) => write!(f, "compressing: {error}"),
-            Self::Compressor(why) => write!(f, "compressing: {why}"),
-        }
-    }
-}
 
 /// A chunk as it is stored, and its checksum.
 struct Packed {
@@ -44,9 +22,15 @@ struct Packed {
     checksum: u64,
 }
 
-/// Writes the raw image `raw` to the empty file `target`, compressed. Calls `halfway` when half of it is written.
-pub fn pack(raw: &File, target: &File, compress: Compress, halfway: impl FnOnce()) -> Result<(), Failure> {
-    let (prelude, mut header) = read_head(raw)?;
+/// Writes the raw image `raw`, whose head is given, to the empty file `target`, compressed. Calls `halfway` when half of
+/// it is written.
+pub fn pack(
+    raw: &File,
+    (prelude, mut header): (Prelude, Header),
+    target: &File,
+    compress: Compress,
+    halfway: impl FnOnce(),
+) -> Result<(), Failure> {
     let length = prelude.extents_length;
     let mut stored = StoredChunks::for_length(length);
     header.stored_chunks = Bytes(stored.clone().into_bytes());
@@ -91,19 +75,6 @@ pub fn pack(raw: &File, target: &File, compress: Compress, halfway: impl FnOnce(
         return Err(Failure::Compressor("the header has changed its length".into()));
     }
     target.write_all_at(&head, 0).map_err(|error| Failure::System("write", error))
-}
-
-/// Prelude and header of an image that this pod's process has just written.
-pub fn read_head(raw: &File) -> Result<(Prelude, Header), Failure> {
-    let system = |call| move |error| Failure::System(call, error);
-    let length = raw.metadata().map_err(system("fstat"))?.len();
-    let mut bytes = [0u8; PRELUDE_SIZE];
-    raw.read_exact_at(&mut bytes, 0).map_err(system("read"))?;
-    let prelude = Prelude::decode(&bytes, length).map_err(Failure::Format)?;
-    let mut head = vec![0u8; prelude.head_length as usize];
-    raw.read_exact_at(&mut head, 0).map_err(system("read"))?;
-    let header = zap_image::decode_header(&prelude, &head).map_err(Failure::Format)?;
-    Ok((prelude, header))
 }
 
 /// The format's word for a pod's choice.
