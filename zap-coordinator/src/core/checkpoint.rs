@@ -4,7 +4,7 @@
 //! and older images stay.
 
 use super::pod::PodState;
-use super::{fault_at, Action, Core, Kept, Millis, Now, Peer, Verdict};
+use super::{fault_at, Action, Core, Kept, Limits, Millis, Now, Peer, Verdict};
 use zap_image::name::ImageName;
 use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder};
 use zap_wire::{fault, FromCoordinator, Phase};
@@ -39,6 +39,8 @@ pub struct Checkpoint {
     pub deadline: Option<Millis>,
     /// When things that give no notice were last looked at.
     pub looked: Millis,
+    /// When processes that stand until their images are there last heard something.
+    reminded: Millis,
     started: Millis,
     /// Seconds since the epoch.
     time: u64,
@@ -76,6 +78,12 @@ impl Checkpoint {
     pub fn is_suspended(&self, pid: i32) -> bool {
         let stands = |participant: &Participant| participant.peer.is_some() && !participant.resumed;
         self.participants.iter().any(|participant| participant.pid == pid && stands(participant))
+    }
+
+    /// When processes that stand until their images are there must hear something again.
+    pub fn reminder(&self, limits: &Limits) -> Option<Millis> {
+        let standing = self.kill && matches!(self.stage, Stage::Write | Stage::Commit);
+        standing.then_some(self.reminded + limits.remind)
     }
 
     fn member_of_peer(&mut self, peer: Peer) -> Option<&mut Participant> {
@@ -153,6 +161,7 @@ impl Core {
             stage: Stage::Examine,
             deadline: None,
             looked: now.millis,
+            reminded: now.millis,
             started: now.millis,
             time: now.epoch,
             generation: pod.generation.saturating_add(1),
@@ -223,6 +232,10 @@ impl Core {
         };
         let Some(participant) = checkpoint.member_of_peer(peer) else { return };
         participant.stop_ns = participant.stop_ns.max(stop_ns);
+        if phase == Phase::Suspend {
+            // The answer to a reminder, at whatever stage it comes.
+            return;
+        }
         if expected == Some(phase) && participant.reached < phase {
             participant.reached = phase;
             participant.resumed |= phase == Phase::Resume;
@@ -361,6 +374,10 @@ impl Core {
             } else {
                 self.fail(now, id, why, out)
             };
+        }
+        if checkpoint.reminder(&limits).is_some_and(|due| now.millis >= due) {
+            checkpoint.reminded = now.millis;
+            checkpoint.proceed(Phase::Suspend, out);
         }
         if now.millis < checkpoint.looked + limits.look {
             return;

@@ -37,11 +37,13 @@ pub struct Limits {
     pub idle: Millis,
     /// Between two looks at something that gives no notice.
     pub look: Millis,
+    /// Between two words to a process that stands until its image is there. It goes on by itself after 120 s.
+    pub remind: Millis,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { answer: 10_000, blocked: 1_000, starting: 5_000, ending: 10_000, idle: 10_000, look: 10 }
+        Self { answer: 10_000, blocked: 1_000, starting: 5_000, ending: 10_000, idle: 10_000, look: 10, remind: 30_000 }
     }
 }
 

@@ -194,6 +194,24 @@ fn kill_holds_the_process_until_the_image_is_safe() {
 }
 
 #[test]
+fn who_stands_for_long_is_reminded() {
+    let mut bench = Bench::with_pod();
+    bench.up_to_save(true);
+    bench.reached(Phase::Save);
+    bench.written();
+    assert_eq!(bench.core.deadline(), Some(30_000));
+    bench.millis = 29_999;
+    expect(&bench.handle(Event::Tick), &[]);
+    for millis in [30_000, 60_000] {
+        bench.millis = millis;
+        expect(&bench.handle(Event::Tick), &["proceed Suspend"]);
+        expect(&bench.handle(Event::Tick), &[]);
+        expect(&bench.reached(Phase::Suspend), &[]);
+    }
+    expect(&bench.committed(), &["Record", "Kill"]);
+}
+
+#[test]
 fn kill_is_not_done_when_the_image_fails() {
     let mut bench = Bench::with_pod();
     bench.up_to_save(true);
