@@ -27,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("images/private", private),
         Case::new("images/library-changed", library_changed),
         Case::new("images/executable-changed", executable_changed),
+        Case::new("images/open-file-shorter", open_file_shorter),
         Case::new("images/data-file", |scene| data_file(scene, "none")),
         Case::new("images/data-file", |scene| data_file(scene, "zstd")).by_ordinary_user(),
     ]
@@ -354,4 +355,28 @@ fn data_file(scene: &Scene, compress: &str) -> Result {
     refuse(scene, &images, "work/data: has changed since the checkpoint: 16000 bytes")?;
     fs::remove_file(&data)?;
     refuse(scene, &images, "work/data").doing("the file is gone")
+}
+
+/// An open file that was cut since is refused by name; as long as it was, or longer, it is taken.
+fn open_file_shorter(scene: &Scene) -> Result {
+    let script = "exec 3<data; read line <&3; echo READY; until test -e \"$0\"; do :; done; read line <&3; echo $line";
+    let data = scene.path("work/data");
+    fs::write(&data, "one\ntwo\n")?;
+    scene.own(&data)?;
+    let mut command = scene.words(&["zap-launch", "/bin/sh", "-c", script]);
+    command.arg(scene.path("go"));
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    for shorter in ["one\ntwo", "one\n", ""] {
+        fs::write(&data, shorter)?;
+        refuse(scene, &images, "work/data: is shorter than at the checkpoint")?;
+    }
+    fs::write(&data, "one\ntwo\nthree\n")?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    let out = fs::read_to_string(scene.out())?;
+    ensure!(ended == Ended::Exited(0) && out == "READY\ntwo\n", "with a longer file: {ended}, {out:?}");
+    Ok(())
 }

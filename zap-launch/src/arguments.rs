@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", env = "ZAP_CKPT_DIR", hide_env_values = true)]
     pub ckpt_dir: Option<PathBuf>,
     /// Checkpoint every SECONDS seconds; 0: only when asked
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = seconds)]
     pub interval: u64,
     /// Generations of images to keep
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -38,6 +38,11 @@ pub struct Arguments {
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, num_args = 1..)]
     pub program: Vec<OsString>,
+}
+
+/// What follows --interval.
+fn seconds(word: &str) -> Result<u64, &'static str> {
+    word.parse().map_err(|_| "is not a whole number of seconds from 0 on")
 }
 
 /// The definition, for man pages and completions.
