@@ -70,20 +70,28 @@ fn compare(recorded: &BackingFile, file: &File, metadata: &std::fs::Metadata) ->
     if metadata.len() != recorded.size {
         return Err(format!("has changed since the checkpoint: {} bytes, then {}", metadata.len(), recorded.size));
     }
-    let modified = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
-    if modified == recorded.modified_ns && metadata.ino() == recorded.inode {
-        return Ok(());
-    }
-    // Copied, or touched, or written: the contents decide.
+    let same_file = metadata.ino() == recorded.inode;
+    let same_time = nanoseconds(metadata.mtime(), metadata.mtime_nsec()) == recorded.modified_ns;
     if recorded.checksum.0 == UNKNOWN_CHECKSUM {
-        let what = if modified == recorded.modified_ns { "it is another file" } else { "it was written later" };
-        return Err(format!("has changed since the checkpoint: {what}, and its contents were not noted then"));
+        return match (same_file, same_time) {
+            (true, true) => Ok(()),
+            (_, false) => Err("has changed since the checkpoint: it was written later".into()),
+            (false, true) => Err("may have changed since the checkpoint: it is another file".into()),
+        };
+    }
+    // A modification time can be set, as whoever copies files does; the change time cannot.
+    if same_file && same_time && nanoseconds(metadata.ctime(), metadata.ctime_nsec()) == recorded.changed_ns {
+        return Ok(());
     }
     if checksum(file)? == recorded.checksum.0[..] {
         Ok(())
     } else {
         Err("has changed since the checkpoint: it has other contents".into())
     }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
 fn checksum(mut file: &File) -> std::result::Result<[u8; 8], String> {
@@ -116,7 +124,8 @@ mod tests {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.len(),
-            modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
+            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
             build_id: Bytes(Vec::new()),
             checksum: Bytes(UNKNOWN_CHECKSUM.to_vec()),
         }
@@ -141,7 +150,9 @@ mod tests {
         let elsewhere = BackingFile { inode: 1, ..recorded.clone() };
         assert!(check_file(&contents, &elsewhere).unwrap_err().why.contains("another file"));
         let known = Bytes(checksum(&File::open(&path).unwrap()).unwrap().to_vec());
-        for copied in [&later, &elsewhere] {
+        let touched = BackingFile { changed_ns: 1, ..recorded.clone() };
+        assert_eq!(check_file(&contents, &touched), Ok(false));
+        for copied in [&later, &elsewhere, &touched] {
             let noted = BackingFile { checksum: known.clone(), ..copied.clone() };
             assert_eq!(check_file(&contents, &noted), Ok(false));
             let written = BackingFile { checksum: Bytes(vec![9; 8]), ..copied.clone() };

@@ -49,6 +49,7 @@ pub fn header(mut regions: Vec<Region>) -> Header {
         inode: 0,
         size: 0,
         modified_ns: 0,
+        changed_ns: 0,
         build_id: Bytes::default(),
         checksum: Bytes(zap_image::layout::UNKNOWN_CHECKSUM.to_vec()),
     };

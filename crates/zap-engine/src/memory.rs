@@ -269,11 +269,15 @@ impl Survey {
             device: stat.map_or(0, |stat| stat.st_dev),
             inode: mapping.inode,
             size: stat.map_or(0, |stat| stat.st_size as u64),
-            modified_ns: stat
-                .map_or(0, |stat| stat.st_mtime.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec)),
+            modified_ns: stat.map_or(0, |stat| nanoseconds(stat.st_mtime, stat.st_mtime_nsec)),
+            changed_ns: stat.map_or(0, |stat| nanoseconds(stat.st_ctime, stat.st_ctime_nsec)),
         });
         self.files.len() as u32 - 1
     }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
 }
 
 /// The GNU build id of the ELF file `path`; `None` for other files.

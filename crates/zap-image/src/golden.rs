@@ -43,6 +43,7 @@ fn sample() -> Header {
         inode: 1_234_567,
         size: 1_000_000,
         modified_ns,
+        changed_ns: modified_ns + 1,
         build_id: Bytes(build_id.to_vec()),
         checksum: Bytes(checksum.to_le_bytes().to_vec()),
     };

@@ -152,6 +152,8 @@ pub struct BackingFile {
     pub size: u64,
     /// Modification time in nanoseconds since the epoch.
     pub modified_ns: i64,
+    /// Change time (ctime) in nanoseconds since the epoch: a file that still has it has not been touched.
+    pub changed_ns: i64,
     /// GNU build id, empty when the file has none.
     pub build_id: Bytes,
     /// Checksum of the whole file, eight bytes: see [`crate::layout::FileHasher`]. Taken of files without a build id

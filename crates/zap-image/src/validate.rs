@@ -161,6 +161,7 @@ mod tests {
             inode: 2,
             size: 3,
             modified_ns: 4,
+            changed_ns: 5,
             build_id: Bytes::default(),
             checksum: Bytes(vec![0; 8]),
         };

@@ -55,7 +55,8 @@ impl Contents {
         let before = file.metadata()?;
         let same = before.dev() == recorded.device
             && before.len() == recorded.size
-            && nanoseconds(before.mtime(), before.mtime_nsec()) == i128::from(recorded.modified_ns);
+            && nanoseconds(before.mtime(), before.mtime_nsec()) == i128::from(recorded.modified_ns)
+            && nanoseconds(before.ctime(), before.ctime_nsec()) == i128::from(recorded.changed_ns);
         if !before.is_file() || !same {
             return Ok(None);
         }
@@ -116,6 +117,7 @@ mod tests {
             inode: metadata.ino(),
             size: metadata.len(),
             modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
+            changed_ns: metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec(),
             build_id: Bytes::default(),
             checksum: Bytes(UNKNOWN_CHECKSUM.to_vec()),
         };
@@ -127,6 +129,7 @@ mod tests {
         for other in [
             BackingFile { size: 9, ..recorded.clone() },
             BackingFile { modified_ns: 1, ..recorded.clone() },
+            BackingFile { changed_ns: 1, ..recorded.clone() },
             BackingFile { device: 0, ..recorded.clone() },
         ] {
             assert_eq!(contents.of(&other).unwrap(), None);
