@@ -11,7 +11,7 @@ use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 18] = [
+    let table: [Row; 20] = [
         ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
         ("launch/static", static_program),
         ("launch/setuid", setuid_program),
@@ -26,8 +26,10 @@ pub fn cases() -> Vec<Case> {
                 Ok(fs::set_permissions(path, Permissions::from_mode(0o755))?)
             })
         }),
+        ("runtime/not-for-zap-alone", not_for_zap_alone),
         ("runtime/not-ours", not_ours),
         ("command/status", status),
+        ("command/status-after-restart", status_after_restart),
         ("command/nothing-runs", nothing_runs),
         ("command/several-pods", several_pods),
         ("command/kill", kill),
@@ -133,6 +135,17 @@ fn bad_runtime(scene: &Scene, make: fn(&Path) -> Result) -> Result {
     refuse_runtime(scene, &path)
 }
 
+/// Nobody is told to shut a directory that has other things in it.
+fn not_for_zap_alone(scene: &Scene) -> Result {
+    let path = scene.make_directory("bad", 0o755)?;
+    fs::write(path.join("letters"), "")?;
+    refuse_runtime(scene, &path)?;
+    let said = scene.run(&["zap-command", "--status"])?;
+    said.expect(1, "set ZAP_RUNTIME_DIR")?;
+    ensure!(!said.err.contains("chmod"), "{:?}", said.err);
+    Ok(())
+}
+
 fn refuse_runtime(scene: &Scene, path: &Path) -> Result {
     scene.use_runtime(path.to_path_buf());
     let name = path.to_string_lossy().into_owned();
@@ -173,6 +186,21 @@ fn status(scene: &Scene) -> Result {
     scene.go()?;
     scene.expect_end(running, &program)?;
     scene.until(PATIENCE, "the ended pod is gone from the status", || scene.status().ok()?.is_empty().then_some(()))
+}
+
+/// How long the program stood is said of a checkpoint of this pod, and not made up after a restart.
+fn status_after_restart(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    scene.checkpoint(&[])?;
+    let said = scene.run(&["zap-command", "--status"])?;
+    ensure!(said.out.contains("stopped for"), "{:?}", said.out);
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1)?;
+    let said = scene.run(&["zap-command", "--status"])?;
+    ensure!(said.out.contains("generation 2") && !said.out.contains("stopped for"), "{:?}", said.out);
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 fn nothing_runs(scene: &Scene) -> Result {
@@ -256,7 +284,16 @@ fn usage(scene: &Scene) -> Result {
         let said = scene.run(words)?;
         ensure!(said.status == 125, "{words:?}: exit status {} instead of 125", said.status);
     }
+    for (words, status) in
+        [(&["zap-command", "--interval", "-1"][..], 2), (&["zap-launch", "--interval", "-1", "true"], 125)]
+    {
+        let said = scene.run(words)?;
+        said.expect(status, "'-1' for '--interval")?;
+        said.expect(status, "is not a whole number of seconds from 0 on")?;
+    }
     for tool in ["zap-launch", "zap-command", "zap-coordinator", "zap-restart", "zap-image"] {
+        let help = scene.run(&[tool, "--help"])?;
+        ensure!(help.out.contains("Exit status: "), "{tool} --help does not tell the exit status: {}", help.out);
         for option in ["--help", "--version"] {
             let said = scene.run(&[tool, option])?;
             ensure!(said.status == 0 && said.out.contains(tool), "{tool} {option}: {said:?}");

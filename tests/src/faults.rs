@@ -61,7 +61,8 @@ fn start(scene: &Scene, point: &str) -> Result<(Running, Vec<PathBuf>)> {
         scene.path("become").display(),
         bin.remove(0)
     );
-    let command = scene.words(&["zap-launch", "--keep", "9", "--", "/bin/sh", "-c", &script]);
+    let compress = if point == fault::COORDINATOR_PACKING { "zstd" } else { "none" };
+    let command = scene.words(&["zap-launch", "--keep", "9", "--compress", compress, "--", "/bin/sh", "-c", &script]);
     let running = scene.start(command, &scene.out())?;
     scene.until(PATIENCE, "the shell says FIRST", || (fs::read(scene.out()).ok()? == b"FIRST\n").then_some(()))?;
     Ok((running, scene.checkpoint(&[]).doing("the older generation")?))

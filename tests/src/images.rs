@@ -17,7 +17,7 @@ const BATCH: usize = 50;
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("images/mutations", mutations).limit(240),
+        Case::new("images/mutations", |scene| damage(scene, &[])).limit(240),
         Case::new("images/future-version", |scene| patched(scene, |prelude| prelude.version += 1, "version")),
         Case::new("images/foreign-architecture", |scene| patched(scene, |prelude| prelude.machine = 183, "")),
         Case::new("images/not-an-image", not_an_image),
@@ -27,19 +27,27 @@ pub fn cases() -> Vec<Case> {
         Case::new("images/private", private),
         Case::new("images/library-changed", library_changed),
         Case::new("images/executable-changed", executable_changed),
+        Case::new("images/open-file-shorter", open_file_shorter),
+        Case::new("images/data-file", |scene| data_file(scene, "none")),
+        Case::new("images/data-file", |scene| data_file(scene, "zstd")).by_ordinary_user(),
     ]
 }
 
 /// A whole image of the killed simple program.
 fn image(scene: &Scene) -> Result<PathBuf> {
-    let (_, running) = start_simple(scene, &[])?;
+    image_of(scene, &[])
+}
+
+/// The same, launched with these options.
+fn image_of(scene: &Scene, options: &[&str]) -> Result<PathBuf> {
+    let (_, running) = start_simple(scene, options)?;
     // An earlier program's READY may be in the same output.
     scene.wait_running(1)?;
     Ok(scene.checkpoint_and_kill(running)?.remove(0))
 }
 
 /// zap-restart must refuse this with 125 and a message with `why`, and start nothing.
-fn refuse(scene: &Scene, images: &[PathBuf], why: &str) -> Result {
+pub fn refuse(scene: &Scene, images: &[PathBuf], why: &str) -> Result {
     let before = fs::read(scene.out()).unwrap_or_default();
     let mut command = scene.words(&["zap-restart"]);
     command.args(images);
@@ -63,9 +71,12 @@ impl Random {
     }
 }
 
-fn mutations(scene: &Scene) -> Result {
-    let path = image(scene)?;
+/// Any byte of an image that differs, and any byte that is missing, is noticed; the image is of a program that was
+/// launched with these options.
+pub fn damage(scene: &Scene, options: &[&str]) -> Result {
+    let path = image_of(scene, options)?;
     let bytes = fs::read(&path)?;
+    truncations(scene, &bytes)?;
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos());
     let seed = std::env::var("ZAP_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(time as u64 | 1);
     let mut random = Random(seed);
@@ -118,6 +129,36 @@ fn mutations(scene: &Scene) -> Result {
         refuse(scene, &[path], "").doing(format!("zap-restart, place {at}"))?;
     }
     Ok(())
+}
+
+/// Lengths at which something ends, and one byte more and less.
+fn truncations(scene: &Scene, bytes: &[u8]) -> Result {
+    let prelude = match Prelude::decode(bytes, bytes.len() as u64) {
+        Ok(prelude) => prelude,
+        Err(error) => return failed(format!("a whole image has no prelude: {error:?}")),
+    };
+    let head = prelude.head_length as usize;
+    let header = PRELUDE_SIZE + prelude.header_length as usize;
+    let extents = [head + 4096, head + (1 << 20), (head + bytes.len()) / 2];
+    let ends = [0, 8, 16, PRELUDE_SIZE / 2, PRELUDE_SIZE, (PRELUDE_SIZE + header) / 2, header, head, bytes.len()];
+    let mut lengths: Vec<usize> =
+        ends.into_iter().chain(extents).flat_map(|end| [end.saturating_sub(1), end, end + 1]).collect();
+    lengths.retain(|length| *length != bytes.len());
+    lengths.sort_unstable();
+    lengths.dedup();
+    let directory = scene.make_directory("truncated", 0o700)?;
+    let (mut paths, mut descriptions) = (Vec::new(), Vec::new());
+    for length in lengths {
+        let mut damaged = bytes.to_vec();
+        damaged.resize(length, 0);
+        let path = directory.join(format!("ckpt_x_0000000000000001_{length}_1.zimg"));
+        fs::write(&path, damaged)?;
+        scene.own(&path)?;
+        refuse(scene, std::slice::from_ref(&path), "").doing(format!("zap-restart, {length} bytes"))?;
+        paths.push(path);
+        descriptions.push(format!("{length} bytes instead of {}", bytes.len()));
+    }
+    verify(scene, &paths, &descriptions)
 }
 
 /// zap-image must call each of these damaged.
@@ -260,4 +301,82 @@ fn executable_changed(scene: &Scene) -> Result {
     let go = format!("-DGO=\"{}\"", scene.path("other").display());
     compile(scene, &[&go, "-o", "caller", "caller.c", "-L.", "-lown", "-Wl,-rpath,$ORIGIN"])?;
     refuse(scene, &images, "caller").doing("the executable has changed")
+}
+
+const READER: &str = "#include <fcntl.h>\n#include <stdio.h>\n#include <sys/mman.h>\n#include <unistd.h>\n\
+    int main(void) {\n char *data = mmap(NULL, 16384, PROT_READ, MAP_PRIVATE, open(DATA, O_RDONLY), 0);\n\
+    close(3);\n puts(\"READY\"); fflush(stdout);\n while (access(GO, F_OK)) usleep(1000);\n\
+    printf(\"%c%c\\n\", data[0], data[16383]);\n return 0;\n}\n";
+
+/// A file without a build id of which a program has mapped clean pages: recognised by inode, size and time, else by its
+/// contents, else refused by name.
+fn data_file(scene: &Scene, compress: &str) -> Result {
+    let (work, data) = (scene.path("work"), scene.path("work/data"));
+    let (right, wrong) = ([b'x'; 16384], [[b'x'; 8192], [b'y'; 8192]].concat());
+    fs::write(&data, right)?;
+    scene.own(&data)?;
+    let modified = fs::metadata(&data)?.modified()?;
+    fs::write(work.join("reader.c"), READER)?;
+    let (go, name) = (format!("-DGO=\"{}\"", scene.path("go").display()), format!("-DDATA=\"{}\"", data.display()));
+    compile(scene, &[&go, &name, "-o", "reader", "reader.c"])?;
+    let words = [Path::new("zap-launch"), Path::new("--compress"), Path::new(compress), &work.join("reader")];
+    let running = scene.start(scene.words(&words), &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    scene.go()?;
+    let accept = |what: &str| {
+        let out = scene.path("out-again");
+        fs::write(&out, "READY\n")?;
+        scene.own(&out)?;
+        let running = scene.restart(&[], &images, &out)?;
+        let ended = scene.wait(running)?.ended;
+        let said = fs::read_to_string(&out)?;
+        ensure!(ended == Ended::Exited(0) && said == "READY\nxx\n", "{what}: {ended}, {said:?}");
+        Ok(())
+    };
+    let copied = |contents: &[u8]| -> Result {
+        let copy = work.join("copy");
+        fs::write(&copy, contents)?;
+        fs::File::options().write(true).open(&copy)?.set_modified(modified)?;
+        scene.own(&copy)?;
+        Ok(fs::rename(&copy, &data)?)
+    };
+    accept("as it was")?;
+    fs::write(&data, right)?;
+    accept("written again with the same contents")?;
+    fs::write(&data, &wrong)?;
+    refuse(scene, &images, "work/data: has changed since the checkpoint: it has other contents")?;
+    copied(&right)?;
+    accept("a copy with the same time")?;
+    copied(&wrong)?;
+    refuse(scene, &images, "work/data: has changed since the checkpoint: it has other contents")
+        .doing("another file with the same size and time")?;
+    copied(&right[..16000])?;
+    refuse(scene, &images, "work/data: has changed since the checkpoint: 16000 bytes")?;
+    fs::remove_file(&data)?;
+    refuse(scene, &images, "work/data").doing("the file is gone")
+}
+
+/// An open file that was cut since is refused by name; as long as it was, or longer, it is taken.
+fn open_file_shorter(scene: &Scene) -> Result {
+    let script = "exec 3<data; read line <&3; echo READY; until test -e \"$0\"; do :; done; read line <&3; echo $line";
+    let data = scene.path("work/data");
+    fs::write(&data, "one\ntwo\n")?;
+    scene.own(&data)?;
+    let mut command = scene.words(&["zap-launch", "/bin/sh", "-c", script]);
+    command.arg(scene.path("go"));
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    for shorter in ["one\ntwo", "one\n", ""] {
+        fs::write(&data, shorter)?;
+        refuse(scene, &images, "work/data: is shorter than at the checkpoint")?;
+    }
+    fs::write(&data, "one\ntwo\nthree\n")?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    let out = fs::read_to_string(scene.out())?;
+    ensure!(ended == Ended::Exited(0) && out == "READY\ntwo\n", "with a longer file: {ended}, {out:?}");
+    Ok(())
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 mod case;
 mod command_line;
+mod compressed;
 mod faults;
 mod images;
 mod jobs;

@@ -66,6 +66,7 @@ pub struct Scene<'p> {
     runtime: RefCell<PathBuf>,
     directory: RefCell<PathBuf>,
     fault: RefCell<Option<String>>,
+    launch_options: RefCell<Vec<String>>,
     steps: RefCell<Vec<String>>,
     counter: Cell<u32>,
 }
@@ -83,6 +84,7 @@ impl<'p> Scene<'p> {
             directory: RefCell::new(dir.join("work")),
             dir,
             fault: RefCell::new(None),
+            launch_options: RefCell::default(),
             steps: RefCell::default(),
             counter: Cell::new(0),
         };
@@ -141,6 +143,11 @@ impl<'p> Scene<'p> {
     /// What is started from now on stops itself at this place of `zap_wire::fault`; `None`: at none.
     pub fn use_fault(&self, fault: Option<&str>) {
         *self.fault.borrow_mut() = fault.map(str::to_string);
+    }
+
+    /// Every program is launched with these options from now on.
+    pub fn use_launch_options(&self, options: &[&str]) {
+        *self.launch_options.borrow_mut() = options.iter().map(|option| option.to_string()).collect();
     }
 
     fn note(&self, step: impl Into<String>) {
@@ -425,6 +432,7 @@ impl<'p> Scene<'p> {
         let mut words: Vec<String> = by.iter().map(|word| word.to_string()).collect();
         let tool = self.place.tool("zap-launch");
         words.push(if by.is_empty() { "zap-launch".into() } else { tool.to_string_lossy().into_owned() });
+        words.extend(self.launch_options.borrow().iter().cloned());
         words.extend(options.iter().map(|option| option.to_string()));
         words.extend(self.line(program, &dir)?);
         let mut command = self.words(&words);

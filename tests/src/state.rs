@@ -8,10 +8,10 @@ use crate::process;
 use crate::scene::Scene;
 use std::fs;
 
-type Road = fn(&Scene, &Program) -> Result;
+pub type Road = fn(&Scene, &Program) -> Result;
 
 /// The roads, and whether root alone can take them.
-const ROADS: [(&str, Road); 8] = [
+pub const ROADS: [(&str, Road); 8] = [
     ("plain", plain),
     ("resumed", resumed),
     ("restarted", restarted),

@@ -1,6 +1,6 @@
 //! Images that cannot be written: the checkpoint fails and says why, the program goes on, older images are intact.
 
-use crate::case::{skipped, Case, Doing, Result};
+use crate::case::{failed, skipped, Case, Doing, Result};
 use crate::ensure;
 use crate::process;
 use crate::scene::{Running, Scene};
@@ -12,6 +12,8 @@ use std::path::Path;
 /// Name, what makes writing impossible, what makes it possible again, a word of the message.
 struct Trouble {
     name: &'static str,
+    /// Of zap-launch.
+    options: &'static [&'static str],
     root_only: bool,
     ordinary_only: bool,
     before: fn(&Scene) -> Result,
@@ -26,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         [
             Trouble {
                 name: "disk-full",
+                options: &[],
                 root_only: true,
                 ordinary_only: false,
                 before: |scene| mount(&scene.images(), "size=3m,mode=0700"),
@@ -34,7 +37,22 @@ pub fn cases() -> Vec<Case> {
                 why: "space",
             },
             Trouble {
+                name: "disk-full-when-compressing",
+                options: &["--compress", "lz4"],
+                root_only: true,
+                ordinary_only: false,
+                before: |scene| mount(&scene.images(), "size=50m,mode=0700"),
+                // The raw image fits, and nothing else.
+                make: |scene, _| {
+                    let raw = unpacked_bytes(scene)?;
+                    fill_up_to(&scene.images().join("ballast"), raw + 8 * 4096)
+                },
+                undo: |scene, _| Ok(fs::remove_file(scene.images().join("ballast"))?),
+                why: "compressing: write: no space",
+            },
+            Trouble {
                 name: "read-only-file-system",
+                options: &[],
                 root_only: true,
                 ordinary_only: false,
                 before: |scene| mount(&scene.images(), "size=3m,mode=0700"),
@@ -44,6 +62,7 @@ pub fn cases() -> Vec<Case> {
             },
             Trouble {
                 name: "file-size-limit",
+                options: &[],
                 root_only: false,
                 ordinary_only: false,
                 before: nothing,
@@ -52,7 +71,18 @@ pub fn cases() -> Vec<Case> {
                 why: "",
             },
             Trouble {
+                name: "file-size-limit-when-compressing",
+                options: &["--compress", "lz4"],
+                root_only: false,
+                ordinary_only: false,
+                before: nothing,
+                make: |scene, _| limit_file_size(scene, Running { pid: scene.coordinator()? }, "4096:"),
+                undo: |scene, _| limit_file_size(scene, Running { pid: scene.coordinator()? }, "unlimited:"),
+                why: "compressing: write: file too large",
+            },
+            Trouble {
                 name: "unwritable-directory",
+                options: &[],
                 root_only: false,
                 ordinary_only: true,
                 before: nothing,
@@ -62,6 +92,7 @@ pub fn cases() -> Vec<Case> {
             },
             Trouble {
                 name: "directory-gone",
+                options: &[],
                 root_only: false,
                 ordinary_only: false,
                 before: nothing,
@@ -93,7 +124,7 @@ fn run(scene: &Scene, trouble: &Trouble) -> Result {
         return skipped("root may write everywhere; runs as an ordinary user");
     }
     (trouble.before)(scene)?;
-    let (program, running) = start_simple(scene, &["--keep", "9"])?;
+    let (program, running) = start_simple(scene, &[&["--keep", "9"], trouble.options].concat())?;
     let older = scene.checkpoint(&[])?;
     let bytes = fs::read(&older[0])?;
     let count = || fs::read_dir(scene.images()).map(|list| list.count());
@@ -115,6 +146,16 @@ fn run(scene: &Scene, trouble: &Trouble) -> Result {
     scene.expect_end_in(again, &program, &out).doing("the older image")
 }
 
+/// Length of the only image there is, if it were not compressed.
+fn unpacked_bytes(scene: &Scene) -> Result<u64> {
+    let entry = fs::read_dir(scene.images())?.next().ok_or(std::io::Error::other("no image"))??;
+    let bytes = fs::read(entry.path())?;
+    match zap_image::Prelude::decode(&bytes, bytes.len() as u64) {
+        Ok(prelude) => Ok(prelude.head_length + prelude.extents_length),
+        Err(error) => failed(format!("{}: {error}", entry.path().display())),
+    }
+}
+
 /// Moves the soft limit on the size of files of the running program.
 fn limit_file_size(scene: &Scene, running: Running, limit: &str) -> Result {
     let pid = running.pid.to_string();
@@ -122,7 +163,7 @@ fn limit_file_size(scene: &Scene, running: Running, limit: &str) -> Result {
 }
 
 /// Mounts a tmpfs, or changes a mount, in a mount namespace that only this test has.
-fn mount(path: &Path, options: &str) -> Result {
+pub fn mount(path: &Path, options: &str) -> Result {
     if !options.starts_with("remount") {
         process::private_mounts()?;
     }
@@ -136,6 +177,11 @@ fn mount(path: &Path, options: &str) -> Result {
 
 /// Fills the file system of `path` but for some pages.
 fn fill(path: &Path) -> Result {
+    fill_up_to(path, 10 * 4096)
+}
+
+/// Fills the file system of `path` but for `left` bytes.
+pub fn fill_up_to(path: &Path, left: u64) -> Result {
     use std::io::Write;
     let mut file = fs::File::create(path)?;
     let block = [1u8; 4096];
@@ -143,6 +189,6 @@ fn fill(path: &Path) -> Result {
     while file.write_all(&block).is_ok() {
         written += 4096;
     }
-    file.set_len(written.saturating_sub(10 * 4096))?;
+    file.set_len(written.saturating_sub(left))?;
     Ok(())
 }

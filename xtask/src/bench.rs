@@ -71,6 +71,11 @@ impl Bench {
         if wanted("image") {
             self.image()?;
         }
+        for compress in ["none", "lz4", "zstd"] {
+            if wanted("compress") {
+                self.compress(compress)?;
+            }
+        }
         if wanted("calls") {
             self.calls(quick)?;
         }
@@ -196,6 +201,38 @@ impl Bench {
             others::dmtcp_launch(takes, bare),
         ];
         self.row("launch of /bin/true", cells, "≤ +5 ms");
+        Ok(())
+    }
+
+    /// Size of an image, time until it is safe, and time of a restart from it.
+    fn compress(&mut self, compress: &str) -> Result<(), String> {
+        const MEGABYTES: u64 = 256;
+        let notes = self.notes()?;
+        let mut launch = self.tool("zap-launch");
+        launch.args(["--compress", compress]).env("GAP_ALIKE", "1");
+        let mut child = self.start_gap(launch, MEGABYTES, &notes)?;
+        let (mut checkpoints, mut restarts, mut image) = (Vec::new(), Vec::new(), String::new());
+        for _ in 0..self.takes {
+            let start = Instant::now();
+            let said = succeed(self.tool("zap-command").arg("--checkpoint"))?;
+            checkpoints.push(start.elapsed().as_secs_f64() * 1e3);
+            image = String::from_utf8_lossy(&said.stdout).trim().to_string();
+        }
+        succeed(self.tool("zap-command").arg("--kill"))?;
+        let _ = child.wait();
+        for _ in 0..self.takes {
+            let start = || self.tool("zap-restart").arg(&image).spawn().map_err(text);
+            let (time, mut child) = self.first_after(&notes, start)?;
+            restarts.push(time);
+            succeed(self.tool("zap-command").arg("--kill"))?;
+            let _ = child.wait();
+        }
+        let size = fs::metadata(&image).map_err(text)?.len();
+        let _ = fs::remove_file(&image);
+        let shown =
+            format!("{} KiB, {}, {}", size / 1024, milliseconds(median(checkpoints)), milliseconds(median(restarts)));
+        let what = format!("image, checkpoint, restart; {MEGABYTES} MiB, --compress {compress}");
+        self.row(&what, [String::new(), shown, String::new(), String::new()], "");
         Ok(())
     }
 

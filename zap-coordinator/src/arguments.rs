@@ -7,7 +7,7 @@ use clap::{ArgGroup, CommandFactory, Parser};
 /// There is one per runtime directory (ZAP_RUNTIME_DIR, by default /tmp/zap-UID). It ends when its last pod has ended
 /// and it has been idle for a while.
 #[derive(Debug, Parser)]
-#[command(name = "zap-coordinator", version)]
+#[command(name = "zap-coordinator", version, after_help = "Exit status: 0 done, 1 it failed, 2 usage.")]
 pub struct CoordinatorArguments {
     /// Stay in the foreground, in the caller's session
     #[arg(long)]
@@ -44,7 +44,7 @@ pub struct CommandArguments {
     #[arg(long, conflicts_with = "interval")]
     pub kill: bool,
     /// Checkpoint every SECONDS seconds from now on; 0: only when asked
-    #[arg(long, value_name = "SECONDS", conflicts_with = "quit")]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "quit", allow_negative_numbers = true, value_parser = seconds)]
     pub interval: Option<u64>,
     /// End the coordinator; refuses while pods run, unless --kill ends them too
     #[arg(long)]
@@ -52,6 +52,11 @@ pub struct CommandArguments {
     /// List as JSON
     #[arg(long, requires = "status", conflicts_with_all = ["checkpoint", "kill", "interval", "quit"])]
     pub json: bool,
+}
+
+/// What follows --interval.
+fn seconds(word: &str) -> Result<u64, &'static str> {
+    word.parse().map_err(|_| "is not a whole number of seconds from 0 on")
 }
 
 /// zap-coordinator's definition.
@@ -89,6 +94,7 @@ mod tests {
             ("--checkpoint --quit", false),
             ("--checkpoint --json", false),
             ("--interval x", false),
+            ("--interval -1", false),
             ("--interval 5 --kill", false),
             ("--kill --pod a --all", false),
         ];

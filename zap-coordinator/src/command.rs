@@ -117,6 +117,8 @@ fn table(status: &Status) -> String {
     let mut text = String::new();
     for pod in &status.pods {
         let last = match &pod.last_checkpoint {
+            // After a restart nobody knows how long the program once stood.
+            Some(last) if last.stop_us == 0 => format!("generation {}, {} bytes", last.generation, last.bytes),
             Some(last) => {
                 format!("generation {}, {} bytes, stopped for {} µs", last.generation, last.bytes, last.stop_us)
             }

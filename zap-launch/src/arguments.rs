@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use zap_wire::Compress;
 
 /// Run a program in a pod, so that it can be checkpointed and restarted.
 ///
@@ -22,11 +23,14 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", env = "ZAP_CKPT_DIR", hide_env_values = true)]
     pub ckpt_dir: Option<PathBuf>,
     /// Checkpoint every SECONDS seconds; 0: only when asked
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = seconds)]
     pub interval: u64,
     /// Generations of images to keep
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub keep: u32,
+    /// Compress the images; zstd takes a level from 1 to 22
+    #[arg(long, value_name = "none|lz4|zstd[:LEVEL]", default_value_t)]
+    pub compress: Compress,
     /// Zap's own signal in the pod, a real-time signal
     #[arg(long, value_name = "N", default_value_t = zap_wire::DEFAULT_SIGNAL,
           value_parser = clap::value_parser!(i32).range(35..=64))]
@@ -34,6 +38,11 @@ pub struct Arguments {
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, num_args = 1..)]
     pub program: Vec<OsString>,
+}
+
+/// What follows --interval.
+fn seconds(word: &str) -> Result<u64, &'static str> {
+    word.parse().map_err(|_| "is not a whole number of seconds from 0 on")
 }
 
 /// The definition, for man pages and completions.
@@ -65,6 +74,14 @@ mod tests {
         }
         assert!(parse(&["--no-such", "ls"]).is_err());
         assert!(parse(&[]).is_err());
+    }
+
+    #[test]
+    fn compression() {
+        assert_eq!(parse(&["true"]).unwrap().compress, Compress::None);
+        assert_eq!(parse(&["--compress", "zstd:9", "true"]).unwrap().compress, Compress::Zstd(9));
+        let error = parse(&["--compress", "gzip", "true"]).unwrap_err().to_string();
+        assert!(error.contains("none, lz4, zstd"), "{error}");
     }
 
     #[test]

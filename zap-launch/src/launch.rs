@@ -108,7 +108,7 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
         ckpt_dir: directory.to_str().ok_or_else(utf8)?.to_string(),
         interval: arguments.interval,
         keep: arguments.keep,
-        compress: "none".into(),
+        compress: arguments.compress.to_string(),
         signal: arguments.signal,
     };
     let request = ToCoordinator::Launch(Launch {

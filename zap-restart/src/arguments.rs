@@ -9,7 +9,12 @@ use std::path::PathBuf;
 /// program's standard streams become those of zap-restart, and its exit status is zap-restart's; zap-restart's own
 /// failures are 125.
 #[derive(Debug, Parser)]
-#[command(name = "zap-restart", version)]
+#[command(
+    name = "zap-restart",
+    version,
+    after_help = "Exit status: the program's, of which death by a signal is zap-restart's own too; 0 with --background, \
+                  as soon as it runs; 125 if zap-restart itself fails, and then nothing has been started."
+)]
 pub struct Restart {
     /// Image files (ckpt_*.zimg) or directories of them
     #[arg(required = true, value_name = "IMAGE")]
@@ -34,7 +39,11 @@ pub struct Restart {
 
 /// Look at checkpoint images
 #[derive(Debug, Parser)]
-#[command(name = "zap-image", version)]
+#[command(
+    name = "zap-image",
+    version,
+    after_help = "Exit status: 0 done, 1 it failed or an image is not whole, 2 usage."
+)]
 pub struct Image {
     #[command(subcommand)]
     pub action: Action,

@@ -2,28 +2,17 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use zap_client::error::{reason, Error, Result};
-use zap_image::header::flags;
-use zap_image::{Backing, BackingFile, Header};
+use zap_image::layout::{FileHasher, UNKNOWN_CHECKSUM};
+use zap_image::need::{needs, Need};
+use zap_image::{BackingFile, Header};
 
 /// Bytes of a file in which its build id is looked for.
 const HEAD: usize = 64 << 10;
-
-/// What a file is needed for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Need {
-    /// Some region shows the file's own contents, which must be what they were.
-    pub contents: bool,
-    /// Some region maps it shared and writable.
-    pub shared_writable: bool,
-    /// Some region maps it shared.
-    pub shared: bool,
-    /// Its length must be at least this.
-    pub length: u64,
-}
 
 /// Checks every file that a region maps; says of each whether it is to be opened for writing too.
 pub fn check(header: &Header) -> Result<Vec<bool>> {
@@ -37,24 +26,6 @@ pub fn missing(header: &Header) -> Vec<bool> {
         metadata.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     };
     header.files.iter().map(is_missing).collect()
-}
-
-/// What each file of the header is needed for.
-pub fn needs(header: &Header) -> Vec<Need> {
-    let mut needs = vec![Need::default(); header.files.len()];
-    for region in &header.regions {
-        let Backing::File { file, offset } = region.backing else { continue };
-        let Some(need) = needs.get_mut(file as usize) else { continue };
-        let shared = region.flags & flags::SHARED != 0;
-        let writable = region.protection & libc::PROT_WRITE as u32 != 0;
-        need.shared |= shared;
-        need.shared_writable |= shared && writable;
-        need.contents |= !(shared && writable);
-        // The last page may lie past the file's end, as a file's tail does.
-        let last_page = (region.end - region.start).saturating_sub(zap_sys::PAGE_SIZE as u64);
-        need.length = need.length.max(offset.saturating_add(last_page));
-    }
-    needs
 }
 
 fn check_file(need: &Need, recorded: &BackingFile) -> Result<bool> {
@@ -99,11 +70,41 @@ fn compare(recorded: &BackingFile, file: &File, metadata: &std::fs::Metadata) ->
     if metadata.len() != recorded.size {
         return Err(format!("has changed since the checkpoint: {} bytes, then {}", metadata.len(), recorded.size));
     }
-    let modified = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
-    if modified != recorded.modified_ns {
-        return Err("has changed since the checkpoint: it was written later".into());
+    let same_file = metadata.ino() == recorded.inode;
+    let same_time = nanoseconds(metadata.mtime(), metadata.mtime_nsec()) == recorded.modified_ns;
+    if recorded.checksum.0 == UNKNOWN_CHECKSUM {
+        return match (same_file, same_time) {
+            (true, true) => Ok(()),
+            (_, false) => Err("has changed since the checkpoint: it was written later".into()),
+            (false, true) => Err("may have changed since the checkpoint: it is another file".into()),
+        };
     }
-    Ok(())
+    // A modification time can be set, as whoever copies files does; the change time cannot.
+    if same_file && same_time && nanoseconds(metadata.ctime(), metadata.ctime_nsec()) == recorded.changed_ns {
+        return Ok(());
+    }
+    if checksum(file)? == recorded.checksum.0[..] {
+        Ok(())
+    } else {
+        Err("has changed since the checkpoint: it has other contents".into())
+    }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+fn checksum(mut file: &File) -> std::result::Result<[u8; 8], String> {
+    let mut hasher = FileHasher::new();
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(reason(&error)),
+        }
+    }
 }
 
 /// Bytes as hexadecimal digits.
@@ -123,8 +124,10 @@ mod tests {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.len(),
-            modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
+            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
             build_id: Bytes(Vec::new()),
+            checksum: Bytes(UNKNOWN_CHECKSUM.to_vec()),
         }
     }
 
@@ -144,6 +147,17 @@ mod tests {
         let later = BackingFile { modified_ns: 1, ..recorded.clone() };
         assert!(check_file(&contents, &later).unwrap_err().why.contains("written later"));
         assert_eq!(check_file(&shared, &later), Ok(true));
+        let elsewhere = BackingFile { inode: 1, ..recorded.clone() };
+        assert!(check_file(&contents, &elsewhere).unwrap_err().why.contains("another file"));
+        let known = Bytes(checksum(&File::open(&path).unwrap()).unwrap().to_vec());
+        let touched = BackingFile { changed_ns: 1, ..recorded.clone() };
+        assert_eq!(check_file(&contents, &touched), Ok(false));
+        for copied in [&later, &elsewhere, &touched] {
+            let noted = BackingFile { checksum: known.clone(), ..copied.clone() };
+            assert_eq!(check_file(&contents, &noted), Ok(false));
+            let written = BackingFile { checksum: Bytes(vec![9; 8]), ..copied.clone() };
+            assert!(check_file(&contents, &written).unwrap_err().why.contains("other contents"));
+        }
         let other = BackingFile { build_id: Bytes(vec![1, 2]), ..recorded.clone() };
         assert!(check_file(&contents, &other).unwrap_err().why.contains("build id none, then 0102"));
         std::fs::write(&path, b"short").unwrap();

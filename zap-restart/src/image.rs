@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zap_client::error::{reason, Error, Result};
-use zap_image::{Header, Prelude, PRELUDE_SIZE};
+use zap_image::{Compression, Header, Prelude, PRELUDE_SIZE};
 
 /// An image whose head is whole.
 #[derive(Debug)]
@@ -21,6 +21,10 @@ pub struct Image {
     pub file: File,
     pub prelude: Prelude,
     pub header: Header,
+    /// Where the extents begin in `file`.
+    pub extents_start: u64,
+    /// `file` is a copy in memory.
+    in_memory: bool,
 }
 
 impl Image {
@@ -42,7 +46,8 @@ impl Image {
         let mut head = vec![0u8; prelude.head_length as usize];
         file.read_exact_at(&mut head, 0).map_err(failed)?;
         let header = zap_image::decode_header(&prelude, &head).map_err(damaged)?;
-        Ok(Self { path: path.to_path_buf(), file, prelude, header })
+        let extents_start = prelude.head_length;
+        Ok(Self { path: path.to_path_buf(), file, prelude, header, extents_start, in_memory: false })
     }
 
     /// Refuses an image that somebody else could have written: it decides what runs as this user.
@@ -62,6 +67,9 @@ impl Image {
     /// Whether the file's memory can be mapped and relied upon: a local file system, mounted without `noexec` (which
     /// would forbid the program to make its own memory executable).
     pub fn is_mappable(&self) -> bool {
+        if self.in_memory {
+            return true;
+        }
         let mut values = MaybeUninit::<libc::statvfs>::zeroed();
         // SAFETY: a descriptor of our own and a struct to be filled.
         let result = unsafe { libc::fstatvfs(self.file.as_raw_fd(), values.as_mut_ptr()) };
@@ -88,11 +96,24 @@ impl Image {
         let mut copy = unsafe { File::from_raw_fd(number) };
         let mut from = &self.file;
         let count = io::copy(&mut from, &mut copy).map_err(|error| Error::new(self.path.display(), reason(&error)))?;
-        if count != self.prelude.head_length + self.prelude.extents_length {
+        if count != self.prelude.head_length + self.prelude.stored_length {
             return Err(Error::new(self.path.display(), "has changed while it was read"));
         }
         self.file = copy;
+        self.in_memory = true;
         Ok(())
+    }
+
+    /// Whether the extents must be unpacked before they can be used.
+    pub fn is_compressed(&self) -> bool {
+        self.prelude.compression != Compression::None
+    }
+
+    /// Goes on with `file`, which holds the extents and nothing else.
+    pub fn use_unpacked(&mut self, file: File, in_memory: bool) {
+        self.file = file;
+        self.extents_start = 0;
+        self.in_memory = in_memory;
     }
 }
 

@@ -15,6 +15,7 @@
 
 pub mod arguments;
 pub mod backing;
+pub mod chunks;
 pub mod fault;
 pub mod generation;
 pub mod image;
@@ -27,5 +28,6 @@ mod sample;
 pub mod show;
 pub mod start;
 pub mod supervise;
+pub mod unpack;
 pub mod vanished;
 pub mod verify;

@@ -49,10 +49,21 @@ pub fn header(mut regions: Vec<Region>) -> Header {
         inode: 0,
         size: 0,
         modified_ns: 0,
+        changed_ns: 0,
         build_id: Bytes::default(),
+        checksum: Bytes(zap_image::layout::UNKNOWN_CHECKSUM.to_vec()),
     };
     let files = vec![file(b"/a"), file(b"/b")];
-    Header { pod, process, threads: vec![], files, regions, sections: vec![], chunk_sums: Bytes::default() }
+    Header {
+        pod,
+        process,
+        threads: vec![],
+        files,
+        regions,
+        sections: vec![],
+        chunk_sums: Bytes::default(),
+        stored_chunks: Bytes::default(),
+    }
 }
 
 /// Shared anonymous memory that shows an object (its number, offset).

@@ -24,7 +24,9 @@ pub fn json(image: &Image) -> Json {
         ("format", Json::number(image.prelude.version)),
         ("zap_version", Json::text(&process.zap_version)),
         ("kernel", Json::text(&process.kernel)),
-        ("bytes", Json::number(image.prelude.head_length + image.prelude.extents_length)),
+        ("bytes", Json::number(image.prelude.head_length + image.prelude.stored_length)),
+        ("compression", Json::text(image.prelude.compression.name())),
+        ("unpacked_bytes", Json::number(image.prelude.head_length + image.prelude.extents_length)),
         (
             "pod",
             Json::Object(vec![
@@ -73,6 +75,7 @@ pub fn json(image: &Image) -> Json {
                             ("path", Json::text(String::from_utf8_lossy(&file.path.0))),
                             ("size", Json::number(file.size)),
                             ("build_id", Json::text(hexadecimal(&file.build_id.0))),
+                            ("checksum", Json::text(hexadecimal(&file.checksum.0))),
                         ])
                     })
                     .collect(),
@@ -101,9 +104,13 @@ pub fn json(image: &Image) -> Json {
 fn write_text(out: &mut String, image: &Image) -> std::fmt::Result {
     let header = &image.header;
     let (pod, process) = (&header.pod, &header.process);
-    let bytes = image.prelude.head_length + image.prelude.extents_length;
+    let head = image.prelude.head_length;
+    let (bytes, unpacked) = (head + image.prelude.stored_length, head + image.prelude.extents_length);
     writeln!(out, "{}", image.path.display())?;
     writeln!(out, "  image      format {}, {bytes} bytes, by Zap {}", image.prelude.version, process.zap_version)?;
+    if image.is_compressed() {
+        writeln!(out, "  compressed {}, {unpacked} bytes unpacked", image.prelude.compression.name())?;
+    }
     writeln!(out, "  pod        {} ({:016x}), checkpoint {}, at {}", pod.name, pod.id, pod.generation, pod.time)?;
     writeln!(out, "  settings   interval {} s, keep {}, compress {}", pod.interval, pod.keep, pod.compress)?;
     for member in &pod.members {

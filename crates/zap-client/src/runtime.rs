@@ -15,6 +15,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zap_wire::environment;
 
+/// Names of all that Zap puts into a runtime directory.
+const OWN: [&str; 5] =
+    [environment::SOCKET_NAME, "coordinator.lock", "lock", environment::PODS_DIRECTORY, TRUSTED_DIRECTORY];
+
+/// Directory of notes about untouched images in the runtime directory.
+const TRUSTED_DIRECTORY: &str = "trusted";
+
 /// A runtime directory that has been found safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeDir {
@@ -75,7 +82,7 @@ impl RuntimeDir {
 
     /// The directory of notes about untouched images.
     pub fn trusted_dir(&self) -> PathBuf {
-        self.path.join("trusted")
+        self.path.join(TRUSTED_DIRECTORY)
     }
 
     /// Makes the directory `path` in here, private, if it is not there.
@@ -118,9 +125,22 @@ impl RuntimeDir {
             ));
         }
         if metadata.mode() & 0o077 != 0 {
-            return refuse(format!("too open: mode {:o} lets others in; chmod 700 it", metadata.mode() & 0o777));
+            let next = if self.holds_nothing_else() {
+                "chmod 700 it".to_string()
+            } else {
+                format!("it holds other things too, so set {} to a directory for Zap alone", environment::RUNTIME_DIR)
+            };
+            return refuse(format!("too open: mode {:o} lets others in; {next}", metadata.mode() & 0o7777));
         }
         Ok(())
+    }
+}
+
+impl RuntimeDir {
+    /// Whether all that is in it is Zap's, or nothing is. Any other directory may have to be open: /tmp, a home.
+    fn holds_nothing_else(&self) -> bool {
+        let Ok(mut entries) = fs::read_dir(&self.path) else { return false };
+        entries.all(|entry| entry.is_ok_and(|entry| OWN.iter().any(|own| entry.file_name() == *own)))
     }
 }
 
@@ -172,7 +192,12 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).unwrap();
         assert!(RuntimeDir::at(&link).unwrap_err().why.contains("symbolic link"));
         fs::set_permissions(&real, Permissions::from_mode(0o750)).unwrap();
-        assert!(RuntimeDir::at(&real).unwrap_err().why.contains("too open"));
+        assert!(RuntimeDir::at(&real).unwrap_err().why.contains("too open: mode 750 lets others in; chmod 700 it"));
+        fs::create_dir(real.join("pods")).unwrap();
+        assert!(RuntimeDir::at(&real).unwrap_err().why.contains("chmod 700 it"));
+        fs::write(real.join("letters"), "").unwrap();
+        let why = RuntimeDir::at(&real).unwrap_err().why;
+        assert!(why.contains("set ZAP_RUNTIME_DIR to a directory for Zap alone") && !why.contains("chmod"), "{why}");
         let file = scratch.join("file");
         fs::write(&file, "").unwrap();
         assert!(RuntimeDir::at(&file).unwrap_err().why.contains("not a directory"));

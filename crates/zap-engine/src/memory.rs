@@ -268,15 +268,21 @@ impl Survey {
         let stat = CPath::new(&path).and_then(|path| fd::stat(path.as_c_str()).ok());
         self.files.push(BackingFile {
             build_id: Bytes(read_build_id(&path).unwrap_or_default()),
+            // Taking it may last: it is the coordinator's.
+            checksum: Bytes(zap_image::layout::UNKNOWN_CHECKSUM.to_vec()),
             path: Bytes(path),
             device: stat.map_or(0, |stat| stat.st_dev),
             inode: mapping.inode,
             size: stat.map_or(0, |stat| stat.st_size as u64),
-            modified_ns: stat
-                .map_or(0, |stat| stat.st_mtime.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec)),
+            modified_ns: stat.map_or(0, |stat| nanoseconds(stat.st_mtime, stat.st_mtime_nsec)),
+            changed_ns: stat.map_or(0, |stat| nanoseconds(stat.st_ctime, stat.st_ctime_nsec)),
         });
         self.files.len() as u32 - 1
     }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
 }
 
 /// The GNU build id of the ELF file `path`; `None` for other files.

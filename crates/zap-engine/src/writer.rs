@@ -159,6 +159,7 @@ fn header(task: &Task<'_>) -> Result<Header, Refusal> {
             })
             .collect(),
         chunk_sums: Bytes(Vec::new()),
+        stored_chunks: Bytes(Vec::new()),
     })
 }
 

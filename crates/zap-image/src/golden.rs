@@ -6,8 +6,8 @@
 use crate::header::{bytes::Bytes, flags};
 use crate::layout::ChunkHasher;
 use crate::{
-    decode_header, encode_head, Backing, BackingFile, Bounds, Entry, Extent, Header, Member, Pod, Prelude, Process,
-    Region, Section, Thread, CHUNK_SIZE, FORMAT_VERSION, PRELUDE_SIZE,
+    decode_header, encode_head, encode_packed_head, Backing, BackingFile, Bounds, Compression, Entry, Extent, Header,
+    Member, Pod, Prelude, Process, Region, Section, StoredChunks, Thread, CHUNK_SIZE, FORMAT_VERSION, PRELUDE_SIZE,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -19,8 +19,8 @@ const PAGE: u64 = 4096;
 /// One chunk and one page: two checksums, of which the last is of a short chunk.
 const EXTENTS_LENGTH: u64 = CHUNK_SIZE + PAGE;
 
-fn path() -> PathBuf {
-    PathBuf::from(format!("{}/golden/image-{FORMAT_VERSION}.hex", env!("CARGO_MANIFEST_DIR")))
+fn path(kind: &str) -> PathBuf {
+    PathBuf::from(format!("{}/golden/image-{FORMAT_VERSION}{kind}.hex", env!("CARGO_MANIFEST_DIR")))
 }
 
 fn region(page: u64, pages: u64, protection: u32, flags: u32, backing: Backing, extents: &[(u64, u64, u64)]) -> Region {
@@ -37,13 +37,15 @@ fn region(page: u64, pages: u64, protection: u32, flags: u32, backing: Backing, 
 /// Numbers of every length that MessagePack has, and negative ones.
 fn sample() -> Header {
     let hints = flags::DONT_FORK | flags::DONT_DUMP | flags::HUGE | flags::NO_HUGE | flags::NO_RESERVE;
-    let file = |path: &[u8], build_id: &[u8], modified_ns| BackingFile {
+    let file = |path: &[u8], build_id: &[u8], checksum: u64, modified_ns| BackingFile {
         path: Bytes(path.to_vec()),
         device: 0x801,
         inode: 1_234_567,
         size: 1_000_000,
         modified_ns,
+        changed_ns: modified_ns + 1,
         build_id: Bytes(build_id.to_vec()),
+        checksum: Bytes(checksum.to_le_bytes().to_vec()),
     };
     let mut hasher = ChunkHasher::new(EXTENTS_LENGTH);
     hasher.update(&(0..EXTENTS_LENGTH).map(|at| (at * 31 % 251) as u8).collect::<Vec<_>>());
@@ -97,8 +99,8 @@ fn sample() -> Header {
             Thread { virtual_tid: 4712, name: "worker".into() },
         ],
         files: vec![
-            file(b"/usr/bin/app", &[0xab; 20], 1_600_000_000_123_456_789),
-            file(b"/data/\xff", &[], -1_000_000_000),
+            file(b"/usr/bin/app", &[0xab; 20], 0, 1_600_000_000_123_456_789),
+            file(b"/data/\xff", &[], 0x0102_0304_0506_0708, -1_000_000_000),
         ],
         regions: vec![
             region(0x400, 2, 5, 0, Backing::File { file: 0, offset: 0 }, &[]),
@@ -131,6 +133,7 @@ fn sample() -> Header {
             Section { name: "other.hint".into(), version: 300, required: false, bytes: Bytes(Vec::new()) },
         ],
         chunk_sums: Bytes(hasher.finish().into_bytes()),
+        stored_chunks: Bytes(Vec::new()),
     }
 }
 
@@ -145,12 +148,11 @@ fn from_text(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
 }
 
-#[test]
-fn image_head_is_as_committed() {
-    let head = encode_head(&sample(), EXTENTS_LENGTH).unwrap();
-    let prelude = Prelude::decode(&head, head.len() as u64 + EXTENTS_LENGTH).unwrap();
-    let text = to_text(&head, prelude.header_length as usize);
-    let path = path();
+/// Compares a head with the committed one, and reads that.
+fn compare(kind: &str, header: &Header, head: &[u8], stored_length: u64) {
+    let prelude = Prelude::decode(head, head.len() as u64 + stored_length).unwrap();
+    let text = to_text(head, prelude.header_length as usize);
+    let path = path(kind);
     if std::env::var_os("ZAP_WRITE_GOLDEN").is_some_and(|value| value == "1") {
         std::fs::write(&path, &text).unwrap();
     }
@@ -161,5 +163,22 @@ fn image_head_is_as_committed() {
     // And it is read as what was written.
     let mut head = from_text(&text);
     head.resize(zap_sys::page_up(head.len() as u64) as usize, 0);
-    assert_eq!(decode_header(&prelude, &head).unwrap(), sample());
+    assert_eq!(&decode_header(&prelude, &head).unwrap(), header);
+}
+
+#[test]
+fn image_head_is_as_committed() {
+    let header = sample();
+    compare("", &header, &encode_head(&header, EXTENTS_LENGTH).unwrap(), EXTENTS_LENGTH);
+}
+
+#[test]
+fn packed_image_head_is_as_committed() {
+    let mut header = sample();
+    header.pod.compress = "zstd:9".into();
+    let mut chunks = StoredChunks::for_length(EXTENTS_LENGTH);
+    chunks.set(0, 0x0001_2345, 0x1122_3344_5566_7788);
+    header.stored_chunks = Bytes(chunks.into_bytes());
+    let head = encode_packed_head(&header, EXTENTS_LENGTH, Compression::Zstd).unwrap();
+    compare("-packed", &header, &head, 0x0001_2345);
 }

@@ -58,6 +58,8 @@ pub struct Header {
     pub sections: Vec<Section>,
     /// See [`crate::ChunkSums`].
     pub chunk_sums: Bytes,
+    /// See [`crate::StoredChunks`]; empty when the extents are stored as they are.
+    pub stored_chunks: Bytes,
 }
 
 /// The checkpoint that this image is a part of.
@@ -150,8 +152,13 @@ pub struct BackingFile {
     pub size: u64,
     /// Modification time in nanoseconds since the epoch.
     pub modified_ns: i64,
+    /// Change time (ctime) in nanoseconds since the epoch: a file that still has it has not been touched.
+    pub changed_ns: i64,
     /// GNU build id, empty when the file has none.
     pub build_id: Bytes,
+    /// Checksum of the whole file, eight bytes: see [`crate::layout::FileHasher`]. Taken of files without a build id
+    /// whose contents the process relies on; else, or when it could not be taken, [`crate::layout::UNKNOWN_CHECKSUM`].
+    pub checksum: Bytes,
 }
 
 /// What lies under a region where no extent covers it.

@@ -1,5 +1,6 @@
 //! The fixed prelude: the first 128 bytes, readable by every version of Zap.
 
+use crate::compression::Compression;
 use crate::layout::checksum;
 use crate::validate::FormatError;
 use crate::LONGEST_HEADER;
@@ -12,7 +13,7 @@ pub const PRELUDE_SIZE: usize = 128;
 pub const MAGIC: [u8; 8] = *b"ZAPIMAGE";
 
 /// Version of the format that this code writes. An image of a later one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Where the prelude's own checksum lies: it covers the bytes before it.
 const CHECKSUM_AT: usize = PRELUDE_SIZE - 8;
@@ -27,10 +28,13 @@ pub struct Prelude {
     pub header_length: u64,
     /// Bytes of prelude, header and padding: where the extents begin.
     pub head_length: u64,
-    /// Bytes of extents; `head_length + extents_length` is the file's length.
+    /// Bytes of extents, as they are in memory.
     pub extents_length: u64,
     /// Checksum of everything between prelude and extents.
     pub header_checksum: u64,
+    pub compression: Compression,
+    /// Bytes that the extents take in the file; `head_length + stored_length` is the file's length.
+    pub stored_length: u64,
 }
 
 impl Prelude {
@@ -44,6 +48,8 @@ impl Prelude {
         bytes[24..32].copy_from_slice(&self.head_length.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.extents_length.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.header_checksum.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.compression.number().to_le_bytes());
+        bytes[56..64].copy_from_slice(&self.stored_length.to_le_bytes());
         let sum = checksum(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -66,22 +72,29 @@ impl Prelude {
         if checksum(&bytes[..CHECKSUM_AT]) != u64_at(CHECKSUM_AT) {
             return Err(FormatError::Damaged("prelude".into()));
         }
+        // The version comes first: what follows may mean something else in a later one.
+        let (version, machine) = (u32_at(8), u32_at(12));
+        if version != FORMAT_VERSION {
+            return Err(FormatError::Version { found: version });
+        }
+        if machine != zap_sys::arch::ELF_MACHINE {
+            return Err(FormatError::Machine { found: machine });
+        }
         let prelude = Self {
-            version: u32_at(8),
-            machine: u32_at(12),
+            version,
+            machine,
             header_length: u64_at(16),
             head_length: u64_at(24),
             extents_length: u64_at(32),
             header_checksum: u64_at(40),
+            compression: Compression::from_number(u32_at(48))
+                .ok_or_else(|| FormatError::Damaged("compression".into()))?,
+            stored_length: u64_at(56),
         };
-        // The version comes first: what follows may mean something else in a later one.
-        if prelude.version != FORMAT_VERSION {
-            return Err(FormatError::Version { found: prelude.version });
+        if prelude.compression == Compression::None && prelude.stored_length != prelude.extents_length {
+            return Err(FormatError::Damaged("prelude".into()));
         }
-        if prelude.machine != zap_sys::arch::ELF_MACHINE {
-            return Err(FormatError::Machine { found: prelude.machine });
-        }
-        let whole = prelude.head_length.checked_add(prelude.extents_length).ok_or(FormatError::Truncated)?;
+        let whole = prelude.head_length.checked_add(prelude.stored_length).ok_or(FormatError::Truncated)?;
         let least = (PRELUDE_SIZE as u64).saturating_add(prelude.header_length);
         if prelude.head_length < least
             || prelude.head_length > LONGEST_HEADER
@@ -111,12 +124,18 @@ mod tests {
             head_length: 4096,
             extents_length: 8192,
             header_checksum: 42,
+            compression: Compression::None,
+            stored_length: 8192,
         }
     }
 
     #[test]
     fn round_trip() {
         assert_eq!(Prelude::decode(&sample().encode(), 4096 + 8192).unwrap(), sample());
+        let packed = Prelude { compression: Compression::Zstd, stored_length: 77, ..sample() };
+        assert_eq!(Prelude::decode(&packed.encode(), 4096 + 77).unwrap(), packed);
+        let longer = Prelude { stored_length: 12288, ..sample() };
+        assert!(Prelude::decode(&longer.encode(), 4096 + 12288).is_err(), "raw extents are stored as they are");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::header::{flags, Backing, Header};
 use crate::prelude::Prelude;
-use crate::CHUNK_SIZE;
+use crate::{Compression, StoredChunks, CHUNK_SIZE};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -65,6 +65,14 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
     let chunks = prelude.extents_length.div_ceil(CHUNK_SIZE);
     require(header.chunk_sums.0.len() as u64 == chunks * 8, "number of checksums")?;
     require(aligned(prelude.extents_length), "length of extents")?;
+    let stored = StoredChunks::from_bytes(header.stored_chunks.0.clone());
+    if prelude.compression == Compression::None {
+        require(header.stored_chunks.0.is_empty(), "table of chunks")?;
+    } else {
+        require(stored.fits(prelude.extents_length), "table of chunks")?;
+        require(stored.total() == prelude.stored_length, "table of chunks")?;
+    }
+    require(header.files.iter().all(|file| file.checksum.0.len() == 8), "checksum of a file")?;
     let mut last_end = 0;
     let mut last_offset = 0;
     // (kind and number of object, start, end) of what extents say of shared objects: a page has one content.
@@ -153,7 +161,9 @@ mod tests {
             inode: 2,
             size: 3,
             modified_ns: 4,
+            changed_ns: 5,
             build_id: Bytes::default(),
+            checksum: Bytes(vec![0; 8]),
         };
         Header {
             pod: Pod {
@@ -185,6 +195,7 @@ mod tests {
             regions,
             sections: Vec::new(),
             chunk_sums: Bytes(vec![0; 8]),
+            stored_chunks: Bytes::default(),
         }
     }
 
@@ -237,6 +248,35 @@ mod tests {
             if expected {
                 assert_eq!(decoded, Ok(header), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn tables_of_chunks() {
+        let (length, entry) = (CHUNK_SIZE + PAGE, |length: u32| [&length.to_le_bytes()[..], &[5; 8]].concat());
+        for (name, compression, entries, expected) in [
+            ("two chunks", Compression::Lz4, vec![entry(10), entry(20)], true),
+            ("zeroes, and as it is", Compression::Zstd, vec![entry(0), entry(PAGE as u32)], true),
+            ("longer than its contents", Compression::Zstd, vec![entry(10), entry(PAGE as u32 + 1)], false),
+            ("too few", Compression::Lz4, vec![entry(10)], false),
+            ("too many", Compression::Lz4, vec![entry(10), entry(20), entry(0)], false),
+            ("a table where there is nothing to say", Compression::None, vec![entry(10), entry(20)], false),
+        ] {
+            let mut header = sample(vec![region(16, 0, Backing::Anonymous, &[])]);
+            header.chunk_sums = Bytes(vec![0; 16]);
+            header.stored_chunks = Bytes(entries.concat());
+            let head = match compression {
+                Compression::None => crate::encode_head(&header, length),
+                compression => crate::encode_packed_head(&header, length, compression),
+            };
+            let head = head.unwrap();
+            let stored = if compression == Compression::None {
+                length
+            } else {
+                StoredChunks::from_bytes(header.stored_chunks.0.clone()).total()
+            };
+            let prelude = Prelude::decode(&head, head.len() as u64 + stored).unwrap();
+            assert_eq!(crate::decode_header(&prelude, &head).is_ok(), expected, "{name}");
         }
     }
 }

@@ -10,6 +10,8 @@ pub const COORDINATOR_SUSPENDED: &str = "coordinator-suspended";
 pub const COORDINATOR_SAVING: &str = "coordinator-saving";
 /// A coordinator that knows all images written, before the rename.
 pub const COORDINATOR_WRITTEN: &str = "coordinator-written";
+/// A coordinator that is half-way through compressing an image.
+pub const COORDINATOR_PACKING: &str = "coordinator-packing";
 /// A coordinator that has renamed the new images, before the old ones go.
 pub const COORDINATOR_RENAMED: &str = "coordinator-renamed";
 /// A program that has just been suspended.
@@ -30,11 +32,12 @@ pub const RESTART_PLANNED: &str = "restart-planned";
 pub const PROGRAM_RESTORING: &str = "program-restoring";
 
 /// Every place, for tests that visit them all.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     COORDINATOR_SIGNALLED,
     COORDINATOR_SUSPENDED,
     COORDINATOR_SAVING,
     COORDINATOR_WRITTEN,
+    COORDINATOR_PACKING,
     COORDINATOR_RENAMED,
     PROGRAM_SUSPENDED,
     PROGRAM_DRAINED,

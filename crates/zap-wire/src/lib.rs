@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
+pub mod compress;
 pub mod environment;
 pub mod fault;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub mod message;
 pub mod restart;
 pub mod table;
 
+pub use compress::Compress;
 pub use message::{FromCoordinator, Phase, ToCoordinator};
 
 use alloc::string::{String, ToString};

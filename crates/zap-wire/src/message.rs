@@ -34,7 +34,7 @@ pub struct PodSettings {
     pub interval: u64,
     /// Generations of images kept.
     pub keep: u32,
-    /// `none`, `lz4`, `zstd` or `zstd:LEVEL`.
+    /// A [`crate::Compress`] as text: `none`, `lz4`, `zstd` or `zstd:LEVEL`.
     pub compress: String,
     /// Zap's signal in this pod.
     pub signal: i32,
@@ -200,7 +200,7 @@ pub struct CheckpointRecord {
     pub generation: u32,
     /// Seconds since the epoch.
     pub time: u64,
-    /// Longest time that a process stood, in microseconds.
+    /// Longest time that a process stood, in microseconds; 0 if that is not known, as after a restart.
     pub stop_us: u64,
     /// Bytes of all images.
     pub bytes: u64,

@@ -16,7 +16,7 @@ use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveConte
 pub(crate) const NOUN: Noun = Noun { claims, save, restore, refill };
 
 const SECTION: &str = "fs.files";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -28,6 +28,8 @@ struct State {
     /// Access mode and status flags of F_GETFL.
     flags: i32,
     position: u64,
+    /// Bytes in the file; 0 where that says nothing.
+    size: u64,
     locks: Vec<Lock>,
     /// What a file without a name holds; `None` for a file with one.
     nameless: Option<Nameless>,
@@ -105,6 +107,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             path,
             flags: kept_flags(description),
             position: description.position(),
+            size: size(description),
             locks: locks(description)?,
             nameless,
         });
@@ -120,6 +123,15 @@ fn kept_flags(description: &Description) -> i32 {
         flags
     } else {
         flags & !libc::O_DIRECTORY
+    }
+}
+
+/// The length that the file must have again, at least: what was read or written up to there is what the program knows.
+fn size(description: &Description) -> u64 {
+    if description.file_type() == libc::S_IFREG {
+        description.stat.st_size.max(0) as u64
+    } else {
+        0
     }
 }
 
@@ -238,6 +250,13 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
             }
         }
         .map_err(refusal)?;
+        let now = fd::fstat(own).map_err(refusal)?.st_size.max(0) as u64;
+        if now < state.size && state.nameless.is_none() {
+            return Err(Refusal::new(
+                format!("file {}", String::from_utf8_lossy(&state.path)),
+                format!("is shorter than at the checkpoint: {now} bytes, then {}", state.size),
+            ));
+        }
         if state.flags & libc::O_PATH == 0 {
             fd::seek(own, state.position as i64, libc::SEEK_SET).map_err(refusal)?;
         }

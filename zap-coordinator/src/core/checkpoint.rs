@@ -4,7 +4,7 @@
 //! and older images stay.
 
 use super::pod::PodState;
-use super::{fault_at, Action, Core, Millis, Now, Peer, Verdict};
+use super::{fault_at, Action, Core, Kept, Limits, Millis, Now, Peer, Verdict};
 use zap_image::name::ImageName;
 use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder};
 use zap_wire::{fault, FromCoordinator, Phase};
@@ -39,6 +39,8 @@ pub struct Checkpoint {
     pub deadline: Option<Millis>,
     /// When things that give no notice were last looked at.
     pub looked: Millis,
+    /// When processes that stand until their images are there last heard something.
+    reminded: Millis,
     started: Millis,
     /// Seconds since the epoch.
     time: u64,
@@ -61,7 +63,7 @@ struct Participant {
     resumed: bool,
     /// It has hung up while it was to stand.
     lost: bool,
-    written: Option<u64>,
+    written: bool,
     stop_ns: u64,
 }
 
@@ -76,6 +78,12 @@ impl Checkpoint {
     pub fn is_suspended(&self, pid: i32) -> bool {
         let stands = |participant: &Participant| participant.peer.is_some() && !participant.resumed;
         self.participants.iter().any(|participant| participant.pid == pid && stands(participant))
+    }
+
+    /// When processes that stand until their images are there must hear something again.
+    pub fn reminder(&self, limits: &Limits) -> Option<Millis> {
+        let standing = self.kill && matches!(self.stage, Stage::Write | Stage::Commit);
+        standing.then_some(self.reminded + limits.remind)
     }
 
     fn member_of_peer(&mut self, peer: Peer) -> Option<&mut Participant> {
@@ -93,13 +101,13 @@ impl Checkpoint {
         self.participants.iter().all(done)
     }
 
-    fn record(&self, images: Vec<String>) -> CheckpointRecord {
+    fn record(&self, kept: Kept) -> CheckpointRecord {
         CheckpointRecord {
             generation: self.generation,
             time: self.time,
             stop_us: self.participants.iter().map(|participant| participant.stop_ns / 1000).max().unwrap_or(0),
-            bytes: self.participants.iter().filter_map(|participant| participant.written).sum(),
-            images,
+            bytes: kept.bytes,
+            images: kept.images,
         }
     }
 }
@@ -146,13 +154,14 @@ impl Core {
             reached: Phase::Suspend,
             resumed: false,
             lost: false,
-            written: None,
+            written: false,
             stop_ns: 0,
         });
         let checkpoint = Checkpoint {
             stage: Stage::Examine,
             deadline: None,
             looked: now.millis,
+            reminded: now.millis,
             started: now.millis,
             time: now.epoch,
             generation: pod.generation.saturating_add(1),
@@ -223,6 +232,10 @@ impl Core {
         };
         let Some(participant) = checkpoint.member_of_peer(peer) else { return };
         participant.stop_ns = participant.stop_ns.max(stop_ns);
+        if phase == Phase::Suspend {
+            // The answer to a reminder, at whatever stage it comes.
+            return;
+        }
         if expected == Some(phase) && participant.reached < phase {
             participant.reached = phase;
             participant.resumed |= phase == Phase::Resume;
@@ -233,11 +246,11 @@ impl Core {
         }
     }
 
-    pub(super) fn written(&mut self, now: Now, peer: Peer, bytes: u64, out: &mut Vec<Action>) {
+    pub(super) fn written(&mut self, now: Now, peer: Peer, out: &mut Vec<Action>) {
         let Some(id) = self.pod_of_peer(peer) else { return };
         if let Some(checkpoint) = self.checkpoint_of(id).filter(|checkpoint| checkpoint.stage >= Stage::Save) {
             if let Some(participant) = checkpoint.member_of_peer(peer) {
-                participant.written = Some(bytes);
+                participant.written = true;
             }
             self.advance(now, id, out);
         }
@@ -268,7 +281,7 @@ impl Core {
         let Some(checkpoint) = self.checkpoint_of(id) else { return };
         let (stage, kill) = (checkpoint.stage, checkpoint.kill);
         let Some(participant) = checkpoint.member_of_peer(peer) else { return };
-        let harmless = participant.written.is_some() && (participant.resumed || (stage >= Stage::Resume && !kill));
+        let harmless = participant.written && (participant.resumed || (stage >= Stage::Resume && !kill));
         if harmless {
             participant.resumed = true;
             return self.advance(now, id, out);
@@ -277,7 +290,7 @@ impl Core {
             participant.lost = true;
             return;
         }
-        let what = if participant.written.is_some() { "before it was resumed" } else { "before its image was written" };
+        let what = if participant.written { "before it was resumed" } else { "before its image was written" };
         participant.peer = None;
         let why = format!("{}: process: ended or hung up {what}", participant.describe());
         self.fail(now, id, why, out);
@@ -306,13 +319,13 @@ impl Core {
         }
     }
 
-    pub(super) fn committed(&mut self, now: Now, id: u64, outcome: Result<Vec<String>, String>, out: &mut Vec<Action>) {
+    pub(super) fn committed(&mut self, now: Now, id: u64, outcome: Result<Kept, String>, out: &mut Vec<Action>) {
         let Some(checkpoint) = self.in_stage(id, Stage::Commit) else { return };
-        let images = match outcome {
-            Ok(images) => images,
+        let kept = match outcome {
+            Ok(kept) => kept,
             Err(why) => return self.fail(now, id, why, out),
         };
-        let record = checkpoint.record(images);
+        let record = checkpoint.record(kept);
         let deadline = now.millis + self.limits.ending;
         let Some(pod) = self.pods.get_mut(&id) else { return };
         let Some(checkpoint) = &mut pod.checkpoint else { return };
@@ -361,6 +374,10 @@ impl Core {
             } else {
                 self.fail(now, id, why, out)
             };
+        }
+        if checkpoint.reminder(&limits).is_some_and(|due| now.millis >= due) {
+            checkpoint.reminded = now.millis;
+            checkpoint.proceed(Phase::Suspend, out);
         }
         if now.millis < checkpoint.looked + limits.look {
             return;
@@ -446,10 +463,11 @@ impl Core {
                     (Stage::Resume, limit)
                 }
                 Stage::Resume if checkpoint.all(|participant| participant.resumed) => (Stage::Write, None),
-                Stage::Write if checkpoint.all(|participant| participant.written.is_some()) => {
+                Stage::Write if checkpoint.all(|participant| participant.written) => {
                     fault_at(out, fault::COORDINATOR_WRITTEN);
                     let (generation, keep) = (checkpoint.generation, pod.settings.keep.max(1));
-                    out.push(Action::Commit { pod: id, generation, keep });
+                    let compress = pod.settings.compress.clone();
+                    out.push(Action::Commit { pod: id, generation, keep, compress });
                     (Stage::Commit, None)
                 }
                 Stage::End if pod.members.is_empty() => return self.finish_well(now, id, out),

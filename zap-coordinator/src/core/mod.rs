@@ -37,11 +37,13 @@ pub struct Limits {
     pub idle: Millis,
     /// Between two looks at something that gives no notice.
     pub look: Millis,
+    /// Between two words to a process that stands until its image is there. It goes on by itself after 120 s.
+    pub remind: Millis,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { answer: 10_000, blocked: 1_000, starting: 5_000, ending: 10_000, idle: 10_000, look: 10 }
+        Self { answer: 10_000, blocked: 1_000, starting: 5_000, ending: 10_000, idle: 10_000, look: 10, remind: 30_000 }
     }
 }
 
@@ -65,6 +67,15 @@ pub enum Verdict {
     Blocked(Refusal),
     /// In the way for good.
     Refused(Refusal),
+}
+
+/// A generation of images that is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Paths of the images.
+    pub images: Vec<String>,
+    /// Bytes that they have on disk.
+    pub bytes: u64,
 }
 
 /// What has happened.
@@ -122,7 +133,7 @@ pub enum Event {
     },
     Committed {
         pod: u64,
-        outcome: Result<Vec<String>, String>,
+        outcome: Result<Kept, String>,
     },
     /// A pod that another coordinator has left.
     Adopted {
@@ -210,6 +221,8 @@ pub enum Action {
         pod: u64,
         generation: u32,
         keep: u32,
+        /// As in the pod's settings.
+        compress: String,
     },
     /// Unlink the temporary files.
     Discard {
@@ -326,7 +339,7 @@ impl Core {
             ToCoordinator::Refused { refusal, .. } | ToCoordinator::WriteFailed { refusal } => {
                 self.refused(now, peer, pid, &refusal, out)
             }
-            ToCoordinator::Written { bytes } => self.written(now, peer, bytes, out),
+            ToCoordinator::Written { .. } => self.written(now, peer, out),
             ToCoordinator::Restarted { pod_id, virtual_pid } => {
                 self.restarted(now, peer, pid, pod_id, virtual_pid, out)
             }

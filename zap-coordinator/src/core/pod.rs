@@ -122,7 +122,7 @@ impl Pod {
             Some(checkpoint) => {
                 let looks = matches!(checkpoint.stage, Stage::Examine | Stage::Suspend);
                 let look = looks.then_some(checkpoint.looked + limits.look);
-                look.into_iter().chain(checkpoint.deadline).min()
+                look.into_iter().chain(checkpoint.deadline).chain(checkpoint.reminder(limits)).min()
             }
             None => self.due,
         }

@@ -81,7 +81,7 @@ impl Bench {
     }
 
     fn committed(&mut self) -> Vec<Action> {
-        self.handle(Event::Committed { pod: POD, outcome: Ok(vec!["/image".into()]) })
+        self.handle(Event::Committed { pod: POD, outcome: Ok(Kept { images: vec!["/image".into()], bytes: 4096 }) })
     }
 
     /// Goes on until the process has been told to save.
@@ -191,6 +191,24 @@ fn kill_holds_the_process_until_the_image_is_safe() {
     expect(&bench.handle(Event::HungUp { peer: PROCESS }), &[]);
     expect(&bench.gone(), &["checkpointed 1 5000us", "Remove"].iter().rev().copied().collect::<Vec<_>>());
     assert_eq!(bench.core.pods().count(), 0);
+}
+
+#[test]
+fn who_stands_for_long_is_reminded() {
+    let mut bench = Bench::with_pod();
+    bench.up_to_save(true);
+    bench.reached(Phase::Save);
+    bench.written();
+    assert_eq!(bench.core.deadline(), Some(30_000));
+    bench.millis = 29_999;
+    expect(&bench.handle(Event::Tick), &[]);
+    for millis in [30_000, 60_000] {
+        bench.millis = millis;
+        expect(&bench.handle(Event::Tick), &["proceed Suspend"]);
+        expect(&bench.handle(Event::Tick), &[]);
+        expect(&bench.reached(Phase::Suspend), &[]);
+    }
+    expect(&bench.committed(), &["Record", "Kill"]);
 }
 
 #[test]

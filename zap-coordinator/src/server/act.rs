@@ -77,9 +77,9 @@ impl Server {
                 self.signal_again(pod, pid);
             }
             Action::Save { pod, pid, peer, order } => self.save(pod, pid, peer, *order),
-            Action::Commit { pod, generation, keep } => match self.images.remove(&pod) {
+            Action::Commit { pod, generation, keep, compress } => match self.images.remove(&pod) {
                 Some(images) => {
-                    let _ = self.jobs.send((Job { pod, generation, keep }, images));
+                    let _ = self.jobs.send((Job { pod, generation, keep, compress }, images));
                 }
                 None => {
                     let outcome = Err("images: lost".to_string());

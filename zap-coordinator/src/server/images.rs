@@ -1,18 +1,26 @@
 //! The images of one checkpoint as files: temporary ones first, and then all of them whole under their names, or none.
 
+use super::contents::Contents;
 use super::faults::Faults;
+use super::head::{self, Failure};
+use super::pack;
+use crate::core::Kept;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zap_client::{trusted, Error, Result, RuntimeDir};
 use zap_image::name::ImageName;
-use zap_wire::fault;
+use zap_image::{Header, Prelude};
+use zap_wire::{fault, Compress};
 
 /// The temporary images of a pod. Dropping them unlinks them.
 #[derive(Debug)]
 pub struct Images {
     directory: PathBuf,
     files: Vec<Image>,
+    /// In the names of the temporary files.
+    random: u64,
 }
 
 #[derive(Debug)]
@@ -26,18 +34,10 @@ struct Image {
 impl Images {
     /// Makes a temporary file in `directory` for each (pid, name).
     pub fn prepare(directory: &str, images: &[(i32, String)], random: u64) -> Result<Self> {
-        let mut made = Self { directory: directory.into(), files: Vec::new() };
+        let mut made = Self { directory: directory.into(), files: Vec::new(), random };
         for (pid, name) in images {
-            let temporary = made.directory.join(format!(".{name}.tmp-{random:016x}"));
-            let failed = |error: std::io::Error| Error::new(directory, zap_client::error::reason(&error));
-            let mut options = OpenOptions::new();
-            let options = options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            let file = options.open(&temporary).map_err(failed)?;
+            let (temporary, file) = Image::make(&made.directory, name, random)?;
             made.files.push(Image { pid: *pid, name: name.clone(), temporary, file });
-            // The umask may have taken bits that the owner needs.
-            if let Some(image) = made.files.last() {
-                image.file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
-            }
         }
         Ok(made)
     }
@@ -47,13 +47,29 @@ impl Images {
         self.files.iter().find(|image| image.pid == pid).map(|image| &image.file)
     }
 
-    /// Syncs every image, gives all of them their names, and only then removes generations that are too old. Returns
-    /// the paths.
-    pub fn commit(mut self, job: &Job, runtime: &RuntimeDir, faults: &Faults) -> Result<Vec<String>> {
+    /// Enters checksums of files into every image, compresses it if that is wanted, syncs it, gives all of them their names, and only then removes
+    /// generations that are too old.
+    pub fn commit(mut self, job: &Job, tools: &Tools) -> Result<Kept> {
+        let Tools { runtime, faults, contents } = tools;
+        let compress: Compress =
+            job.compress.parse().map_err(|why| Error::new(format_args!("compression {:?}", job.compress), why))?;
+        let directory = self.directory.clone();
+        let mut bytes = 0;
+        for image in &mut self.files {
+            let failed = |why: Failure| Error::new(directory.join(&image.name).display(), why);
+            let (prelude, mut header) = head::read(&image.file).map_err(failed)?;
+            let changed = contents.enter(&mut header);
+            if compress != Compress::None {
+                image.pack((prelude, header), &directory, compress, self.random, faults)?;
+            } else if changed {
+                head::replace(&image.file, &prelude, &header).map_err(failed)?;
+            }
+            let metadata = image.file.metadata().map_err(|e| Error::system(image.temporary.display(), "fstat", &e))?;
+            bytes += metadata.len();
+        }
         for image in &self.files {
             image.file.sync_all().map_err(|error| Error::system(image.temporary.display(), "fsync", &error))?;
         }
-        let directory = self.directory.clone();
         let mut renamed: Vec<PathBuf> = Vec::new();
         for image in &self.files {
             let path = directory.join(&image.name);
@@ -74,7 +90,48 @@ impl Images {
         }
         faults.stop_at(fault::COORDINATOR_RENAMED);
         remove_older(runtime, &directory, job);
-        Ok(renamed.iter().map(|path| path.to_string_lossy().into_owned()).collect())
+        let images = renamed.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        Ok(Kept { images, bytes })
+    }
+}
+
+impl Image {
+    /// Makes a temporary file for an image of this name in `directory`.
+    fn make(directory: &Path, name: &str, random: u64) -> Result<(PathBuf, File)> {
+        let temporary = directory.join(format!(".{name}.tmp-{random:016x}"));
+        let failed = |error: std::io::Error| Error::new(directory.display(), zap_client::error::reason(&error));
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(&temporary).map_err(failed)?;
+        // The umask may have taken bits that the owner needs.
+        match file.set_permissions(Permissions::from_mode(0o600)) {
+            Ok(()) => Ok((temporary, file)),
+            Err(error) => {
+                let _ = fs::remove_file(&temporary);
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// Puts a compressed image into the place of the raw one, which is gone then.
+    fn pack(
+        &mut self,
+        head: (Prelude, Header),
+        directory: &Path,
+        compress: Compress,
+        random: u64,
+        faults: &Faults,
+    ) -> Result<()> {
+        let (temporary, file) = Self::make(directory, &self.name, random.wrapping_add(1))?;
+        let halfway = || faults.stop_at(fault::COORDINATOR_PACKING);
+        if let Err(failure) = pack::pack(&self.file, head, &file, compress, halfway) {
+            let _ = fs::remove_file(&temporary);
+            let image = directory.join(&self.name);
+            return Err(Error::new(image.display(), format_args!("compressing: {failure}")));
+        }
+        let raw = std::mem::replace(&mut self.temporary, temporary);
+        self.file = file;
+        fs::remove_file(&raw).map_err(|error| Error::system(raw.display(), "unlink", &error))
     }
 }
 
@@ -86,12 +143,22 @@ impl Drop for Images {
     }
 }
 
+/// What all commits share.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    pub runtime: RuntimeDir,
+    pub faults: Arc<Faults>,
+    pub contents: Arc<Contents>,
+}
+
 /// A commit to be done.
 #[derive(Debug)]
 pub struct Job {
     pub pod: u64,
     pub generation: u32,
     pub keep: u32,
+    /// As in the pod's settings.
+    pub compress: String,
 }
 
 /// The image's name in the name of a temporary file.

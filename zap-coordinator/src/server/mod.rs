@@ -1,23 +1,26 @@
 //! The coordinator's hands: sockets, tables, pidfds, files. Every event goes to [`crate::core`], every action comes from
-//! there; one thread does it all but for syncing images, which may take long.
+//! there; one thread does it all but for compressing and syncing images, which may take long.
 //!
 //! # Safety
 //! poll(2), eventfd(2) and getrandom(2) on local values; descriptors are new.
 #![allow(unsafe_code)]
 
 mod act;
+mod contents;
 mod examine;
 mod faults;
+mod head;
 mod images;
+mod pack;
 mod process;
 mod socket;
 mod store;
 
 use crate::arguments::CoordinatorArguments;
-use crate::core::{Core, Event, Limits, Member, Millis, Now};
+use crate::core::{Core, Event, Kept, Limits, Member, Millis, Now};
 use crossbeam::channel::{unbounded, Receiver, Sender};
 use faults::Faults;
-use images::{Images, Job};
+use images::{Images, Job, Tools};
 use process::Process;
 use socket::{Listener, NotListening, Received};
 use std::collections::btree_map::Entry;
@@ -69,7 +72,7 @@ struct Server {
     /// Pods for which a launch has failed and been answered.
     refused: BTreeSet<u64>,
     jobs: Sender<(Job, Images)>,
-    done: Receiver<(u64, std::result::Result<Vec<String>, String>)>,
+    done: Receiver<(u64, std::result::Result<Kept, String>)>,
     /// Readable when something is done.
     bell: Arc<OwnedFd>,
     exiting: bool,
@@ -96,6 +99,9 @@ impl Server {
     fn start(foreground: bool) -> Result<Option<Self>> {
         let runtime = RuntimeDir::open_or_create()?;
         let _ = zap_sys::process::umask(0o077);
+        // Whoever started this one may have limited the size of files: a write that fails, not the coordinator's end.
+        // Blocked, not ignored, and before there are threads.
+        let _ = zap_sys::signal::change_mask(libc::SIG_BLOCK, zap_sys::signal::bit(libc::SIGXFSZ));
         if !foreground {
             // Fails for the leader of a process group, which then keeps its session.
             let _ = zap_sys::process::setsid();
@@ -115,7 +121,8 @@ impl Server {
         }
         // SAFETY: a new descriptor.
         let bell = Arc::new(unsafe { OwnedFd::from_raw_fd(bell) });
-        let (jobs, done) = worker(runtime.clone(), faults.clone(), bell.clone());
+        let tools = Tools { runtime: runtime.clone(), faults: faults.clone(), contents: Arc::default() };
+        let (jobs, done) = workers(&tools, &bell);
         let mut server = Self {
             core: Core::new(limits()),
             runtime,
@@ -390,24 +397,30 @@ impl Server {
     }
 }
 
-/// The thread that syncs and renames, so that the others can be served meanwhile.
+/// Pods whose images are compressed and synced at the same time.
+const WORKERS: usize = 4;
+
+/// The threads that compress, sync and rename, so that the others can be served meanwhile.
 #[allow(clippy::type_complexity)]
-fn worker(
-    runtime: RuntimeDir,
-    faults: Arc<Faults>,
-    bell: Arc<OwnedFd>,
-) -> (Sender<(Job, Images)>, Receiver<(u64, std::result::Result<Vec<String>, String>)>) {
+fn workers(
+    tools: &Tools,
+    bell: &Arc<OwnedFd>,
+) -> (Sender<(Job, Images)>, Receiver<(u64, std::result::Result<Kept, String>)>) {
     let (jobs, incoming) = unbounded::<(Job, Images)>();
     let (outgoing, done) = unbounded();
-    std::thread::spawn(move || {
-        for (job, images) in incoming {
-            let outcome = images.commit(&job, &runtime, &faults).map_err(|error| error.to_string());
-            if outgoing.send((job.pod, outcome)).is_err() {
-                return;
+    for _ in 0..WORKERS {
+        let (tools, bell) = (tools.clone(), bell.clone());
+        let (incoming, outgoing) = (incoming.clone(), outgoing.clone());
+        std::thread::spawn(move || {
+            for (job, images) in incoming {
+                let outcome = images.commit(&job, &tools).map_err(|error| error.to_string());
+                if outgoing.send((job.pod, outcome)).is_err() {
+                    return;
+                }
+                let _ = zap_sys::fd::write(bell.as_raw_fd(), &1u64.to_ne_bytes());
             }
-            let _ = zap_sys::fd::write(bell.as_raw_fd(), &1u64.to_ne_bytes());
-        }
-    });
+        });
+    }
     (jobs, done)
 }
 

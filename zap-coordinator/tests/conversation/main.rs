@@ -1,5 +1,6 @@
 //! The coordinator and zap-command as whole programs, with processes that speak a member's part of the protocol.
 
+mod image;
 mod member;
 mod scene;
 
@@ -29,7 +30,7 @@ fn checkpoint_is_printed_committed_and_recorded() {
     let name = ImageName::parse(images[0].file_name().unwrap().to_str().unwrap()).unwrap();
     assert_eq!((name.generation, name.virtual_pid), (1, member.pid()));
     assert_eq!(fs::metadata(&images[0]).unwrap().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_to_string(&images[0]).unwrap(), "image of generation 1");
+    assert_eq!(image::generation(&fs::read(&images[0]).unwrap()), 1);
     assert!(trusted::is_untouched(&scene.runtime(), &fs::File::open(&images[0]).unwrap()));
     member.expect("resumed");
     let status = scene.command(&["--status", "--json"]);

@@ -105,9 +105,9 @@ fn checkpoint(runtime: &RuntimeDir, table: &MappedTable, behaviour: &str, bell: 
             continue;
         }
         if let Some(order) = save {
-            let text = format!("image of generation {}", order.generation);
-            fd::write_all(descriptors.as_slice()[0], text.as_bytes()).unwrap();
-            bytes = text.len() as u64;
+            let image = crate::image::of_generation(order.generation);
+            fd::write_all(descriptors.as_slice()[0], &image).unwrap();
+            bytes = image.len() as u64;
             fd::close(descriptors.as_slice()[0]).unwrap();
         }
         std::thread::sleep(Duration::from_millis(1));

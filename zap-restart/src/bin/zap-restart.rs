@@ -13,7 +13,7 @@ use zap_restart::generation::{choose, Candidate};
 use zap_restart::image::{self, Image};
 use zap_restart::planner::{self, Facts, Planned};
 use zap_restart::start::{self, Circumstances, Pod};
-use zap_restart::{backing, fault, supervise, vanished, verify};
+use zap_restart::{backing, fault, supervise, unpack, vanished, verify};
 use zap_sys::RealPid;
 use zap_wire::message::{PodSettings, Restart, StreamId};
 use zap_wire::{FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
@@ -47,17 +47,20 @@ fn run(arguments: &Arguments) -> Result<RealPid> {
     let ckpt_dir = checkpoint_directory(arguments, &image.path)?;
     image.check_owner()?;
     let remote = image.is_remote();
-    if remote {
+    let compressed = image.is_compressed();
+    if remote && !compressed {
         image.take_in()?;
     }
     let runtime = RuntimeDir::open()?;
     let untouched = !remote && runtime.as_ref().is_some_and(|runtime| trusted::is_untouched(runtime, &image.file));
-    if arguments.verify || !untouched {
+    if compressed {
+        unpack::unpack(&mut image)?;
+    } else if arguments.verify || !untouched {
         verify::extents(&image)?;
     }
     let missing = backing::missing(&image.header);
     vanished::replace(&mut image.header, &missing);
-    let planned = plan(&image, remote)?;
+    let planned = plan(&image)?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let pod = make_pod(arguments, &image, ckpt_dir)?;
     let mask = supervise::block();
@@ -78,11 +81,11 @@ fn choose_image(arguments: &Arguments) -> Result<Image> {
     }
 }
 
-fn plan(image: &Image, remote: bool) -> Result<Planned> {
+fn plan(image: &Image) -> Result<Planned> {
     start::check_executable(image)?;
     let facts = Facts {
-        extents_start: image.prelude.head_length,
-        mappable: remote || image.is_mappable(),
+        extents_start: image.extents_start,
+        mappable: image.is_mappable(),
         writable_files: backing::check(&image.header)?,
     };
     planner::plan(&image.header, &facts).map_err(|error| Error::new(image.path.display(), error))
