@@ -1,4 +1,5 @@
-/* A descriptor that nobody can save: an io_uring, an inotify, or a listening network socket.
+/* A descriptor that nobody can save: an io_uring, an inotify, a listening network socket, or a message queue in which a
+ * thread waits.
  *
  * In the first round a checkpoint must be refused by the object's name, and the program must not notice: the object
  * still works. In the second it is closed, and a checkpoint must work.
@@ -6,7 +7,9 @@
 #include "program.h"
 
 #include <arpa/inet.h>
+#include <mqueue.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -35,8 +38,18 @@ static int ring_works(int fd) {
 #endif
 }
 
+/* A wait that no refused checkpoint may end. */
+static void *wait_for_message(void *argument) {
+    char text[64];
+    struct timespec end = timespec_of(nanoseconds(CLOCK_REALTIME) + 1000 * SECONDS);
+    ssize_t length = mq_timedreceive((int)(intptr_t)argument, text, sizeof text, NULL, &end);
+    CHECK(length == 4 && memcmp(text, "four", 4) == 0, "mq_timedreceive: %zd", length);
+    return NULL;
+}
+
 int main(int argc, char **argv) {
-    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|listening DIRECTORY");
+    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|listening|queue DIRECTORY");
+    pthread_t waiter;
     const char *kind = argv[1], *directory = argv[2];
     int fd = -1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -50,6 +63,12 @@ int main(int argc, char **argv) {
         MAKE(mkdir(in(directory, "watched"), 0700) == 0);
         MAKE((fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0);
         MAKE(inotify_add_watch(fd, in(directory, "watched"), IN_CREATE) >= 0);
+    } else if (strcmp(kind, "queue") == 0) {
+        char name[64];
+        snprintf(name, sizeof name, "/zap-unknown-%d", getpid());
+        struct mq_attr attributes = {.mq_maxmsg = 2, .mq_msgsize = 64};
+        MAKE((fd = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &attributes)) >= 0 && mq_unlink(name) == 0);
+        MAKE(pthread_create(&waiter, NULL, wait_for_message, (void *)(intptr_t)fd) == 0);
     } else {
         MAKE((fd = socket(AF_INET, SOCK_STREAM, 0)) >= 0 && bind(fd, (struct sockaddr *)&address, length) == 0);
         MAKE(listen(fd, 5) == 0 && getsockname(fd, (struct sockaddr *)&address, &length) == 0);
@@ -66,6 +85,8 @@ int main(int argc, char **argv) {
         CHECK(read(fd, space, sizeof space) > (ssize_t)sizeof event, "the watch tells of an event");
         memcpy(&event, space, sizeof event);
         CHECK((event.mask & IN_CREATE) && strcmp(space + sizeof event, "seen") == 0, "the watch works");
+    } else if (strcmp(kind, "queue") == 0) {
+        CHECK(mq_send(fd, "four", 4, 0) == 0 && pthread_join(waiter, NULL) == 0, "the waiter is served");
     } else {
         int client = socket(AF_INET, SOCK_STREAM, 0);
         CHECK(connect(client, (struct sockaddr *)&address, length) == 0 && accept(fd, NULL, NULL) >= 0, "it listens");

@@ -47,6 +47,9 @@ pub struct Program {
     /// Why a clone cannot run beside the living original; empty if it can.
     #[serde(default)]
     pub alone: String,
+    /// The only roads that it takes; empty for all.
+    #[serde(default)]
+    pub roads: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -30,8 +30,10 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
                 Kind::Refused => vec![("plain", plain), ("refused", refused)],
                 _ => ROADS.into_iter().filter(|(name, _)| *name != "clone" || program.alone.is_empty()).collect(),
             };
+            let taken = |name: &str| program.roads.is_empty() || program.roads.iter().any(|road| road == name);
+            let roads = roads.into_iter().filter(|(name, _)| taken(name));
             // An ordinary user cannot make a time namespace without one of users, in which ids are others.
-            for (name, road) in roads.into_iter().filter(|(name, _)| !ordinary || *name != "earlier-boot") {
+            for (name, road) in roads.filter(|(name, _)| !ordinary || *name != "earlier-boot") {
                 let own = program.clone();
                 let case = Case::new(format!("state/{}/{name}", program.name), move |scene| {
                     scene.plain(&own)?;

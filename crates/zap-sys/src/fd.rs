@@ -143,6 +143,14 @@ pub fn truncate(fd: RawFd, length: u64) -> Result<()> {
     call!(SYS_ftruncate, fd, length).map(|_| ())
 }
 
+/// The kind of file system that a descriptor's file is on: fstatfs(2)'s f_type.
+pub fn file_system(fd: RawFd) -> Result<i64> {
+    let mut info = core::mem::MaybeUninit::<libc::statfs>::zeroed();
+    call!(SYS_fstatfs, fd, info.as_mut_ptr())?;
+    // SAFETY: zeroes are a valid value, and the kernel has filled it.
+    Ok(unsafe { info.assume_init() }.f_type as i64)
+}
+
 /// fstat(2).
 pub fn fstat(fd: RawFd) -> Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
