@@ -19,6 +19,7 @@ mod runner;
 mod scene;
 mod special;
 mod state;
+mod stopped;
 mod storage;
 
 /// What was asked for on the command line.

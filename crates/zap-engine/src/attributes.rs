@@ -15,7 +15,7 @@ static SAVED: Owned<Saved> = Owned::new(Saved { directory: Vec::new(), umask: 0 
 /// Reads the attributes.
 pub fn save() -> Result<(), Refusal> {
     let mut buffer = [0u8; PATH_MAX];
-    let directory = zap_sys::fd::read_link(c"/proc/self/cwd", &mut buffer)
+    let directory = zap_sys::fd::read_link(c"/proc/thread-self/cwd", &mut buffer)
         .map_err(|error| Refusal::new("working directory", error))?;
     if directory.ends_with(b" (deleted)") {
         return Err(Refusal::new("working directory", "it has been deleted"));

@@ -146,13 +146,13 @@ pub(crate) fn join_table(path: &[u8], virtual_pid: VirtualPid) -> Result<(), Str
 
 fn program_name() -> Vec<u8> {
     let mut buffer = [0u8; 4096];
-    let path = fd::read_link(c"/proc/self/exe", &mut buffer).unwrap_or_default();
+    let path = fd::read_link(c"/proc/thread-self/exe", &mut buffer).unwrap_or_default();
     path.rsplit(|c| *c == b'/').next().unwrap_or_default().to_vec()
 }
 
 fn seccomp_filters() -> u32 {
     let mut buffer = [0u8; 4096];
-    let status = fd::read_file(c"/proc/self/status", &mut buffer).unwrap_or_default();
+    let status = fd::read_file(c"/proc/thread-self/status", &mut buffer).unwrap_or_default();
     zap_sys::text::field(status, b"Seccomp_filters:").map_or(0, |text| zap_sys::text::decimal(text).0 as u32)
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn note_vdso() {
     if VDSO[1].load(Ordering::Relaxed) != 0 {
         return;
     }
-    let Ok(maps) = crate::memory::read_all(c"/proc/self/maps") else { return };
+    let Ok(maps) = crate::memory::read_all(c"/proc/thread-self/maps") else { return };
     let vdso = zap_sys::maps::parse(&maps)
         .find(|mapping| mapping.name == b"[vdso]")
         .map_or((0, 0), |mapping| (mapping.start, mapping.length()));

@@ -58,27 +58,10 @@ pub fn read_all(path: &core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
 /// As [`read_all`], by a helper that shares memory but has descriptors of its own: for moments when the program runs
 /// and could see one come and go. The caller is in a guarded section.
 pub fn read_all_beside(path: &'static core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
-    struct Job {
-        path: &'static core::ffi::CStr,
-        result: Option<Result<Vec<u8>, Refusal>>,
-    }
-    extern "C" fn work(job: usize) {
-        // SAFETY: the address of the job below, which waits for the helper's end.
-        let job = unsafe { &mut *(job as *mut Job) };
-        job.result = Some(read_all(job.path));
-    }
-    let mut job = Job { path, result: None };
-    // The helper is in the program's process group and has its handlers: none may run there too.
-    let mask = zap_sys::signal::change_mask(libc::SIG_SETMASK, !0);
-    // SAFETY: `work` makes system calls and allocates from the shared arena, and ends; it runs below this frame.
-    let helper = unsafe { zap_sys::arch::context::run_beside(work, core::ptr::from_mut(&mut job) as usize) };
-    if helper > 0 {
-        let _ = zap_sys::process::wait(helper as i32, libc::__WALL);
-    }
-    if let Ok(mask) = mask {
-        let _ = zap_sys::signal::change_mask(libc::SIG_SETMASK, mask);
-    }
-    job.result.unwrap_or_else(|| read_all(path))
+    type Job = (&'static core::ffi::CStr, Option<Result<Vec<u8>, Refusal>>);
+    let mut job: Job = (path, None);
+    crate::beside::run(&mut job, |(path, result)| *result = Some(read_all(path)));
+    job.1.unwrap_or_else(|| read_all(path))
 }
 
 /// Tells what a forked copy lacks. Its buffers are made before the fork, so that they are in both.
@@ -91,7 +74,7 @@ impl Comparison {
     /// Makes room for the lists of mappings.
     pub fn prepare() -> Result<Self, Refusal> {
         const SPARE: usize = 64 * 1024;
-        let length = read_all(c"/proc/self/maps")?.len() + SPARE;
+        let length = read_all(c"/proc/thread-self/maps")?.len() + SPARE;
         Ok(Self { here: alloc::vec![0; length], there: alloc::vec![0; length] })
     }
 
@@ -99,7 +82,7 @@ impl Comparison {
     pub fn missing_in(&mut self, copy: zap_sys::RealPid) -> Result<Vec<(u64, u64)>, Refusal> {
         let refusal = |error| Refusal::new("frozen copy", error);
         let path = zap_sys::small!("/proc/{copy}/maps");
-        let here = fd::read_file(c"/proc/self/maps", &mut self.here).map_err(refusal)?;
+        let here = fd::read_file(c"/proc/thread-self/maps", &mut self.here).map_err(refusal)?;
         let there = fd::read_file(path.as_c_str(), &mut self.there).map_err(refusal)?;
         let mut there = maps::parse(there).peekable();
         let mut missing = Vec::new();
@@ -124,9 +107,9 @@ pub fn let_through(ranges: &[(u64, u64)], through: bool) {
 
 /// Surveys the address space of the calling process, which must be the frozen copy.
 pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)]) -> Result<Survey, Refusal> {
-    let text = read_all(c"/proc/self/smaps")?;
-    let pagemap = fd::open(c"/proc/self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
-        .map_err(|error| Refusal::new("/proc/self/pagemap", error))?;
+    let text = read_all(c"/proc/thread-self/smaps")?;
+    let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
+        .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
     let mut survey = Survey::default();
     let mut finder = PageFinder::new(pagemap, true);
     let mut head: Option<Mapping<'_>> = None;
@@ -367,8 +350,8 @@ pub(crate) fn unescape(name: &[u8]) -> Vec<u8> {
 /// Bounds and auxiliary vector of the calling process, as the kernel keeps them.
 pub fn bounds() -> Result<(zap_image::Bounds, Vec<u8>), Refusal> {
     let mut buffer = [0u8; 2048];
-    let stat =
-        fd::read_file(c"/proc/self/stat", &mut buffer).map_err(|error| Refusal::new("/proc/self/stat", error))?;
+    let stat = fd::read_file(c"/proc/thread-self/stat", &mut buffer)
+        .map_err(|error| Refusal::new("/proc/self/stat", error))?;
     let field = |number| zap_sys::process::stat_field(stat, number);
     let bounds = zap_image::Bounds {
         start_code: field(26),
@@ -383,7 +366,7 @@ pub fn bounds() -> Result<(zap_image::Bounds, Vec<u8>), Refusal> {
         env_start: field(50),
         env_end: field(51),
     };
-    Ok((bounds, read_all(c"/proc/self/auxv")?))
+    Ok((bounds, read_all(c"/proc/thread-self/auxv")?))
 }
 
 /// Closes every descriptor of the calling process but two, which differ.

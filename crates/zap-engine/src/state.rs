@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::table::{Entry, PodTable};
 
@@ -83,6 +83,9 @@ static FAULT: AtomicU8 = AtomicU8::new(0);
 static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 /// The kernel's own vDSO with its data pages, once the program uses a copy: not part of an image.
 static KERNEL_VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// What the program has said last by PR_SET_PTRACER, which the kernel does not tell.
+static TRACER: AtomicUsize = AtomicUsize::new(0);
 
 /// Path of the pod's table; the coordinator's socket is found from it.
 pub static TABLE_PATH: Owned<alloc::vec::Vec<u8>> = Owned::new(alloc::vec::Vec::new());
@@ -176,6 +179,16 @@ pub fn kernel_vdso() -> (u64, u64) {
 pub fn set_kernel_vdso(vdso: (u64, u64)) {
     KERNEL_VDSO[0].store(vdso.0, Ordering::Relaxed);
     KERNEL_VDSO[1].store(vdso.1, Ordering::Relaxed);
+}
+
+/// Whom the program allows to trace it: the argument of its last PR_SET_PTRACER.
+pub fn tracer() -> usize {
+    TRACER.load(Ordering::Relaxed)
+}
+
+/// Notes whom the program allows to trace it.
+pub fn set_tracer(tracer: usize) {
+    TRACER.store(tracer, Ordering::Relaxed);
 }
 
 /// Arms the fault point that the environment names.

@@ -183,7 +183,8 @@ impl Core {
             return;
         };
         let why = match verdict {
-            Verdict::Ready => {
+            Verdict::Masked if since < limits.masked => return,
+            Verdict::Ready | Verdict::Masked => {
                 participant.ready = true;
                 return self.advance(now, id, out);
             }
@@ -250,6 +251,10 @@ impl Core {
         let says = |participant: &&Participant| participant.peer == Some(peer) || participant.pid == pid;
         let Some(participant) = checkpoint.participants.iter().find(says) else { return };
         let why = format!("{}: {}", participant.describe(), render(refusal));
+        if participant.peer.is_none() {
+            // A helper that speaks for it, and waits for a word.
+            out.push(Action::Send { peer, message: Box::new(FromCoordinator::Abandon) });
+        }
         self.fail(now, id, why, out);
     }
 

@@ -3,7 +3,7 @@
 use super::examine::{examine, Known};
 use super::images::{Images, Job};
 use super::process::Process;
-use super::{random, store, Server};
+use super::{random, reach, store, Server};
 use crate::core::{Action, Event, PodState, Verdict};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -70,6 +70,7 @@ impl Server {
             Action::Look { pod, pid } => {
                 let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
                 let trouble = entry.map_or(0, |entry| entry.trouble.load(Ordering::Relaxed));
+                self.wake_late(pod, pid);
                 if trouble != 0 {
                     let why = Errno(trouble).to_string();
                     self.queue.push_back(Event::Trouble { pod, pid, why });
@@ -165,6 +166,7 @@ impl Server {
             ready: entry.ready.load(Ordering::Acquire) != 0,
             filters: entry.filters.load(Ordering::Relaxed),
             signal: table.signal.load(Ordering::Relaxed).clamp(1, 64),
+            in_handler: entry.stopped.load(Ordering::Acquire) == zap_wire::table::STANDS,
         };
         examine(pid, known, |child| table.find(RealPid(child)).is_some())
     }
@@ -175,9 +177,36 @@ impl Server {
         let (Some(entry), Some(process)) = (entry, process) else { return };
         entry.trouble.store(0, Ordering::Relaxed);
         entry.requested.fetch_add(1, Ordering::Release);
-        if let Err(error) = process.signal(table.signal.load(Ordering::Relaxed)) {
-            let reason = zap_client::error::reason(&error);
-            let why = format!("process {pid}: cannot be signalled: {reason}");
+        let number = table.signal.load(Ordering::Relaxed);
+        let why = match process.signal(number) {
+            Err(error) => format!("cannot be signalled: {}", zap_client::error::reason(&error)),
+            Ok(()) => match reach::wake(pid, number, entry) {
+                Ok(true) => return,
+                Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
+                Ok(false) => match reach::unblock(pid, number, entry) {
+                    Ok(()) => return,
+                    Err(error) => format!(
+                        "every thread blocks Zap's signal ({number}), and none can be unblocked: {error}; \
+                         choose another with zap-launch --signal"
+                    ),
+                },
+            },
+        };
+        let name = super::process::name(pid);
+        self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
+    }
+
+    /// A process that was stopped just when it was signalled cannot take the signal by itself.
+    fn wake_late(&mut self, pod: u64, pid: i32) {
+        let Some(table) = self.tables.get(&pod) else { return };
+        let Some(entry) = table.find(RealPid(pid)) else { return };
+        let taken = entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire);
+        let woken = entry.stopped.load(Ordering::Acquire) == zap_wire::table::TO_STOP_AGAIN;
+        if taken || woken || !super::process::is_stopped(pid) {
+            return;
+        }
+        if let Err(error) = reach::wake(pid, table.signal.load(Ordering::Relaxed), entry) {
+            let why = format!("process {pid}: is stopped, and its threads cannot be signalled: {error}");
             self.queue.push_back(Event::Failed { pod, why });
         }
     }

@@ -10,6 +10,7 @@ mod examine;
 mod faults;
 mod images;
 mod process;
+mod reach;
 mod socket;
 mod store;
 
@@ -172,7 +173,7 @@ impl Server {
                         while let Some((socket, pid)) = self.listener.accept() {
                             let peer = self.next_peer;
                             self.next_peer += 1;
-                            self.peers.insert(peer, Connected { socket, pid });
+                            self.peers.insert(peer, Connected { socket, pid: reach::speaker(pid) });
                         }
                     }
                     Source::Bell => {

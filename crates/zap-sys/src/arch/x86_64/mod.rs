@@ -11,3 +11,6 @@ pub const ELF_MACHINE: u32 = 62;
 
 /// Length of the `syscall` instruction in bytes: stepping `rip` back by this repeats the call.
 pub const SYSCALL_LENGTH: u64 = 2;
+
+/// Offset of `rip` in the `struct user` of PTRACE_PEEKUSER (sys/user.h).
+pub const USER_INSTRUCTION_POINTER: usize = 16 * 8;
