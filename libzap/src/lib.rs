@@ -33,7 +33,7 @@ extern "C" fn construct(_count: c_int, _arguments: *mut *mut c_char, environment
     registry::register(&PLUGINS);
     wrap::resolve();
     // SAFETY: the loader passes the process's environment, and no thread exists yet.
-    unsafe { init::begin(environment, &LibcFacts { rseq: rseq_facts() }) };
+    unsafe { init::begin(environment, &LibcFacts { rseq: rseq_facts(), smallest_stack: smallest_stack() }) };
     if zap_engine::state::active() {
         std::panic::set_hook(Box::new(|_| panicked()));
     }
@@ -46,6 +46,11 @@ fn panicked() {
     if suspend::is_leader() {
         suspend::abandon_leader();
     }
+}
+
+fn smallest_stack() -> u64 {
+    // SAFETY: reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) }
 }
 
 /// glibc 2.35 and later register an rseq area for each thread and export where it is.

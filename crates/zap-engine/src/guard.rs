@@ -31,6 +31,8 @@ pub struct ThreadBlock {
     pub deadline: AtomicU64,
     /// Where a repeated call reads what is left of its time: seconds, nanoseconds.
     pub remaining: [AtomicI64; 2],
+    /// The thread's newest substitute for an alternate stack. See [`crate::alternate_stacks`].
+    pub substitutes: AtomicU64,
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);

@@ -23,6 +23,8 @@ static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 pub struct LibcFacts {
     /// `__rseq_offset` and the length of the area that libc registers; `None` where it registers none.
     pub rseq: Option<(i64, u32)>,
+    /// AT_MINSIGSTKSZ of the auxiliary vector; 0 where the kernel gives none.
+    pub smallest_stack: u64,
 }
 
 /// Joins the pod that the environment names. Without one the library stays inert.
@@ -36,6 +38,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
         state::arm_fault(fault);
     }
     identity::learn(facts.rseq);
+    crate::alternate_stacks::learn(facts.smallest_stack);
     let pid = process::getpid();
     let virtual_pid = VirtualPid(pid.0);
     if join_table(&variables.table, virtual_pid).is_err() {
@@ -179,6 +182,7 @@ pub(crate) fn first_vdso() -> (u64, u64) {
 pub fn begin_in_child() {
     suspend::forget();
     crate::threads::expect_entering(0);
+    crate::alternate_stacks::begin_in_child();
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     identity::forget();

@@ -41,6 +41,10 @@ hook! { unsafe fn syscall(
             _ => {}
         }
     }
+    if number == libc::SYS_sigaltstack {
+        // SAFETY: the caller's arguments.
+        return c_long::from(unsafe { super::signals::alternate_stack(a as *const _, b as *mut _) });
+    }
     let noted = state::active() && number == libc::SYS_futex;
     if noted {
         blocking::note(number, 0, 0);

@@ -49,12 +49,8 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
     if tracer != 0 {
         return refused("tracer", format!("process {tracer} traces it (ptrace); detach that first"));
     }
-    match field(status, "State:").chars().next() {
-        // A process in its last moments.
-        Some('X') => return Verdict::Starting,
-        _ => {}
-    }
-    if !known.ready {
+    let in_its_last_moments = field(status, "State:").starts_with('X');
+    if in_its_last_moments || !known.ready {
         return Verdict::Starting;
     }
     if number(status, "Seccomp_filters:", 10) > u64::from(known.filters) {
