@@ -163,6 +163,7 @@ impl Survey {
             return Err(Refusal::new(name(), "this kind of memory is not supported"));
         }
         let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut behind = None;
         if mapping.shared {
             region.flags |= flags::SHARED;
             region.backing = if shared::is_shared_anonymous(mapping) {
@@ -171,8 +172,17 @@ impl Survey {
                 self.shared_file(mapping).map_err(|why| Refusal::new(name(), why))?
             };
             self.push_copied(&mut region, copies);
-        } else if is_whole(mapping) || mapping.name == b"[vdso]" {
+        } else if mapping.name == b"[vdso]" {
             runs.push((mapping.start, mapping.end));
+        } else if is_whole(mapping) {
+            let end = readable_end(mapping).map_err(|error| Refusal::new(name(), error))?;
+            if end > mapping.start {
+                runs.push((mapping.start, end));
+            }
+            if end < mapping.end {
+                behind = Some(Region { start: end, backing: self.behind_a_file()?, ..region.clone() });
+                region.end = end;
+            }
         } else {
             if mapping.inode != 0 && mapping.name != b"/dev/zero" {
                 region.backing = Backing::File { file: self.file(mapping), offset: mapping.offset };
@@ -195,8 +205,25 @@ impl Survey {
         for (start, end) in runs {
             self.push_extent(&mut region, start, end - start, start);
         }
-        self.regions.push(region);
+        if region.start < region.end {
+            self.regions.push(region);
+        }
+        self.regions.extend(behind);
         Ok(())
+    }
+
+    /// What to map where a mapping is longer than its file, which is gone: there every access is a SIGBUS, and must be
+    /// again. So it is behind the end of another file, the program's own, that is there at any restart.
+    fn behind_a_file(&mut self) -> Result<Backing, Refusal> {
+        let refusal = |error| Refusal::new("executable", error);
+        let mut buffer = [0u8; zap_sys::path::PATH_MAX];
+        let name = fd::read_link(c"/proc/thread-self/exe", &mut buffer).map_err(refusal)?;
+        let path = CPath::new(name).ok_or_else(|| Refusal::new("executable", "path too long"))?;
+        let stat = fd::stat(path.as_c_str()).map_err(refusal)?;
+        let (start, end) = (0, 0);
+        let (protection, shared, offset, device) = (0, false, zap_sys::page_up(stat.st_size as u64), (0, 0));
+        let file = self.file(&Mapping { start, end, protection, shared, offset, device, inode: stat.st_ino, name });
+        Ok(Backing::File { file, offset })
     }
 
     /// The contents of shared memory, as copied during the stop: each page in the first region that shows it.
@@ -309,6 +336,35 @@ fn is_whole(mapping: &Mapping<'_>) -> bool {
     mapping.inode != 0
         && (image_backed::is_image(mapping)
             || (mapping.name.ends_with(b" (deleted)") && !mapping.name.starts_with(b"/dev/zero")))
+}
+
+/// Where the part of a mapping ends that can be read: its file may have become shorter than it. What lies behind the
+/// file's end is no memory for anybody, and reading it here a SIGBUS.
+fn readable_end(mapping: &Mapping<'_>) -> zap_sys::Result<u64> {
+    if mapping.protection & libc::PROT_READ == 0 {
+        // SAFETY: the frozen copy's own memory; its protection matters to nobody but its reader.
+        unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }?;
+    }
+    let page = PAGE_SIZE as u64;
+    let can_be_read = |number: u64| match zap_sys::mem::read_own(mapping.start + number * page, &mut [0u8; 1]) {
+        Ok(count) => Ok(count == 1),
+        Err(error) if error.is(libc::EFAULT) => Ok(false),
+        Err(error) => Err(error),
+    };
+    // The first page that cannot be read lies in [low, high].
+    let (mut low, mut high) = (0, mapping.length() / page);
+    if high > 0 && can_be_read(high - 1)? {
+        return Ok(mapping.end);
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if can_be_read(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(mapping.start + low * page)
 }
 
 fn has_flag(vm_flags: &[u8], flag: &[u8]) -> bool {
