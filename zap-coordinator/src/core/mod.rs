@@ -31,7 +31,7 @@ pub struct Limits {
     pub blocked: Millis,
     /// For a process that blocks Zap's signal, to unblock it by itself.
     pub masked: Millis,
-    /// For a process whose libzap is not ready yet.
+    /// For a process whose libzap is not ready yet, or that waits for the child of a vfork.
     pub starting: Millis,
     /// For killed processes to be gone.
     pub ending: Millis,
@@ -65,6 +65,8 @@ pub enum Verdict {
     Starting,
     /// Every thread blocks Zap's signal: for the moment, as libc does, or until one is made to take it.
     Masked,
+    /// It cannot take a signal before something else has happened, which may take its time.
+    Held(Refusal),
     /// In the way for the moment, perhaps.
     Blocked(Refusal),
     /// In the way for good.

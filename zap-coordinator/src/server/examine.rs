@@ -24,21 +24,37 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
     };
     let (mut threads, mut children) = (Vec::new(), Vec::new());
     for task in fs::read_dir(format!("{path}/task")).into_iter().flatten().flatten() {
-        threads.extend(fs::read_to_string(task.path().join("status")));
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        // The parent of a vfork sleeps uninterruptibly until its child execs or ends.
+        let sleeps = field(&status, "State:").starts_with('D');
         let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        children.extend(list.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
+        let numbers = list.split_whitespace().filter_map(|word| word.parse::<i32>().ok());
+        children.extend(numbers.map(|child| (child, sleeps)));
+        if !status.is_empty() {
+            threads.push(status);
+        }
     }
     let verdict = judge(&status, &threads, known);
-    if verdict != Verdict::Ready {
+    if !matches!(verdict, Verdict::Ready | Verdict::Masked) {
         return verdict;
     }
-    match children.into_iter().find(|child| !is_member(*child) && is_the_programs(Path::new("/proc"), *child)) {
-        Some(child) => {
-            let object = format!("child {child} ({})", super::process::name(child));
-            let reason = "is not in the pod: static, privileged or started around Zap; wait until it has ended";
-            Verdict::Blocked(Refusal { object, reason: reason.into() })
+    let living = || children.iter().filter(|(child, _)| is_the_programs(Path::new("/proc"), *child));
+    let object = |child: i32| format!("child {child} ({})", super::process::name(child));
+    // Looked for first: this one only takes time.
+    if let Some((child, _)) = living().find(|(child, sleeps)| *sleeps && !is_member(*child)) {
+        let reason = "was made with vfork, and has neither exec'ed nor ended: its parent cannot be suspended so long";
+        return Verdict::Held(Refusal { object: object(*child), reason: reason.into() });
+    }
+    match living().next() {
+        Some((child, _)) if is_member(*child) => {
+            let reason = "pods of more than one process are not supported yet";
+            Verdict::Blocked(Refusal { object: object(*child), reason: reason.into() })
         }
-        None => Verdict::Ready,
+        Some((child, _)) => {
+            let reason = "is not in the pod: static, privileged or started around Zap; wait until it has ended";
+            Verdict::Blocked(Refusal { object: object(*child), reason: reason.into() })
+        }
+        None => verdict,
     }
 }
 
@@ -116,6 +132,7 @@ mod tests {
             Verdict::Ready => "ready".to_string(),
             Verdict::Starting => "starting".to_string(),
             Verdict::Masked => "masked".to_string(),
+            Verdict::Held(refusal) => format!("held by {}", refusal.object),
             Verdict::Blocked(refusal) => format!("blocked by {}", refusal.object),
             Verdict::Refused(refusal) => format!("refused for {}", refusal.object),
         };
