@@ -33,6 +33,8 @@ pub struct ThreadBlock {
     pub remaining: [AtomicI64; 2],
     /// The thread's newest substitute for an alternate stack. See [`crate::alternate_stacks`].
     pub substitutes: AtomicU64,
+    /// Start and length of memory for the environment of an exec. See [`crate::exec_memory`].
+    pub exec_memory: [AtomicU64; 2],
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);

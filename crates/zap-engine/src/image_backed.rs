@@ -134,7 +134,12 @@ pub unsafe fn advise(address: u64, length: u64, advice: i32) -> Result<(), SysEr
     if discards && ANY.load(Ordering::Acquire) {
         let _guard = Guard::enter();
         if let Some(pieces) = pieces(address, address.saturating_add(zap_sys::page_up(length))) {
+            // As madvise(2) does: what is mapped is advised, and holes are told of in the end.
+            let mut next = address;
+            let mut hole = false;
             for (start, end, protection, image) in pieces {
+                hole |= start > next;
+                next = end;
                 if image {
                     // SAFETY: the caller gives the contents up; zeroes take their place.
                     unsafe { mem::map(start, end - start, protection, FIXED_ANONYMOUS, -1, 0) }?;
@@ -143,7 +148,8 @@ pub unsafe fn advise(address: u64, length: u64, advice: i32) -> Result<(), SysEr
                     unsafe { mem::advise(start, end - start, advice) }?;
                 }
             }
-            return Ok(());
+            hole |= next < address.saturating_add(zap_sys::page_up(length));
+            return if hole { Err(SysError::new("madvise", libc::ENOMEM)) } else { Ok(()) };
         }
     }
     // SAFETY: the caller's promise.

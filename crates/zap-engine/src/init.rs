@@ -143,7 +143,7 @@ pub(crate) fn join_table(path: &[u8], virtual_pid: VirtualPid) -> Result<(), Str
     }
     state::set_table(table, entry);
     state::set_signal(table.signal.load(Ordering::Relaxed));
-    state::TABLE_PATH.with(|known| *known = path.to_vec());
+    state::set_table_path(path);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ pub mod blocking;
 pub mod checkpoint;
 pub mod children;
 pub mod descriptors;
+pub mod exec_memory;
 pub mod fault;
 pub mod guard;
 pub mod identity;

@@ -108,6 +108,7 @@ fn process_started(parts: &RestartParts) {
             let _ = fd::close(descriptor);
         }
     }
+    attributes::restore_limit();
 }
 
 /// Restores everything but the running of threads. Returns the slot of the main thread, unless it had ended.

@@ -90,14 +90,26 @@ static TRACER: AtomicUsize = AtomicUsize::new(0);
 /// Path of the pod's table; the coordinator's socket is found from it.
 pub static TABLE_PATH: Owned<alloc::vec::Vec<u8>> = Owned::new(alloc::vec::Vec::new());
 
-/// Copies the path of the pod's table into `into`; returns its length. Safe in any thread: the path changes only while
-/// all others are suspended.
-pub fn copy_table_path(into: &mut [u8]) -> usize {
-    TABLE_PATH.with(|path| {
-        let length = path.len().min(into.len());
-        into[..length].copy_from_slice(&path[..length]);
-        length
-    })
+/// Longest path of a table, with room for the variable's name and a NUL.
+const VARIABLE_LENGTH: usize = 4096 + 32;
+
+/// The variable that leads a new program to the pod's table.
+static TABLE_VARIABLE: Owned<[u8; VARIABLE_LENGTH]> = Owned::new([0; VARIABLE_LENGTH]);
+
+/// Notes the path of the pod's table: at init, and at a restart, in place, since a thread may stand in the middle of an
+/// exec.
+pub fn set_table_path(path: &[u8]) {
+    TABLE_PATH.with(|known| *known = path.to_vec());
+    TABLE_VARIABLE.with(|variable| {
+        let parts = [zap_wire::environment::POD_TABLE.as_bytes(), b"=", path, b"\0"];
+        let bytes = parts.into_iter().flatten().take(VARIABLE_LENGTH - 1);
+        variable.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    });
+}
+
+/// The variable that leads a new program to the pod's table, for the list of an exec. It is not to be changed.
+pub fn table_variable() -> *mut core::ffi::c_char {
+    TABLE_VARIABLE.with(|variable| variable.as_mut_ptr().cast())
 }
 
 /// Zap's signal in this pod, 0 before init.

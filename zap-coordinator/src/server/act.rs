@@ -8,11 +8,15 @@ use crate::core::{Action, Event, PodState, Verdict};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
 use zap_wire::{FromCoordinator, Phase};
+
+/// How long every thread of a process may block the signal when none can be unblocked.
+const BLOCKED_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is known of the images that a restart is made from.
 pub fn record_of(request: &Restart) -> CheckpointRecord {
@@ -70,7 +74,7 @@ impl Server {
             Action::Look { pod, pid } => {
                 let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
                 let trouble = entry.map_or(0, |entry| entry.trouble.load(Ordering::Relaxed));
-                self.wake_late(pod, pid);
+                self.help(pod, pid);
                 if trouble != 0 {
                     let why = Errno(trouble).to_string();
                     self.queue.push_back(Event::Trouble { pod, pid, why });
@@ -181,34 +185,44 @@ impl Server {
         let why = match process.signal(number) {
             Err(error) => format!("cannot be signalled: {}", zap_client::error::reason(&error)),
             Ok(()) => match reach::wake(pid, number, entry) {
-                Ok(true) => return,
+                Ok(_) => {
+                    self.unreachable.remove(&pid);
+                    return;
+                }
                 Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
-                Ok(false) => match reach::unblock(pid, number, entry) {
-                    Ok(()) => return,
-                    Err(error) => format!(
-                        "every thread blocks Zap's signal ({number}), and none can be unblocked: {error}; \
-                         choose another with zap-launch --signal"
-                    ),
-                },
             },
         };
         let name = super::process::name(pid);
         self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
     }
 
-    /// A process that was stopped just when it was signalled cannot take the signal by itself.
-    fn wake_late(&mut self, pod: u64, pid: i32) {
+    /// Helps a process that has not taken the signal: one that was stopped just when it was signalled, or in which every
+    /// thread blocks the signal.
+    fn help(&mut self, pod: u64, pid: i32) {
         let Some(table) = self.tables.get(&pod) else { return };
         let Some(entry) = table.find(RealPid(pid)) else { return };
+        let number = table.signal.load(Ordering::Relaxed);
         let taken = entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire);
         let woken = entry.stopped.load(Ordering::Acquire) == zap_wire::table::TO_STOP_AGAIN;
-        if taken || woken || !super::process::is_stopped(pid) {
+        if taken || woken {
             return;
         }
-        if let Err(error) = reach::wake(pid, table.signal.load(Ordering::Relaxed), entry) {
-            let why = format!("process {pid}: is stopped, and its threads cannot be signalled: {error}");
-            self.queue.push_back(Event::Failed { pod, why });
-        }
+        let why = match reach::wake(pid, number, entry) {
+            Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
+            Ok(true) => return,
+            Ok(false) => match reach::unblock(pid, number, entry) {
+                Ok(()) => return,
+                // libc blocks all signals for moments.
+                Err(_) if self.unreachable.entry(pid).or_insert_with(Instant::now).elapsed() < BLOCKED_LIMIT => return,
+                Err(error) => format!(
+                    "every thread blocks Zap's signal ({number}), and none can be unblocked: {error}; \
+                     choose another with zap-launch --signal"
+                ),
+            },
+        };
+        self.unreachable.remove(&pid);
+        let name = super::process::name(pid);
+        self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
     }
 
     fn save(&mut self, pod: u64, pid: i32, peer: u64, order: SaveOrder) {

@@ -67,6 +67,8 @@ struct Server {
     members: BTreeMap<(u64, i32), Process>,
     requesters: BTreeMap<u64, Process>,
     images: BTreeMap<u64, Images>,
+    /// Processes whose every thread blocks the signal and that cannot be helped, and since when.
+    unreachable: BTreeMap<i32, Instant>,
     /// Pods for which a launch has failed and been answered.
     refused: BTreeSet<u64>,
     jobs: Sender<(Job, Images)>,
@@ -130,6 +132,7 @@ impl Server {
             members: BTreeMap::new(),
             requesters: BTreeMap::new(),
             images: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
             refused: BTreeSet::new(),
             jobs,
             done,

@@ -37,7 +37,12 @@ fn threads(pid: i32) -> Vec<(RealPid, String)> {
 /// must be on its way already.
 pub fn unblock(pid: i32, signal: i32, entry: &Entry) -> Result<(), SysError> {
     let Some(tid) = all_block(pid, signal) else { return Ok(()) };
-    let result = ptrace::unblock(tid, signal, |_| {
+    let result = ptrace::unblock(tid, signal, |instruction| {
+        // In the handler the mask is the handler's own.
+        let taken = entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire);
+        if taken || is_in_libzap(pid, tid, instruction) {
+            return false;
+        }
         entry.unblocked.store(tid.0, Ordering::Release);
         true
     });
@@ -48,6 +53,14 @@ pub fn unblock(pid: i32, signal: i32, entry: &Entry) -> Result<(), SysError> {
             Err(error)
         }
     }
+}
+
+/// Whether `address` of the thread `tid` is in libzap's code.
+fn is_in_libzap(pid: i32, tid: RealPid, address: u64) -> bool {
+    let maps = fs::read(format!("/proc/{pid}/task/{tid}/maps")).unwrap_or_default();
+    let found = zap_sys::maps::parse(&maps).find(|mapping| (mapping.start..mapping.end).contains(&address));
+    let names: [&[u8]; 2] = [b"/libzap.so", b"/libzap.so (deleted)"];
+    found.is_some_and(|mapping| names.iter().any(|name| mapping.name.ends_with(name)))
 }
 
 /// Whether every thread stands stopped.
