@@ -32,10 +32,14 @@ static CONSTRUCTOR: extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char) = c
 extern "C" fn construct(_count: c_int, _arguments: *mut *mut c_char, environment: *mut *mut c_char) {
     registry::register(&PLUGINS);
     wrap::resolve();
-    // SAFETY: the loader passes the process's environment, and no thread exists yet.
-    unsafe {
-        init::begin(environment, &LibcFacts { rseq: rseq_facts(), vdso: libc::getauxval(libc::AT_SYSINFO_EHDR) })
+    let facts = LibcFacts {
+        rseq: rseq_facts(),
+        // SAFETY: reads the auxiliary vector.
+        vdso: unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) },
+        smallest_stack: smallest_stack(),
     };
+    // SAFETY: the loader passes the process's environment, and no thread exists yet.
+    unsafe { init::begin(environment, &facts) };
     if zap_engine::state::active() {
         std::panic::set_hook(Box::new(|_| panicked()));
     }
@@ -48,6 +52,11 @@ fn panicked() {
     if suspend::is_leader() {
         suspend::abandon_leader();
     }
+}
+
+fn smallest_stack() -> u64 {
+    // SAFETY: reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) }
 }
 
 /// glibc 2.35 and later register an rseq area for each thread and export where it is.

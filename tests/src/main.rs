@@ -20,6 +20,7 @@ mod runner;
 mod scene;
 mod special;
 mod state;
+mod stopped;
 mod storage;
 
 /// What was asked for on the command line.

@@ -139,9 +139,13 @@ pub fn kill_descendants() {
     }
 }
 
-/// Whether a process exists and is no zombie.
+/// Whether a process exists and is no zombie. Its main thread may have ended before others.
 pub fn lives(pid: i32) -> bool {
-    !matches!(state(pid), None | Some('Z' | 'X'))
+    match state(pid) {
+        None | Some('X') => false,
+        Some('Z') => fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1),
+        Some(_) => true,
+    }
 }
 
 /// Gives the calling thread, and what it starts, mounts of its own that end with them.

@@ -22,6 +22,7 @@ fn cases(place: &Place) -> Vec<Case> {
     cases.extend(crate::project::cases());
     cases.extend(crate::state::cases(&place.manifest));
     cases.extend(crate::compressed::cases(&place.manifest));
+    cases.extend(crate::stopped::cases());
     cases.extend(crate::special::cases());
     cases.extend(crate::command_line::cases());
     cases.extend(crate::images::cases());

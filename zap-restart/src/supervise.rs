@@ -42,7 +42,11 @@ pub fn wait(child: RealPid) -> ! {
             if libc::WIFSTOPPED(status) {
                 // Whoever watches zap-restart, a shell for instance, shall see it stopped too.
                 let _ = signal::kill(process::getpid().0, libc::SIGSTOP);
-                let _ = signal::kill(child.0, libc::SIGCONT);
+                // A shell continues the whole process group; its handler for it shall run once.
+                let _ = signal::take_pending(libc::SIGCONT);
+                if is_stopped(child) {
+                    let _ = signal::kill(child.0, libc::SIGCONT);
+                }
                 continue;
             }
             end_as(status);
@@ -51,6 +55,11 @@ pub fn wait(child: RealPid) -> ! {
             let _ = signal::kill(child.0, number);
         }
     }
+}
+
+fn is_stopped(child: RealPid) -> bool {
+    let stat = std::fs::read(format!("/proc/{child}/stat")).unwrap_or_default();
+    process::state_letter(&stat) == b'T'
 }
 
 /// Ends this process with the wait status of another: the same exit status, or death by the same signal.

@@ -35,6 +35,14 @@ pub fn instruction_at(context: u64) -> u64 {
     unsafe { (*(context as *const libc::ucontext_t)).uc_mcontext.gregs[libc::REG_RIP as usize] as u64 }
 }
 
+/// Makes the thread with the frame at `context` block Zap's signal again when it goes on: it had, by a system call of its
+/// own.
+pub fn put_back(context: u64) {
+    // SAFETY: the kernel's ucontext of this thread's own handler; the set's first word is the kernel's mask.
+    let mask = unsafe { &mut *(&raw mut (*(context as *mut libc::ucontext_t)).uc_sigmask).cast::<u64>() };
+    *mask |= zap_sys::signal::bit(crate::state::signal());
+}
+
 /// Repairs the call, if any, that the thread with the frame at `context` was interrupted in. Called on that thread,
 /// as the last thing before it goes on.
 pub fn repair(context: u64) {

@@ -54,17 +54,20 @@ pub fn lead(context: u64) {
     } else {
         suspend::suspend_others(context)
     };
+    suspend::take_continuation();
+    let threads = match suspended {
+        Ok(threads) => threads,
+        Err(refusal) => return refuse_beside(refusal),
+    };
     fault::point(faults::PROGRAM_SUSPENDED);
     let agent = match Agent::connect() {
         Ok(agent) => agent,
         Err(error) => {
-            if let Some(entry) = state::entry() {
-                entry.trouble.store(error.errno.0, core::sync::atomic::Ordering::Release);
-            }
+            tell_trouble(error.errno.0);
             return;
         }
     };
-    match converse(&agent, suspended, begun) {
+    match converse(&agent, threads, begun) {
         Ok(Saved::Here) => agent.close(),
         // Another process, in which the connection's number means nothing. Does not come back.
         Ok(Saved::Restarted) => restart::go_on(),
@@ -74,17 +77,37 @@ pub fn lead(context: u64) {
     fault::point(faults::PROGRAM_RESUMING);
 }
 
-/// Says and does what the coordinator asks until it says Resume, or until anything fails.
-fn converse(agent: &Agent, suspended: Result<u32, Refusal>, begun: u64) -> Result<Saved, Refusal> {
-    let table_id = state::table().map_or(0, |table| table.pod_id.load(core::sync::atomic::Ordering::Relaxed));
-    let threads = match suspended {
-        Ok(threads) => threads,
-        Err(refusal) => {
-            return agent
-                .say(&ToCoordinator::Refused { phase: Phase::Suspend, refusal: on_wire(refusal) })
-                .map(|()| Saved::Here);
+/// Leaves an error number where the coordinator looks for one.
+fn tell_trouble(errno: i32) {
+    if let Some(entry) = state::entry() {
+        entry.trouble.store(errno, core::sync::atomic::Ordering::Release);
+    }
+}
+
+/// Says why not every thread stands. Those that do not may close or use any descriptor: the connection is a helper's,
+/// and nothing of it is in the program.
+fn refuse_beside(refusal: Refusal) {
+    fn say(refusal: &mut Option<Refusal>) {
+        let Some(refusal) = refusal.take() else { return };
+        let agent = match Agent::connect() {
+            Ok(agent) => agent,
+            Err(error) => return tell_trouble(error.errno.0),
+        };
+        // The coordinator knows the helper by its parent, and must find it alive: it is to answer.
+        let message = ToCoordinator::Refused { phase: Phase::Suspend, refusal: on_wire(refusal) };
+        if agent.say(&message).is_ok() {
+            let _ = agent.hear();
         }
-    };
+        agent.close();
+    }
+    if !crate::beside::run(&mut Some(refusal), say) {
+        tell_trouble(libc::EAGAIN);
+    }
+}
+
+/// Says and does what the coordinator asks until it says Resume, or until anything fails.
+fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
+    let table_id = state::table().map_or(0, |table| table.pod_id.load(core::sync::atomic::Ordering::Relaxed));
     agent.say(&ToCoordinator::Suspended { pod_id: table_id, virtual_pid: state::virtual_pid().0, threads })?;
     loop {
         let (message, descriptor) = agent.hear()?;

@@ -20,7 +20,7 @@ static SAVED: Owned<Vec<Numbers>> = Owned::new(Vec::new());
 /// Reads the descriptor table, but for the numbers in `own`, which are Zap's.
 pub fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
     let mut numbers = Vec::new();
-    fd::each_number(c"/proc/self/fd", |number| numbers.push(number))
+    fd::each_number(c"/proc/thread-self/fd", |number| numbers.push(number))
         .map_err(|error| Refusal::new("descriptors", error))?;
     numbers.sort_unstable();
     let mut all: Vec<Description> = Vec::new();
@@ -69,7 +69,7 @@ fn read(number: RawFd, id: u32) -> Result<Description, Refusal> {
     let refusal = |error| Refusal::new(format!("descriptor {number}"), error);
     let stat = fd::fstat(number).map_err(refusal)?;
     let mut buffer = [0u8; 4096];
-    let path = zap_sys::small!("/proc/self/fd/{number}");
+    let path = zap_sys::small!("/proc/thread-self/fd/{number}");
     let link = fd::read_link(path.as_c_str(), &mut buffer).map_err(refusal)?.to_vec();
     let info = read_info(number).map_err(refusal)?;
     let flags = fd::fcntl(number, libc::F_GETFD, 0).map_err(refusal)?;
@@ -87,7 +87,7 @@ fn read(number: RawFd, id: u32) -> Result<Description, Refusal> {
 
 /// fdinfo has a line for each watch of an epoll: it may be long.
 fn read_info(number: RawFd) -> zap_sys::Result<Vec<u8>> {
-    let path = zap_sys::small!("/proc/self/fdinfo/{number}");
+    let path = zap_sys::small!("/proc/thread-self/fdinfo/{number}");
     let file = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
     let mut info = Vec::new();
     let mut buffer = [0u8; 4096];

@@ -35,6 +35,10 @@ pub struct ThreadBlock {
     pub deadlines: AtomicU64,
     /// Nanoseconds between the program's CPU time of this thread and the kernel's. See [`crate::clocks`].
     pub cpu_offset: AtomicI64,
+    /// The thread's newest substitute for an alternate stack. See [`crate::alternate_stacks`].
+    pub substitutes: AtomicU64,
+    /// Start and length of memory for the environment of an exec. See [`crate::exec_memory`].
+    pub exec_memory: [AtomicU64; 2],
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);

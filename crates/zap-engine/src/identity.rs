@@ -59,11 +59,19 @@ pub fn learn(rseq: Option<(i64, u32)>) {
     }
 }
 
-/// Registers the rseq area of the thread whose thread pointer is `fs_base`, as libc had.
+/// Registers the rseq area of the thread whose thread pointer is `fs_base`, if libc had. A thread that is just
+/// beginning has not yet, and would find it done.
 pub fn register_rseq(fs_base: u64) {
+    /// Of `cpu_id` in `struct rseq` (linux/rseq.h), which is negative before the registration.
+    const PROCESSOR_OFFSET: u64 = 4;
     let length = RSEQ_LENGTH.load(Ordering::Relaxed);
     if length != 0 {
         let area = fs_base.wrapping_add(RSEQ_OFFSET.load(Ordering::Relaxed));
+        // SAFETY: a word of the thread's TCB, aligned as the kernel demands of the area.
+        let processor = unsafe { core::ptr::read_volatile((area + PROCESSOR_OFFSET) as *const i32) };
+        if processor < 0 {
+            return;
+        }
         // SAFETY: the area is part of the thread's TCB, where libc had registered it.
         let _ = unsafe { zap_sys::process::register_rseq(area, length, RSEQ_SIGNATURE) };
     }

@@ -22,7 +22,7 @@ use zap_sys::maps::Mapping;
 use zap_sys::{libc, mem, SysError};
 
 struct Images {
-    /// (device major, minor, inode) of the image as /proc/self/maps shows it.
+    /// (device major, minor, inode) of the image as /proc/thread-self/maps shows it.
     file: Option<((u32, u32), u64)>,
 }
 
@@ -51,7 +51,7 @@ pub fn note(ranges: &[(u64, u64)]) -> Result<(), Refusal> {
         IMAGES.with(|images| images.file = None);
         return Ok(());
     };
-    let maps = memory::read_all(c"/proc/self/maps")?;
+    let maps = memory::read_all(c"/proc/thread-self/maps")?;
     let overlaps = |mapping: &Mapping<'_>| {
         ranges.iter().any(|(start, length)| mapping.start < start + length && mapping.end > *start)
     };
@@ -115,7 +115,7 @@ type Piece = (u64, u64, i32, bool);
 
 /// The mappings in `[start, end)`, when there are any with the image under them.
 fn pieces(start: u64, end: u64) -> Option<Vec<Piece>> {
-    let maps = memory::read_all_beside(c"/proc/self/maps").ok()?;
+    let maps = memory::read_all_beside(c"/proc/thread-self/maps").ok()?;
     let pieces: Vec<Piece> = zap_sys::maps::parse(&maps)
         .filter(|mapping| mapping.start < end && mapping.end > start)
         .map(|mapping| (mapping.start.max(start), mapping.end.min(end), mapping.protection, is_image(&mapping)))
@@ -134,7 +134,12 @@ pub unsafe fn advise(address: u64, length: u64, advice: i32) -> Result<(), SysEr
     if discards && ANY.load(Ordering::Acquire) {
         let _guard = Guard::enter();
         if let Some(pieces) = pieces(address, address.saturating_add(zap_sys::page_up(length))) {
+            // As madvise(2) does: what is mapped is advised, and holes are told of in the end.
+            let mut next = address;
+            let mut hole = false;
             for (start, end, protection, image) in pieces {
+                hole |= start > next;
+                next = end;
                 if image {
                     // SAFETY: the caller gives the contents up; zeroes take their place.
                     unsafe { mem::map(start, end - start, protection, FIXED_ANONYMOUS, -1, 0) }?;
@@ -143,7 +148,8 @@ pub unsafe fn advise(address: u64, length: u64, advice: i32) -> Result<(), SysEr
                     unsafe { mem::advise(start, end - start, advice) }?;
                 }
             }
-            return Ok(());
+            hole |= next < address.saturating_add(zap_sys::page_up(length));
+            return if hole { Err(SysError::new("madvise", libc::ENOMEM)) } else { Ok(()) };
         }
     }
     // SAFETY: the caller's promise.

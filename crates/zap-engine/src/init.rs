@@ -22,6 +22,8 @@ pub struct LibcFacts {
     pub rseq: Option<(i64, u32)>,
     /// Address of the vDSO (AT_SYSINFO_EHDR of the auxiliary vector), 0 for none.
     pub vdso: u64,
+    /// AT_MINSIGSTKSZ of the auxiliary vector; 0 where the kernel gives none.
+    pub smallest_stack: u64,
 }
 
 /// Joins the pod that the environment names. Without one the library stays inert.
@@ -36,6 +38,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     }
     identity::learn(facts.rseq);
     vdso::learn(facts.vdso);
+    crate::alternate_stacks::learn(facts.smallest_stack);
     let pid = process::getpid();
     let virtual_pid = VirtualPid(pid.0);
     // Before the table is mapped: so the stack lies beside the arena, and the kernel makes one mapping of both. A fork
@@ -142,19 +145,19 @@ pub(crate) fn join_table(path: &[u8], virtual_pid: VirtualPid) -> Result<(), Str
     }
     state::set_table(table, entry);
     state::set_signal(table.signal.load(Ordering::Relaxed));
-    state::TABLE_PATH.with(|known| *known = path.to_vec());
+    state::set_table_path(path);
     Ok(())
 }
 
 fn program_name() -> Vec<u8> {
     let mut buffer = [0u8; 4096];
-    let path = fd::read_link(c"/proc/self/exe", &mut buffer).unwrap_or_default();
+    let path = fd::read_link(c"/proc/thread-self/exe", &mut buffer).unwrap_or_default();
     path.rsplit(|c| *c == b'/').next().unwrap_or_default().to_vec()
 }
 
 fn seccomp_filters() -> u32 {
     let mut buffer = [0u8; 4096];
-    let status = fd::read_file(c"/proc/self/status", &mut buffer).unwrap_or_default();
+    let status = fd::read_file(c"/proc/thread-self/status", &mut buffer).unwrap_or_default();
     zap_sys::text::field(status, b"Seccomp_filters:").map_or(0, |text| zap_sys::text::decimal(text).0 as u32)
 }
 
@@ -164,6 +167,7 @@ fn seccomp_filters() -> u32 {
 pub fn begin_in_child() {
     suspend::forget();
     crate::threads::forget_entering();
+    crate::alternate_stacks::begin_in_child();
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     identity::forget();

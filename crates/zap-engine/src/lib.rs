@@ -10,14 +10,17 @@
 extern crate alloc;
 
 pub mod agent;
+pub mod alternate_stacks;
 pub mod arena;
 pub mod attributes;
+pub mod beside;
 pub mod blocking;
 pub mod checkpoint;
 pub mod children;
 pub mod clocks;
 pub mod deadline;
 pub mod descriptors;
+pub mod exec_memory;
 pub mod fault;
 pub mod guard;
 pub mod identity;
@@ -29,6 +32,7 @@ pub mod restart;
 pub mod shared;
 pub mod signals;
 pub mod state;
+pub mod stragglers;
 pub mod suspend;
 pub mod threads;
 pub mod timers;

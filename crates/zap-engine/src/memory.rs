@@ -58,27 +58,10 @@ pub fn read_all(path: &core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
 /// As [`read_all`], by a helper that shares memory but has descriptors of its own: for moments when the program runs
 /// and could see one come and go. The caller is in a guarded section.
 pub fn read_all_beside(path: &'static core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
-    struct Job {
-        path: &'static core::ffi::CStr,
-        result: Option<Result<Vec<u8>, Refusal>>,
-    }
-    extern "C" fn work(job: usize) {
-        // SAFETY: the address of the job below, which waits for the helper's end.
-        let job = unsafe { &mut *(job as *mut Job) };
-        job.result = Some(read_all(job.path));
-    }
-    let mut job = Job { path, result: None };
-    // The helper is in the program's process group and has its handlers: none may run there too.
-    let mask = zap_sys::signal::change_mask(libc::SIG_SETMASK, !0);
-    // SAFETY: `work` makes system calls and allocates from the shared arena, and ends; it runs below this frame.
-    let helper = unsafe { zap_sys::arch::context::run_beside(work, core::ptr::from_mut(&mut job) as usize) };
-    if helper > 0 {
-        let _ = zap_sys::process::wait(helper as i32, libc::__WALL);
-    }
-    if let Ok(mask) = mask {
-        let _ = zap_sys::signal::change_mask(libc::SIG_SETMASK, mask);
-    }
-    job.result.unwrap_or_else(|| read_all(path))
+    type Job = (&'static core::ffi::CStr, Option<Result<Vec<u8>, Refusal>>);
+    let mut job: Job = (path, None);
+    crate::beside::run(&mut job, |(path, result)| *result = Some(read_all(path)));
+    job.1.unwrap_or_else(|| read_all(path))
 }
 
 /// Tells what a forked copy lacks. Its buffers are made before the fork, so that they are in both.
@@ -91,7 +74,7 @@ impl Comparison {
     /// Makes room for the lists of mappings.
     pub fn prepare() -> Result<Self, Refusal> {
         const SPARE: usize = 64 * 1024;
-        let length = read_all(c"/proc/self/maps")?.len() + SPARE;
+        let length = read_all(c"/proc/thread-self/maps")?.len() + SPARE;
         Ok(Self { here: alloc::vec![0; length], there: alloc::vec![0; length] })
     }
 
@@ -99,7 +82,7 @@ impl Comparison {
     pub fn missing_in(&mut self, copy: zap_sys::RealPid) -> Result<Vec<(u64, u64)>, Refusal> {
         let refusal = |error| Refusal::new("frozen copy", error);
         let path = zap_sys::small!("/proc/{copy}/maps");
-        let here = fd::read_file(c"/proc/self/maps", &mut self.here).map_err(refusal)?;
+        let here = fd::read_file(c"/proc/thread-self/maps", &mut self.here).map_err(refusal)?;
         let there = fd::read_file(path.as_c_str(), &mut self.there).map_err(refusal)?;
         let mut there = maps::parse(there).peekable();
         let mut missing = Vec::new();
@@ -124,9 +107,9 @@ pub fn let_through(ranges: &[(u64, u64)], through: bool) {
 
 /// Surveys the address space of the calling process, which must be the frozen copy.
 pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)]) -> Result<Survey, Refusal> {
-    let text = read_all(c"/proc/self/smaps")?;
-    let pagemap = fd::open(c"/proc/self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
-        .map_err(|error| Refusal::new("/proc/self/pagemap", error))?;
+    let text = read_all(c"/proc/thread-self/smaps")?;
+    let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
+        .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
     let mut survey = Survey::default();
     let mut finder = PageFinder::new(pagemap, true);
     let mut head: Option<Mapping<'_>> = None;
@@ -185,6 +168,7 @@ impl Survey {
             return Err(Refusal::new(name(), "this kind of memory is not supported"));
         }
         let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut behind = None;
         if mapping.shared {
             region.flags |= flags::SHARED;
             region.backing = if shared::is_shared_anonymous(mapping) {
@@ -193,8 +177,17 @@ impl Survey {
                 self.shared_file(mapping).map_err(|why| Refusal::new(name(), why))?
             };
             self.push_copied(&mut region, copies);
-        } else if is_whole(mapping) || mapping.name == b"[vdso]" {
+        } else if mapping.name == b"[vdso]" {
             runs.push((mapping.start, mapping.end));
+        } else if is_whole(mapping) {
+            let end = readable_end(mapping).map_err(|error| Refusal::new(name(), error))?;
+            if end > mapping.start {
+                runs.push((mapping.start, end));
+            }
+            if end < mapping.end {
+                behind = Some(Region { start: end, backing: self.behind_a_file()?, ..region.clone() });
+                region.end = end;
+            }
         } else {
             if mapping.inode != 0 && mapping.name != b"/dev/zero" {
                 region.backing = Backing::File { file: self.file(mapping), offset: mapping.offset };
@@ -217,8 +210,25 @@ impl Survey {
         for (start, end) in runs {
             self.push_extent(&mut region, start, end - start, start);
         }
-        self.regions.push(region);
+        if region.start < region.end {
+            self.regions.push(region);
+        }
+        self.regions.extend(behind);
         Ok(())
+    }
+
+    /// What to map where a mapping is longer than its file, which is gone: there every access is a SIGBUS, and must be
+    /// again. So it is behind the end of another file, the program's own, that is there at any restart.
+    fn behind_a_file(&mut self) -> Result<Backing, Refusal> {
+        let refusal = |error| Refusal::new("executable", error);
+        let mut buffer = [0u8; zap_sys::path::PATH_MAX];
+        let name = fd::read_link(c"/proc/thread-self/exe", &mut buffer).map_err(refusal)?;
+        let path = CPath::new(name).ok_or_else(|| Refusal::new("executable", "path too long"))?;
+        let stat = fd::stat(path.as_c_str()).map_err(refusal)?;
+        let (start, end) = (0, 0);
+        let (protection, shared, offset, device) = (0, false, zap_sys::page_up(stat.st_size as u64), (0, 0));
+        let file = self.file(&Mapping { start, end, protection, shared, offset, device, inode: stat.st_ino, name });
+        Ok(Backing::File { file, offset })
     }
 
     /// The contents of shared memory, as copied during the stop: each page in the first region that shows it.
@@ -342,6 +352,35 @@ fn is_whole(mapping: &Mapping<'_>) -> bool {
             || (mapping.name.ends_with(b" (deleted)") && !mapping.name.starts_with(b"/dev/zero")))
 }
 
+/// Where the part of a mapping ends that can be read: its file may have become shorter than it. What lies behind the
+/// file's end is no memory for anybody, and reading it here a SIGBUS.
+fn readable_end(mapping: &Mapping<'_>) -> zap_sys::Result<u64> {
+    if mapping.protection & libc::PROT_READ == 0 {
+        // SAFETY: the frozen copy's own memory; its protection matters to nobody but its reader.
+        unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }?;
+    }
+    let page = PAGE_SIZE as u64;
+    let can_be_read = |number: u64| match zap_sys::mem::read_own(mapping.start + number * page, &mut [0u8; 1]) {
+        Ok(count) => Ok(count == 1),
+        Err(error) if error.is(libc::EFAULT) => Ok(false),
+        Err(error) => Err(error),
+    };
+    // The first page that cannot be read lies in [low, high].
+    let (mut low, mut high) = (0, mapping.length() / page);
+    if high > 0 && can_be_read(high - 1)? {
+        return Ok(mapping.end);
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if can_be_read(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(mapping.start + low * page)
+}
+
 fn has_flag(vm_flags: &[u8], flag: &[u8]) -> bool {
     vm_flags.split(|c| *c == b' ').any(|word| word == flag)
 }
@@ -381,8 +420,8 @@ pub(crate) fn unescape(name: &[u8]) -> Vec<u8> {
 /// Bounds and auxiliary vector of the calling process, as the kernel keeps them.
 pub fn bounds() -> Result<(zap_image::Bounds, Vec<u8>), Refusal> {
     let mut buffer = [0u8; 2048];
-    let stat =
-        fd::read_file(c"/proc/self/stat", &mut buffer).map_err(|error| Refusal::new("/proc/self/stat", error))?;
+    let stat = fd::read_file(c"/proc/thread-self/stat", &mut buffer)
+        .map_err(|error| Refusal::new("/proc/self/stat", error))?;
     let field = |number| zap_sys::process::stat_field(stat, number);
     let bounds = zap_image::Bounds {
         start_code: field(26),
@@ -397,7 +436,7 @@ pub fn bounds() -> Result<(zap_image::Bounds, Vec<u8>), Refusal> {
         env_start: field(50),
         env_end: field(51),
     };
-    Ok((bounds, read_all(c"/proc/self/auxv")?))
+    Ok((bounds, read_all(c"/proc/thread-self/auxv")?))
 }
 
 /// Closes every descriptor of the calling process but two, which differ.

@@ -81,10 +81,7 @@ pub(crate) fn go_on() -> ! {
             match main {
                 Some(slot) => threads::enter_and_release(slot),
                 // The main thread had ended by pthread_exit: it does so again.
-                None => {
-                    suspend::release();
-                    process::exit_thread(0)
-                }
+                None => threads::end_main_and_release(),
             }
         }
         Err(refusal) => refuse(&parts, refusal),
@@ -112,6 +109,7 @@ fn process_started(parts: &RestartParts) {
             let _ = fd::close(descriptor);
         }
     }
+    attributes::restore_limit();
 }
 
 /// Restores everything but the running of threads. Returns the slot of the main thread, unless it had ended.
@@ -135,6 +133,8 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     children::restore()?;
     clocks::restore();
     threads::expect_entering(threads::slots().count());
+    let is_main = |slot: &Slot| slot.virtual_tid.load(Ordering::Relaxed) == old_main;
+    threads::note_main(threads::slots().any(is_main));
     let main = respawn_threads(old_main, real)?;
     identity::set_pairs();
     timers::restore()?;

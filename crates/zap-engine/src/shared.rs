@@ -29,7 +29,7 @@ pub struct SharedCopy {
     pub runs: Vec<(u64, u64)>,
 }
 
-/// What tells one object from another: device and inode, as /proc/self/maps shows them.
+/// What tells one object from another: device and inode, as /proc/thread-self/maps shows them.
 pub type ObjectKey = ((u32, u32), u64);
 
 /// The object that `mapping` shows.
@@ -59,7 +59,7 @@ pub fn copy_shared() -> Result<Vec<SharedCopy>, Refusal> {
 }
 
 fn copy_into(copies: &mut Vec<SharedCopy>) -> Result<(), Refusal> {
-    let text = read_all(c"/proc/self/maps")?;
+    let text = read_all(c"/proc/thread-self/maps")?;
     let mut seen: BTreeMap<ObjectKey, Ranges> = BTreeMap::new();
     for mapping in maps::parse(&text).filter(|mapping| mapping.shared) {
         let whole = !is_shared_anonymous(&mapping);

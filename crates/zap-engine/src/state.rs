@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::table::{Entry, PodTable};
 
@@ -92,17 +92,32 @@ static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 /// The kernel's own vDSO with its data pages, once the program has a copy.
 static KERNEL_VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
+/// What the program has said last by PR_SET_PTRACER, which the kernel does not tell.
+static TRACER: AtomicUsize = AtomicUsize::new(0);
+
 /// Path of the pod's table; the coordinator's socket is found from it.
 pub static TABLE_PATH: Owned<alloc::vec::Vec<u8>> = Owned::new(alloc::vec::Vec::new());
 
-/// Copies the path of the pod's table into `into`; returns its length. Safe in any thread: the path changes only while
-/// all others are suspended.
-pub fn copy_table_path(into: &mut [u8]) -> usize {
-    TABLE_PATH.with(|path| {
-        let length = path.len().min(into.len());
-        into[..length].copy_from_slice(&path[..length]);
-        length
-    })
+/// Longest path of a table, with room for the variable's name and a NUL.
+const VARIABLE_LENGTH: usize = 4096 + 32;
+
+/// The variable that leads a new program to the pod's table.
+static TABLE_VARIABLE: Owned<[u8; VARIABLE_LENGTH]> = Owned::new([0; VARIABLE_LENGTH]);
+
+/// Notes the path of the pod's table: at init, and at a restart, in place, since a thread may stand in the middle of an
+/// exec.
+pub fn set_table_path(path: &[u8]) {
+    TABLE_PATH.with(|known| *known = path.to_vec());
+    TABLE_VARIABLE.with(|variable| {
+        let parts = [zap_wire::environment::POD_TABLE.as_bytes(), b"=", path, b"\0"];
+        let bytes = parts.into_iter().flatten().take(VARIABLE_LENGTH - 1);
+        variable.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    });
+}
+
+/// The variable that leads a new program to the pod's table, for the list of an exec. It is not to be changed.
+pub fn table_variable() -> *mut core::ffi::c_char {
+    TABLE_VARIABLE.with(|variable| variable.as_mut_ptr().cast())
 }
 
 /// Zap's signal in this pod, 0 before init.
@@ -187,6 +202,16 @@ pub fn kernel_vdso() -> (u64, u64) {
 pub fn set_kernel_vdso(vdso: (u64, u64)) {
     KERNEL_VDSO[0].store(vdso.0, Ordering::Relaxed);
     KERNEL_VDSO[1].store(vdso.1, Ordering::Relaxed);
+}
+
+/// Whom the program allows to trace it: the argument of its last PR_SET_PTRACER.
+pub fn tracer() -> usize {
+    TRACER.load(Ordering::Relaxed)
+}
+
+/// Notes whom the program allows to trace it.
+pub fn set_tracer(tracer: usize) {
+    TRACER.store(tracer, Ordering::Relaxed);
 }
 
 /// Arms the fault point that the environment names.

@@ -9,21 +9,27 @@
 #![allow(unsafe_code)]
 
 use crate::guard;
-use crate::state::{self, zero, Owned};
+use crate::state::{self, zero};
+use crate::stragglers;
 use crate::threads::{self, MISSED, PARKED, SIGNALLED};
 use crate::{blocking, vdso};
 use alloc::format;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::libc;
 use zap_sys::signal::{bit, KernelAction, Mask, SA_RESTORER};
 use zap_sys::RealPid;
+use zap_wire::table::{STANDS, TO_STOP_AGAIN};
 
 /// Size of the leader's stack in bytes; untouched pages cost nothing.
 const LEADER_STACK: usize = 512 * 1024;
 
 /// How long a thread may take to park.
 const PARK_LIMIT_NS: u64 = 5_000_000_000;
+
+/// When threads that have not parked are looked at for the first time, and how often after that.
+const FIRST_LOOK_NS: u64 = 1_500_000;
+const LOOK_EVERY_NS: u64 = 20_000_000;
 
 /// 0: no suspension; otherwise its number. Parked threads wait for it to change.
 static SUSPENSION: AtomicU32 = AtomicU32::new(0);
@@ -33,6 +39,8 @@ static PARKED_COUNT: AtomicU32 = AtomicU32::new(0);
 static LEADER_STACK_TOP: AtomicU64 = AtomicU64::new(0);
 static WAY_BACK: AtomicU64 = AtomicU64::new(0);
 static LEADER_TID: AtomicU32 = AtomicU32::new(0);
+/// The process was stopped, and runs only for this checkpoint's sake. Part of the image: a restart stops it too.
+static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Bits of the signals that the handler blocks: all of them.
 const ALL_SIGNALS: Mask = !0;
@@ -82,23 +90,35 @@ fn take_part(context: u64) {
         park(context);
         return;
     }
-    if vdso::must_leave(blocking::instruction_at(context)) {
+    let Some(entry) = state::entry() else { return };
+    // A stopped process must not run on for it.
+    let stopped = entry.stopped.load(Ordering::Acquire) == TO_STOP_AGAIN;
+    if !stopped && vdso::must_leave(blocking::instruction_at(context)) {
         // The coordinator sees that nobody has answered, and signals again.
         return;
     }
-    let Some(entry) = state::entry() else { return };
     let requested = entry.requested.load(Ordering::Acquire);
     if requested == entry.answered.load(Ordering::Acquire) {
+        // Unless another thread has taken the lead since the first look.
+        if SUSPENSION.load(Ordering::Acquire) != 0 {
+            park(context);
+        }
         return;
     }
     let number = NEXT_SUSPENSION.load(Ordering::Relaxed).max(1);
     if SUSPENSION.compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire).is_err() {
-        // Another thread took the lead this moment; it will signal us again when it has listed us.
+        park(context);
         return;
     }
     NEXT_SUSPENSION.store(number.wrapping_add(1), Ordering::Relaxed);
     entry.answered.store(requested, Ordering::Release);
-    LEADER_TID.store(zap_sys::process::gettid().0 as u32, Ordering::Relaxed);
+    let own = zap_sys::process::gettid();
+    LEADER_TID.store(own.0 as u32, Ordering::Relaxed);
+    STOPPED.store(entry.stopped.swap(0, Ordering::AcqRel) == TO_STOP_AGAIN, Ordering::Relaxed);
+    // Every thread blocked the signal, and the coordinator has unblocked it in this one.
+    if entry.unblocked.compare_exchange(own.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        crate::blocking::put_back(context);
+    }
     // SAFETY: the stack is ours, and one leader at a time uses it (the exchange above).
     unsafe {
         zap_sys::arch::context::call_on_stack(
@@ -110,6 +130,7 @@ fn take_part(context: u64) {
     }
     LEADER_TID.store(0, Ordering::Relaxed);
     crate::agent::hang_up_abandoned();
+    stop_again();
     release();
 }
 
@@ -118,23 +139,21 @@ extern "C" fn lead(context: usize) {
 }
 
 fn park(context: u64) {
-    let Some(slot) = threads::find(zap_sys::process::gettid()) else {
-        // Not listed yet: the leader will find and signal us again.
-        return;
-    };
-    if slot.state.load(Ordering::Acquire) != SIGNALLED {
-        return;
-    }
-    // Read after the slot: its leader waits for us, so that this is the suspension that has made it.
+    // Read before the slot is looked for: once its leader waits for us, this is the suspension that has made it.
     let suspension = SUSPENSION.load(Ordering::Acquire);
     if suspension == 0 {
         return;
     }
-    if vdso::must_leave(blocking::instruction_at(context)) {
+    let Some(slot) = await_slot(suspension) else { return };
+    // A stopped process must not run on for it.
+    if !STOPPED.load(Ordering::Relaxed) && vdso::must_leave(blocking::instruction_at(context)) {
         slot.state.store(MISSED, Ordering::Release);
         PARKED_COUNT.fetch_add(1, Ordering::AcqRel);
         zap_sys::futex::wake(&PARKED_COUNT, 1);
         return;
+    }
+    if slot.put_back.load(Ordering::Acquire) != 0 {
+        crate::blocking::put_back(context);
     }
     threads::describe_self(slot, context);
     slot.state.store(PARKED, Ordering::Release);
@@ -142,6 +161,54 @@ fn park(context: u64) {
     zap_sys::futex::wake(&PARKED_COUNT, 1);
     while SUSPENSION.load(Ordering::Acquire) == suspension {
         let _ = zap_sys::futex::wait(&SUSPENSION, suspension, None);
+    }
+}
+
+/// Waits until the leader has listed and signalled the calling thread. It may have come here by an earlier signal, and
+/// must not go on: the threads of a stopped process are not to run any code of the program. `None` when the suspension
+/// has ended, or this thread has parked in it already.
+fn await_slot(suspension: u32) -> Option<&'static threads::Slot> {
+    let own = zap_sys::process::gettid();
+    let mut pause = 10_000;
+    loop {
+        if SUSPENSION.load(Ordering::Acquire) != suspension {
+            return None;
+        }
+        let made_now = |slot: &&threads::Slot| slot.suspension.load(Ordering::Relaxed) == suspension;
+        if let Some(slot) = threads::find(own).filter(made_now) {
+            match slot.state.load(Ordering::Acquire) {
+                SIGNALLED => return Some(slot),
+                PARKED => return None,
+                _ => {}
+            }
+        }
+        let _ = zap_sys::futex::wait(&SUSPENSION, suspension, Some(&zap_sys::time::from_ns(pause)));
+        pause = (pause * 2).min(1_000_000);
+    }
+}
+
+/// Takes back the SIGCONT that has let a stopped process come here: no handler of the program is to see it. The caller has
+/// every signal blocked.
+pub fn take_continuation() {
+    if STOPPED.load(Ordering::Relaxed) {
+        zap_sys::signal::take_pending(libc::SIGCONT);
+    }
+}
+
+/// Stops a process that was stopped before, all its threads still suspended. Comes back when somebody continues it; at
+/// once if somebody has meanwhile: that signal waits, since every thread blocks it.
+pub fn stop_again() {
+    if !STOPPED.swap(false, Ordering::Relaxed) || zap_sys::signal::pending() & bit(libc::SIGCONT) != 0 {
+        return;
+    }
+    if let Some(entry) = state::entry() {
+        entry.stopped.store(STANDS, Ordering::Release);
+    }
+    // To itself, so that it has stopped when the call returns; kill(2) would leave that to any thread, some time.
+    let _ = zap_sys::signal::tgkill(zap_sys::process::getpid(), zap_sys::process::gettid(), libc::SIGSTOP);
+    if let Some(entry) = state::entry() {
+        // Unless it was continued for the next checkpoint.
+        let _ = entry.stopped.compare_exchange(STANDS, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
@@ -222,9 +289,11 @@ fn signal_new_threads(tasks: &mut threads::TaskList) -> Result<usize, Refusal> {
 
 fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
     let mut checked = begun;
+    let mut looked = begun;
     loop {
         let count = PARKED_COUNT.load(Ordering::Acquire);
-        let Some(missing) = threads::slots().find(|slot| slot.state.load(Ordering::Acquire) != PARKED) else {
+        let missing = |slot: &&threads::Slot| matches!(slot.state.load(Ordering::Acquire), SIGNALLED | MISSED);
+        let Some(missing) = threads::slots().find(missing) else {
             return Ok(());
         };
         if signal_missed() {
@@ -234,13 +303,17 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
         let now = zap_sys::time::monotonic_ns();
         if now.saturating_sub(checked) > 2_000_000 {
             checked = now;
-            drop_ended_threads()?;
+            drop_ended_threads();
             // A signal for the process, as kill(2) sends it, needs no place in the queue, and goes to any thread that
             // does not block it: all that stand do.
             let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, state::signal());
         }
+        if now.saturating_sub(looked) > LOOK_EVERY_NS || looked == begun && now.saturating_sub(begun) > FIRST_LOOK_NS {
+            stragglers::look(now.saturating_sub(begun))?;
+            looked = now;
+        }
         if now.saturating_sub(begun) > PARK_LIMIT_NS {
-            return Err(describe_missing(RealPid(missing.real_tid.load(Ordering::Relaxed))));
+            return Err(stragglers::describe(missing));
         }
     }
 }
@@ -264,44 +337,12 @@ fn signal_missed() -> bool {
 }
 
 /// A thread that ended before it took the signal never parks.
-fn drop_ended_threads() -> Result<(), Refusal> {
+fn drop_ended_threads() {
     let process = zap_sys::process::getpid();
     for slot in threads::slots().filter(|slot| slot.state.load(Ordering::Acquire) == SIGNALLED) {
         let tid = RealPid(slot.real_tid.load(Ordering::Relaxed));
-        let gone = zap_sys::signal::tgkill(process, tid, 0).is_err_and(|error| error.is(libc::ESRCH));
-        if gone || is_dead(process, tid) {
+        if zap_sys::signal::tgkill(process, tid, 0).is_err_and(|error| error.is(libc::ESRCH)) {
             slot.state.store(threads::FREE, Ordering::Release);
-            if tid == process {
-                return Err(Refusal::new("main thread", "has ended by pthread_exit, which is not supported yet"));
-            }
         }
     }
-    Ok(())
-}
-
-/// A main thread that has ended by pthread_exit stays in the list as a zombie.
-fn is_dead(process: RealPid, tid: RealPid) -> bool {
-    static BUFFER: Owned<[u8; 2048]> = Owned::new([0; 2048]);
-    BUFFER.with(|buffer| {
-        let path = zap_sys::small!("/proc/{process}/task/{tid}/status");
-        match zap_sys::fd::read_file(path.as_c_str(), buffer) {
-            Ok(text) => {
-                zap_sys::text::field(text, b"State:").is_some_and(|state| matches!(state.first(), Some(b'Z' | b'X')))
-            }
-            Err(error) => error.is(libc::ENOENT) || error.is(libc::ESRCH),
-        }
-    })
-}
-
-fn describe_missing(tid: RealPid) -> Refusal {
-    let path = zap_sys::small!("/proc/self/task/{tid}/status");
-    let mut buffer = [0u8; 2048];
-    let text = zap_sys::fd::read_file(path.as_c_str(), &mut buffer).unwrap_or_default();
-    let state = zap_sys::text::field(text, b"State:").unwrap_or(b"unknown");
-    let blocked = zap_sys::text::field(text, b"SigBlk:").map_or(0, |mask| zap_sys::text::hex(mask).0);
-    let object = format!("thread {}", crate::identity::virtual_of(tid));
-    if blocked & bit(state::signal()) != 0 {
-        return Refusal::new(object, "blocks Zap's signal by a system call of its own");
-    }
-    Refusal::new(object, format!("did not stop within 5 s (state {})", alloc::string::String::from_utf8_lossy(state)))
 }

@@ -10,7 +10,7 @@
 
 use crate::clocks;
 use crate::state::{zero, Owned};
-use core::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use zap_sys::{RealPid, SysError};
 
 /// The slot is not in use.
@@ -19,8 +19,10 @@ pub const FREE: u32 = 0;
 pub const SIGNALLED: u32 = 1;
 /// The thread stands.
 pub const PARKED: u32 = 2;
+/// The main thread, ended by pthread_exit: it is listed for ever, and there is nothing to suspend or save.
+pub const ENDED: u32 = 3;
 /// The thread took the signal where it must not stand: it is to be signalled again.
-pub const MISSED: u32 = 3;
+pub const MISSED: u32 = 4;
 
 /// One thread.
 #[repr(C)]
@@ -28,7 +30,8 @@ pub struct Slot {
     pub state: AtomicU32,
     pub real_tid: AtomicI32,
     pub virtual_tid: AtomicI32,
-    padding: AtomicU32,
+    /// The thread had blocked Zap's signal itself: its frame's mask is to say so again.
+    pub put_back: AtomicU32,
     /// Address of its `ucontext`: where rt_sigreturn takes it up.
     pub context: AtomicU64,
     pub fs_base: AtomicU64,
@@ -42,6 +45,13 @@ pub struct Slot {
     pub pending: AtomicU64,
     /// Nanoseconds of CPU time that it has used in its own time.
     pub cpu: AtomicI64,
+    /// While the thread does not park: the letter of its state; the process that it made with vfork and waits for; the
+    /// error number of an attempt to unblock the signal. See [`crate::stragglers`].
+    pub letter: AtomicI32,
+    pub vfork_child: AtomicI32,
+    pub trouble: AtomicI32,
+    /// Number of the suspension that the slot was made for: slots of the last one lie there until the next begins.
+    pub suspension: AtomicU32,
 }
 
 const CELL: usize = zap_sys::PAGE_SIZE;
@@ -61,8 +71,12 @@ fn slot_at(index: usize) -> Option<&'static Slot> {
     Some(unsafe { &*chunk.add(index % CELLS_PER_CHUNK * CELL).cast::<Slot>() })
 }
 
-/// The slots of this suspension.
+/// The slots of this suspension, of threads that live.
 pub fn slots() -> impl Iterator<Item = &'static Slot> {
+    known().filter(|slot| slot.state.load(Ordering::Acquire) != ENDED)
+}
+
+fn known() -> impl Iterator<Item = &'static Slot> {
     (0..USED.load(Ordering::Acquire)).filter_map(slot_at).filter(|slot| slot.state.load(Ordering::Acquire) != FREE)
 }
 
@@ -92,6 +106,7 @@ pub fn forget_entering() {
 /// Announces how many threads are about to [`enter`]: by the leader of a restart.
 pub fn expect_entering(count: usize) {
     PREPARED.store(0, Ordering::Release);
+    RELEASING.store(0, Ordering::Release);
     ENTERING.store(count as u32, Ordering::Release);
 }
 
@@ -131,6 +146,11 @@ pub fn add(tid: RealPid, state: u32) -> Result<&'static Slot, SysError> {
     }
     let slot = slot_at(index).ok_or(SysError::new("slot", zap_sys::libc::ENOMEM))?;
     slot.real_tid.store(tid.0, Ordering::Relaxed);
+    slot.put_back.store(0, Ordering::Relaxed);
+    slot.suspension.store(crate::suspend::current(), Ordering::Relaxed);
+    for word in [&slot.letter, &slot.vfork_child, &slot.trouble] {
+        word.store(0, Ordering::Relaxed);
+    }
     slot.state.store(state, Ordering::Release);
     USED.store(index + 1, Ordering::Release);
     Ok(slot)
@@ -138,7 +158,7 @@ pub fn add(tid: RealPid, state: u32) -> Result<&'static Slot, SysError> {
 
 /// The slot of the thread `tid`.
 pub fn find(tid: RealPid) -> Option<&'static Slot> {
-    slots().find(|slot| slot.real_tid.load(Ordering::Relaxed) == tid.0)
+    known().find(|slot| slot.real_tid.load(Ordering::Relaxed) == tid.0)
 }
 
 /// Fills in what only the thread itself can tell. Called on the thread, in its signal handler.
@@ -174,20 +194,11 @@ pub fn name_of(slot: &Slot) -> alloc::string::String {
 /// The numbers in `/proc/self/task`, listed by a helper that has descriptors of its own, so that threads which still
 /// run cannot see one come and go. When no helper can be made the list is read in place.
 pub fn list(into: &mut TaskList) -> Result<(), SysError> {
-    extern "C" fn read(list: usize) {
-        // SAFETY: the address of the TaskList that `list` holds for as long as the helper lives.
-        let list = unsafe { &mut *(list as *mut TaskList) };
-        list.read();
-    }
     into.count = 0;
     into.error = None;
     // The helper is another process: its /proc/self is not ours.
     into.process = zap_sys::process::getpid();
-    // SAFETY: `read` makes system calls only and ends; it runs below this frame while we wait.
-    let helper = unsafe { zap_sys::arch::context::run_beside(read, core::ptr::from_mut(into) as usize) };
-    if helper > 0 {
-        let _ = zap_sys::process::wait(helper as i32, zap_sys::libc::__WALL);
-    } else {
+    if !crate::beside::run(into, TaskList::read) {
         into.read();
     }
     into.error.map_or(Ok(()), Err)
@@ -276,8 +287,55 @@ extern "C" fn enter_respawned(slot: usize) -> ! {
 /// As [`enter`] for the main thread, which lets all others go when it is complete itself.
 pub fn enter_and_release(slot: &'static Slot) -> ! {
     become_thread(slot);
+    crate::suspend::stop_again();
     crate::suspend::release();
     leave(slot)
+}
+
+/// Ends the calling thread, the new process's first, as the main thread had ended before. Another thread lets all go
+/// when this one is gone.
+pub fn end_main_and_release() -> ! {
+    let releasing = slots().next().map_or(0, |slot| slot.real_tid.load(Ordering::Relaxed));
+    RELEASING.store(releasing as u32, Ordering::Release);
+    zap_sys::futex::wake(&RELEASING, i32::MAX);
+    // The kernel would write to these at the thread's end; they belong to the executable's own start.
+    // SAFETY: nothing is registered any more.
+    unsafe { zap_sys::process::set_clear_tid_address(0) };
+    // SAFETY: as above.
+    let _ = unsafe { zap_sys::process::set_robust_list(0, core::mem::size_of::<[u64; 3]>() as u64) };
+    zap_sys::process::exit_thread(0)
+}
+
+/// The thread that releases all in a process whose main thread has ended; 0 while it is not known.
+static RELEASING: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the main thread of the restarted process had ended.
+static MAIN_HAS_ENDED: AtomicBool = AtomicBool::new(false);
+
+/// Notes, before threads are made, whether the main thread is among them.
+pub fn note_main(lives: bool) {
+    MAIN_HAS_ENDED.store(!lives, Ordering::Release);
+}
+
+/// On a re-made thread: waits for the release, or brings it about if that is its part.
+fn await_release(slot: &Slot, suspension: u32) {
+    if MAIN_HAS_ENDED.load(Ordering::Acquire) {
+        while RELEASING.load(Ordering::Acquire) == 0 {
+            let _ = zap_sys::futex::wait(&RELEASING, 0, None);
+        }
+        if RELEASING.load(Ordering::Acquire) == slot.real_tid.load(Ordering::Relaxed) as u32 {
+            let mut buffer = [0u8; 1024];
+            // Nobody runs who could see the descriptor.
+            while zap_sys::fd::read_file(c"/proc/self/stat", &mut buffer)
+                .is_ok_and(|stat| zap_sys::process::state_letter(stat) != b'Z')
+            {
+                zap_sys::time::sleep_ns(20_000);
+            }
+            crate::suspend::stop_again();
+            crate::suspend::release();
+        }
+    }
+    crate::suspend::wait_for_release(suspension);
 }
 
 /// Turns the calling kernel thread into the thread of `slot`: its last act is to return from the signal in which that
@@ -288,7 +346,7 @@ fn enter(slot: &'static Slot) -> ! {
     become_thread(slot);
     PREPARED.fetch_add(1, Ordering::AcqRel);
     zap_sys::futex::wake(&PREPARED, 1);
-    crate::suspend::wait_for_release(suspension);
+    await_release(slot, suspension);
     leave(slot)
 }
 

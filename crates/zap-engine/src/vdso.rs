@@ -252,7 +252,7 @@ pub fn must_leave(instruction: u64) -> bool {
 /// After a restart: finds the kernel's vDSO, whose mappings lie in `kernel` (start, length), and makes the program's
 /// copy lead here. No thread runs.
 pub fn settle(kernel: (u64, u64)) -> Result<(), Refusal> {
-    let maps = memory::read_all(c"/proc/self/maps")?;
+    let maps = memory::read_all(c"/proc/thread-self/maps")?;
     let within = |mapping: &Mapping<'_>| mapping.start >= kernel.0 && mapping.start < kernel.0 + kernel.1;
     let mappings: Vec<(u64, u64)> =
         maps::parse(&maps).filter(within).map(|mapping| (mapping.start, mapping.end)).collect();
@@ -368,7 +368,7 @@ mod tests {
     use super::*;
 
     fn own_vdso() -> Vec<u8> {
-        let maps = std::fs::read("/proc/self/maps").unwrap();
+        let maps = std::fs::read("/proc/thread-self/maps").unwrap();
         let vdso = zap_sys::maps::parse(&maps).find(|mapping| mapping.name == b"[vdso]").unwrap();
         let mut bytes = vec![0; vdso.length() as usize];
         let memory = std::fs::File::open("/proc/self/mem").unwrap();

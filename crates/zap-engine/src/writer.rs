@@ -98,8 +98,9 @@ fn header(task: &Task<'_>) -> Result<Header, Refusal> {
     let order = task.order;
     let (bounds, auxv) = memory::bounds()?;
     let mut buffer = [0u8; PATH_MAX];
-    let executable =
-        fd::read_link(c"/proc/self/exe", &mut buffer).map_err(|error| Refusal::new("executable", error))?.to_vec();
+    let executable = fd::read_link(c"/proc/thread-self/exe", &mut buffer)
+        .map_err(|error| Refusal::new("executable", error))?
+        .to_vec();
     if executable.ends_with(b" (deleted)") {
         return Err(Refusal::new(
             format!("executable {}", String::from_utf8_lossy(&executable)),

@@ -18,6 +18,7 @@ pub mod net;
 pub mod pagemap;
 pub mod path;
 pub mod process;
+pub mod ptrace;
 pub mod signal;
 pub mod text;
 pub mod time;

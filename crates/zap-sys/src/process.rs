@@ -87,6 +87,12 @@ pub fn set_subreaper(yes: bool) {
     let _ = call!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, usize::from(yes), 0, 0, 0);
 }
 
+/// Names the process whose descendants may trace the caller (PR_SET_PTRACER): an id, 0 for none, `usize::MAX` for any.
+/// EINVAL where Yama is not in the kernel.
+pub fn set_tracer(tracer: usize) -> Result<()> {
+    call!(SYS_prctl, libc::PR_SET_PTRACER, tracer, 0, 0, 0).map(|_| ())
+}
+
 /// The address that the kernel clears when the calling thread ends (PR_GET_TID_ADDRESS, CONFIG_CHECKPOINT_RESTORE).
 pub fn clear_tid_address() -> Result<u64> {
     const PR_GET_TID_ADDRESS: i32 = 40;
@@ -192,6 +198,11 @@ pub fn start_time(pid: RealPid) -> Result<u64> {
     let mut buffer = [0u8; 1024];
     let text = crate::fd::read_file(path.as_c_str(), &mut buffer)?;
     Ok(stat_field(text, 22))
+}
+
+/// The state letter in the text of a stat file (field 3 of proc_pid_stat(5)).
+pub fn state_letter(text: &[u8]) -> u8 {
+    text.iter().rposition(|c| *c == b')').and_then(|at| text.get(at + 2)).copied().unwrap_or(b'?')
 }
 
 /// Field `number` (3 or later, as numbered in proc_pid_stat(5)) of the text of a stat file. The name in field 2 may

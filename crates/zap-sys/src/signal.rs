@@ -54,6 +54,20 @@ pub fn change_mask(how: i32, mask: Mask) -> Result<Mask> {
     Ok(old)
 }
 
+/// An alternate stack that is none: what sigaltstack(2) tells of a thread without one.
+pub fn no_stack() -> libc::stack_t {
+    libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 }
+}
+
+/// sigaltstack(2): sets `new`, if it is given, and tells what was.
+///
+/// # Safety
+/// The kernel writes signal frames to the new stack from now on.
+pub unsafe fn set_alternate_stack(new: Option<&libc::stack_t>, old: &mut libc::stack_t) -> Result<()> {
+    let new = new.map_or(core::ptr::null(), |new| new as *const libc::stack_t);
+    call!(SYS_sigaltstack, new, old as *mut libc::stack_t).map(|_| ())
+}
+
 /// Signals that are pending for the calling thread or its process.
 pub fn pending() -> Mask {
     let mut mask: Mask = 0;

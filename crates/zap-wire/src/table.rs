@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Number of entries.
 pub const CAPACITY: usize = 4096;
@@ -37,6 +37,12 @@ const RUN: usize = 64;
 /// Size of the file in bytes. It is sparse: an entry that was never used takes no space.
 pub const SIZE: usize = core::mem::size_of::<PodTable>();
 
+/// It has been continued for the checkpoint's sake, and is to stop itself again.
+pub const TO_STOP_AGAIN: u32 = 1;
+
+/// It has stopped itself again, its threads in Zap's handler, where every signal is blocked.
+pub const STANDS: u32 = 2;
+
 /// One process.
 #[repr(C, align(64))]
 pub struct Entry {
@@ -55,7 +61,10 @@ pub struct Entry {
     pub ready: AtomicU32,
     /// Errno of a process that could not even reach the coordinator, 0 for none.
     pub trouble: AtomicI32,
-    reserved: [u32; 2],
+    /// Thread in which the coordinator has unblocked Zap's signal, because every thread blocked it; 0 for none.
+    pub unblocked: AtomicI32,
+    /// Of a process that was stopped (SIGSTOP) when it was asked: [`TO_STOP_AGAIN`] or [`STANDS`], else 0.
+    pub stopped: AtomicU32,
     /// Name of the program, NUL-padded, in four words.
     pub name: [AtomicU32; 4],
 }
@@ -113,11 +122,12 @@ impl PodTable {
 impl Entry {
     /// Frees the entry: its process has ended.
     pub fn drop_entry(&self) {
-        for word in [&self.requested, &self.answered, &self.filters, &self.ready] {
+        for word in [&self.requested, &self.answered, &self.filters, &self.ready, &self.stopped] {
             word.store(0, Ordering::Relaxed);
         }
         self.start_time.store(0, Ordering::Relaxed);
         self.trouble.store(0, Ordering::Relaxed);
+        self.unblocked.store(0, Ordering::Relaxed);
         self.real_pid.store(0, Ordering::Release);
     }
 
@@ -172,7 +182,8 @@ mod tests {
                 filters: AtomicU32::new(0),
                 ready: AtomicU32::new(0),
                 trouble: AtomicI32::new(0),
-                reserved: [0; 2],
+                unblocked: AtomicI32::new(0),
+                stopped: AtomicU32::new(0),
                 name: Default::default(),
             }),
         }
@@ -208,7 +219,7 @@ mod tests {
             };
         }
         offsets!(PodTable: magic version signal pod_id streams padding entries);
-        offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble reserved name);
+        offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");
     }
 }

@@ -171,7 +171,7 @@ hook! { unsafe fn timerfd_settime(timer: c_int, flags: c_int, new: *const itimer
 
 /// The clock of a timerfd, which the kernel tells in its fdinfo; the wall's when it is none.
 fn clock_of_timer(timer: c_int) -> clockid_t {
-    let path = zap_sys::small!("/proc/self/fdinfo/{timer}");
+    let path = zap_sys::small!("/proc/thread-self/fdinfo/{timer}");
     let mut buffer = [0u8; 512];
     let info = zap_sys::fd::read_file(path.as_c_str(), &mut buffer).unwrap_or_default();
     zap_sys::text::field(info, b"clockid:").map_or(libc::CLOCK_REALTIME, |text| zap_sys::text::decimal(text).0 as i32)

@@ -12,19 +12,22 @@
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::sync::atomic::Ordering;
 use redhook::{hook, real};
-use zap_engine::state;
+use zap_engine::{exec_memory, state};
 use zap_sys::signal::{bit, change_mask};
 use zap_wire::environment;
 
 super::resolve_all!(execve, execvpe, fexecve, posix_spawn, posix_spawnp);
 
+/// Variables, Zap's among them, and bytes of LD_PRELOAD that fit on the stack. A program may exec from the smallest
+/// thread stack that POSIX allows, 16 KiB.
+const FEW: usize = 192;
+const SHORT: usize = 512;
+
 /// The environment of a new program: the caller's variables, then Zap's. Lives on the stack or, when it is large, in
-/// memory of its own that is given back when the exec fails.
+/// memory of its own.
 struct Environment {
-    preload: [u8; 4096 + 256],
-    table: [u8; 4096 + 32],
-    few: [*mut c_char; 512],
-    many: Option<(u64, u64)>,
+    few: [*mut c_char; FEW],
+    short: [u8; SHORT],
 }
 
 extern "C" {
@@ -33,7 +36,7 @@ extern "C" {
 
 impl Environment {
     fn new() -> Self {
-        Self { preload: [0; 4096 + 256], table: [0; 4096 + 32], few: [core::ptr::null_mut(); 512], many: None }
+        Self { few: [core::ptr::null_mut(); FEW], short: [0; SHORT] }
     }
 
     /// Builds the list from `given`; `None` when there is no pod or no room, and the caller's own is to be used.
@@ -42,48 +45,36 @@ impl Environment {
             return None;
         }
         let mut count = 0;
+        let mut preload_tail: &[u8] = b"";
         // SAFETY: an environment ends in NULL.
-        while !given.is_null() && !unsafe { *given.add(count) }.is_null() {
+        while let Some(text) = unsafe { variable(given, count) } {
+            preload_tail = value(text, environment::LD_PRELOAD).unwrap_or(preload_tail);
             count += 1;
         }
+        let own = own_preload();
+        let preload_length = own.len() + 1 + preload_tail.len() + 1;
         let needed = count + 3;
-        let list = if needed <= self.few.len() {
-            self.few.as_mut_ptr()
+        let (list, preload): (*mut *mut c_char, &mut [u8]) = if needed <= FEW && preload_length <= SHORT {
+            (self.few.as_mut_ptr(), &mut self.short)
         } else {
-            let length = zap_sys::page_up((needed * 8) as u64);
-            let memory = zap_sys::mem::map_anonymous(length as usize).ok()?;
-            self.many = Some((memory, length));
-            memory as *mut *mut c_char
+            let memory = exec_memory::take(needed * 8 + preload_length)?;
+            // SAFETY: the memory has room for the list and, behind it, for the text.
+            let text = unsafe { core::slice::from_raw_parts_mut((memory as *mut u8).add(needed * 8), preload_length) };
+            (memory as *mut *mut c_char, text)
         };
         let mut to = 0;
-        let mut preload_tail: &[u8] = b"";
         for from in 0..count {
             // SAFETY: `from` is below the count of variables.
-            let variable = unsafe { *given.add(from) };
-            // SAFETY: variables are C strings.
-            let text = unsafe { CStr::from_ptr(variable) }.to_bytes();
-            let value = |name: &str| text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-            if let Some(libraries) = value(environment::LD_PRELOAD) {
-                preload_tail = libraries;
-            } else if value(environment::POD_TABLE).is_none() {
+            let Some(text) = (unsafe { variable(given, from) }) else { break };
+            if value(text, environment::LD_PRELOAD).is_none() && value(text, environment::POD_TABLE).is_none() {
                 // SAFETY: the list has room for every variable and three more.
-                unsafe { *list.add(to) = variable };
+                unsafe { *list.add(to) = *given.add(from) };
                 to += 1;
             }
         }
-        let library = own_path();
-        let parts: [&[u8]; 5] = [
-            environment::LD_PRELOAD.as_bytes(),
-            b"=",
-            library,
-            if preload_tail.is_empty() { b"" } else { b":" },
-            preload_tail,
-        ];
-        let preload = join(&mut self.preload, &parts)?;
-        let mut path = [0u8; 4096];
-        let length = state::copy_table_path(&mut path);
-        let table = join(&mut self.table, &[environment::POD_TABLE.as_bytes(), b"=", &path[..length]])?;
-        for variable in [preload, table, core::ptr::null_mut()] {
+        let separator: &[u8] = if preload_tail.is_empty() { b"" } else { b":" };
+        let preload = join(preload, &[own, separator, preload_tail])?;
+        for variable in [preload, state::table_variable(), core::ptr::null_mut()] {
             // SAFETY: as above.
             unsafe { *list.add(to) = variable };
             to += 1;
@@ -94,11 +85,26 @@ impl Environment {
 
 impl Drop for Environment {
     fn drop(&mut self) {
-        if let Some((memory, length)) = self.many {
-            // SAFETY: made by `build`, used by nobody any more.
-            let _ = unsafe { zap_sys::mem::unmap(memory, length) };
-        }
+        exec_memory::give_back();
     }
+}
+
+/// The text of variable `index`; `None` at the list's end.
+///
+/// # Safety
+/// `list` is null or an environment, and `index` not beyond its end.
+unsafe fn variable<'a>(list: *const *mut c_char, index: usize) -> Option<&'a [u8]> {
+    if list.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    let text = unsafe { *list.add(index) };
+    // SAFETY: variables are C strings.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+fn value<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
 }
 
 /// Writes `parts` one after the other and a NUL; `None` when they do not fit.
@@ -112,16 +118,16 @@ fn join(into: &mut [u8], parts: &[&[u8]]) -> Option<*mut c_char> {
     Some(into.as_mut_ptr().cast())
 }
 
-static OWN_PATH: zap_engine::state::SetOnce<&'static [u8]> = zap_engine::state::SetOnce::new();
+/// `LD_PRELOAD=` and this library's path.
+static OWN_PRELOAD: zap_engine::state::SetOnce<std::vec::Vec<u8>> = zap_engine::state::SetOnce::new();
 
 /// Finds the library's path, at init: dladdr takes the loader's lock, which exec must not.
 pub fn note_own_path() {
-    OWN_PATH.set(find_own_path());
+    OWN_PRELOAD.set([environment::LD_PRELOAD.as_bytes(), b"=", find_own_path()].concat());
 }
 
-/// The path under which this library was loaded.
-fn own_path() -> &'static [u8] {
-    OWN_PATH.get().copied().unwrap_or(b"libzap.so")
+fn own_preload() -> &'static [u8] {
+    OWN_PRELOAD.get().map_or(b"LD_PRELOAD=libzap.so", std::vec::Vec::as_slice)
 }
 
 fn find_own_path() -> &'static [u8] {
@@ -257,69 +263,26 @@ hook! { unsafe fn posix_spawnp(
     spawn(environment, |list| unsafe { real!(posix_spawnp)(pid, file, actions, attributes, arguments, list) })
 } }
 
-/// Longest argument list of the execl family that is taken: POSIX's ARG_MAX has no room for many more.
-const MOST_ARGUMENTS: usize = 4096;
-
-/// Collects a variadic argument list, which ends in NULL, from the registers and the stack of the call. Returns what
-/// follows the NULL (execle's environment), or `None` when the list is too long.
-///
-/// # Safety
-/// The pointers come from a variadic shim.
-unsafe fn collect(
-    list: &mut [*mut c_char; MOST_ARGUMENTS],
-    registers: *const *mut c_char,
-    stack: *const *mut c_char,
-) -> Option<*mut c_char> {
-    // The first register is the path or file; the other five, then the stack, are the variable arguments.
-    let argument = |index: usize| {
-        // SAFETY: the shim saved six registers; beyond them the caller's stack holds the rest up to the NULL.
-        unsafe {
-            if index < 5 {
-                *registers.add(1 + index)
-            } else {
-                *stack.add(index - 5)
-            }
-        }
-    };
-    for (index, place) in list.iter_mut().enumerate() {
-        *place = argument(index);
-        if place.is_null() {
-            return Some(argument(index + 1));
-        }
-    }
-    None
-}
-
-extern "C" fn execl_collected(registers: *const *mut c_char, stack: *const *mut c_char) -> c_int {
-    let mut list = [core::ptr::null_mut(); MOST_ARGUMENTS];
+extern "C" fn execl_listed(path: *const c_char, list: Strings) -> c_int {
     // SAFETY: called by the shim.
-    if unsafe { collect(&mut list, registers, stack) }.is_none() {
-        return super::fail(libc::E2BIG);
-    }
-    // SAFETY: the first register holds the path.
-    unsafe { zap_execv(*registers, list.as_ptr()) }
+    unsafe { zap_execv(path, list) }
 }
 
-extern "C" fn execlp_collected(registers: *const *mut c_char, stack: *const *mut c_char) -> c_int {
-    let mut list = [core::ptr::null_mut(); MOST_ARGUMENTS];
+extern "C" fn execlp_listed(file: *const c_char, list: Strings) -> c_int {
     // SAFETY: called by the shim.
-    if unsafe { collect(&mut list, registers, stack) }.is_none() {
-        return super::fail(libc::E2BIG);
+    unsafe { zap_execvp(file, list) }
+}
+
+extern "C" fn execle_listed(path: *const c_char, list: Strings) -> c_int {
+    let mut count = 0;
+    // SAFETY: the list ends in NULL.
+    while !unsafe { *list.add(count) }.is_null() {
+        count += 1;
     }
-    // SAFETY: the first register holds the file.
-    unsafe { zap_execvp(*registers, list.as_ptr()) }
+    // SAFETY: execle's list is followed by the environment.
+    unsafe { zap_execve(path, list, (*list.add(count + 1)).cast()) }
 }
 
-extern "C" fn execle_collected(registers: *const *mut c_char, stack: *const *mut c_char) -> c_int {
-    let mut list = [core::ptr::null_mut(); MOST_ARGUMENTS];
-    // SAFETY: called by the shim.
-    let Some(environment) = (unsafe { collect(&mut list, registers, stack) }) else {
-        return super::fail(libc::E2BIG);
-    };
-    // SAFETY: the first register holds the path; execle's list is followed by the environment.
-    unsafe { zap_execve(*registers, list.as_ptr(), environment.cast()) }
-}
-
-zap_sys::variadic_shim!(execl, execl_collected);
-zap_sys::variadic_shim!(execlp, execlp_collected);
-zap_sys::variadic_shim!(execle, execle_collected);
+zap_sys::variadic_shim!(execl, execl_listed);
+zap_sys::variadic_shim!(execlp, execlp_listed);
+zap_sys::variadic_shim!(execle, execle_listed);

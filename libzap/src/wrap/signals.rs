@@ -7,7 +7,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{c_int, sigaction as SigAction, sighandler_t, siginfo_t, sigset_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{blocking, guard, state};
+use zap_engine::{alternate_stacks, blocking, guard, state};
 use zap_sys::signal::bit;
 
 super::resolve_all!(
@@ -146,6 +146,25 @@ hook! { unsafe fn sigprocmask(how: c_int, set: *const sigset_t, old: *mut sigset
 hook! { unsafe fn pthread_sigmask(how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int
 => zap_pthread_sigmask {
     change_mask(real!(pthread_sigmask), how, set, old)
+} }
+
+/// sigaltstack(2), for the libc function and for syscall(2).
+///
+/// # Safety
+/// As the manual page says.
+pub unsafe fn alternate_stack(new: *const libc::stack_t, old: *mut libc::stack_t) -> c_int {
+    // SAFETY: the caller's pointers. The new stack is read before the old one is written: both may be one place.
+    let (new, old) = unsafe { (new.as_ref().copied(), old.as_mut()) };
+    // SAFETY: the caller's stack.
+    match unsafe { alternate_stacks::set(new, old) } {
+        Ok(()) => 0,
+        Err(error) => super::fail(error.errno.0),
+    }
+}
+
+hook! { unsafe fn sigaltstack(new: *const libc::stack_t, old: *mut libc::stack_t) -> c_int => zap_sigaltstack {
+    // SAFETY: the caller's arguments.
+    unsafe { alternate_stack(new, old) }
 } }
 
 hook! { unsafe fn sigsuspend(mask: *const sigset_t) -> c_int => zap_sigsuspend {

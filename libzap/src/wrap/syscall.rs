@@ -43,6 +43,10 @@ hook! { unsafe fn syscall(
             _ => {}
         }
     }
+    if number == libc::SYS_sigaltstack {
+        // SAFETY: the caller's arguments.
+        return c_long::from(unsafe { super::signals::alternate_stack(a as *const _, b as *mut _) });
+    }
     let arguments = [a, b, c, d, e, f];
     // SAFETY: the caller's arguments.
     unsafe {

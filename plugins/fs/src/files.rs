@@ -52,7 +52,7 @@ const LARGEST_NAMELESS: u64 = 64 << 20;
 /// How the kernel marks a path that leads nowhere.
 const DELETED: &[u8] = b" (deleted)";
 
-/// A lock as /proc/self/fdinfo shows it.
+/// A lock as /proc/thread-self/fdinfo shows it.
 #[derive(Serialize, Deserialize)]
 struct Lock {
     kind: LockKind,
@@ -176,7 +176,7 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
             ));
         }
         // By a description of our own: the program's may not be open for reading, and has an offset.
-        let path = zap_plugin::sys::small!("/proc/self/fd/{}", description.fd());
+        let path = zap_plugin::sys::small!("/proc/thread-self/fd/{}", description.fd());
         let own = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC, 0).map_err(refusal)?;
         contents.resize(size as usize, 0);
         let read = fd::read_full(own, &mut contents);
@@ -257,7 +257,7 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
                     }
                 };
                 // Opened anew, for an offset and flags of its own.
-                open(zap_plugin::sys::small!("/proc/self/fd/{file}").as_bytes(), state.flags)
+                open(zap_plugin::sys::small!("/proc/thread-self/fd/{file}").as_bytes(), state.flags)
             }
         }
         .map_err(refusal)?;

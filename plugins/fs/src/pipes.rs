@@ -137,8 +137,8 @@ fn restore_one(state: &State, context: &mut RestoreContext<'_>) -> Result<(), Re
         let writes = end.flags & libc::O_ACCMODE == libc::O_WRONLY;
         let original = if writes { writer } else { reader };
         let own = if core::mem::replace(&mut taken[usize::from(writes)], true) {
-            // Another description of the same end, as an open of /proc/self/fd/N makes.
-            let path = zap_plugin::sys::small!("/proc/self/fd/{original}");
+            // Another description of the same end, as an open of /proc/thread-self/fd/N makes.
+            let path = zap_plugin::sys::small!("/proc/thread-self/fd/{original}");
             fd::open(path.as_c_str(), (end.flags & libc::O_ACCMODE) | libc::O_CLOEXEC, 0).map_err(refusal)?
         } else {
             fd::dup_above(original, 0).map_err(refusal)?

@@ -40,7 +40,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
         let refusal = |error| Refusal::new(description.name(), error);
         // What fdinfo showed before is stale after this: an interval that has passed counts only now.
         let current = fd::timerfd_gettime(description.fd()).map_err(refusal)?;
-        let path = zap_plugin::sys::small!("/proc/self/fdinfo/{}", description.fd());
+        let path = zap_plugin::sys::small!("/proc/thread-self/fdinfo/{}", description.fd());
         let mut buffer = [0u8; 1024];
         let info = fd::read_file(path.as_c_str(), &mut buffer).map_err(refusal)?;
         let number = |key: &[u8]| field(info, key).map_or(0, |text| decimal(text).0);

@@ -5,6 +5,7 @@
 
 use super::pod::PodState;
 use super::{fault_at, Action, Core, Kept, Limits, Millis, Now, Peer, Verdict};
+use std::mem::Discriminant;
 use zap_image::name::ImageName;
 use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder};
 use zap_wire::{fault, FromCoordinator, Phase};
@@ -57,6 +58,8 @@ struct Participant {
     virtual_pid: i32,
     program: String,
     ready: bool,
+    /// What kind of verdict it got last, and since when.
+    obstacle: Option<(Discriminant<Verdict>, Millis)>,
     peer: Option<Peer>,
     reached: Phase,
     /// It runs again, or has ended after its snapshot.
@@ -150,6 +153,7 @@ impl Core {
             virtual_pid: member.virtual_pid,
             program: member.program.clone(),
             ready: false,
+            obstacle: None,
             peer: None,
             reached: Phase::Suspend,
             resumed: false,
@@ -187,19 +191,26 @@ impl Core {
     pub(super) fn examined(&mut self, now: Now, id: u64, pid: i32, verdict: Verdict, out: &mut Vec<Action>) {
         let limits = self.limits;
         let Some(checkpoint) = self.in_stage(id, Stage::Examine) else { return };
-        let since = now.millis.saturating_sub(checkpoint.started);
+        let whole = now.millis.saturating_sub(checkpoint.started);
         let Some(participant) = checkpoint.participants.iter_mut().find(|participant| participant.pid == pid) else {
             return;
         };
+        // Each obstacle has its own time: one may come up when another has gone.
+        let kind = std::mem::discriminant(&verdict);
+        let begun = participant.obstacle.filter(|(before, _)| *before == kind).map_or(now.millis, |(_, begun)| begun);
+        participant.obstacle = Some((kind, begun));
+        let since = if whole < 2 * limits.starting { now.millis.saturating_sub(begun) } else { whole };
         let why = match verdict {
-            Verdict::Ready => {
+            Verdict::Masked if since < limits.masked => return,
+            Verdict::Ready | Verdict::Masked => {
                 participant.ready = true;
                 return self.advance(now, id, out);
             }
             Verdict::Starting if since < limits.starting => return,
+            Verdict::Held(_) if since < limits.starting => return,
             Verdict::Blocked(_) if since < limits.blocked => return,
             Verdict::Starting => "process: has not finished starting (libzap is not ready in it)".to_string(),
-            Verdict::Blocked(refusal) | Verdict::Refused(refusal) => render(&refusal),
+            Verdict::Held(refusal) | Verdict::Blocked(refusal) | Verdict::Refused(refusal) => render(&refusal),
         };
         let why = format!("{}: {why}", participant.describe());
         self.fail(now, id, why, out);
@@ -263,6 +274,10 @@ impl Core {
         let says = |participant: &&Participant| participant.peer == Some(peer) || participant.pid == pid;
         let Some(participant) = checkpoint.participants.iter().find(says) else { return };
         let why = format!("{}: {}", participant.describe(), render(refusal));
+        if participant.peer.is_none() {
+            // A helper that speaks for it, and waits for a word.
+            out.push(Action::Send { peer, message: Box::new(FromCoordinator::Abandon) });
+        }
         self.fail(now, id, why, out);
     }
 

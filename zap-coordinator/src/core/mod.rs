@@ -27,9 +27,11 @@ pub type Millis = u64;
 pub struct Limits {
     /// For a process to take up a signal, or to get through one phase.
     pub answer: Millis,
-    /// For a process that blocks Zap's signal for a moment.
+    /// For what is in the way, to be gone by itself.
     pub blocked: Millis,
-    /// For a process whose libzap is not ready yet.
+    /// For a process that blocks Zap's signal, to unblock it by itself.
+    pub masked: Millis,
+    /// For a process whose libzap is not ready yet, or that waits for the child of a vfork.
     pub starting: Millis,
     /// For killed processes to be gone.
     pub ending: Millis,
@@ -43,7 +45,16 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { answer: 10_000, blocked: 1_000, starting: 5_000, ending: 10_000, idle: 10_000, look: 10, remind: 30_000 }
+        Self {
+            answer: 10_000,
+            blocked: 1_000,
+            masked: 30,
+            starting: 5_000,
+            ending: 10_000,
+            idle: 10_000,
+            look: 10,
+            remind: 30_000,
+        }
     }
 }
 
@@ -63,6 +74,10 @@ pub enum Verdict {
     Ready,
     /// Its libzap is not ready yet.
     Starting,
+    /// Every thread blocks Zap's signal: for the moment, as libc does, or until one is made to take it.
+    Masked,
+    /// It cannot take a signal before something else has happened, which may take its time.
+    Held(Refusal),
     /// In the way for the moment, perhaps.
     Blocked(Refusal),
     /// In the way for good.

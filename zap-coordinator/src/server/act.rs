@@ -3,16 +3,20 @@
 use super::examine::{examine, Known};
 use super::images::{Images, Job};
 use super::process::{self, Process};
-use super::{random, store, Server};
+use super::{random, reach, store, Server};
 use crate::core::{Action, Event, PodState, Verdict};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
 use zap_wire::{FromCoordinator, Phase};
+
+/// How long every thread of a process may block the signal when none can be unblocked.
+const BLOCKED_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is known of the images that a restart is made from.
 pub fn record_of(request: &Restart) -> CheckpointRecord {
@@ -70,6 +74,7 @@ impl Server {
             Action::Look { pod, pid } => {
                 let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
                 let trouble = entry.map_or(0, |entry| entry.trouble.load(Ordering::Relaxed));
+                self.help(pod, pid);
                 if trouble != 0 {
                     let why = Errno(trouble).to_string();
                     self.queue.push_back(Event::Trouble { pod, pid, why });
@@ -166,6 +171,7 @@ impl Server {
             ready: entry.ready.load(Ordering::Acquire) != 0,
             filters: entry.filters.load(Ordering::Relaxed),
             signal: table.signal.load(Ordering::Relaxed).clamp(1, 64),
+            in_handler: entry.stopped.load(Ordering::Acquire) == zap_wire::table::STANDS,
         };
         examine(pid, known, |child| table.find(RealPid(child)).is_some())
     }
@@ -176,11 +182,48 @@ impl Server {
         let (Some(entry), Some(process)) = (entry, process) else { return };
         entry.trouble.store(0, Ordering::Relaxed);
         entry.requested.fetch_add(1, Ordering::Release);
-        if let Err(error) = process.signal(table.signal.load(Ordering::Relaxed)) {
-            let reason = zap_client::error::reason(&error);
-            let why = format!("process {pid}: cannot be signalled: {reason}");
-            self.queue.push_back(Event::Failed { pod, why });
+        let number = table.signal.load(Ordering::Relaxed);
+        let why = match process.signal(number) {
+            Err(error) => format!("cannot be signalled: {}", zap_client::error::reason(&error)),
+            Ok(()) => match reach::wake(pid, number, entry) {
+                Ok(_) => {
+                    self.unreachable.remove(&pid);
+                    return;
+                }
+                Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
+            },
+        };
+        let name = super::process::name(pid);
+        self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
+    }
+
+    /// Helps a process that has not taken the signal: one that was stopped just when it was signalled, or in which every
+    /// thread blocks the signal.
+    fn help(&mut self, pod: u64, pid: i32) {
+        let Some(table) = self.tables.get(&pod) else { return };
+        let Some(entry) = table.find(RealPid(pid)) else { return };
+        let number = table.signal.load(Ordering::Relaxed);
+        let taken = entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire);
+        let woken = entry.stopped.load(Ordering::Acquire) == zap_wire::table::TO_STOP_AGAIN;
+        if taken || woken {
+            return;
         }
+        let why = match reach::wake(pid, number, entry) {
+            Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
+            Ok(true) => return,
+            Ok(false) => match reach::unblock(pid, number, entry) {
+                Ok(()) => return,
+                // libc blocks all signals for moments.
+                Err(_) if self.unreachable.entry(pid).or_insert_with(Instant::now).elapsed() < BLOCKED_LIMIT => return,
+                Err(error) => format!(
+                    "every thread blocks Zap's signal ({number}), and none can be unblocked: {error}; \
+                     choose another with zap-launch --signal"
+                ),
+            },
+        };
+        self.unreachable.remove(&pid);
+        let name = super::process::name(pid);
+        self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
     }
 
     /// A thread that takes the signal where it must not stand goes on as if there had been none: it is sent again, as

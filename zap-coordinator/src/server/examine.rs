@@ -11,6 +11,8 @@ pub struct Known {
     pub ready: bool,
     pub filters: u32,
     pub signal: i32,
+    /// It has stopped itself again after a checkpoint, in Zap's handler.
+    pub in_handler: bool,
 }
 
 /// Judges the process `pid`; `is_member` tells which processes belong to the pod.
@@ -22,21 +24,37 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
     };
     let (mut threads, mut children) = (Vec::new(), Vec::new());
     for task in fs::read_dir(format!("{path}/task")).into_iter().flatten().flatten() {
-        threads.extend(fs::read_to_string(task.path().join("status")));
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        // The parent of a vfork sleeps uninterruptibly until its child execs or ends.
+        let sleeps = field(&status, "State:").starts_with('D');
         let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        children.extend(list.split_whitespace().filter_map(|word| word.parse::<i32>().ok()));
+        let numbers = list.split_whitespace().filter_map(|word| word.parse::<i32>().ok());
+        children.extend(numbers.map(|child| (child, sleeps)));
+        if !status.is_empty() {
+            threads.push(status);
+        }
     }
     let verdict = judge(&status, &threads, known);
-    if verdict != Verdict::Ready {
+    if !matches!(verdict, Verdict::Ready | Verdict::Masked) {
         return verdict;
     }
-    match children.into_iter().find(|child| !is_member(*child) && is_the_programs(Path::new("/proc"), *child)) {
-        Some(child) => {
-            let object = format!("child {child} ({})", super::process::name(child));
-            let reason = "is not in the pod: static, privileged or started around Zap; wait until it has ended";
-            Verdict::Blocked(Refusal { object, reason: reason.into() })
+    let living = || children.iter().filter(|(child, _)| is_the_programs(Path::new("/proc"), *child));
+    let object = |child: i32| format!("child {child} ({})", super::process::name(child));
+    // Looked for first: this one only takes time.
+    if let Some((child, _)) = living().find(|(child, sleeps)| *sleeps && !is_member(*child)) {
+        let reason = "was made with vfork, and has neither exec'ed nor ended: its parent cannot be suspended so long";
+        return Verdict::Held(Refusal { object: object(*child), reason: reason.into() });
+    }
+    match living().next() {
+        Some((child, _)) if is_member(*child) => {
+            let reason = "pods of more than one process are not supported yet";
+            Verdict::Blocked(Refusal { object: object(*child), reason: reason.into() })
         }
-        None => Verdict::Ready,
+        Some((child, _)) => {
+            let reason = "is not in the pod: static, privileged or started around Zap; wait until it has ended";
+            Verdict::Blocked(Refusal { object: object(*child), reason: reason.into() })
+        }
+        None => verdict,
     }
 }
 
@@ -47,16 +65,8 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
     if tracer != 0 {
         return refused("tracer", format!("process {tracer} traces it (ptrace); detach that first"));
     }
-    match field(status, "State:").chars().next() {
-        Some('T' | 't') => {
-            let reason = "it is stopped; stopped processes cannot be checkpointed so far, continue it (SIGCONT) first";
-            return refused("process", reason.into());
-        }
-        // A process in its last moments.
-        Some('X') => return Verdict::Starting,
-        _ => {}
-    }
-    if !known.ready {
+    let in_its_last_moments = field(status, "State:").starts_with('X');
+    if in_its_last_moments || !known.ready {
         return Verdict::Starting;
     }
     if number(status, "Seccomp_filters:", 10) > u64::from(known.filters) {
@@ -66,10 +76,18 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
     // Threads that are gone or only wait to be reaped cannot take a signal.
     let living = threads.iter().filter(|thread| !field(thread, "State:").starts_with(['Z', 'X']));
     let mut living = living.peekable();
-    if living.peek().is_some() && living.all(|thread| number(thread, "SigBlk:", 16) & bit != 0) {
-        let object = format!("signal {}", known.signal);
-        let reason = "every thread blocks Zap's signal; choose another with zap-launch --signal".into();
-        return Verdict::Blocked(Refusal { object, reason });
+    let blocks = |thread: &&String| number(thread, "SigBlk:", 16) & bit != 0;
+    let stopped = |thread: &&String| field(thread, "State:").starts_with('T');
+    if living.peek().is_some_and(stopped) {
+        // One that blocks it gets it unblocked by the others; with none of those the program would just run on.
+        if !known.in_handler && living.all(|thread| blocks(&thread)) {
+            let reason = "it is stopped, and every thread of it blocks Zap's signal; continue it (SIGCONT) first";
+            return refused("process", reason.into());
+        }
+        return Verdict::Ready;
+    }
+    if living.peek().is_some() && living.all(|thread| blocks(&thread)) {
+        return Verdict::Masked;
     }
     Verdict::Ready
 }
@@ -83,11 +101,11 @@ fn is_the_programs(proc: &Path, child: i32) -> bool {
 }
 
 /// The rest of the line that begins with `name`.
-fn field<'a>(status: &'a str, name: &str) -> &'a str {
+pub(super) fn field<'a>(status: &'a str, name: &str) -> &'a str {
     status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim()
 }
 
-fn number(status: &str, name: &str, radix: u32) -> u64 {
+pub(super) fn number(status: &str, name: &str, radix: u32) -> u64 {
     u64::from_str_radix(field(status, name), radix).unwrap_or(0)
 }
 
@@ -104,14 +122,17 @@ mod tests {
 
     #[test]
     fn verdicts_by_table() {
-        let ready = Known { ready: true, filters: 1, signal: 62 };
+        let ready = Known { ready: true, filters: 1, signal: 62, in_handler: false };
         let all = 1u64 << 61;
         let fine = status("S (sleeping)", 0, 1, 0);
         let blocking = status("S (sleeping)", 0, 1, all);
         let dead = status("Z (zombie)", 0, 1, 0);
+        let stopped = |blocked| status("T (stopped)", 0, 1, blocked);
         let kind = |verdict| match verdict {
             Verdict::Ready => "ready".to_string(),
             Verdict::Starting => "starting".to_string(),
+            Verdict::Masked => "masked".to_string(),
+            Verdict::Held(refusal) => format!("held by {}", refusal.object),
             Verdict::Blocked(refusal) => format!("blocked by {}", refusal.object),
             Verdict::Refused(refusal) => format!("refused for {}", refusal.object),
         };
@@ -120,10 +141,13 @@ mod tests {
             (fine.clone(), vec![blocking.clone(), fine.clone()], ready, "ready"),
             (dead.clone(), vec![dead.clone(), fine.clone()], ready, "ready"),
             (fine.clone(), vec![fine.clone()], Known { ready: false, ..ready }, "starting"),
-            (blocking.clone(), vec![blocking.clone()], ready, "blocked by signal 62"),
-            (dead.clone(), vec![dead, blocking.clone()], ready, "blocked by signal 62"),
+            (blocking.clone(), vec![blocking.clone()], ready, "masked"),
+            (dead.clone(), vec![dead, blocking.clone()], ready, "masked"),
             (blocking.clone(), vec![blocking], Known { signal: 61, ..ready }, "ready"),
-            (status("T (stopped)", 0, 1, 0), vec![], ready, "refused for process"),
+            (stopped(0), vec![stopped(0), stopped(0)], ready, "ready"),
+            (stopped(0), vec![stopped(0), stopped(all)], ready, "ready"),
+            (stopped(0), vec![stopped(all), stopped(all)], ready, "refused for process"),
+            (stopped(0), vec![stopped(all)], Known { in_handler: true, ..ready }, "ready"),
             (status("t (tracing stop)", 5, 1, 0), vec![], ready, "refused for tracer"),
             (status("S (sleeping)", 0, 2, 0), vec![fine], ready, "refused for seccomp filter"),
         ];

@@ -13,6 +13,7 @@ mod head;
 mod images;
 mod pack;
 mod process;
+mod reach;
 mod socket;
 mod store;
 
@@ -69,6 +70,8 @@ struct Server {
     members: BTreeMap<(u64, i32), Process>,
     requesters: BTreeMap<u64, Process>,
     images: BTreeMap<u64, Images>,
+    /// Processes whose every thread blocks the signal and that cannot be helped, and since when.
+    unreachable: BTreeMap<i32, Instant>,
     /// Pods for which a launch has failed and been answered.
     refused: BTreeSet<u64>,
     jobs: Sender<(Job, Images)>,
@@ -136,6 +139,7 @@ impl Server {
             members: BTreeMap::new(),
             requesters: BTreeMap::new(),
             images: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
             refused: BTreeSet::new(),
             jobs,
             done,
@@ -179,7 +183,7 @@ impl Server {
                         while let Some((socket, pid)) = self.listener.accept() {
                             let peer = self.next_peer;
                             self.next_peer += 1;
-                            self.peers.insert(peer, Connected { socket, pid });
+                            self.peers.insert(peer, Connected { socket, pid: reach::speaker(pid) });
                         }
                     }
                     Source::Bell => {

@@ -114,19 +114,16 @@ fn a_failed_checkpoint_with_kill_does_not_kill() {
 }
 
 #[test]
-fn who_cannot_be_signalled_is_refused_by_name() {
+fn who_does_not_take_the_signal_by_itself_is_reached() {
     let scene = Scene::new();
     let member = scene.member("fine");
     member.signal(libc::SIGSTOP);
-    let output = scene.command_until(&["--checkpoint"], |output| output.err.contains("stopped"));
-    assert_eq!(output.status, 1);
-    assert!(scene.command(&["--status"]).out.contains("stopped"));
-    member.signal(libc::SIGCONT);
+    scene.command_until(&["--status"], |output| output.out.contains("stopped"));
     scene.command(&["--checkpoint"]).expect(0);
     let _second = scene.member_in("blocks", Some("second"));
     let output = scene.command(&["--checkpoint", "--pod", "second"]);
-    output.expect(1);
-    assert!(output.err.contains("signal 62: every thread blocks"), "{}", output.err);
+    // Unless ptrace(2) is forbidden here.
+    assert!(output.status == 0 || output.err.contains("every thread blocks"), "{}", output.err);
     // Several pods: which one?
     let output = scene.command(&["--checkpoint"]);
     output.expect(2);

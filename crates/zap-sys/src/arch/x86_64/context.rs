@@ -270,27 +270,28 @@ pub unsafe extern "C" fn resume_snapshot(stack_pointer: u64, instruction_pointer
     naked_asm!("mov rsp, rdi", "jmp rsi")
 }
 
-/// Defines the exported variadic function `$name`, which calls `$target(registers, stack)`: pointers to the six integer
-/// argument registers and to the arguments on the stack. Stable Rust cannot define C-variadic functions.
+/// Defines the exported variadic function `$name`, which calls `$target(first, list)`: its first argument, and the
+/// address of all the others, as one array. Stable Rust cannot define C-variadic functions.
 #[macro_export]
 macro_rules! variadic_shim {
     ($name:ident, $target:path) => {
-        /// Collects its variable arguments and passes them on.
+        /// Makes one list of its variable arguments and passes it on.
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name() -> i32 {
             core::arch::naked_asm!(
-                "push r9", // the six argument registers, so that they lie in order in memory
+                "pop rax", // the return address makes room: registers and stack arguments become one array
+                "push r9",
                 "push r8",
                 "push rcx",
                 "push rdx",
                 "push rsi",
-                "push rdi",
-                "mov rdi, rsp",        // the registers
-                "lea rsi, [rsp + 56]", // beyond them and the return address: arguments on the stack
-                "sub rsp, 8",          // keeps the stack aligned for the call
+                "mov rsi, rsp", // the list
+                "push rax",     // the return address; keeps the stack aligned for the call, too
                 "call {target}",
-                "add rsp, 56",
+                "pop rdx", // the return address goes back to its place
+                "add rsp, 40",
+                "push rdx",
                 "ret",
                 target = sym $target,
             )
