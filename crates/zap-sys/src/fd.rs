@@ -148,7 +148,7 @@ pub fn file_system(fd: RawFd) -> Result<i64> {
     let mut info = core::mem::MaybeUninit::<libc::statfs>::zeroed();
     call!(SYS_fstatfs, fd, info.as_mut_ptr())?;
     // SAFETY: zeroes are a valid value, and the kernel has filled it.
-    Ok(unsafe { info.assume_init() }.f_type as i64)
+    Ok(unsafe { info.assume_init() }.f_type)
 }
 
 /// fstat(2).
