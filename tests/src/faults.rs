@@ -48,6 +48,7 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases.push(Case::new(format!("fault/{}/restart-killed", fault::RESTART_PLANNED), restart_planned));
+    cases.push(Case::new(format!("fault/{}/file-gone", fault::RESTART_PLANNED), file_gone));
     cases.push(Case::new(format!("fault/{}/program-killed", fault::PROGRAM_RESTORING), program_restoring));
     cases
 }
@@ -190,6 +191,23 @@ fn restart_planned(scene: &Scene) -> Result {
     let running = scene.restart(&[], &images, &scene.out())?;
     scene.go()?;
     scene.expect_end(running, &program)
+}
+
+/// A file that the image's memory maps goes between plan and start.
+fn file_gone(scene: &Scene) -> Result {
+    let program = scene.program("small_shared_file")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    scene.use_fault(Some(fault::RESTART_PLANNED));
+    let restart = scene.restart(&[], &images, &scene.out())?;
+    scene.use_fault(None);
+    scene.wait_stopped(restart.pid, "zap-restart")?;
+    fs::remove_file(scene.path("work").join("counters"))?;
+    process::kill(restart.pid, libc::SIGCONT);
+    scene.go()?;
+    scene.expect_end(restart, &program)
 }
 
 /// A restarted program killed before its plugins restore: zap-restart says so, the image restarts again.

@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use zap_client::error::{reason, Error, Result};
 use zap_client::{executable, install};
-use zap_restorer::{REPORT_FAILED, REPORT_NO_PLACE};
+use zap_restorer::{REPORT_FAILED, REPORT_FILE_GONE, REPORT_NO_PLACE};
 use zap_sys::arch::syscall::syscall;
 use zap_sys::signal::{self, KernelAction, Mask};
 use zap_sys::{fd, net, process, RealPid, SysError};
@@ -46,8 +46,15 @@ pub struct Circumstances {
     pub mask: Mask,
 }
 
+/// How a start has gone that has not failed for good.
+pub enum Start {
+    Runs(RealPid),
+    /// A file that the plan maps has gone since the plan was made.
+    FileGone(Error),
+}
+
 /// Starts the program of `image`; returns when it runs.
-pub fn start(image: &Image, planned: &Planned, pod: &Pod, circumstances: Circumstances) -> Result<RealPid> {
+pub fn start(image: &Image, planned: &Planned, pod: &Pod, circumstances: Circumstances) -> Result<Start> {
     let program = Program::new(image)?;
     let numbers = Numbers::below_limit();
     let parts = RestartParts {
@@ -64,15 +71,15 @@ pub fn start(image: &Image, planned: &Planned, pod: &Pod, circumstances: Circums
     let parts = zap_wire::encode(&parts).map_err(|why| Error::new("restart parts", why))?;
     let plan = planned.encode(&image.header, numbers.image, numbers.report, &parts)?;
     let plan = in_memory(&plan)?;
-    for _ in 1..ATTEMPTS {
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
         match attempt(image, &program, numbers, &plan, circumstances)? {
-            Attempt::Started(child) => return Ok(child),
+            Attempt::Started(child) => return Ok(Start::Runs(child)),
+            Attempt::FileGone(why) => return Ok(Start::FileGone(Error::new(image.path.display(), why))),
+            Attempt::NoPlace(why) if left == 0 => return Err(Error::new(image.path.display(), why)),
             Attempt::NoPlace(_) => {}
         }
-    }
-    match attempt(image, &program, numbers, &plan, circumstances)? {
-        Attempt::Started(child) => Ok(child),
-        Attempt::NoPlace(why) => Err(Error::new(image.path.display(), why)),
     }
 }
 
@@ -90,6 +97,8 @@ enum Attempt {
     Started(RealPid),
     /// The kernel's choice of addresses was in the way; in the restorer's words.
     NoPlace(String),
+    /// As [`Start::FileGone`].
+    FileGone(String),
 }
 
 fn attempt(
@@ -130,6 +139,10 @@ fn attempt(
         Some(&REPORT_NO_PLACE) => {
             let _ = process::wait(child.0, 0);
             return Ok(Attempt::NoPlace(text()));
+        }
+        Some(&REPORT_FILE_GONE) => {
+            let _ = process::wait(child.0, 0);
+            return Ok(Attempt::FileGone(text()));
         }
         Some(&REPORT_FAILED) => Error::new(name, text()),
         Some(_) => match zap_wire::decode::<Outcome>(said) {

@@ -16,5 +16,8 @@ pub const REPORT_FAILED: u8 = 0xff;
 /// have better luck.
 pub const REPORT_NO_PLACE: u8 = 0xfe;
 
+/// As [`REPORT_FAILED`], but a file that was there when the plan was made is gone: another plan may do without it.
+pub const REPORT_FILE_GONE: u8 = 0xfd;
+
 /// Exit status of a restorer that could not go on.
 pub const FAILED_STATUS: i32 = 125;

@@ -12,7 +12,7 @@ use zap_restart::arguments::Restart as Arguments;
 use zap_restart::generation::{choose, Candidate};
 use zap_restart::image::{self, Image};
 use zap_restart::planner::{self, Facts, Planned};
-use zap_restart::start::{self, Circumstances, Pod};
+use zap_restart::start::{self, Circumstances, Pod, Start};
 use zap_restart::{backing, fault, supervise, unpack, vanished, verify};
 use zap_sys::RealPid;
 use zap_wire::message::{PodSettings, Restart, StreamId};
@@ -58,13 +58,25 @@ fn run(arguments: &Arguments) -> Result<RealPid> {
     } else if arguments.verify || !untouched {
         verify::extents(&image)?;
     }
-    let missing = backing::missing(&image.header);
-    vanished::replace(&mut image.header, &missing);
-    let planned = plan(&image)?;
+    let mut planned = plan_without_missing(&mut image)?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let pod = make_pod(arguments, &image, ckpt_dir)?;
-    let mask = supervise::block();
-    start::start(&image, &planned, &pod, Circumstances { background: arguments.background, mask })
+    let circumstances = Circumstances { background: arguments.background, mask: supervise::block() };
+    if let Start::Runs(child) = start::start(&image, &planned, &pod, circumstances)? {
+        return Ok(child);
+    }
+    // A JVM that starts now removes such files of others.
+    planned = plan_without_missing(&mut image)?;
+    match start::start(&image, &planned, &pod, circumstances)? {
+        Start::Runs(child) => Ok(child),
+        Start::FileGone(error) => Err(error),
+    }
+}
+
+fn plan_without_missing(image: &mut Image) -> Result<Planned> {
+    let missing = backing::missing(&image.header);
+    vanished::replace(&mut image.header, &missing);
+    plan(image)
 }
 
 fn choose_image(arguments: &Arguments) -> Result<Image> {

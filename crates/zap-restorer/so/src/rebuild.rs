@@ -7,7 +7,7 @@
 //! here unmaps. All other memory belongs to a program that has not begun to run, or to the one that is being rebuilt.
 #![allow(unsafe_code)]
 
-use crate::report::{fail, fail_no_place, must, must_at};
+use crate::report::{fail, fail_file_gone, fail_no_place, must, must_at};
 use core::slice;
 use plan::hole::{Hole, VDSO_ROOM};
 use plan::plan::{Header, Operation, Source, Trailer};
@@ -201,6 +201,9 @@ fn open(plan: &[u8], place: u64, length: u64, flags: i32) -> RawFd {
     let Some(path) = path else { fail(format_args!("plan: path is unreadable")) };
     match fd::open(path, flags, 0) {
         Ok(file) => file,
+        Err(error) if error.is(zap_sys::libc::ENOENT) => {
+            fail_file_gone(format_args!("{}: {error}", Lossy(path.to_bytes())))
+        }
         Err(error) => fail(format_args!("{}: {error}", Lossy(path.to_bytes()))),
     }
 }

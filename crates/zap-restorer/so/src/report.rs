@@ -4,7 +4,7 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicI32, Ordering};
-use plan::{FAILED_STATUS, REPORT_FAILED, REPORT_NO_PLACE};
+use plan::{FAILED_STATUS, REPORT_FAILED, REPORT_FILE_GONE, REPORT_NO_PLACE};
 use zap_sys::text::SmallString;
 use zap_sys::{fd, process, RawFd, SysError};
 
@@ -24,6 +24,11 @@ pub fn fail(message: fmt::Arguments<'_>) -> ! {
 /// Ends the process because the kernel has put something where the program's memory must be.
 pub fn fail_no_place(message: fmt::Arguments<'_>) -> ! {
     end(REPORT_NO_PLACE, message)
+}
+
+/// Ends the process because a file that the plan maps is gone.
+pub fn fail_file_gone(message: fmt::Arguments<'_>) -> ! {
+    end(REPORT_FILE_GONE, message)
 }
 
 /// The value, or the end.
