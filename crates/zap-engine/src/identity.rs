@@ -176,18 +176,37 @@ pub unsafe fn tid_of_pthread(pthread: u64) -> Option<VirtualPid> {
 /// nothing of the program's. Tried again when a restart has come in between, whose real ids are others.
 pub fn with_real_tid<R>(call: impl Fn() -> R) -> R {
     loop {
-        let offset = TID_OFFSET.load(Ordering::Relaxed);
-        if !state::moved() || offset == 0 {
-            return call();
-        }
         let generation = crate::clocks::generation();
-        // SAFETY: the word in the calling thread's own control block.
-        let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
-        let known = word.swap(zap_sys::process::gettid().0, Ordering::Relaxed);
-        let result = call();
-        word.store(known, Ordering::Relaxed);
+        let result = with_real_tid_once(&call);
         if crate::clocks::generation() == generation {
             return result;
         }
+    }
+}
+
+/// As [`with_real_tid`], for a call that must not be made twice: a restart in between finds it with the id of before.
+pub fn with_real_tid_once<R>(call: impl FnOnce() -> R) -> R {
+    let offset = TID_OFFSET.load(Ordering::Relaxed);
+    if !state::moved() || offset == 0 {
+        return call();
+    }
+    // SAFETY: the word in the calling thread's own control block.
+    let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
+    let known = word.swap(zap_sys::process::gettid().0, Ordering::Relaxed);
+    let result = call();
+    word.store(known, Ordering::Relaxed);
+    result
+}
+
+/// After a restart: a thread that was suspended inside [`with_real_tid_once`] has the real id of before in its control
+/// block, where others look for it.
+pub fn renew_lent(slot: &threads::Slot) {
+    let offset = TID_OFFSET.load(Ordering::Relaxed);
+    let (last, id) = (slot.last_tid.load(Ordering::Relaxed), slot.virtual_tid.load(Ordering::Relaxed));
+    if offset != 0 && last != id {
+        // SAFETY: the word in the control block of a thread that does not run yet.
+        let word = unsafe { &*((slot.fs_base.load(Ordering::Relaxed) + offset) as *const AtomicI32) };
+        let new = slot.real_tid.load(Ordering::Relaxed);
+        let _ = word.compare_exchange(last, new, Ordering::Relaxed, Ordering::Relaxed);
     }
 }

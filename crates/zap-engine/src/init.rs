@@ -172,6 +172,7 @@ pub fn begin_in_child() {
     let pid = process::getpid();
     identity::forget();
     clocks::begin_in_child();
+    crate::locks::begin_in_child();
     state::set_identity(pid, VirtualPid(pid.0));
     state::set_table(table, None);
 }

@@ -26,6 +26,7 @@ pub mod guard;
 pub mod identity;
 pub mod image_backed;
 pub mod init;
+pub mod locks;
 pub mod memory;
 pub mod registry;
 pub mod restart;

@@ -14,8 +14,8 @@ use crate::checkpoint::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
-    attributes, children, clocks, descriptors, fault, identity, image_backed, init, registry, signals, suspend, timers,
-    vdso,
+    attributes, children, clocks, descriptors, fault, identity, image_backed, init, locks, registry, signals, suspend,
+    timers, vdso,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -137,6 +137,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     threads::note_main(threads::slots().any(is_main));
     let main = respawn_threads(old_main, real)?;
     identity::set_pairs();
+    locks::restore();
     timers::restore()?;
     announce(parts);
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));

@@ -43,6 +43,8 @@ pub struct Slot {
     pub name: [AtomicU64; 2],
     /// Signals that wait: for the thread or the process at first, for the thread alone once they have been saved.
     pub pending: AtomicU64,
+    /// Its real id when it was suspended: in a restarted process the id of before.
+    pub last_tid: AtomicI32,
     /// Nanoseconds of CPU time that it has used in its own time.
     pub cpu: AtomicI64,
     /// While the thread does not park: the letter of its state; the process that it made with vfork and waits for; the
@@ -177,6 +179,7 @@ pub fn describe_self(slot: &Slot, context: u64) {
     slot.name[0].store(half(0), Ordering::Relaxed);
     slot.name[1].store(half(8), Ordering::Relaxed);
     slot.pending.store(zap_sys::signal::pending(), Ordering::Relaxed);
+    slot.last_tid.store(slot.real_tid.load(Ordering::Relaxed), Ordering::Relaxed);
     slot.cpu.store(clocks::thread_cpu(), Ordering::Relaxed);
     let tid = crate::identity::virtual_of(RealPid(slot.real_tid.load(Ordering::Relaxed)));
     slot.virtual_tid.store(tid.0, Ordering::Relaxed);

@@ -82,6 +82,26 @@ fn read_own_file(address: u64, buffer: &mut [u8]) -> Result<usize> {
     read.map_err(|error| if error.is(libc::EIO) { crate::SysError::new("pread64", libc::EFAULT) } else { error })
 }
 
+/// Writes `bytes` to the calling process's own memory at `address`, by process_vm_writev(2): memory that is not there, or
+/// that must not be written, is EFAULT and not a signal.
+pub fn write_own(address: u64, bytes: &[u8]) -> Result<()> {
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
+    let (local, remote) = (&raw const local, &raw const remote);
+    match call!(SYS_process_vm_writev, crate::process::getpid().0, local, 1, remote, 1, 0) {
+        // Containers forbid the call.
+        Err(error) if error.is(libc::EPERM) || error.is(libc::ENOSYS) => write_own_file(address, bytes),
+        other => other.map(|_| ()),
+    }
+}
+
+fn write_own_file(address: u64, bytes: &[u8]) -> Result<()> {
+    let file = crate::fd::open(c"/proc/thread-self/mem", libc::O_WRONLY | libc::O_CLOEXEC, 0)?;
+    let written = call!(SYS_pwrite64, file, bytes.as_ptr(), bytes.len(), address);
+    let _ = crate::fd::close(file);
+    written.map(|_| ())
+}
+
 /// madvise(2).
 ///
 /// # Safety

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicU32, Ordering};
-use libc::{c_int, c_void, clockid_t, itimerspec, pthread_cond_t, pthread_mutex_t, pthread_t, timespec};
+use libc::{c_int, c_void, clockid_t, itimerspec, pthread_cond_t, pthread_t, timespec};
 use libc::{pthread_rwlock_t, sem_t};
 use redhook::{hook, real};
 use zap_engine::clocks;
@@ -16,9 +16,6 @@ use zap_engine::deadline::Deadline;
 use zap_engine::state;
 
 super::resolve_all!(
-    pthread_cond_timedwait,
-    pthread_cond_clockwait,
-    pthread_mutex_clocklock,
     pthread_rwlock_clockrdlock,
     pthread_rwlock_clockwrlock,
     sem_clockwait,
@@ -79,7 +76,10 @@ pub fn learn_conditions() {
 }
 
 /// The clock of the condition variable's timed wait.
-unsafe fn clock_of(condition: *const pthread_cond_t) -> clockid_t {
+///
+/// # Safety
+/// `condition` is a condition variable.
+pub(super) unsafe fn clock_of(condition: *const pthread_cond_t) -> clockid_t {
     let (at, bits) = (CLOCK_BYTE.load(Ordering::Relaxed), CLOCK_BITS.load(Ordering::Relaxed));
     // SAFETY: inside the caller's condition variable; other threads change other bits of the byte.
     let byte = unsafe { condition.cast::<u8>().add(at as usize).read_volatile() };
@@ -89,36 +89,6 @@ unsafe fn clock_of(condition: *const pthread_cond_t) -> clockid_t {
         libc::CLOCK_REALTIME
     }
 }
-
-hook! { unsafe fn pthread_cond_timedwait(
-    condition: *mut pthread_cond_t,
-    mutex: *mut pthread_mutex_t,
-    time: *const timespec
-) -> c_int => zap_pthread_cond_timedwait {
-    // SAFETY: the caller's arguments.
-    let clock = unsafe { clock_of(condition) };
-    // SAFETY: as above.
-    unsafe { until(clock, time, |time| real!(pthread_cond_timedwait)(condition, mutex, time)) }
-} }
-
-hook! { unsafe fn pthread_cond_clockwait(
-    condition: *mut pthread_cond_t,
-    mutex: *mut pthread_mutex_t,
-    clock: clockid_t,
-    time: *const timespec
-) -> c_int => zap_pthread_cond_clockwait {
-    // SAFETY: the caller's arguments.
-    unsafe { until(clock, time, |time| real!(pthread_cond_clockwait)(condition, mutex, clock, time)) }
-} }
-
-hook! { unsafe fn pthread_mutex_clocklock(
-    mutex: *mut pthread_mutex_t,
-    clock: clockid_t,
-    time: *const timespec
-) -> c_int => zap_pthread_mutex_clocklock {
-    // SAFETY: the caller's arguments.
-    unsafe { until(clock, time, |time| real!(pthread_mutex_clocklock)(mutex, clock, time)) }
-} }
 
 hook! { unsafe fn pthread_rwlock_clockrdlock(
     lock: *mut pthread_rwlock_t,

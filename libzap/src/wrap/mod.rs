@@ -15,6 +15,7 @@ mod exec;
 mod fork;
 mod ids;
 mod memory;
+mod mutex;
 mod pthread;
 mod signals;
 mod syscall;
@@ -36,6 +37,7 @@ pub fn resolve() {
     fork::resolve();
     ids::resolve();
     memory::resolve();
+    mutex::resolve();
     pthread::resolve();
     signals::resolve();
     syscall::resolve();

@@ -1,0 +1,334 @@
+//! Robust mutexes, and those with priority inheritance: libc takes and gives them with the thread's real id. See
+//! `zap_engine::locks`. All others go straight through.
+//!
+//! The next functions are not found by `real!`: these are called before libzap's init, by other libraries' constructors
+//! and by allocators, from inside the very look-up that `real!` guards by a lock of its own.
+//!
+//! # Safety
+//! As in the module's head.
+#![allow(unsafe_code)]
+
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, pthread_mutexattr_t, timespec};
+use zap_engine::{clocks, identity, locks, state};
+
+/// A libc function, found at its first call.
+struct Next {
+    name: &'static CStr,
+    address: AtomicUsize,
+}
+
+impl Next {
+    const fn new(name: &'static CStr) -> Self {
+        Self { name, address: AtomicUsize::new(0) }
+    }
+
+    #[inline(always)]
+    fn get(&self) -> usize {
+        match self.address.load(Ordering::Relaxed) {
+            0 => self.find(),
+            address => address,
+        }
+    }
+
+    #[cold]
+    fn find(&self) -> usize {
+        let address = super::optional(self.name) as usize;
+        self.address.store(address, Ordering::Relaxed);
+        address
+    }
+}
+
+static LOCK: Next = Next::new(c"pthread_mutex_lock");
+static TRYLOCK: Next = Next::new(c"pthread_mutex_trylock");
+static TIMEDLOCK: Next = Next::new(c"pthread_mutex_timedlock");
+static CLOCKLOCK: Next = Next::new(c"pthread_mutex_clocklock");
+static UNLOCK: Next = Next::new(c"pthread_mutex_unlock");
+static CONSISTENT: Next = Next::new(c"pthread_mutex_consistent");
+static SETPRIOCEILING: Next = Next::new(c"pthread_mutex_setprioceiling");
+static INIT: Next = Next::new(c"pthread_mutex_init");
+static DESTROY: Next = Next::new(c"pthread_mutex_destroy");
+static WAIT: Next = Next::new(c"pthread_cond_wait");
+static TIMEDWAIT: Next = Next::new(c"pthread_cond_timedwait");
+static CLOCKWAIT: Next = Next::new(c"pthread_cond_clockwait");
+
+/// Finds every function now.
+pub fn resolve() {
+    let all = [
+        &LOCK,
+        &TRYLOCK,
+        &TIMEDLOCK,
+        &CLOCKLOCK,
+        &UNLOCK,
+        &CONSISTENT,
+        &SETPRIOCEILING,
+        &INIT,
+        &DESTROY,
+        &WAIT,
+        &TIMEDWAIT,
+        &CLOCKWAIT,
+    ];
+    all.iter().for_each(|next| {
+        next.get();
+    });
+}
+
+type OnMutex = unsafe extern "C" fn(*mut pthread_mutex_t) -> c_int;
+
+/// # Safety
+/// `next` is a function of this type.
+#[inline(always)]
+unsafe fn plain(next: &Next, mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's promise.
+    let function: OnMutex = unsafe { core::mem::transmute(next.get()) };
+    // SAFETY: the program's mutex.
+    unsafe { function(mutex) }
+}
+
+/// Makes `call`, after which the calling thread holds `mutex` unless it says otherwise.
+///
+/// # Safety
+/// `mutex` is a mutex that [`locks::concerns_kernel`].
+#[cold]
+unsafe fn taking(mutex: *mut pthread_mutex_t, call: impl Fn() -> c_int) -> c_int {
+    let generation = clocks::generation();
+    let result = if state::moved() { identity::with_real_tid_once(call) } else { call() };
+    // ETIMEDOUT of a condition variable comes with the mutex held; of a lock, without.
+    let holds = matches!(result, 0 | libc::EOWNERDEAD);
+    if holds && clocks::generation() != generation {
+        // SAFETY: the caller's mutex, which this thread holds now.
+        unsafe { locks::settle(mutex as u64) };
+    }
+    result
+}
+
+/// As [`taking`], for a wait on a condition variable: it comes back with the mutex, whatever else it says.
+#[cold]
+unsafe fn waiting(mutex: *mut pthread_mutex_t, call: impl Fn() -> c_int) -> c_int {
+    let generation = clocks::generation();
+    let result = if state::moved() { identity::with_real_tid_once(call) } else { call() };
+    if clocks::generation() != generation && !matches!(result, libc::EPERM | libc::EINVAL) {
+        // SAFETY: the caller's mutex, which this thread holds now.
+        unsafe { locks::settle(mutex as u64) };
+    }
+    result
+}
+
+/// pthread_mutex_lock(3).
+///
+/// # Safety
+/// As the libc function; so for all that follow.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's mutex.
+    unsafe {
+        if !locks::concerns_kernel(mutex as u64) {
+            return plain(&LOCK, mutex);
+        }
+        taking(mutex, || plain(&LOCK, mutex))
+    }
+}
+
+/// pthread_mutex_trylock(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's mutex.
+    unsafe {
+        if !locks::concerns_kernel(mutex as u64) {
+            return plain(&TRYLOCK, mutex);
+        }
+        taking(mutex, || plain(&TRYLOCK, mutex))
+    }
+}
+
+/// pthread_mutex_unlock(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's mutex.
+    unsafe {
+        if !state::moved() || !locks::concerns_kernel(mutex as u64) {
+            return plain(&UNLOCK, mutex);
+        }
+        identity::with_real_tid_once(|| plain(&UNLOCK, mutex))
+    }
+}
+
+/// pthread_mutex_consistent(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_mutex_consistent(mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's mutex.
+    identity::with_real_tid_once(|| unsafe { plain(&CONSISTENT, mutex) })
+}
+
+/// pthread_mutex_timedlock(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, time: *const timespec) -> c_int {
+    type Function = unsafe extern "C" fn(*mut pthread_mutex_t, *const timespec) -> c_int;
+    // SAFETY: libc's function of this name.
+    let function: Function = unsafe { core::mem::transmute(TIMEDLOCK.get()) };
+    // SAFETY: the caller's arguments.
+    unsafe {
+        if !locks::concerns_kernel(mutex as u64) {
+            return function(mutex, time);
+        }
+        taking(mutex, || function(mutex, time))
+    }
+}
+
+/// pthread_mutex_clocklock(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_mutex_clocklock(
+    mutex: *mut pthread_mutex_t,
+    clock: clockid_t,
+    time: *const timespec,
+) -> c_int {
+    type Function = unsafe extern "C" fn(*mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
+    // SAFETY: libc's function of this name.
+    let function: Function = unsafe { core::mem::transmute(CLOCKLOCK.get()) };
+    // SAFETY: the caller's arguments.
+    unsafe {
+        super::deadlines::until(clock, time, |time| {
+            if !locks::concerns_kernel(mutex as u64) {
+                return function(mutex, clock, time);
+            }
+            taking(mutex, || function(mutex, clock, time))
+        })
+    }
+}
+
+/// pthread_mutex_setprioceiling(3), which locks and unlocks the mutex.
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_mutex_setprioceiling(
+    mutex: *mut pthread_mutex_t,
+    ceiling: c_int,
+    old: *mut c_int,
+) -> c_int {
+    type Function = unsafe extern "C" fn(*mut pthread_mutex_t, c_int, *mut c_int) -> c_int;
+    // SAFETY: libc's function of this name.
+    let function: Function = unsafe { core::mem::transmute(SETPRIOCEILING.get()) };
+    // SAFETY: the caller's arguments.
+    identity::with_real_tid_once(|| unsafe { function(mutex, ceiling, old) })
+}
+
+/// pthread_mutex_init(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_mutex_init(
+    mutex: *mut pthread_mutex_t,
+    attributes: *const pthread_mutexattr_t,
+) -> c_int {
+    type Function = unsafe extern "C" fn(*mut pthread_mutex_t, *const pthread_mutexattr_t) -> c_int;
+    // SAFETY: libc's function of this name.
+    let function: Function = unsafe { core::mem::transmute(INIT.get()) };
+    // SAFETY: the caller's arguments.
+    let result = unsafe { function(mutex, attributes) };
+    if result == 0 && !attributes.is_null() {
+        // SAFETY: a mutex, since just now.
+        unsafe { locks::note(mutex as u64) };
+    }
+    result
+}
+
+/// pthread_mutex_destroy(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_mutex_destroy(mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's mutex.
+    unsafe {
+        if locks::concerns_kernel(mutex as u64) {
+            locks::forget(mutex as u64);
+        }
+        plain(&DESTROY, mutex)
+    }
+}
+
+/// pthread_cond_wait(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> c_int {
+    type Function = unsafe extern "C" fn(*mut pthread_cond_t, *mut pthread_mutex_t) -> c_int;
+    // SAFETY: libc's function of this name.
+    let function: Function = unsafe { core::mem::transmute(WAIT.get()) };
+    // SAFETY: the caller's arguments.
+    unsafe {
+        if !locks::concerns_kernel(mutex as u64) {
+            return function(condition, mutex);
+        }
+        waiting(mutex, || function(condition, mutex))
+    }
+}
+
+/// pthread_cond_timedwait(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_cond_timedwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    time: *const timespec,
+) -> c_int {
+    type Function = unsafe extern "C" fn(*mut pthread_cond_t, *mut pthread_mutex_t, *const timespec) -> c_int;
+    // SAFETY: libc's function of this name.
+    let function: Function = unsafe { core::mem::transmute(TIMEDWAIT.get()) };
+    // SAFETY: the caller's arguments.
+    unsafe {
+        super::deadlines::until(super::deadlines::clock_of(condition), time, |time| {
+            if !locks::concerns_kernel(mutex as u64) {
+                return function(condition, mutex, time);
+            }
+            waiting(mutex, || function(condition, mutex, time))
+        })
+    }
+}
+
+/// pthread_cond_clockwait(3).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn pthread_cond_clockwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    clock: clockid_t,
+    time: *const timespec,
+) -> c_int {
+    type Function =
+        unsafe extern "C" fn(*mut pthread_cond_t, *mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
+    // SAFETY: libc's function of this name.
+    let function: Function = unsafe { core::mem::transmute(CLOCKWAIT.get()) };
+    // SAFETY: the caller's arguments.
+    unsafe {
+        super::deadlines::until(clock, time, |time| {
+            if !locks::concerns_kernel(mutex as u64) {
+                return function(condition, mutex, clock, time);
+            }
+            waiting(mutex, || function(condition, mutex, clock, time))
+        })
+    }
+}
