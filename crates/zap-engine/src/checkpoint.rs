@@ -55,6 +55,14 @@ pub fn lead(context: u64) {
         suspend::suspend_others(context)
     };
     fault::point(faults::PROGRAM_SUSPENDED);
+    attributes::make_room_for_descriptors();
+    lead_suspended(suspended, begun);
+    attributes::give_room_back();
+    fault::point(faults::PROGRAM_RESUMING);
+}
+
+/// As [`lead`], with the threads suspended, unless they could not be.
+fn lead_suspended(suspended: Result<u32, Refusal>, begun: u64) {
     let agent = match Agent::connect() {
         Ok(agent) => agent,
         Err(error) => {
@@ -71,7 +79,6 @@ pub fn lead(context: u64) {
         Err(_) => agent.close(),
     }
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Resume));
-    fault::point(faults::PROGRAM_RESUMING);
 }
 
 /// Says and does what the coordinator asks until it says Resume, or until anything fails.

@@ -129,6 +129,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
         let _ = unsafe { zap_sys::mem::unmap(parts.restorer.0, parts.restorer.1) };
     }
     attributes::restore()?;
+    threads::check_registers()?;
     restore_descriptors()?;
     signals::restore();
     children::restore()?;
@@ -137,6 +138,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     identity::set_pairs();
     timers::restore()?;
     announce(parts);
+    attributes::restore_limits();
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
 }

@@ -189,6 +189,21 @@ pub fn set_kernel_vdso(vdso: (u64, u64)) {
     KERNEL_VDSO[1].store(vdso.1, Ordering::Relaxed);
 }
 
+/// Flags of mlockall(2) that are in force for mappings to come: the kernel does not tell.
+static LOCKED_IN_FUTURE: AtomicI32 = AtomicI32::new(0);
+
+/// Notes a successful mlockall(2), munlockall(2) with `flags` 0.
+pub fn note_lock_all(flags: i32) {
+    let future = flags & zap_sys::libc::MCL_FUTURE != 0;
+    let flags = if future { flags & !zap_sys::libc::MCL_CURRENT } else { 0 };
+    LOCKED_IN_FUTURE.store(flags, Ordering::Relaxed);
+}
+
+/// With which flags of mlockall(2) mappings to come are locked; 0 if they are not.
+pub fn locked_in_future() -> i32 {
+    LOCKED_IN_FUTURE.load(Ordering::Relaxed)
+}
+
 /// Arms the fault point that the environment names.
 pub fn arm_fault(name: &[u8]) {
     if let Some(index) = zap_wire::fault::ALL.iter().position(|known| known.as_bytes() == name) {

@@ -20,6 +20,7 @@ super::resolve_all!(
     pthread_getname_np,
     pthread_getaffinity_np,
     pthread_setaffinity_np,
+    pthread_getattr_np,
     pthread_getschedparam,
     pthread_setschedparam,
     pthread_getcpuclockid,
@@ -152,6 +153,25 @@ hook! { unsafe fn pthread_setaffinity_np(thread: pthread_t, size: size_t, set: *
             // SAFETY: the caller's set.
             number(unsafe { syscall(libc::SYS_sched_setaffinity, [tid.0 as usize, size, set as usize, 0, 0, 0]) })
         }
+    }
+} }
+
+hook! { unsafe fn pthread_getattr_np(thread: pthread_t, attributes: *mut libc::pthread_attr_t) -> c_int
+=> zap_pthread_getattr_np {
+    // SAFETY: the caller's arguments. libc fills in all but the processors, for which it asks with the virtual id.
+    let result = unsafe { real!(pthread_getattr_np)(thread, attributes) };
+    let Target::Real(tid) = target(thread) else { return result };
+    if result != 0 && result != libc::ESRCH && result != libc::EPERM {
+        return result;
+    }
+    let mut processors = process::Processors::default();
+    let size = core::mem::size_of_val(&processors);
+    let arguments = [tid.0 as usize, size, processors.as_mut_ptr() as usize, 0, 0, 0];
+    // SAFETY: the kernel fills the set.
+    match unsafe { syscall(libc::SYS_sched_getaffinity, arguments) } {
+        // SAFETY: initialized attributes, and a set of that size.
+        Ok(_) => unsafe { libc::pthread_attr_setaffinity_np(attributes, size, processors.as_ptr().cast()) },
+        Err(errno) => errno.0,
     }
 } }
 

@@ -1,6 +1,7 @@
 //! x86-64: system calls, the per-thread block, and the few control transfers that no compiler can express.
 
 pub mod context;
+pub mod extended_state;
 pub mod memory;
 pub mod syscall;
 pub mod tls;
