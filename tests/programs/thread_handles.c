@@ -11,13 +11,14 @@
 
 enum { THREADS = 6 };
 
-static sem_t standing, go[THREADS];
+static sem_t standing, handled, go[THREADS];
 static __thread int taken;
 static int taken_by[THREADS];
 
 static void on_signal(int number) {
     (void)number;
     taken++;
+    sem_post(&handled);
 }
 
 static void *run(void *argument) {
@@ -32,7 +33,8 @@ static void *end_at_once(void *argument) { return argument; }
 
 int main(void) {
     pthread_t threads[THREADS], ended;
-    MAKE(signal(SIGUSR1, on_signal) != SIG_ERR && sem_init(&standing, 0, 0) == 0);
+    MAKE(signal(SIGUSR1, on_signal) != SIG_ERR && sem_init(&standing, 0, 0) == 0 &&
+         sem_init(&handled, 0, 0) == 0);
     for (long i = 0; i < THREADS; i++) {
         MAKE(sem_init(&go[i], 0, 0) == 0 && pthread_create(&threads[i], NULL, run, (void *)i) == 0);
         MAKE(sem_wait(&standing) == 0);
@@ -64,7 +66,7 @@ int main(void) {
         for (int k = 0; k <= i; k++) {
             CHECK(pthread_kill(threads[i], 0) == 0 && pthread_kill(threads[i], SIGUSR1) == 0, "pthread_kill");
             /* Ordinary signals are not counted while one waits. */
-            usleep(20000);
+            while (sem_wait(&handled) != 0) continue;
         }
     for (int i = 0; i < THREADS; i++) sem_post(&go[i]);
     clock_gettime(CLOCK_REALTIME, &until);

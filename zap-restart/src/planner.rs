@@ -86,9 +86,7 @@ pub fn plan(header: &Header, facts: &Facts) -> Result<Planned> {
         maker.push(Operation::Close);
     }
     // When all else is done: nothing can be changed behind a seal, and what is locked would be read twice.
-    for (region, (start, _)) in header.regions.iter().zip(&occupied) {
-        maker.fix(region, *start);
-    }
+    header.regions.iter().for_each(|region| maker.fix(region));
     // Nor may the restorer lie where shared memory is made.
     let at = occupied.partition_point(|range| *range < temporary);
     occupied.insert(at, temporary);
@@ -389,9 +387,9 @@ impl Maker<'_> {
         }
     }
 
-    /// Adds locks and seals.
-    fn fix(&mut self, region: &Region, address: u64) {
-        let length = region.end - address;
+    /// Adds locks and seals; not for the room of a stack below what it had grown to.
+    fn fix(&mut self, region: &Region) {
+        let (address, length) = (region.start, region.end - region.start);
         if region.flags & (flags::LOCKED | flags::LOCKED_ON_FAULT) != 0 {
             self.push(Operation::Lock { address, length, on_fault: region.flags & flags::LOCKED == 0 });
         }

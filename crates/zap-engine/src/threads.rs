@@ -274,10 +274,10 @@ impl TaskList {
         }
     }
 
-    /// Whether no thread can be missing. The kernel's list ends early when the thread at which its reader stands ends
-    /// (proc_task_readdir), so that later ones may not be in it.
+    /// Whether there were only the threads in slots when the list had been read. The kernel's list ends early when the
+    /// thread at which its reader stands ends (proc_task_readdir): later ones are not in it then.
     pub fn is_complete(&self) -> bool {
-        self.count >= self.present
+        self.present == slots().count()
     }
 
     /// The ids.

@@ -51,7 +51,12 @@ struct KernelVdso {
     library_length: u64,
     /// Whether it lies in the hole.
     moved: bool,
+    /// Its mappings as they were found: distance from the lowest, and length; 0 for none.
+    parts: [(u64, u64); PARTS],
 }
+
+/// Most mappings that the vDSO and its data can be: there are three on Linux 6.18.
+const PARTS: usize = 8;
 
 fn plan_in(hole_start: u64) -> &'static [u8] {
     // The plan's place does not depend on its length.
@@ -68,7 +73,7 @@ fn move_vdso(hole: &Hole) -> KernelVdso {
     let mut buffer = [0u8; 32 << 10];
     let text = must(fd::read_file(c"/proc/self/maps", &mut buffer), "/proc/self/maps");
     let ours = |mapping: &maps::Mapping<'_>| mapping.name == b"[vdso]" || mapping.name.starts_with(b"[vvar");
-    let mut found = KernelVdso { start: u64::MAX, end: 0, library: 0, library_length: 0, moved: false };
+    let mut found = KernelVdso { start: u64::MAX, end: 0, library: 0, library_length: 0, moved: false, parts: [(0, 0); PARTS] };
     for mapping in maps::parse(text).filter(ours) {
         found.start = found.start.min(mapping.start);
         found.end = found.end.max(mapping.end);
@@ -79,6 +84,12 @@ fn move_vdso(hole: &Hole) -> KernelVdso {
     }
     if found.end == 0 {
         return KernelVdso { start: 0, ..found };
+    }
+    if maps::parse(text).filter(ours).count() > PARTS {
+        fail(format_args!("vDSO: has more mappings than are known"));
+    }
+    for (part, mapping) in found.parts.iter_mut().zip(maps::parse(text).filter(ours)) {
+        *part = (mapping.start - found.start, mapping.length());
     }
     if found.end - found.start > VDSO_ROOM {
         fail(format_args!("vDSO: its mappings lie too far apart"));
@@ -237,12 +248,11 @@ fn settle_vdso(plan: &[u8], header: &Header, kernel: KernelVdso, old: Option<u64
         patch_copy(target_library, &kernel);
         return kernel;
     }
-    let mut buffer = [0u8; 32 << 10];
-    let text = must(fd::read_file(c"/proc/self/maps", &mut buffer), "/proc/self/maps");
-    for mapping in maps::parse(text).filter(|mapping| mapping.start >= kernel.start && mapping.end <= kernel.end) {
-        let to = mapping.start - kernel.start + target.start;
+    // The list of all mappings would be too long to be read here.
+    for (distance, length) in kernel.parts.into_iter().filter(|(_, length)| *length != 0) {
+        let (from, to) = (kernel.start + distance, target.start + distance);
         // SAFETY: the target is free but for the image's copy of the library, which the library itself replaces.
-        must(unsafe { mem::move_mapping(mapping.start, mapping.length(), to) }, "vDSO");
+        must(unsafe { mem::move_mapping(from, length, to) }, "vDSO");
     }
     target
 }
