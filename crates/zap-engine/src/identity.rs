@@ -20,9 +20,17 @@ static TID_OFFSET: AtomicU64 = AtomicU64::new(0);
 static RSEQ_OFFSET: AtomicU64 = AtomicU64::new(0);
 static RSEQ_LENGTH: AtomicU32 = AtomicU32::new(0);
 
-/// Pairs of threads that were restarted: read lock-free by wrappers, replaced as a whole by the leader.
+/// A process or thread that a restart has made again.
+struct Pair {
+    id: AtomicI32,
+    real: AtomicI32,
+    /// The thread's control block, which is its `pthread_t`; 0 for a process.
+    control_block: u64,
+}
+
+/// What was restarted: read lock-free by wrappers, replaced as a whole by the leader.
 struct Pairs {
-    pairs: Vec<(AtomicI32, AtomicI32)>,
+    pairs: Vec<Pair>,
 }
 
 static PAIRS: AtomicPtr<Pairs> = AtomicPtr::new(core::ptr::null_mut());
@@ -54,7 +62,7 @@ pub fn register_rseq(fs_base: u64) {
     }
 }
 
-fn pairs() -> &'static [(AtomicI32, AtomicI32)] {
+fn pairs() -> &'static [Pair] {
     // SAFETY: null or leaked for good by `set_pairs`.
     unsafe { PAIRS.load(Ordering::Acquire).as_ref() }.map_or(&[], |pairs| pairs.pairs.as_slice())
 }
@@ -67,8 +75,8 @@ pub fn virtual_of(real: RealPid) -> VirtualPid {
     if real == state::real_pid() {
         return state::virtual_pid();
     }
-    let pair = pairs().iter().find(|(_, known)| known.load(Ordering::Relaxed) == real.0);
-    VirtualPid(pair.map_or(real.0, |(id, _)| id.load(Ordering::Relaxed)))
+    let pair = pairs().iter().find(|pair| pair.real.load(Ordering::Relaxed) == real.0);
+    VirtualPid(pair.map_or(real.0, |pair| pair.id.load(Ordering::Relaxed)))
 }
 
 /// The kernel's id of the process or thread that the program knows as `id`.
@@ -79,21 +87,31 @@ pub fn real_of(id: VirtualPid) -> RealPid {
     if id == state::virtual_pid() {
         return state::real_pid();
     }
-    let pair = pairs().iter().find(|(known, _)| known.load(Ordering::Relaxed) == id.0);
-    RealPid(pair.map_or(id.0, |(_, real)| real.load(Ordering::Relaxed)))
+    let pair = pairs().iter().find(|pair| pair.id.load(Ordering::Relaxed) == id.0);
+    RealPid(pair.map_or(id.0, |pair| pair.real.load(Ordering::Relaxed)))
+}
+
+/// The kernel's id of the thread `pthread` of this process, whose control block says `id`. A thread that was made after
+/// the restart has its real id there, which may be the virtual one of another.
+pub fn real_of_thread(pthread: u64, id: VirtualPid) -> RealPid {
+    let is_it = |pair: &&Pair| pair.control_block == pthread && pair.id.load(Ordering::Relaxed) == id.0;
+    RealPid(pairs().iter().find(is_it).map_or(id.0, |pair| pair.real.load(Ordering::Relaxed)))
 }
 
 /// Enters all slots' threads into the table; by the leader of a restart, when every thread has been made.
 pub fn set_pairs() {
     let children = CHILDREN.with(core::mem::take);
-    let list: Vec<(AtomicI32, AtomicI32)> = threads::slots()
-        .map(|slot| {
-            (
-                AtomicI32::new(slot.virtual_tid.load(Ordering::Relaxed)),
-                AtomicI32::new(slot.real_tid.load(Ordering::Relaxed)),
-            )
+    let list: Vec<Pair> = threads::slots()
+        .map(|slot| Pair {
+            id: AtomicI32::new(slot.virtual_tid.load(Ordering::Relaxed)),
+            real: AtomicI32::new(slot.real_tid.load(Ordering::Relaxed)),
+            control_block: slot.fs_base.load(Ordering::Relaxed),
         })
-        .chain(children.iter().map(|(id, real)| (AtomicI32::new(*id), AtomicI32::new(*real))))
+        .chain(children.iter().map(|(id, real)| Pair {
+            id: AtomicI32::new(*id),
+            real: AtomicI32::new(*real),
+            control_block: 0,
+        }))
         .collect();
     let fresh = Box::into_raw(Box::new(Pairs { pairs: list }));
     let old = PAIRS.swap(fresh, Ordering::AcqRel);
@@ -110,10 +128,10 @@ pub fn add_pair(id: VirtualPid, real: RealPid) {
 
 /// Takes the translation of a child out that has been waited for: the host may give its id to another process now.
 pub fn drop_child(real: RealPid) {
-    for (id, known) in pairs() {
-        if known.load(Ordering::Relaxed) == real.0 {
-            known.store(-1, Ordering::Relaxed);
-            id.store(-1, Ordering::Relaxed);
+    for pair in pairs() {
+        if pair.real.load(Ordering::Relaxed) == real.0 {
+            pair.real.store(-1, Ordering::Relaxed);
+            pair.id.store(-1, Ordering::Relaxed);
         }
     }
 }

@@ -7,6 +7,7 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use core::ffi::c_void;
 use libc::{c_char, c_int, cpu_set_t, pthread_t, sched_param, size_t};
 use redhook::{hook, real};
 use zap_engine::{identity, state};
@@ -46,7 +47,7 @@ fn target(thread: pthread_t) -> Target {
     match unsafe { identity::tid_of_pthread(thread) } {
         None => Target::Libc,
         Some(id) if id.0 == 0 => Target::Ended,
-        Some(id) => Target::Real(identity::real_of(id)),
+        Some(id) => Target::Real(identity::real_of_thread(thread, id)),
     }
 }
 
@@ -65,16 +66,49 @@ hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int
     }
 } }
 
-hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_cancel {
-    // SAFETY: the caller's argument. libc marks the thread as cancelled; its own signal goes to the virtual id.
-    let result = unsafe { real!(pthread_cancel)(thread) };
-    match target(thread) {
-        Target::Real(tid) => {
-            let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
-            0
-        }
-        _ => result,
+/// Lives until it is cancelled.
+extern "C" fn wait_to_be_cancelled(_: *mut c_void) -> *mut c_void {
+    loop {
+        // SAFETY: no arguments; a place where cancellation is noticed.
+        unsafe { libc::pause() };
     }
+}
+
+/// Lets libc install its handler for cancellation, which it does when it first cancels a thread.
+fn prepare_cancellation() {
+    if signal::get_action(CANCEL_SIGNAL).is_ok_and(|action| action.handler != libc::SIG_DFL as u64) {
+        return;
+    }
+    let mut thread: pthread_t = 0;
+    let nothing = core::ptr::null_mut();
+    // SAFETY: a thread of default attributes, which is joined below.
+    if unsafe { libc::pthread_create(&mut thread, core::ptr::null(), wait_to_be_cancelled, nothing) } == 0 {
+        // SAFETY: a thread that has just been made, and has its real id.
+        unsafe { real!(pthread_cancel)(thread) };
+        // SAFETY: as above.
+        unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
+    }
+}
+
+hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_cancel {
+    let Target::Real(tid) = target(thread) else {
+        // SAFETY: the caller's argument.
+        return unsafe { real!(pthread_cancel)(thread) };
+    };
+    // SAFETY: the caller's promise about its thread handle.
+    let id = unsafe { identity::tid_of_pthread(thread) }.map_or(tid.0, |id| id.0);
+    if id != tid.0 && signal::tgkill(process::getpid(), RealPid(id), 0).is_ok() {
+        // libc would send its signal to another thread. Its handler marks the thread by itself.
+        prepare_cancellation();
+    } else {
+        // SAFETY: the caller's argument. libc marks the thread as cancelled; its own signal reaches nobody.
+        let result = unsafe { real!(pthread_cancel)(thread) };
+        if id == tid.0 {
+            return result;
+        }
+    }
+    let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
+    0
 } }
 
 /// Runs `work` on the descriptor of the thread's name in /proc.

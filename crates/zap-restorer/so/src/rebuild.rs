@@ -73,7 +73,8 @@ fn move_vdso(hole: &Hole) -> KernelVdso {
     let mut buffer = [0u8; 32 << 10];
     let text = must(fd::read_file(c"/proc/self/maps", &mut buffer), "/proc/self/maps");
     let ours = |mapping: &maps::Mapping<'_>| mapping.name == b"[vdso]" || mapping.name.starts_with(b"[vvar");
-    let mut found = KernelVdso { start: u64::MAX, end: 0, library: 0, library_length: 0, moved: false, parts: [(0, 0); PARTS] };
+    let mut found =
+        KernelVdso { start: u64::MAX, end: 0, library: 0, library_length: 0, moved: false, parts: [(0, 0); PARTS] };
     for mapping in maps::parse(text).filter(ours) {
         found.start = found.start.min(mapping.start);
         found.end = found.end.max(mapping.end);
