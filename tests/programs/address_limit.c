@@ -18,10 +18,9 @@ int main(void) {
     unsigned char *memory = malloc(20 << 20);
     MAKE(memory != NULL);
     fill(memory, 20 << 20, 8);
-    /* What is in use, and 24 MiB. */
-    struct rlimit limit = {size_in_bytes() + (24 << 20), RLIM_INFINITY}, now;
-    MAKE(getrlimit(RLIMIT_AS, &now) == 0);
-    limit.rlim_max = now.rlim_max;
+    /* What is in use, and 24 MiB; as ulimit sets it, so that the program itself cannot raise it again. */
+    struct rlimit limit, now;
+    limit.rlim_cur = limit.rlim_max = size_in_bytes() + (24 << 20);
     MAKE(setrlimit(RLIMIT_AS, &limit) == 0);
 
     ready();

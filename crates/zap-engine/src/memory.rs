@@ -366,7 +366,6 @@ fn unsupported(details: &Details<'_>) -> Option<&'static str> {
         (has_flag(details.flags, b"ht"), "huge pages (MAP_HUGETLB) are not supported"),
         (has_flag(details.flags, b"io"), "memory of a device is not supported"),
         (has_flag(details.flags, b"ss"), "shadow stacks are not supported"),
-        (has_flag(details.flags, b"um") || has_flag(details.flags, b"uw"), "userfaultfd watches it"),
         (details.key != 0, "protection keys are not supported"),
     ]
     .into_iter()
