@@ -113,6 +113,10 @@ pub fn set_pairs() {
             control_block: 0,
         }))
         .collect();
+    // In another PID namespace the process may have its old number, and its threads each other's.
+    if list.iter().any(|pair| pair.id.load(Ordering::Relaxed) != pair.real.load(Ordering::Relaxed)) {
+        state::set_moved();
+    }
     let fresh = Box::into_raw(Box::new(Pairs { pairs: list }));
     let old = PAIRS.swap(fresh, Ordering::AcqRel);
     if !old.is_null() {

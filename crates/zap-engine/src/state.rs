@@ -151,6 +151,11 @@ pub fn set_identity(real: RealPid, virtual_pid: VirtualPid) {
     MOVED.store(real.0 != virtual_pid.0, Ordering::Release);
 }
 
+/// Notes that ids of threads or children differ, though the process's own may be the old one.
+pub fn set_moved() {
+    MOVED.store(true, Ordering::Release);
+}
+
 /// The id that the kernel gave this process when it joined the pod or was restarted.
 pub fn real_pid() -> RealPid {
     RealPid(REAL_PID.load(Ordering::Relaxed))
