@@ -13,8 +13,9 @@ use std::os::unix::fs::PermissionsExt;
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 12] = [
+    let table: [Row; 13] = [
         ("ten-generations", ten_generations),
+        ("image-is-gone", image_is_gone),
         ("exec/shell", |scene| exec_form(scene, &["/bin/sh", "-c", "exec \"$0\"", "{bin}"])),
         ("exec/wrapper-script", wrapper_script),
         ("exec/empty-environment", |scene| exec_form(scene, &["/usr/bin/env", "-i", "ZAP_TEST_GO={go}", "{bin}"])),
@@ -58,6 +59,30 @@ fn ten_generations(scene: &Scene) -> Result {
     ensure!(left == 1, "one generation is kept by default, but {left} files are there");
     scene.go()?;
     scene.expect_end(running, &program)
+}
+
+/// Memory that a restart has left in the image, and that nobody has touched, outlives the image: the next checkpoint
+/// replaces it, and then all of it is looked at; and so in a restart from that next checkpoint.
+fn image_is_gone(scene: &Scene) -> Result {
+    let program = scene.program("heap_and_mmap")?;
+    let running = scene.launch(&program, &["--keep", "1"])?;
+    scene.wait_ready(running, 1)?;
+    let older = scene.checkpoint_and_kill(running)?;
+    let first = scene.restart(&[], &older, &scene.out())?;
+    scene.wait_running(1)?;
+    let newer = scene.checkpoint(&[])?;
+    ensure!(older.iter().all(|image| !image.exists()), "{older:?} are still there");
+    let second = scene.path("out-second");
+    fs::copy(scene.out(), &second)?;
+    scene.own(&second)?;
+    let clone = scene.restart(&["--pod", "the-clone"], &newer, &second)?;
+    scene.wait_running(2)?;
+    for image in &newer {
+        fs::remove_file(image)?;
+    }
+    scene.go()?;
+    scene.expect_end(first, &program).doing("what was restarted from the older image")?;
+    scene.expect_end_in(clone, &program, &second).doing("what was restarted from the newer image")
 }
 
 /// Launches a command line that ends up in the simple program by exec, and takes it through a restart.

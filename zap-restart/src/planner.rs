@@ -12,9 +12,9 @@ use zap_image::{Backing, Extent, Header, Region};
 use zap_restorer::hole::Hole;
 use zap_restorer::plan::{self, Operation, Source, HEADER_SIZE, MAILBOX_OVERHEAD, RECORD_SIZE};
 use zap_sys::libc::{
-    MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_GROWSDOWN,
-    MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MAP_STACK, O_CLOEXEC, O_RDONLY, O_RDWR, PROT_EXEC, PROT_NONE, PROT_READ,
-    PROT_WRITE,
+    MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
+    MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MAP_STACK, O_CLOEXEC,
+    O_RDONLY, O_RDWR, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
 };
 use zap_sys::{page_down, RawFd};
 use zap_wire::restart::MAILBOX_SIZE;
@@ -31,6 +31,12 @@ const MOST_MAPPED: usize = 600;
 
 /// A process may have 65,530 mappings (vm.max_map_count); an image mapped inside a region costs two more.
 const MOST_MAPPINGS: usize = 65_000;
+
+/// madvise(2) of Linux 6.13, which libc's headers do not know yet.
+const MADV_GUARD_INSTALL: i32 = 102;
+
+/// mmap(2) of Linux 6.11.
+const MAP_DROPPABLE: i32 = 8;
 
 /// The main stack gets at most this much room at once; beyond it grows as any stack does.
 const LONGEST_STACK: u64 = 64 << 20;
@@ -79,6 +85,8 @@ pub fn plan(header: &Header, facts: &Facts) -> Result<Planned> {
     if maker.current.is_some() {
         maker.push(Operation::Close);
     }
+    // When all else is done: nothing can be changed behind a seal, and what is locked would be read twice.
+    header.regions.iter().for_each(|region| maker.fix(region));
     // Nor may the restorer lie where shared memory is made.
     let at = occupied.partition_point(|range| *range < temporary);
     occupied.insert(at, temporary);
@@ -221,7 +229,9 @@ fn choose_mapped(header: &Header, mappable: bool) -> Vec<u64> {
 /// Whether parts of a region may show the image itself: private anonymous memory of no special kind. The heap stays
 /// anonymous throughout, since it grows by merging, and code is never mapped from where `noexec` may come.
 fn may_be_mapped(region: &Region, heap: &Range<u64>) -> bool {
-    let special = flags::SHARED | flags::GROWS_DOWN | flags::WIPE_ON_FORK;
+    // Locked memory is in memory as a whole, and the image is only ever read on demand.
+    let locked = flags::LOCKED | flags::LOCKED_ON_FAULT;
+    let special = flags::SHARED | flags::GROWS_DOWN | flags::WIPE_ON_FORK | flags::DROPPABLE | locked;
     region.backing == Backing::Anonymous
         && region.flags & special == 0
         && region.protection & PROT_EXEC as u32 == 0
@@ -298,7 +308,12 @@ impl Maker<'_> {
 
     fn map_region(&mut self, region: &Region, address: u64, protection: i32, empty: bool) {
         let shared = region.flags & flags::SHARED != 0;
-        let mut map_flags = if shared { MAP_SHARED } else { MAP_PRIVATE };
+        let droppable = region.flags & flags::DROPPABLE != 0;
+        let mut map_flags = match (shared, droppable) {
+            (true, _) => MAP_SHARED,
+            (false, true) => MAP_DROPPABLE,
+            (false, false) => MAP_PRIVATE,
+        };
         if region.flags & flags::NO_RESERVE != 0 || (region.protection as i32 == PROT_NONE && empty) {
             map_flags |= MAP_NORESERVE;
         }
@@ -343,17 +358,32 @@ impl Maker<'_> {
     }
 
     fn advise(&mut self, region: &Region, address: u64) {
-        // Transparent huge pages are a matter of speed, and kernels without them are many.
+        // Transparent huge pages, the merging of pages and read-ahead are matters of speed, and not for every kernel.
         for (flag, advice, required) in [
             (flags::WIPE_ON_FORK, MADV_WIPEONFORK, true),
             (flags::DONT_FORK, MADV_DONTFORK, true),
             (flags::DONT_DUMP, MADV_DONTDUMP, true),
             (flags::HUGE, MADV_HUGEPAGE, false),
             (flags::NO_HUGE, MADV_NOHUGEPAGE, false),
+            (flags::MERGEABLE, MADV_MERGEABLE, false),
+            (flags::SEQUENTIAL, MADV_SEQUENTIAL, false),
+            (flags::RANDOM, MADV_RANDOM, false),
+            (flags::GUARD, MADV_GUARD_INSTALL, true),
         ] {
             if region.flags & flag != 0 {
                 self.push(Operation::Advise { address, length: region.end - address, advice, required });
             }
+        }
+    }
+
+    /// Adds locks and seals; not for the room of a stack below what it had grown to.
+    fn fix(&mut self, region: &Region) {
+        let (address, length) = (region.start, region.end - region.start);
+        if region.flags & (flags::LOCKED | flags::LOCKED_ON_FAULT) != 0 {
+            self.push(Operation::Lock { address, length, on_fault: region.flags & flags::LOCKED == 0 });
+        }
+        if region.flags & flags::SEALED != 0 {
+            self.push(Operation::Seal { address, length });
         }
     }
 

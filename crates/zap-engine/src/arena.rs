@@ -28,9 +28,9 @@ struct Lists {
     end: usize,
 }
 
-/// Address space of the scratch arena; where a limit forbids that much, [`SCRATCH_LEAST`].
+/// Most and least address space of the scratch arena; how much there is depends on the limit (`ulimit -v`).
 const SCRATCH: usize = 4 << 30;
-const SCRATCH_LEAST: usize = 64 << 20;
+const SCRATCH_LEAST: usize = 2 << 20;
 
 /// Start, next free byte and end of the scratch arena; 0 when there is none.
 static SCRATCH_START: AtomicUsize = AtomicUsize::new(0);
@@ -40,7 +40,12 @@ static SCRATCH_END: AtomicUsize = AtomicUsize::new(0);
 /// From here on everything is allocated in memory that is no part of an image, and nothing is given back. For the
 /// frozen copy: it must not change the arena that it is about to save. False when there is no room.
 pub fn begin_scratch() -> bool {
-    for length in [SCRATCH, SCRATCH_LEAST] {
+    // The copy is a process of its own, whose limits nobody sees.
+    if let Ok((_, hard)) = zap_sys::process::limit(libc::RLIMIT_AS) {
+        let _ = zap_sys::process::set_limit(libc::RLIMIT_AS, hard, hard);
+    }
+    let mut length = SCRATCH;
+    while length >= SCRATCH_LEAST {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: new memory wherever the kernel likes.
         let start = unsafe { zap_sys::mem::map(0, length as u64, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
@@ -50,6 +55,7 @@ pub fn begin_scratch() -> bool {
             SCRATCH_START.store(start as usize, Ordering::Relaxed);
             return true;
         }
+        length /= 2;
     }
     false
 }

@@ -1,18 +1,35 @@
-//! Attributes of the process that the kernel keeps: working directory, file mode mask, limit of descriptors.
+//! Attributes of the process that the kernel keeps: working directory, file mode mask, limits, what is locked in future,
+//! which parts of the processor's state it may use.
 
-use crate::state::Owned;
+use crate::state::{self, Owned};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::path::{CPath, PATH_MAX};
+use zap_sys::{libc, process};
+
+/// Number of resources that setrlimit(2) knows.
+const RESOURCES: usize = 16;
 
 struct Saved {
     directory: Vec<u8>,
     umask: u32,
-    /// Soft limit of RLIMIT_NOFILE.
-    descriptors: Option<u64>,
+    /// Soft and hard limit of each resource.
+    limits: [Option<(u64, u64)>; RESOURCES],
+    permitted_state: u64,
 }
 
-static SAVED: Owned<Saved> = Owned::new(Saved { directory: Vec::new(), umask: 0, descriptors: None });
+static SAVED: Owned<Saved> =
+    Owned::new(Saved { directory: Vec::new(), umask: 0, limits: [None; RESOURCES], permitted_state: 0 });
+
+/// Processors of the machine at the checkpoint; 0 when unknown.
+static ONLINE: AtomicU32 = AtomicU32::new(0);
+
+/// The program's limit of descriptors while it is raised: soft and hard, plus one; 0 for not raised.
+static RAISED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// Descriptors that Zap may need beside the program's.
+const ROOM: u64 = 64;
 
 /// Reads the attributes.
 pub fn save() -> Result<(), Refusal> {
@@ -23,29 +40,122 @@ pub fn save() -> Result<(), Refusal> {
         return Err(Refusal::new("working directory", "it has been deleted"));
     }
     // The mask can only be read by setting it.
-    let umask = zap_sys::process::umask(0o77);
-    zap_sys::process::umask(umask);
-    let descriptors = zap_sys::process::limit(zap_sys::libc::RLIMIT_NOFILE).ok().map(|(soft, _)| soft);
-    SAVED.with(|saved| *saved = Saved { directory: directory.to_vec(), umask, descriptors });
+    let umask = process::umask(0o77);
+    process::umask(umask);
+    let mut limits = [None; RESOURCES];
+    for (resource, limit) in limits.iter_mut().enumerate() {
+        *limit = process::limit(resource as u32).ok();
+    }
+    if let Some(limit) = raised() {
+        limits[libc::RLIMIT_NOFILE as usize] = Some(limit);
+    }
+    ONLINE.store(count_online(), Ordering::Relaxed);
+    let permitted_state = process::permitted_state();
+    SAVED.with(|saved| *saved = Saved { directory: directory.to_vec(), umask, limits, permitted_state });
     Ok(())
 }
 
-/// Sets the limit of descriptors, which a restart has raised to have room beside the program's. As the last thing: no
-/// descriptor of Zap's is needed any more.
-pub fn restore_limit() {
-    let Ok((_, hard)) = zap_sys::process::limit(zap_sys::libc::RLIMIT_NOFILE) else { return };
-    if let Some(soft) = SAVED.with(|saved| saved.descriptors) {
-        let _ = zap_sys::process::set_limit(zap_sys::libc::RLIMIT_NOFILE, soft.min(hard), hard);
+/// Sets them again, but for what would stand in the way of the rest of the restart.
+pub fn restore() -> Result<(), Refusal> {
+    RAISED.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    SAVED.with(|saved| {
+        process::umask(saved.umask);
+        let name = alloc::string::String::from_utf8_lossy(&saved.directory).into_owned();
+        let path = CPath::new(&saved.directory).ok_or_else(|| Refusal::new("working directory", "path too long"))?;
+        process::chdir(path.as_c_str())
+            .map_err(|error| Refusal::new(alloc::format!("working directory {name}"), error))?;
+        // A thread whose signal frame holds such state dies without the permission.
+        let missing = saved.permitted_state & !process::permitted_state();
+        (0..u64::BITS).filter(|number| missing & (1 << number) != 0).try_for_each(|number| {
+            process::permit_state(number)
+                .map_err(|error| Refusal::new(alloc::format!("part {number} of the processor's state (XSAVE)"), error))
+        })
+    })
+}
+
+/// Sets limits and what is locked in future: the last of all.
+pub fn restore_limits() {
+    SAVED.with(|saved| {
+        for (resource, limit) in saved.limits.iter().enumerate() {
+            let resource = resource as u32;
+            let (Some((soft, hard)), Ok(now)) = (*limit, process::limit(resource)) else { continue };
+            if (soft, hard) != now && process::set_limit(resource, soft, hard).is_err() {
+                // Nobody without privilege may raise a hard limit.
+                let _ = process::set_limit(resource, soft.min(now.1), now.1);
+            }
+        }
+    });
+    let flags = state::locked_in_future();
+    if flags != 0 {
+        // Where the limit is lower, memory is where it was, but not locked.
+        let _ = zap_sys::mem::lock_all(flags);
     }
 }
 
-/// Sets them again.
-pub fn restore() -> Result<(), Refusal> {
-    SAVED.with(|saved| {
-        zap_sys::process::umask(saved.umask);
-        let name = alloc::string::String::from_utf8_lossy(&saved.directory).into_owned();
-        let path = CPath::new(&saved.directory).ok_or_else(|| Refusal::new("working directory", "path too long"))?;
-        zap_sys::process::chdir(path.as_c_str())
-            .map_err(|error| Refusal::new(alloc::format!("working directory {name}"), error))
-    })
+/// Processors of the machine at the checkpoint; 0 when unknown.
+pub fn processors_online() -> u32 {
+    ONLINE.load(Ordering::Relaxed)
+}
+
+fn count_online() -> u32 {
+    let mut buffer = [0u8; 1024];
+    let text = zap_sys::fd::read_file(c"/sys/devices/system/cpu/online", &mut buffer).unwrap_or_default();
+    count_in_list(text)
+}
+
+/// Numbers in a list such as `0-3,8`.
+fn count_in_list(text: &[u8]) -> u32 {
+    text.split(|c| *c == b',')
+        .filter(|range| range.first().is_some_and(u8::is_ascii_digit))
+        .map(|range| {
+            let (first, rest) = zap_sys::text::decimal(range);
+            let last = rest.strip_prefix(b"-").map_or(first, |rest| zap_sys::text::decimal(rest).0);
+            u32::try_from(last - first + 1).unwrap_or(0)
+        })
+        .sum()
+}
+
+fn raised() -> Option<(u64, u64)> {
+    let [soft, hard] = [&RAISED[0], &RAISED[1]].map(|word| word.load(Ordering::Relaxed));
+    (soft != 0).then(|| (soft.wrapping_sub(1), hard.wrapping_sub(1)))
+}
+
+/// Raises the calling process's limit of descriptors; returns what it was. A program may have all that it is allowed to
+/// have, and Zap needs some beside them.
+pub fn raise_descriptors() -> Option<(u64, u64)> {
+    let (soft, hard) = process::limit(libc::RLIMIT_NOFILE).ok()?;
+    let wanted = soft.saturating_add(ROOM);
+    // Beyond the hard limit for root alone.
+    process::set_limit(libc::RLIMIT_NOFILE, wanted, hard.max(wanted))
+        .or_else(|_| process::set_limit(libc::RLIMIT_NOFILE, hard, hard))
+        .ok()
+        .map(|()| (soft, hard))
+}
+
+/// As [`raise_descriptors`], until [`give_room_back`].
+pub fn make_room_for_descriptors() {
+    if let Some((soft, hard)) = raise_descriptors() {
+        RAISED[1].store(hard.wrapping_add(1), Ordering::Relaxed);
+        RAISED[0].store(soft.wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
+/// Undoes [`make_room_for_descriptors`].
+pub fn give_room_back() {
+    if let Some((soft, hard)) = raised() {
+        let _ = process::set_limit(libc::RLIMIT_NOFILE, soft, hard);
+        RAISED.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_processors() {
+        for (text, count) in [(&b""[..], 0), (b"0\n", 1), (b"0-1\n", 2), (b"0-3,8,10-11\n", 7)] {
+            assert_eq!(count_in_list(text), count);
+        }
+    }
 }

@@ -60,6 +60,14 @@ pub fn lead(context: u64) {
         Err(refusal) => return refuse_beside(refusal),
     };
     fault::point(faults::PROGRAM_SUSPENDED);
+    attributes::make_room_for_descriptors();
+    lead_suspended(threads, begun);
+    attributes::give_room_back();
+    fault::point(faults::PROGRAM_RESUMING);
+}
+
+/// As [`lead`], with all `threads` suspended.
+fn lead_suspended(threads: u32, begun: u64) {
     let agent = match Agent::connect() {
         Ok(agent) => agent,
         Err(error) => {
@@ -74,7 +82,6 @@ pub fn lead(context: u64) {
         Err(_) => agent.close(),
     }
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Resume));
-    fault::point(faults::PROGRAM_RESUMING);
 }
 
 /// Leaves an error number where the coordinator looks for one.
@@ -192,13 +199,17 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
         process::set_subreaper(false);
     }
     let mut comparison = memory::Comparison::prepare();
+    let locked = memory::locked();
     let mut kept_out: Vec<(u64, u64)> = Vec::new();
     let result = loop {
         let gate = match fd::pipe2(libc::O_CLOEXEC) {
             Ok(gate) => gate,
             Err(error) => break Err(Refusal::new("frozen copy", error)),
         };
-        let forked = fork_once(&CopyTask { agent, order, image, copies, kept_out: &kept_out, gate });
+        let forked = match &locked {
+            Ok(locked) => fork_once(&CopyTask { agent, order, image, copies, kept_out: &kept_out, locked, gate }),
+            Err(refusal) => Err(refusal.clone()),
+        };
         let missing = match &forked {
             Ok(Forked::Copy(copy)) => comparison
                 .as_mut()
@@ -275,6 +286,8 @@ struct CopyTask<'a> {
     copies: &'a [SharedCopy],
     /// Ranges that the program keeps out of its own forks.
     kept_out: &'a [(u64, u64)],
+    /// What it has locked.
+    locked: &'a [memory::Locked],
     /// Read and write end of the pipe on which the copy waits for [`GO`].
     gate: (RawFd, RawFd),
 }
@@ -289,7 +302,7 @@ struct CopyLife<'a> {
 extern "C" fn write_image(life: usize) -> ! {
     // SAFETY: `fork_once` passes the address of what is alive in its frame, of which this is the copy.
     let &CopyLife { task, context } = unsafe { &*(life as *const CopyLife<'_>) };
-    let &CopyTask { agent, order, image, copies, kept_out, gate } = task;
+    let &CopyTask { agent, order, image, copies, kept_out, locked, gate } = task;
     // SAFETY: filled by `snapshot`, and not written any more.
     let context = unsafe { &*context };
     let mut word = [0u8; 1];
@@ -312,6 +325,7 @@ extern "C" fn write_image(life: usize) -> ! {
             sections: &collected.sections,
             copies,
             kept_out,
+            locked,
             context,
             mailbox: restart::mailbox_address(),
             image,

@@ -20,22 +20,19 @@ static TID_OFFSET: AtomicU64 = AtomicU64::new(0);
 static RSEQ_OFFSET: AtomicU64 = AtomicU64::new(0);
 static RSEQ_LENGTH: AtomicU32 = AtomicU32::new(0);
 
-/// Pairs of threads that were restarted: read lock-free by wrappers, replaced as a whole by the leader.
-struct Pairs {
-    pairs: Vec<Pair>,
-}
-
-/// One thread or child: what it is to the program and to the kernel, and what its CPU time had been before.
+/// A process or thread that a restart has made again.
 struct Pair {
     id: AtomicI32,
     real: AtomicI32,
+    /// The thread's control block, which is its `pthread_t`; 0 for a process.
+    control_block: u64,
+    /// What its CPU time had been before, in nanoseconds.
     cpu_offset: i64,
 }
 
-impl Pair {
-    fn new(id: i32, real: i32, cpu_offset: i64) -> Self {
-        Self { id: AtomicI32::new(id), real: AtomicI32::new(real), cpu_offset }
-    }
+/// What was restarted: read lock-free by wrappers, replaced as a whole by the leader.
+struct Pairs {
+    pairs: Vec<Pair>,
 }
 
 static PAIRS: AtomicPtr<Pairs> = AtomicPtr::new(core::ptr::null_mut());
@@ -114,19 +111,40 @@ pub fn cpu_offset_of(id: VirtualPid) -> i64 {
     find(id).map_or(0, |pair| pair.cpu_offset)
 }
 
+/// The kernel's id of the thread `pthread` of this process, whose control block says `id`. A thread that was made after
+/// the restart has its real id there, which may be the virtual one of another.
+pub fn real_of_thread(pthread: u64, id: VirtualPid) -> RealPid {
+    let is_it = |pair: &&Pair| pair.control_block == pthread && pair.id.load(Ordering::Relaxed) == id.0;
+    RealPid(pairs().iter().find(is_it).map_or(id.0, |pair| pair.real.load(Ordering::Relaxed)))
+}
+
 /// Enters all slots' threads into the table; by the leader of a restart, when every thread has been made.
 pub fn set_pairs() {
     let children = CHILDREN.with(core::mem::take);
     let own = zap_sys::process::gettid();
-    let pair = |slot: &threads::Slot| {
+    let thread = |slot: &threads::Slot| {
         let (id, real) = (slot.virtual_tid.load(Ordering::Relaxed), slot.real_tid.load(Ordering::Relaxed));
         let before = slot.cpu.load(Ordering::Relaxed);
         // The others have hardly begun.
         let used = if real == own.0 { zap_sys::time::to_ns(&zap_sys::time::now(THREAD_CPU)) as i64 } else { 0 };
-        Pair::new(id, real, before - used)
+        Pair {
+            id: AtomicI32::new(id),
+            real: AtomicI32::new(real),
+            control_block: slot.fs_base.load(Ordering::Relaxed),
+            cpu_offset: before - used,
+        }
     };
-    let list: Vec<Pair> =
-        threads::slots().map(pair).chain(children.iter().map(|(id, real)| Pair::new(*id, *real, 0))).collect();
+    let child = |(id, real): &(i32, i32)| Pair {
+        id: AtomicI32::new(*id),
+        real: AtomicI32::new(*real),
+        control_block: 0,
+        cpu_offset: 0,
+    };
+    let list: Vec<Pair> = threads::slots().map(thread).chain(children.iter().map(child)).collect();
+    // In another PID namespace the process may have its old number, and its threads each other's.
+    if list.iter().any(|pair| pair.id.load(Ordering::Relaxed) != pair.real.load(Ordering::Relaxed)) {
+        state::set_moved();
+    }
     let fresh = Box::into_raw(Box::new(Pairs { pairs: list }));
     let old = PAIRS.swap(fresh, Ordering::AcqRel);
     if !old.is_null() {

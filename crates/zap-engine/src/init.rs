@@ -100,6 +100,7 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
                         unsafe {
                             let start = variable.add(name_length);
                             core::ptr::copy(start.add(at + 1), start, tail + 1);
+                            core::ptr::write_bytes(start.add(tail), 0, libraries.len() - tail);
                         }
                     }
                     None => keep = false,
@@ -108,8 +109,13 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
             if keep {
                 *place = variable;
                 to += 1;
+                continue;
             }
         }
+        let length = text.len();
+        // /proc/self/environ shows the strings themselves. Zap's are the last there.
+        // SAFETY: the string, which no other code has been told of; the loader has taken what it needs.
+        unsafe { core::ptr::write_bytes(variable, 0, length) };
     }
     Some(Variables { table: table?, fault })
 }
@@ -168,6 +174,7 @@ pub fn begin_in_child() {
     suspend::forget();
     crate::threads::forget_entering();
     crate::alternate_stacks::begin_in_child();
+    state::note_lock_all(0);
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     identity::forget();

@@ -18,7 +18,7 @@ use zap_image::header::{bytes::Bytes, flags};
 use zap_image::{Backing, BackingFile, Extent, Region};
 use zap_plugin::Refusal;
 use zap_sys::maps::{self, Mapping};
-use zap_sys::pagemap::PageFinder;
+use zap_sys::pagemap::{Kind, PageFinder};
 use zap_sys::path::CPath;
 use zap_sys::{fd, libc, RawFd, PAGE_SIZE};
 
@@ -105,34 +105,90 @@ pub fn let_through(ranges: &[(u64, u64)], through: bool) {
     }
 }
 
+/// Memory that is locked (mlock(2)).
+#[derive(Clone, Copy)]
+pub struct Locked {
+    start: u64,
+    end: u64,
+    /// [`flags::LOCKED`] or [`flags::LOCKED_ON_FAULT`].
+    flag: u32,
+}
+
+/// What is locked in the calling process: a fork does not tell, since its child has no locks.
+pub fn locked() -> Result<Vec<Locked>, Refusal> {
+    let mut buffer = [0u8; 4096];
+    let status =
+        fd::read_file(c"/proc/self/status", &mut buffer).map_err(|error| Refusal::new("/proc/self/status", error))?;
+    if zap_sys::text::field(status, b"VmLck:").is_none_or(|text| zap_sys::text::decimal(text).0 == 0) {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for_each_mapping(&read_all(c"/proc/self/smaps")?, |mapping, details| {
+        if has_flag(details.flags, b"lo") {
+            // Without "lf", which older kernels do not show, it is told by what is not in memory.
+            let whole = !has_flag(details.flags, b"lf") && details.resident >= mapping.length();
+            let flag = if whole { flags::LOCKED } else { flags::LOCKED_ON_FAULT };
+            found.push(Locked { start: mapping.start, end: mapping.end, flag });
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// What smaps says of a mapping beside its first line.
+struct Details<'a> {
+    /// The two-letter codes.
+    flags: &'a [u8],
+    /// Bytes in memory.
+    resident: u64,
+    /// Protection key; 0 is everybody's.
+    key: u64,
+}
+
+/// Calls `each` for every mapping in the text of a smaps file.
+fn for_each_mapping(
+    text: &[u8],
+    mut each: impl FnMut(&Mapping<'_>, &Details<'_>) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut head: Option<Mapping<'_>> = None;
+    let (mut resident, mut key) = (0, 0);
+    let number = |text: &[u8]| zap_sys::text::decimal(zap_sys::text::skip_blanks(text)).0 as u64;
+    for line in text.split(|c| *c == b'\n') {
+        // A mapping's first line begins with a lower-case hexadecimal address, all others with a capital letter.
+        if line.first().is_some_and(|c| c.is_ascii_digit() || c.is_ascii_lowercase()) {
+            head = maps::parse(line).next();
+            (resident, key) = (0, 0);
+        } else if let Some(value) = line.strip_prefix(b"Rss:") {
+            resident = number(value) * 1024;
+        } else if let Some(value) = line.strip_prefix(b"ProtectionKey:") {
+            key = number(value);
+        } else if let Some(flags) = line.strip_prefix(b"VmFlags:") {
+            if let Some(mapping) = head.take() {
+                each(&mapping, &Details { flags, resident, key })?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Surveys the address space of the calling process, which must be the frozen copy.
-pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)]) -> Result<Survey, Refusal> {
+pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)], locked: &[Locked]) -> Result<Survey, Refusal> {
     let text = read_all(c"/proc/thread-self/smaps")?;
     let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
         .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
     let mut survey = Survey::default();
     let mut finder = PageFinder::new(pagemap, true);
-    let mut head: Option<Mapping<'_>> = None;
-    let mut result = Ok(());
     let own = own_memory(copies);
-    for line in text.split(|c| *c == b'\n') {
-        // A mapping's first line begins with a lower-case hexadecimal address, all others with a capital letter.
-        if line.first().is_some_and(|c| c.is_ascii_digit() || c.is_ascii_lowercase()) {
-            head = maps::parse(line).next();
-        } else if let Some(flags) = line.strip_prefix(b"VmFlags:") {
-            if let Some(mapping) = head.take() {
-                let mut pieces = outside(mapping, &own).into_iter();
-                result = pieces.try_for_each(|piece| survey.add(&piece, flags, copies, &mut finder));
-                if result.is_err() {
-                    break;
-                }
-            }
-        }
-    }
+    let result = for_each_mapping(&text, |mapping, details| {
+        outside(*mapping, &own).iter().try_for_each(|piece| survey.add(piece, details, copies, &mut finder))
+    });
     let _ = fd::close(pagemap);
     for region in &mut survey.regions {
         if kept_out.iter().any(|(start, end)| *start < region.end && *end > region.start) {
             region.flags |= flags::DONT_FORK;
+        }
+        if let Some(found) = locked.iter().find(|found| found.start < region.end && found.end > region.start) {
+            region.flags |= found.flag;
         }
     }
     result.map(|()| survey)
@@ -142,7 +198,7 @@ impl Survey {
     fn add(
         &mut self,
         mapping: &Mapping<'_>,
-        vm_flags: &[u8],
+        details: &Details<'_>,
         copies: &[SharedCopy],
         finder: &mut PageFinder,
     ) -> Result<(), Refusal> {
@@ -155,7 +211,7 @@ impl Survey {
             start: mapping.start,
             end: mapping.end,
             protection: mapping.protection as u32,
-            flags: region_flags(vm_flags),
+            flags: region_flags(details.flags),
             backing: Backing::Anonymous,
             extents: Vec::new(),
         };
@@ -164,14 +220,15 @@ impl Survey {
             self.regions.push(region);
             return Ok(());
         }
-        if has_flag(vm_flags, b"ht") || has_flag(vm_flags, b"io") || has_flag(vm_flags, b"ss") {
-            return Err(Refusal::new(name(), "this kind of memory is not supported"));
+        if let Some(reason) = unsupported(details) {
+            return Err(Refusal::new(name(), reason));
         }
         let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut guards: Vec<(u64, u64)> = Vec::new();
         let mut behind = None;
         if mapping.shared {
             region.flags |= flags::SHARED;
-            region.backing = if shared::is_shared_anonymous(mapping) {
+            region.backing = if shared::is_object(mapping) {
                 Backing::Shared { object: self.object(mapping), offset: mapping.offset }
             } else {
                 self.shared_file(mapping).map_err(|why| Refusal::new(name(), why))?
@@ -179,39 +236,57 @@ impl Survey {
             self.push_copied(&mut region, copies);
         } else if mapping.name == b"[vdso]" {
             runs.push((mapping.start, mapping.end));
-        } else if is_whole(mapping) {
-            let end = readable_end(mapping).map_err(|error| Refusal::new(name(), error))?;
-            if end > mapping.start {
-                runs.push((mapping.start, end));
-            }
-            if end < mapping.end {
-                behind = Some(Region { start: end, backing: self.behind_a_file()?, ..region.clone() });
-                region.end = end;
-            }
         } else {
-            if mapping.inode != 0 && mapping.name != b"/dev/zero" {
+            let whole = is_whole(mapping);
+            if mapping.inode != 0 && !whole && mapping.name != b"/dev/zero" {
                 region.backing = Backing::File { file: self.file(mapping), offset: mapping.offset };
             }
-            if region.flags & flags::WIPE_ON_FORK == 0 {
-                let bridge = if region.backing == Backing::Anonymous { BRIDGE } else { 0 };
-                finder
-                    .private_pages(mapping.start, mapping.end, |start, end| match runs.last_mut() {
-                        Some(last) if start - last.1 <= bridge => last.1 = end,
-                        _ => runs.push((start, end)),
-                    })
-                    .map_err(|error| Refusal::new(name(), error))?;
+            let bridge = if region.backing == Backing::Anonymous { BRIDGE } else { 0 };
+            let mut last_guard = 0;
+            finder
+                .private_pages(mapping.start, mapping.end, |start, end, kind| match (kind, runs.last_mut()) {
+                    (Kind::Guard, _) => {
+                        last_guard = end;
+                        add_to(&mut guards, start, end);
+                    }
+                    (Kind::Data, Some(last)) if start - last.1 <= bridge && last.1 >= last_guard => last.1 = end,
+                    (Kind::Data, _) => runs.push((start, end)),
+                })
+                .map_err(|error| Refusal::new(name(), error))?;
+            if region.flags & flags::WIPE_ON_FORK != 0 {
+                runs.clear();
+            } else if whole {
+                // Guards cannot be read either, and would be taken for the file's end.
+                let end = if guards.is_empty() { readable_end(mapping) } else { Ok(mapping.end) };
+                let end = end.map_err(|error| Refusal::new(name(), error))?;
+                if end < mapping.end {
+                    behind = Some(Region { start: end, backing: self.behind_a_file()?, ..region.clone() });
+                    region.end = end;
+                }
+                runs = without(mapping.start, end, &guards);
             }
         }
-        if !runs.is_empty() && mapping.protection & libc::PROT_READ == 0 {
+        let sources = if runs.is_empty() || mapping.protection & libc::PROT_READ != 0 {
+            None
+        } else if region.flags & flags::SEALED != 0 {
+            Some(runs.iter().map(|run| copy_unreadable(*run)).collect::<Result<Vec<_>, _>>())
+        } else {
             // SAFETY: the frozen copy's own memory; its protection matters to nobody but the reader below.
             unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }
                 .map_err(|error| Refusal::new(name(), error))?;
-        }
-        for (start, end) in runs {
-            self.push_extent(&mut region, start, end - start, start);
-        }
-        if region.start < region.end {
-            self.regions.push(region);
+            None
+        };
+        let sources = sources.transpose().map_err(|error| Refusal::new(name(), error))?;
+        let mut runs = runs.into_iter().enumerate().peekable();
+        for piece in pieces(&region, &guards) {
+            let mut piece = piece;
+            while let Some((index, (start, end))) = runs.next_if(|(_, run)| run.0 < piece.end) {
+                let source = sources.as_ref().and_then(|sources| sources.get(index)).map_or(start, |copy| *copy);
+                self.push_extent(&mut piece, start, end - start, source);
+            }
+            if piece.start < piece.end {
+                self.regions.push(piece);
+            }
         }
         self.regions.extend(behind);
         Ok(())
@@ -302,6 +377,80 @@ fn read_build_id(path: &[u8]) -> Option<Vec<u8>> {
     let length = fd::read_full(file, &mut head);
     let _ = fd::close(file);
     zap_image::build_id::find(&head[..length.ok()?])
+}
+
+/// Why memory of this kind cannot be saved, if it cannot.
+fn unsupported(details: &Details<'_>) -> Option<&'static str> {
+    [
+        (has_flag(details.flags, b"ht"), "huge pages (MAP_HUGETLB) are not supported"),
+        (has_flag(details.flags, b"io"), "memory of a device is not supported"),
+        (has_flag(details.flags, b"ss"), "shadow stacks are not supported"),
+        (details.key != 0, "protection keys are not supported"),
+    ]
+    .into_iter()
+    .find_map(|(is, reason)| is.then_some(reason))
+}
+
+/// Adds a run that lies behind all others.
+fn add_to(runs: &mut Vec<(u64, u64)>, start: u64, end: u64) {
+    match runs.last_mut() {
+        Some(last) if last.1 == start => last.1 = end,
+        _ => runs.push((start, end)),
+    }
+}
+
+/// What of `[start, end)` lies in none of `holes`, which are ascending.
+fn without(start: u64, end: u64, holes: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut rest = Vec::new();
+    let mut at = start;
+    for hole in holes {
+        if hole.0 > at {
+            rest.push((at, hole.0));
+        }
+        at = at.max(hole.1);
+    }
+    if at < end {
+        rest.push((at, end));
+    }
+    rest
+}
+
+/// `region`, cut where guards begin and end.
+fn pieces(region: &Region, guards: &[(u64, u64)]) -> Vec<Region> {
+    if guards.is_empty() {
+        return alloc::vec![region.clone()];
+    }
+    let mut ranges: Vec<(u64, u64, u32)> =
+        without(region.start, region.end, guards).into_iter().map(|(start, end)| (start, end, 0)).collect();
+    ranges.extend(guards.iter().map(|(start, end)| (*start, *end, flags::GUARD)));
+    ranges.sort_unstable();
+    let backing = |start: u64| match region.backing {
+        Backing::File { file, offset } => Backing::File { file, offset: offset + (start - region.start) },
+        other => other,
+    };
+    ranges
+        .into_iter()
+        .map(|(start, end, flag)| Region {
+            start,
+            end,
+            flags: region.flags | flag,
+            backing: backing(start),
+            ..region.clone()
+        })
+        .collect()
+}
+
+/// A copy of memory of the calling process that it may not read, and whose protection cannot be changed.
+fn copy_unreadable((start, end): (u64, u64)) -> zap_sys::Result<u64> {
+    let mut copy = alloc::vec![0u8; (end - start) as usize];
+    let mut done = 0;
+    while done < copy.len() {
+        match zap_sys::mem::read_own_file(start + done as u64, &mut copy[done..])? {
+            0 => return Err(zap_sys::SysError::new("pread64", libc::EFAULT)),
+            count => done += count,
+        }
+    }
+    Ok(copy.leak().as_ptr() as u64)
 }
 
 /// Mappings that are not the program's: they are not in the image.
@@ -395,6 +544,11 @@ fn region_flags(vm_flags: &[u8]) -> u32 {
         (b"hg", flags::HUGE),
         (b"nh", flags::NO_HUGE),
         (b"nr", flags::NO_RESERVE),
+        (b"mg", flags::MERGEABLE),
+        (b"sr", flags::SEQUENTIAL),
+        (b"rr", flags::RANDOM),
+        (b"dp", flags::DROPPABLE),
+        (b"sl", flags::SEALED),
     ]
     .into_iter()
     .filter(|(code, _)| has_flag(vm_flags, code))
@@ -469,6 +623,50 @@ mod tests {
             let pieces: Vec<_> = outside(mapping, &own).iter().map(|piece| (piece.start, piece.end)).collect();
             assert_eq!(pieces, expected, "{own:x?}");
         }
+    }
+
+    #[test]
+    fn guards_cut_regions() {
+        let region = Region {
+            start: 0x1000,
+            end: 0x9000,
+            protection: 3,
+            flags: flags::HUGE,
+            backing: Backing::File { file: 1, offset: 0x5000 },
+            extents: Vec::new(),
+        };
+        let cut = |guards: &[(u64, u64)]| -> Vec<(u64, u64, bool, u64)> {
+            let offset = |piece: &Region| match piece.backing {
+                Backing::File { offset, .. } => offset,
+                _ => 0,
+            };
+            let pieces = pieces(&region, guards);
+            pieces.iter().map(|p| (p.start, p.end, p.flags & flags::GUARD != 0, offset(p))).collect()
+        };
+        assert_eq!(cut(&[]), [(0x1000, 0x9000, false, 0x5000)]);
+        assert_eq!(cut(&[(0x1000, 0x9000)]), [(0x1000, 0x9000, true, 0x5000)]);
+        assert_eq!(
+            cut(&[(0x1000, 0x2000), (0x4000, 0x5000)]),
+            [
+                (0x1000, 0x2000, true, 0x5000),
+                (0x2000, 0x4000, false, 0x6000),
+                (0x4000, 0x5000, true, 0x8000),
+                (0x5000, 0x9000, false, 0x9000),
+            ]
+        );
+    }
+
+    #[test]
+    fn details_of_mappings() {
+        let text = b"1000-3000 rw-p 00000000 00:00 0 \nRss:                   8 kB\nProtectionKey:         3\n\
+                     VmFlags: rd lo\n4000-5000 r--p 00000000 00:00 0 \nRss: 0 kB\nVmFlags: rd\n";
+        let mut seen = Vec::new();
+        for_each_mapping(text, |mapping, details| {
+            seen.push((mapping.start, details.resident, details.key, has_flag(details.flags, b"lo")));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [(0x1000, 8192, 3, true), (0x4000, 0, 0, false)]);
     }
 
     #[test]

@@ -109,7 +109,6 @@ fn process_started(parts: &RestartParts) {
             let _ = fd::close(descriptor);
         }
     }
-    attributes::restore_limit();
 }
 
 /// Restores everything but the running of threads. Returns the slot of the main thread, unless it had ended.
@@ -128,6 +127,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
         let _ = unsafe { zap_sys::mem::unmap(parts.restorer.0, parts.restorer.1) };
     }
     attributes::restore()?;
+    threads::check_registers()?;
     restore_descriptors()?;
     signals::restore();
     children::restore()?;
@@ -140,6 +140,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     locks::restore();
     timers::restore()?;
     announce(parts);
+    attributes::restore_limits();
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
 }

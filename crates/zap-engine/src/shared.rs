@@ -62,7 +62,7 @@ fn copy_into(copies: &mut Vec<SharedCopy>) -> Result<(), Refusal> {
     let text = read_all(c"/proc/thread-self/maps")?;
     let mut seen: BTreeMap<ObjectKey, Ranges> = BTreeMap::new();
     for mapping in maps::parse(&text).filter(|mapping| mapping.shared) {
-        let whole = !is_shared_anonymous(&mapping);
+        let whole = !is_object(&mapping);
         if whole && !is_small_file(&mapping) {
             continue;
         }
@@ -107,8 +107,16 @@ impl SharedCopy {
         // SAFETY: the copy is new memory of this length, which nobody else uses.
         let copy = unsafe { core::slice::from_raw_parts_mut(self.copy as *mut u8, self.length as usize) };
         let mut buffer = alloc::vec![0u8; BUFFER];
+        let mut presence = (!whole && may_trust_presence()).then(Presence::default);
         let (mut at, mut step) = (self.start, BUFFER as u64);
         while at < end {
+            if let Some(presence) = presence.as_mut() {
+                let next = presence.next_present(at, end);
+                if next != at {
+                    at = next;
+                    continue;
+                }
+            }
             let want = step.min(end - at) as usize;
             match mem::read_own(at, &mut buffer[..want]).map(|count| page_down(count as u64) as usize) {
                 Ok(count) if count > 0 => {
@@ -133,11 +141,56 @@ impl SharedCopy {
             }
         }
         let last = end - PAGE_SIZE as u64;
-        if at < last && mem::read_own(last, &mut buffer[..PAGE_SIZE]).is_ok() {
+        if presence.is_none() && at < last && mem::read_own(last, &mut buffer[..PAGE_SIZE]).is_ok() {
             return Err(unreadable(zap_sys::SysError::new("process_vm_readv", libc::EFAULT)));
         }
         Ok(())
     }
+}
+
+/// Which pages of an object are in memory (mincore(2)). Reading any other would give the object a page there, so that
+/// what was only reserved would be paid for.
+#[derive(Default)]
+struct Presence {
+    /// Address of the first page that `pages` tells of.
+    start: u64,
+    pages: Vec<u8>,
+}
+
+impl Presence {
+    /// Pages that are asked for in one go: 256 MiB of them.
+    const PAGES: u64 = 64 << 10;
+
+    /// The first address from `at` on that is in memory, or where that is not known; `end` if there is none.
+    fn next_present(&mut self, at: u64, end: u64) -> u64 {
+        let page = PAGE_SIZE as u64;
+        let mut at = at;
+        while at < end {
+            let known = self.start..self.start + self.pages.len() as u64 * page;
+            if !known.contains(&at) {
+                self.start = at;
+                self.pages.clear();
+                self.pages.resize(((end - at) / page).min(Self::PAGES) as usize, 0);
+                if mem::in_memory(at, &mut self.pages).is_err() {
+                    self.pages.fill(1);
+                }
+            }
+            let from = ((at - self.start) / page) as usize;
+            match self.pages[from..].iter().position(|present| present & 1 != 0) {
+                Some(ahead) => return at + ahead as u64 * page,
+                None => at = self.start + self.pages.len() as u64 * page,
+            }
+        }
+        end
+    }
+}
+
+/// Whether what is not in memory is nowhere: mincore(2) does not tell of pages that are swapped out.
+fn may_trust_presence() -> bool {
+    let mut buffer = [0u8; 512];
+    // The first line is a heading; each further one is a place to swap to.
+    let text = fd::read_file(c"/proc/swaps", &mut buffer);
+    text.is_ok_and(|text| text.split(|c| *c == b'\n').filter(|line| !line.is_empty()).count() <= 1)
 }
 
 fn is_zero(page: &[u8]) -> bool {
@@ -155,6 +208,12 @@ pub fn drop_copies(copies: &[SharedCopy]) {
 /// Whether a shared mapping is of anonymous memory.
 pub fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
     matches!(mapping.name, b"/dev/zero (deleted)" | b"/dev/zero") || mapping.name.starts_with(b"[anon_shmem:")
+}
+
+/// Whether a shared mapping shows memory that is in no file system: anonymous, or of a memfd. (A memfd that is still open
+/// is a descriptor, which is claimed or refused as such.)
+pub fn is_object(mapping: &Mapping<'_>) -> bool {
+    is_shared_anonymous(mapping) || (mapping.name.starts_with(b"/memfd:") && mapping.name.ends_with(b" (deleted)"))
 }
 
 /// See [`SMALL_FILE`].

@@ -166,6 +166,11 @@ pub fn set_identity(real: RealPid, virtual_pid: VirtualPid) {
     MOVED.store(real.0 != virtual_pid.0, Ordering::Release);
 }
 
+/// Notes that ids of threads or children differ, though the process's own may be the old one.
+pub fn set_moved() {
+    MOVED.store(true, Ordering::Release);
+}
+
 /// The id that the kernel gave this process when it joined the pod or was restarted.
 pub fn real_pid() -> RealPid {
     RealPid(REAL_PID.load(Ordering::Relaxed))
@@ -212,6 +217,21 @@ pub fn tracer() -> usize {
 /// Notes whom the program allows to trace it.
 pub fn set_tracer(tracer: usize) {
     TRACER.store(tracer, Ordering::Relaxed);
+}
+
+/// Flags of mlockall(2) that are in force for mappings to come: the kernel does not tell.
+static LOCKED_IN_FUTURE: AtomicI32 = AtomicI32::new(0);
+
+/// Notes a successful mlockall(2), munlockall(2) with `flags` 0.
+pub fn note_lock_all(flags: i32) {
+    let future = flags & zap_sys::libc::MCL_FUTURE != 0;
+    let flags = if future { flags & !zap_sys::libc::MCL_CURRENT } else { 0 };
+    LOCKED_IN_FUTURE.store(flags, Ordering::Relaxed);
+}
+
+/// With which flags of mlockall(2) mappings to come are locked; 0 if they are not.
+pub fn locked_in_future() -> i32 {
+    LOCKED_IN_FUTURE.load(Ordering::Relaxed)
 }
 
 /// Arms the fault point that the environment names.

@@ -256,7 +256,7 @@ pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
     let begun = zap_sys::time::monotonic_ns();
     loop {
         let fresh = threads::TASKS.with(signal_new_threads)?;
-        if fresh == 0 {
+        if fresh == 0 && threads::TASKS.with(|tasks| tasks.is_complete()) {
             break;
         }
         wait_until_parked(begun)?;

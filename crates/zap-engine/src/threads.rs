@@ -11,6 +11,7 @@
 use crate::clocks;
 use crate::state::{zero, Owned};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use zap_sys::arch::extended_state;
 use zap_sys::{RealPid, SysError};
 
 /// The slot is not in use.
@@ -54,6 +55,10 @@ pub struct Slot {
     pub trouble: AtomicI32,
     /// Number of the suspension that the slot was made for: slots of the last one lie there until the next begins.
     pub suspension: AtomicU32,
+    scheduling: [AtomicU64; 6],
+    /// All zero when unknown.
+    processors: [AtomicU64; 16],
+    timer_slack: AtomicU64,
 }
 
 const CELL: usize = zap_sys::PAGE_SIZE;
@@ -181,8 +186,55 @@ pub fn describe_self(slot: &Slot, context: u64) {
     slot.pending.store(zap_sys::signal::pending(), Ordering::Relaxed);
     slot.last_tid.store(slot.real_tid.load(Ordering::Relaxed), Ordering::Relaxed);
     slot.cpu.store(clocks::thread_cpu(), Ordering::Relaxed);
+    slot.save_scheduling();
     let tid = crate::identity::virtual_of(RealPid(slot.real_tid.load(Ordering::Relaxed)));
     slot.virtual_tid.store(tid.0, Ordering::Relaxed);
+}
+
+impl Slot {
+    fn save_scheduling(&self) {
+        let found = zap_sys::process::scheduling().unwrap_or_default();
+        let words = [
+            u64::from(found.policy) | u64::from(found.priority) << 32,
+            found.flags,
+            i64::from(found.nice) as u64,
+            found.runtime,
+            found.deadline,
+            found.period,
+        ];
+        self.scheduling.iter().zip(words).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
+        let processors = zap_sys::process::processors().unwrap_or_default();
+        self.processors.iter().zip(processors).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
+        self.timer_slack.store(zap_sys::process::timer_slack(), Ordering::Relaxed);
+    }
+
+    /// Gives the calling thread what the slot's had. What needs a privilege that is not there, or processors that this
+    /// machine has not, stays as it is: it is a matter of speed.
+    fn restore_scheduling(&self) {
+        let word = |index: usize| self.scheduling[index].load(Ordering::Relaxed);
+        let wanted = zap_sys::process::Scheduling {
+            policy: word(0) as u32,
+            priority: (word(0) >> 32) as u32,
+            flags: word(1),
+            nice: word(2) as i32,
+            runtime: word(3),
+            deadline: word(4),
+            period: word(5),
+            ..zap_sys::process::Scheduling::default()
+        };
+        let _ = zap_sys::process::set_scheduling(&wanted);
+        let mut processors = zap_sys::process::Processors::default();
+        processors.iter_mut().zip(&self.processors).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
+        let count: u32 = processors.iter().map(|word| word.count_ones()).sum();
+        // Who might run on all processors of one machine may run on all of another.
+        if count != 0 && count != crate::attributes::processors_online() {
+            let _ = zap_sys::process::set_processors(&processors);
+        }
+        let slack = self.timer_slack.load(Ordering::Relaxed);
+        if slack != 0 {
+            zap_sys::process::set_timer_slack(slack);
+        }
+    }
 }
 
 /// The thread's name, without padding.
@@ -201,7 +253,7 @@ pub fn list(into: &mut TaskList) -> Result<(), SysError> {
     into.error = None;
     // The helper is another process: its /proc/self is not ours.
     into.process = zap_sys::process::getpid();
-    if !crate::beside::run(into, TaskList::read) {
+    if !crate::beside::run(into, TaskList::read_beside) {
         into.read();
     }
     into.error.map_or(Ok(()), Err)
@@ -210,12 +262,20 @@ pub fn list(into: &mut TaskList) -> Result<(), SysError> {
 /// Thread ids read from the kernel.
 pub struct TaskList {
     process: RealPid,
+    /// Threads that there were when the list had been read.
+    present: usize,
     tids: [i32; TaskList::CAPACITY],
     count: usize,
     error: Option<SysError>,
 }
 
 impl TaskList {
+    /// As [`TaskList::read`] in a helper, which is a process of its own: nobody sees its limit.
+    fn read_beside(&mut self) {
+        let _ = crate::attributes::raise_descriptors();
+        self.read();
+    }
+
     const CAPACITY: usize = 16384;
 
     fn read(&mut self) {
@@ -227,11 +287,21 @@ impl TaskList {
                 *count += 1;
             }
         });
+        let path = zap_sys::small!("/proc/{}/stat", self.process.0);
+        let mut buffer = [0u8; 1024];
+        let stat = zap_sys::fd::read_file(path.as_c_str(), &mut buffer);
+        self.present = stat.map_or(0, |text| zap_sys::process::stat_field(text, 20) as usize);
         if let Err(error) = result {
             self.error = Some(error);
         } else if self.count == Self::CAPACITY {
             self.error = Some(SysError::new("more than 16,383 threads", zap_sys::libc::ENOMEM));
         }
+    }
+
+    /// Whether there were only the threads in slots when the list had been read. The kernel's list ends early when the
+    /// thread at which its reader stands ends (proc_task_readdir): later ones are not in it then.
+    pub fn is_complete(&self) -> bool {
+        self.present == slots().count()
     }
 
     /// The ids.
@@ -242,7 +312,7 @@ impl TaskList {
 
 /// The leader's list: too large for a stack.
 pub static TASKS: Owned<TaskList> =
-    Owned::new(TaskList { process: RealPid(0), tids: [0; TaskList::CAPACITY], count: 0, error: None });
+    Owned::new(TaskList { process: RealPid(0), present: 0, tids: [0; TaskList::CAPACITY], count: 0, error: None });
 
 /// Makes the thread of `slot` again, in a restarted process. It waits for `crate::suspend::release`.
 pub fn respawn(slot: &'static Slot) -> Result<(), SysError> {
@@ -353,6 +423,23 @@ fn enter(slot: &'static Slot) -> ! {
     leave(slot)
 }
 
+/// Refuses frames with registers that this processor, or kernel, has not: they would come back empty, and libc has
+/// chosen its functions by them.
+pub fn check_registers() -> Result<(), zap_plugin::Refusal> {
+    let permitted = zap_sys::process::permitted_state();
+    for slot in slots().filter(|_| permitted != 0) {
+        // SAFETY: the frame in which the thread was suspended.
+        let missing = unsafe { extended_state::parts_of(slot.context.load(Ordering::Relaxed)) } & !permitted;
+        if missing != 0 {
+            return Err(zap_plugin::Refusal::new(
+                alloc::format!("thread {}", slot.virtual_tid.load(Ordering::Relaxed)),
+                alloc::format!("has registers that this processor has not (parts {missing:x} of its XSAVE state)"),
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn become_thread(slot: &Slot) {
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
     // SAFETY: these are the values that the thread had; its memory is as it left it.
@@ -370,12 +457,17 @@ fn become_thread(slot: &Slot) {
     zap_sys::process::set_thread_name(&name);
     clocks::set_thread_cpu(slot.cpu.load(Ordering::Relaxed));
     crate::deadline::shift_own(&clocks::shift());
+    slot.restore_scheduling();
     crate::signals::restore_own(slot);
 }
 
 fn leave(slot: &Slot) -> ! {
     let context = slot.context.load(Ordering::Relaxed);
     crate::blocking::repair(context);
+    // SAFETY: the frame in which the thread was suspended.
+    let parts = unsafe { extended_state::parts_of(context) };
+    // SAFETY: the frame's registers replace this thread's in a moment; `check_registers` has found them permitted.
+    unsafe { extended_state::make_room(parts) };
     // From here on the slot may be another thread's.
     ENTERING.fetch_sub(1, Ordering::AcqRel);
     // SAFETY: the context is that of the handler in which the thread was suspended, and this stack is not needed.

@@ -5,7 +5,7 @@
 //! Reads the frozen copy's memory by address, where the survey found it mapped and readable.
 #![allow(unsafe_code)]
 
-use crate::memory;
+use crate::memory::{self, Locked};
 use crate::shared::SharedCopy;
 use crate::state;
 use crate::threads;
@@ -32,6 +32,8 @@ pub struct Task<'a> {
     pub copies: &'a [SharedCopy],
     /// Ranges that the program keeps out of its own forks (MADV_DONTFORK).
     pub kept_out: &'a [(u64, u64)],
+    /// What the program has locked.
+    pub locked: &'a [Locked],
     pub context: &'a SnapshotContext,
     /// Address of the mailbox.
     pub mailbox: u64,
@@ -41,7 +43,7 @@ pub struct Task<'a> {
 
 /// Writes the image; returns its length in bytes.
 pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
-    let survey = memory::survey(task.copies, task.kept_out)?;
+    let survey = memory::survey(task.copies, task.kept_out, task.locked)?;
     let mut header = header(task)?;
     let extents_length = survey.extents_length;
     header.chunk_sums = Bytes(ChunkSums::for_length(extents_length).into_bytes());

@@ -191,8 +191,24 @@ pub mod flags {
     pub const NO_HUGE: u32 = 1 << 6;
     /// MAP_NORESERVE.
     pub const NO_RESERVE: u32 = 1 << 7;
+    /// MADV_MERGEABLE.
+    pub const MERGEABLE: u32 = 1 << 8;
+    /// MADV_SEQUENTIAL.
+    pub const SEQUENTIAL: u32 = 1 << 9;
+    /// MADV_RANDOM.
+    pub const RANDOM: u32 = 1 << 10;
+    /// mlock(2): in memory as a whole.
+    pub const LOCKED: u32 = 1 << 11;
+    /// mlock2(2) with MLOCK_ONFAULT.
+    pub const LOCKED_ON_FAULT: u32 = 1 << 12;
+    /// MAP_DROPPABLE.
+    pub const DROPPABLE: u32 = 1 << 13;
+    /// mseal(2).
+    pub const SEALED: u32 = 1 << 14;
+    /// MADV_GUARD_INSTALL: all pages of the region are guards.
+    pub const GUARD: u32 = 1 << 15;
     /// Every flag that this version knows.
-    pub const ALL: u32 = (1 << 8) - 1;
+    pub const ALL: u32 = (1 << 16) - 1;
 }
 
 /// A mapping.

@@ -83,6 +83,7 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
         check(aligned(region.start) && aligned(region.end) && region.start < region.end)?;
         check(region.start >= last_end && region.end <= ADDRESS_LIMIT && region.start >= page)?;
         check(region.protection & !7 == 0 && region.flags & !flags::ALL == 0)?;
+        check(region.flags & flags::GUARD == 0 || region.extents.is_empty())?;
         let shared = region.flags & flags::SHARED != 0;
         // What the region shows, when it is shared: kind and number of the object, and the offset in it.
         let object = match region.backing {

@@ -99,6 +99,10 @@ pub enum Operation {
     Duplicate { from: u64, length: u64, to: u64 },
     /// munmap(2).
     Unmap { address: u64, length: u64 },
+    /// mlock2(2), with MLOCK_ONFAULT or without; left as it is where the limit does not allow it.
+    Lock { address: u64, length: u64, on_fault: bool },
+    /// mseal(2).
+    Seal { address: u64, length: u64 },
 }
 
 /// An [`Operation`] as it lies in the plan.
@@ -187,6 +191,10 @@ impl Operation {
             Self::Close => Record { kind: 7, ..empty },
             Self::Duplicate { from, length, to } => Record { kind: 8, address: to, length, offset: from, ..empty },
             Self::Unmap { address, length } => Record { kind: 9, address, length, ..empty },
+            Self::Lock { address, length, on_fault } => {
+                Record { kind: 10, address, length, detail: on_fault.into(), ..empty }
+            }
+            Self::Seal { address, length } => Record { kind: 11, address, length, ..empty },
         }
     }
 
@@ -209,6 +217,8 @@ impl Operation {
             7 => Self::Close,
             8 => Self::Duplicate { from: offset, length, to: address },
             9 => Self::Unmap { address, length },
+            10 => Self::Lock { address, length, on_fault: detail != 0 },
+            11 => Self::Seal { address, length },
             _ => return None,
         })
     }
@@ -245,6 +255,8 @@ mod tests {
             Operation::Close,
             Operation::Duplicate { from: 1, length: 2, to: 3 },
             Operation::Unmap { address: 1, length: 2 },
+            Operation::Lock { address: 1, length: 2, on_fault: true },
+            Operation::Seal { address: 1, length: 2 },
         ];
         let mut plan = vec![0u8; HEADER_SIZE];
         for operation in all {

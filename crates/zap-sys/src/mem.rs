@@ -74,7 +74,8 @@ pub fn read_own(address: u64, buffer: &mut [u8]) -> Result<usize> {
     }
 }
 
-fn read_own_file(address: u64, buffer: &mut [u8]) -> Result<usize> {
+/// Reads memory of the calling process, also where it has no permission to read; EFAULT where nothing can be read.
+pub fn read_own_file(address: u64, buffer: &mut [u8]) -> Result<usize> {
     let file = crate::fd::open(c"/proc/thread-self/mem", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
     let read = crate::fd::pread(file, buffer, address);
     let _ = crate::fd::close(file);
@@ -108,6 +109,26 @@ fn write_own_file(address: u64, bytes: &[u8]) -> Result<()> {
 /// Some advice (MADV_DONTNEED) throws contents away.
 pub unsafe fn advise(address: u64, length: u64, advice: i32) -> Result<()> {
     call!(SYS_madvise, address, length, advice).map(|_| ())
+}
+
+/// mlock2(2), `flags` being 0 or MLOCK_ONFAULT.
+pub fn lock(address: u64, length: u64, flags: u32) -> Result<()> {
+    call!(SYS_mlock2, address, length, flags).map(|_| ())
+}
+
+/// mlockall(2).
+pub fn lock_all(flags: i32) -> Result<()> {
+    call!(SYS_mlockall, flags).map(|_| ())
+}
+
+/// mseal(2), Linux 6.10.
+pub fn seal(address: u64, length: u64) -> Result<()> {
+    call!(SYS_mseal, address, length, 0).map(|_| ())
+}
+
+/// mincore(2): one byte per page, bit 0 of it set when the page is in memory.
+pub fn in_memory(address: u64, pages: &mut [u8]) -> Result<()> {
+    call!(SYS_mincore, address, pages.len() * crate::PAGE_SIZE, pages.as_mut_ptr()).map(|_| ())
 }
 
 /// The end of the heap: brk(2) with an argument that is never granted.

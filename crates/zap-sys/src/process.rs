@@ -155,6 +155,75 @@ pub unsafe fn set_thread_registers(fs: u64, gs: u64) {
     }
 }
 
+/// How a thread is scheduled: `struct sched_attr` of sched_setattr(2) in its first version.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    pub size: u32,
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// How the calling thread is scheduled.
+pub fn scheduling() -> Result<Scheduling> {
+    let mut found = Scheduling::default();
+    call!(SYS_sched_getattr, 0, &mut found as *mut Scheduling, core::mem::size_of::<Scheduling>(), 0)?;
+    Ok(found)
+}
+
+/// Sets how the calling thread is scheduled.
+pub fn set_scheduling(wanted: &Scheduling) -> Result<()> {
+    let wanted = Scheduling { size: core::mem::size_of::<Scheduling>() as u32, ..*wanted };
+    call!(SYS_sched_setattr, 0, &wanted as *const Scheduling, 0).map(|_| ())
+}
+
+/// Processors, one bit each.
+pub type Processors = [u64; 16];
+
+/// On which processors the calling thread may run; an error where the kernel has more than 1,024.
+pub fn processors() -> Result<Processors> {
+    let mut found = Processors::default();
+    call!(SYS_sched_getaffinity, 0, core::mem::size_of::<Processors>(), found.as_mut_ptr())?;
+    Ok(found)
+}
+
+/// Sets on which processors the calling thread may run.
+pub fn set_processors(wanted: &Processors) -> Result<()> {
+    call!(SYS_sched_setaffinity, 0, core::mem::size_of::<Processors>(), wanted.as_ptr()).map(|_| ())
+}
+
+/// PR_GET_TIMERSLACK of the calling thread, in nanoseconds.
+pub fn timer_slack() -> u64 {
+    call!(SYS_prctl, libc::PR_GET_TIMERSLACK, 0, 0, 0, 0).unwrap_or(0) as u64
+}
+
+/// PR_SET_TIMERSLACK.
+pub fn set_timer_slack(nanoseconds: u64) {
+    let _ = call!(SYS_prctl, libc::PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0);
+}
+
+/// Which parts of the processor's extended state the process may use (Linux 5.16), as bits; 0 where the kernel does not
+/// tell.
+pub fn permitted_state() -> u64 {
+    const ARCH_GET_XCOMP_PERM: i32 = 0x1022;
+    let mut permitted = 0u64;
+    match call!(SYS_arch_prctl, ARCH_GET_XCOMP_PERM, &mut permitted as *mut u64) {
+        Ok(_) => permitted,
+        Err(_) => 0,
+    }
+}
+
+/// Asks for the use of part `number` of the extended state.
+pub fn permit_state(number: u32) -> Result<()> {
+    const ARCH_REQ_XCOMP_PERM: i32 = 0x1023;
+    call!(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, number).map(|_| ())
+}
+
 /// umask(2): sets the mask and returns the old one.
 pub fn umask(mask: u32) -> u32 {
     call!(SYS_umask, mask).unwrap_or(0) as u32

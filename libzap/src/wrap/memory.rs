@@ -1,4 +1,4 @@
-//! madvise and mremap: not wrapped by name, since libc calls its own from inside; the engine redirects libc's functions
+//! mlockall, of which the kernel does not tell what it says of mappings to come; and madvise and mremap: not wrapped by name, since libc calls its own from inside; the engine redirects libc's functions
 //! to these in a process that has memory mapped from an image. See `zap_engine::image_backed`.
 //!
 //! # Safety
@@ -6,10 +6,13 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{c_int, c_void};
+use redhook::{hook, real};
 use zap_engine::image_backed::{self, Detour};
+use zap_engine::state;
 
 /// Finds libc's functions.
 pub fn resolve() {
+    let _ = (real!(mlockall), real!(munlockall));
     let (madvise, mremap) = (super::optional(c"madvise"), super::optional(c"mremap"));
     if !madvise.is_null() && !mremap.is_null() {
         image_backed::register([
@@ -18,6 +21,24 @@ pub fn resolve() {
         ]);
     }
 }
+
+hook! { unsafe fn mlockall(flags: c_int) -> c_int => zap_mlockall {
+    // SAFETY: the caller's argument.
+    let result = unsafe { real!(mlockall)(flags) };
+    if result == 0 {
+        state::note_lock_all(flags);
+    }
+    result
+} }
+
+hook! { unsafe fn munlockall() -> c_int => zap_munlockall {
+    // SAFETY: no arguments.
+    let result = unsafe { real!(munlockall)() };
+    if result == 0 {
+        state::note_lock_all(0);
+    }
+    result
+} }
 
 unsafe extern "C" fn zap_madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int {
     // SAFETY: the caller's arguments.

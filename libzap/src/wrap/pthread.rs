@@ -7,7 +7,8 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use libc::{c_char, c_int, cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
+use core::ffi::c_void;
+use libc::{c_char, c_int, cpu_set_t, pthread_t, sched_param, size_t};
 use redhook::{hook, real};
 use zap_engine::{identity, state};
 use zap_sys::arch::syscall::syscall;
@@ -20,10 +21,10 @@ super::resolve_all!(
     pthread_getname_np,
     pthread_getaffinity_np,
     pthread_setaffinity_np,
+    pthread_getattr_np,
     pthread_getschedparam,
     pthread_setschedparam,
     pthread_setschedprio,
-    pthread_getattr_np,
 );
 
 /// glibc's signal for cancellation (SIGCANCEL).
@@ -46,7 +47,7 @@ fn target(thread: pthread_t) -> Target {
     match unsafe { identity::tid_of_pthread(thread) } {
         None => Target::Libc,
         Some(id) if id.0 == 0 => Target::Ended,
-        Some(id) => Target::Real(identity::real_of(id)),
+        Some(id) => Target::Real(identity::real_of_thread(thread, id)),
     }
 }
 
@@ -65,16 +66,49 @@ hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int
     }
 } }
 
-hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_cancel {
-    // SAFETY: the caller's argument. libc marks the thread as cancelled; its own signal goes to the virtual id.
-    let result = unsafe { real!(pthread_cancel)(thread) };
-    match target(thread) {
-        Target::Real(tid) => {
-            let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
-            0
-        }
-        _ => result,
+/// Lives until it is cancelled.
+extern "C" fn wait_to_be_cancelled(_: *mut c_void) -> *mut c_void {
+    loop {
+        // SAFETY: no arguments; a place where cancellation is noticed.
+        unsafe { libc::pause() };
     }
+}
+
+/// Lets libc install its handler for cancellation, which it does when it first cancels a thread.
+fn prepare_cancellation() {
+    if signal::get_action(CANCEL_SIGNAL).is_ok_and(|action| action.handler != libc::SIG_DFL as u64) {
+        return;
+    }
+    let mut thread: pthread_t = 0;
+    let nothing = core::ptr::null_mut();
+    // SAFETY: a thread of default attributes, which is joined below.
+    if unsafe { libc::pthread_create(&mut thread, core::ptr::null(), wait_to_be_cancelled, nothing) } == 0 {
+        // SAFETY: a thread that has just been made, and has its real id.
+        unsafe { real!(pthread_cancel)(thread) };
+        // SAFETY: as above.
+        unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
+    }
+}
+
+hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_cancel {
+    let Target::Real(tid) = target(thread) else {
+        // SAFETY: the caller's argument.
+        return unsafe { real!(pthread_cancel)(thread) };
+    };
+    // SAFETY: the caller's promise about its thread handle.
+    let id = unsafe { identity::tid_of_pthread(thread) }.map_or(tid.0, |id| id.0);
+    if id != tid.0 && signal::tgkill(process::getpid(), RealPid(id), 0).is_ok() {
+        // libc would send its signal to another thread. Its handler marks the thread by itself.
+        prepare_cancellation();
+    } else {
+        // SAFETY: the caller's argument. libc marks the thread as cancelled; its own signal reaches nobody.
+        let result = unsafe { real!(pthread_cancel)(thread) };
+        if id == tid.0 {
+            return result;
+        }
+    }
+    let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
+    0
 } }
 
 /// Runs `work` on the descriptor of the thread's name in /proc.
@@ -156,6 +190,25 @@ hook! { unsafe fn pthread_setaffinity_np(thread: pthread_t, size: size_t, set: *
     }
 } }
 
+hook! { unsafe fn pthread_getattr_np(thread: pthread_t, attributes: *mut libc::pthread_attr_t) -> c_int
+=> zap_pthread_getattr_np {
+    // SAFETY: the caller's arguments. libc fills in all but the processors, for which it asks with the virtual id.
+    let result = unsafe { real!(pthread_getattr_np)(thread, attributes) };
+    let Target::Real(tid) = target(thread) else { return result };
+    if result != 0 && result != libc::ESRCH && result != libc::EPERM {
+        return result;
+    }
+    let mut processors = process::Processors::default();
+    let size = core::mem::size_of_val(&processors);
+    let arguments = [tid.0 as usize, size, processors.as_mut_ptr() as usize, 0, 0, 0];
+    // SAFETY: the kernel fills the set.
+    match unsafe { syscall(libc::SYS_sched_getaffinity, arguments) } {
+        // SAFETY: initialized attributes, and a set of that size.
+        Ok(_) => unsafe { libc::pthread_attr_setaffinity_np(attributes, size, processors.as_ptr().cast()) },
+        Err(errno) => errno.0,
+    }
+} }
+
 hook! { unsafe fn pthread_getschedparam(thread: pthread_t, policy: *mut c_int, parameters: *mut sched_param) -> c_int
 => zap_pthread_getschedparam {
     match target(thread) {
@@ -204,14 +257,4 @@ hook! { unsafe fn pthread_setschedprio(thread: pthread_t, priority: c_int) -> c_
             number(unsafe { syscall(libc::SYS_sched_setparam, [tid.0 as usize, &raw const parameters as usize, 0, 0, 0, 0]) })
         }
     }
-} }
-
-hook! { unsafe fn pthread_getattr_np(thread: pthread_t, attributes: *mut pthread_attr_t) -> c_int
-=> zap_pthread_getattr_np {
-    if thread as u64 == zap_sys::arch::tls::thread_pointer() {
-        // SAFETY: the caller's arguments.
-        return identity::with_real_tid(|| unsafe { real!(pthread_getattr_np)(thread, attributes) });
-    }
-    // SAFETY: as above. Of another thread, whose control block must not be touched, libc cannot learn the affinity.
-    unsafe { real!(pthread_getattr_np)(thread, attributes) }
 } }

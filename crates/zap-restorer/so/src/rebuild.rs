@@ -181,6 +181,11 @@ fn carry_out(plan: &[u8], header: &Header, image: RawFd) {
                 // SAFETY: the plan unmaps only what it has mapped for a while.
                 must_at(unsafe { mem::unmap(address, length) }, "unmapping", address, length);
             }
+            Operation::Lock { address, length, on_fault } => {
+                // Who may lock less here goes on without: what is locked is the same memory, faster.
+                let _ = mem::lock(address, length, if on_fault { zap_sys::libc::MLOCK_ONFAULT } else { 0 });
+            }
+            Operation::Seal { address, length } => must_at(mem::seal(address, length), "seal of", address, length),
         }
     }
     close_file(&mut file);

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod context;
+pub mod extended_state;
 pub mod memory;
 pub mod syscall;
 pub mod tls;
