@@ -274,10 +274,14 @@ fn who_blocks_or_starts_is_waited_for_and_then_refused() {
     bench.millis = 10;
     expect(&bench.handle(Event::Tick), &["Examine"]);
     expect(&bench.examined(Verdict::Starting), &[]);
+    // Each obstacle has a time of its own.
     bench.millis = 1000;
+    expect(&bench.examined(blocked()), &[]);
+    bench.millis = 2000;
     expect(&bench.examined(blocked()), &["Discard", "not checkpointed: app (pid 100): signal 62: blocked"]);
     bench.checkpoint(false);
-    bench.millis = 6000;
+    expect(&bench.examined(Verdict::Starting), &[]);
+    bench.millis = 7000;
     assert!(short(&bench.examined(Verdict::Starting))[1].contains("has not finished starting"));
 }
 
