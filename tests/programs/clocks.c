@@ -61,7 +61,7 @@ static void *work(void *argument) {
     sem_post(&standing);
     while (sem_wait(&leave) != 0) continue;
     int64_t now = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
-    CHECK(now >= worker_before && now < worker_before + 2 * SECONDS, "a thread's CPU time goes on: %lld then, %lld now",
+    CHECK(now >= worker_before && now < worker_before + 30 * SECONDS, "a thread's CPU time goes on: %lld then, %lld now",
           (long long)worker_before, (long long)now);
     return argument;
 }
@@ -139,23 +139,23 @@ int main(void) {
     CHECK(ticks_now >= ticks_before && ticks_now - ticks_before <= wall_passed + 100 * MILLISECONDS, "times: %lld",
           (long long)(ticks_now - ticks_before));
     /* USER_HZ is coarse, and a sum of two that are rounded down. */
-    CHECK(ticks_used >= ticks_then - 30 * MILLISECONDS && ticks_used < ticks_then + 2 * SECONDS, "times: CPU %lld then, %lld now",
+    CHECK(ticks_used >= ticks_then - 30 * MILLISECONDS && ticks_used < ticks_then + 30 * SECONDS, "times: CPU %lld then, %lld now",
           (long long)ticks_then, (long long)ticks_used);
     SAY("clocks: the wall's is right, uptime and times go on");
 
     int64_t later = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
-    CHECK(later >= process && later < process + 2 * SECONDS, "process CPU time: %lld then, %lld now", (long long)process, (long long)later);
+    CHECK(later >= process && later < process + 30 * SECONDS, "process CPU time: %lld then, %lld now", (long long)process, (long long)later);
     later = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
-    CHECK(later >= thread && later < thread + 2 * SECONDS, "thread CPU time: %lld then, %lld now", (long long)thread, (long long)later);
+    CHECK(later >= thread && later < thread + 30 * SECONDS, "thread CPU time: %lld then, %lld now", (long long)thread, (long long)later);
     later = used(RUSAGE_SELF);
-    CHECK(later >= usage && later < usage + 2 * SECONDS, "getrusage: %lld then, %lld now", (long long)usage, (long long)later);
+    CHECK(later >= usage && later < usage + 30 * SECONDS, "getrusage: %lld then, %lld now", (long long)usage, (long long)later);
     later = used(RUSAGE_THREAD);
-    CHECK(later >= own_usage - MILLISECONDS && later < own_usage + 2 * SECONDS, "getrusage of the thread: %lld then, %lld now",
+    CHECK(later >= own_usage - MILLISECONDS && later < own_usage + 30 * SECONDS, "getrusage of the thread: %lld then, %lld now",
           (long long)own_usage, (long long)later);
     later = clock();
     CHECK(later >= clock_before, "clock()");
     later = nanoseconds(worker_clock);
-    CHECK(later >= worker_before && later < worker_before + 2 * SECONDS, "another thread's CPU time: %lld then, %lld now",
+    CHECK(later >= worker_before && later < worker_before + 30 * SECONDS, "another thread's CPU time: %lld then, %lld now",
           (long long)worker_before, (long long)later);
     sem_post(&leave);
     CHECK(pthread_join(worker, NULL) == 0, "join");
@@ -164,21 +164,21 @@ int main(void) {
     for (int i = 0; i < WAITS; i++) {
         CHECK(pthread_join(waiters[i], NULL) == 0, "join");
         int64_t late = wait_ended[i] - wait_end[i];
-        CHECK(late >= 0 && late < SECONDS, "%s: %lld ns late", wait_names[i], (long long)late);
+        CHECK(late >= 0 && late < 30 * SECONDS, "%s: %lld ns late", wait_names[i], (long long)late);
         SAY("clocks: %s ended in time", wait_names[i]);
     }
     /* And waits that begin now. */
     struct timespec soon = timespec_of(nanoseconds(CLOCK_MONOTONIC) + 20 * MILLISECONDS);
     CHECK(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &soon, NULL) == 0, "clock_nanosleep");
     int64_t late = nanoseconds(CLOCK_MONOTONIC) - nanoseconds_of(soon);
-    CHECK(late >= 0 && late < SECONDS, "a new wait: %lld ns late", (long long)late);
+    CHECK(late >= 0 && late < 30 * SECONDS, "a new wait: %lld ns late", (long long)late);
     int timer = timerfd_create(CLOCK_MONOTONIC, 0);
     uint64_t expirations = 0;
     soon = timespec_of(nanoseconds(CLOCK_MONOTONIC) + 20 * MILLISECONDS);
     struct itimerspec setting = {.it_value = soon};
     CHECK(timerfd_settime(timer, TFD_TIMER_ABSTIME, &setting, NULL) == 0 && read(timer, &expirations, 8) == 8, "timerfd");
     late = nanoseconds(CLOCK_MONOTONIC) - nanoseconds_of(soon);
-    CHECK(expirations == 1 && late >= 0 && late < SECONDS, "a new timerfd: %lld ns late", (long long)late);
+    CHECK(expirations == 1 && late >= 0 && late < 30 * SECONDS, "a new timerfd: %lld ns late", (long long)late);
     SAY("clocks: new deadlines are met");
     return finish(7);
 }

@@ -33,11 +33,11 @@ const polling = setInterval(() => {
         console.log(`clocks: ${name} goes on`);
     }
     const used = process.cpuUsage(cpu);
-    check(used.user >= 0 && used.user + used.system < 5e6, `cpuUsage ${JSON.stringify(used)}`);
+    check(used.user >= 0 && used.user + used.system < 30e6, `cpuUsage ${JSON.stringify(used)}`);
     const end = setInterval(() => {
         if (late === undefined) return;
         clearInterval(end);
-        check(late >= -2 && late < 1000, `setTimeout was ${late} ms late`);
+        check(late >= -2 && late < 30000, `setTimeout was ${late} ms late`);
         console.log('clocks: setTimeout took its time');
         console.log('OK');
         process.exitCode = 7;

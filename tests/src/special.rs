@@ -13,9 +13,10 @@ use std::os::unix::fs::PermissionsExt;
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 13] = [
+    let table: [Row; 14] = [
         ("ten-generations", ten_generations),
         ("image-is-gone", image_is_gone),
+        ("same-numbers", same_numbers),
         ("exec/shell", |scene| exec_form(scene, &["/bin/sh", "-c", "exec \"$0\"", "{bin}"])),
         ("exec/wrapper-script", wrapper_script),
         ("exec/empty-environment", |scene| exec_form(scene, &["/usr/bin/env", "-i", "ZAP_TEST_GO={go}", "{bin}"])),
@@ -83,6 +84,49 @@ fn image_is_gone(scene: &Scene) -> Result {
     scene.go()?;
     scene.expect_end(first, &program).doing("what was restarted from the older image")?;
     scene.expect_end_in(clone, &program, &second).doing("what was restarted from the newer image")
+}
+
+/// From one PID namespace to another, where threads get the numbers that others of them had before.
+fn same_numbers(scene: &Scene) -> Result {
+    let program = scene.program("cancellation")?;
+    scene.plain(&program)?;
+    let bin = scene.line(&program, &scene.path("work"))?.remove(0);
+    let mut unshare = vec!["unshare"];
+    if process::user() != 0 || scene.user == User::Nobody {
+        unshare.extend(["-U", "--map-current-user"]);
+    }
+    unshare.extend(["-pmniu", "--fork", "--mount-proc"]);
+    let probe: Vec<&str> = unshare.iter().copied().chain(["true"]).collect();
+    if scene.run(&probe)?.status != 0 {
+        return crate::case::skipped("this user cannot make namespaces here");
+    }
+    let inside = |script: &str| {
+        let mut command = scene.words(&unshare);
+        command.args(["sh", "-c", script]);
+        command
+    };
+    let mut command = inside(
+        "\"$0\" \"$2\" & until grep -qs READY \"$3\"; do :; done; \"$1\" --checkpoint --kill >\"$3.said\"; wait $!",
+    );
+    command.args([scene.place.tool("zap-launch"), scene.place.tool("zap-command"), bin.into(), scene.out()]);
+    let running = scene.start(command, &scene.out())?;
+    scene.wait(running)?;
+    let images: Vec<_> =
+        fs::read_dir(scene.images())?.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?;
+    ensure!(images.len() == 1, "images {images:?}");
+    scene.go()?;
+    for numbers in ["", "1", "1 2 3", "1 2 3 4 5 6 7 8 9"] {
+        crate::state::empty_runtime(scene)?;
+        let out = scene.path(&format!("out-{}", numbers.len()));
+        fs::copy(scene.out(), &out)?;
+        scene.own(&out)?;
+        // Each child that ends has taken one number.
+        let mut command = inside("for number in $2; do /bin/true; done; \"$0\" \"$1\"; exit $?");
+        command.arg(scene.place.tool("zap-restart")).arg(&images[0]).arg(numbers);
+        let running = scene.start(command, &out)?;
+        scene.expect_end_in(running, &program, &out).doing(format!("after the numbers {numbers:?}"))?;
+    }
+    Ok(())
 }
 
 /// Launches a command line that ends up in the simple program by exec, and takes it through a restart.

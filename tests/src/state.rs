@@ -113,6 +113,11 @@ fn elsewhere(scene: &Scene, program: &Program) -> Result {
 /// Ends the coordinator and empties the runtime directory.
 pub fn forget(scene: &Scene) -> Result {
     scene.quit(&["--kill"])?;
+    empty_runtime(scene)
+}
+
+/// Empties the runtime directory, whose coordinator has ended.
+pub fn empty_runtime(scene: &Scene) -> Result {
     fs::remove_dir_all(scene.runtime())?;
     scene.make_directory("runtime", 0o700)?;
     Ok(())

@@ -71,7 +71,7 @@ pub fn start(image: &Image, planned: &Planned, pod: &Pod, circumstances: Circums
     let parts = zap_wire::encode(&parts).map_err(|why| Error::new("restart parts", why))?;
     let plan = planned.encode(&image.header, numbers.image, numbers.report, &parts)?;
     let plan = in_memory(&plan)?;
-    let mut left = ATTEMPTS;
+    let (mut left, mut taken) = (ATTEMPTS, 0);
     loop {
         left -= 1;
         match attempt(image, &program, numbers, &plan, circumstances)? {
@@ -79,6 +79,14 @@ pub fn start(image: &Image, planned: &Planned, pod: &Pod, circumstances: Circums
             Attempt::FileGone(why) => return Ok(Start::FileGone(Error::new(image.path.display(), why))),
             Attempt::NoPlace(why) if left == 0 => return Err(Error::new(image.path.display(), why)),
             Attempt::NoPlace(_) => {}
+            // Each attempt uses one number up.
+            Attempt::NumberTaken if taken > image.header.threads.len() => {
+                return Err(Error::new("process number", "every one is that of a thread in the image"));
+            }
+            Attempt::NumberTaken => {
+                taken += 1;
+                left += 1;
+            }
         }
     }
 }
@@ -99,6 +107,8 @@ enum Attempt {
     NoPlace(String),
     /// As [`Start::FileGone`].
     FileGone(String),
+    /// See [`takes_anothers_number`].
+    NumberTaken,
 }
 
 fn attempt(
@@ -119,6 +129,9 @@ fn attempt(
     // SAFETY: the child makes system calls only, and execs or ends.
     let child = unsafe { process::fork_raw(libc::SIGCHLD) }.map_err(failed)?;
     if child.0 == 0 {
+        if takes_anothers_number(image) {
+            process::exit_process(TAKEN_STATUS);
+        }
         become_program(program, sources, numbers, mask, circumstances.background);
     }
     drop(theirs);
@@ -134,6 +147,9 @@ fn attempt(
     let error = match said.first() {
         None => {
             let (_, status) = process::wait(child.0, 0).map_err(failed)?;
+            if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == TAKEN_STATUS {
+                return Ok(Attempt::NumberTaken);
+            }
             return Err(Error::new(name, format_args!("the restored program has {} at once", ending(status))));
         }
         Some(&REPORT_NO_PLACE) => {
@@ -155,6 +171,16 @@ fn attempt(
     let _ = signal::kill(child.0, libc::SIGKILL);
     let _ = process::wait(child.0, 0);
     Err(error)
+}
+
+/// How a child ends that [`takes_anothers_number`]; no program's status yet.
+const TAKEN_STATUS: i32 = 3;
+
+/// Whether the kernel has given the calling process the number by which the program knows one of its other threads: its
+/// libc would take the one for the other.
+fn takes_anothers_number(image: &Image) -> bool {
+    let (own, main) = (process::getpid().0, image.header.process.virtual_pid);
+    own != main && image.header.threads.iter().any(|thread| thread.virtual_tid == own)
 }
 
 fn ending(status: i32) -> String {

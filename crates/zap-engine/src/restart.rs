@@ -182,15 +182,29 @@ fn restore_descriptors() -> Result<(), Refusal> {
 }
 
 /// Makes every thread but the main one. They wait until all is done.
+///
+/// None gets a number by which the program knows another one: libc would take the one for the other. Numbers ascend, so
+/// those that are in the way are used up by processes that end at once; only other processes of the host can be faster.
 fn respawn_threads(old_main: i32, real: RealPid) -> Result<Option<&'static Slot>, Refusal> {
     let mut main = None;
+    let mut last = real.0;
     for slot in threads::slots() {
         if slot.virtual_tid.load(Ordering::Relaxed) == old_main {
             slot.real_tid.store(real.0, Ordering::Relaxed);
             main = Some(slot);
         } else {
-            threads::respawn(slot)
-                .map_err(|error| Refusal::new(format!("thread {}", slot.virtual_tid.load(Ordering::Relaxed)), error))?;
+            let own = slot.virtual_tid.load(Ordering::Relaxed);
+            let is_anothers = |number: i32| {
+                number != own && threads::slots().any(|other| other.virtual_tid.load(Ordering::Relaxed) == number)
+            };
+            while is_anothers(last.wrapping_add(1)) {
+                match zap_sys::process::use_up_number() {
+                    Some(number) => last = number,
+                    None => break,
+                }
+            }
+            threads::respawn(slot).map_err(|error| Refusal::new(format!("thread {own}"), error))?;
+            last = slot.real_tid.load(Ordering::Relaxed);
         }
     }
     Ok(main)

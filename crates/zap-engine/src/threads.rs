@@ -301,7 +301,7 @@ impl TaskList {
     /// Whether there were only the threads in slots when the list had been read. The kernel's list ends early when the
     /// thread at which its reader stands ends (proc_task_readdir): later ones are not in it then.
     pub fn is_complete(&self) -> bool {
-        self.present == slots().count()
+        self.present == known().count()
     }
 
     /// The ids.
