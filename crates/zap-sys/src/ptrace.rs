@@ -30,7 +30,7 @@ const LONGEST_NS: u64 = 300_000_000;
 pub fn unblock(tid: RealPid, signal: i32, may_change: impl FnOnce(u64) -> bool) -> Result<bool> {
     call!(SYS_ptrace, PTRACE_SEIZE, tid.0, 0, 0)?;
     let result = stop(tid).and_then(|()| change(tid, signal, may_change));
-    // Of a thread that does not stand, this fails; then it is let go when the caller ends.
+    // Of a thread that does not stand, this fails; then it is let go when the calling thread ends, as it should soon.
     let detached = call!(SYS_ptrace, PTRACE_DETACH, tid.0, 0, 0);
     result.and_then(|changed| detached.map(|_| changed))
 }

@@ -7,6 +7,7 @@
 use super::examine::{field, number};
 use std::fs;
 use std::sync::atomic::Ordering;
+use std::thread;
 use zap_sys::{process, ptrace, signal, RealPid, SysError};
 use zap_wire::table::{Entry, TO_STOP_AGAIN};
 
@@ -37,7 +38,7 @@ fn threads(pid: i32) -> Vec<(RealPid, String)> {
 /// must be on its way already.
 pub fn unblock(pid: i32, signal: i32, entry: &Entry) -> Result<(), SysError> {
     let Some(tid) = all_block(pid, signal) else { return Ok(()) };
-    let result = ptrace::unblock(tid, signal, |instruction| {
+    let may_change = |instruction| {
         // In the handler the mask is the handler's own.
         let taken = entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire);
         if taken || is_in_libzap(pid, tid, instruction) {
@@ -45,8 +46,10 @@ pub fn unblock(pid: i32, signal: i32, entry: &Entry) -> Result<(), SysError> {
         }
         entry.unblocked.store(tid.0, Ordering::Release);
         true
-    });
-    match result {
+    };
+    // The kernel knows a thread as tracer: whatever goes wrong, its end lets the traced one go.
+    let result = thread::scope(|scope| scope.spawn(|| ptrace::unblock(tid, signal, may_change)).join());
+    match result.unwrap_or_else(|_| Err(SysError::new("ptrace", libc::EIO))) {
         Ok(_) => Ok(()),
         Err(error) => {
             entry.unblocked.store(0, Ordering::Release);
