@@ -139,12 +139,12 @@ pub fn kill_descendants() {
     }
 }
 
-/// Whether a process exists and is no zombie. Its main thread may have ended before others.
+/// Whether the process has not ended. A main thread that has ended, or that another one is about to replace by exec, is a
+/// zombie beside threads that live.
 pub fn lives(pid: i32) -> bool {
     match state(pid) {
-        None | Some('X') => false,
-        Some('Z') => fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1),
-        Some(_) => true,
+        Some('Z' | 'X') => std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1),
+        state => state.is_some(),
     }
 }
 
