@@ -140,12 +140,11 @@ pub fn kill_descendants() {
 }
 
 /// Whether the process has not ended. A main thread that has ended, or that another one is about to replace by exec, is a
-/// zombie beside threads that live.
+/// zombie beside threads that live; it may be replaced between two looks.
 pub fn lives(pid: i32) -> bool {
-    match state(pid) {
-        Some('Z' | 'X') => std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1),
-        state => state.is_some(),
-    }
+    let is_dead = || matches!(state(pid), None | Some('Z' | 'X'));
+    let alone = || fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |tasks| tasks.count() <= 1);
+    !(is_dead() && alone() && is_dead())
 }
 
 /// Gives the calling thread, and what it starts, mounts of its own that end with them.
