@@ -36,6 +36,7 @@ extern "C" fn construct(_count: c_int, _arguments: *mut *mut c_char, environment
     unsafe {
         init::begin(environment, &LibcFacts { rseq: rseq_facts(), vdso: libc::getauxval(libc::AT_SYSINFO_EHDR) })
     };
+    wrap::loader::begin();
     if zap_engine::state::active() {
         std::panic::set_hook(Box::new(|_| panicked()));
     }

@@ -1,6 +1,6 @@
 //! The coordinator's actions, one by one. What fails comes back to the core as an event.
 
-use super::examine::{examine, Known};
+use super::examine::{examine, Known, FILTERED};
 use super::images::{Images, Job};
 use super::process::{self, Process};
 use super::{random, store, Server};
@@ -12,6 +12,7 @@ use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
+use zap_wire::table::{CLOSED, READY};
 use zap_wire::{FromCoordinator, Phase};
 
 /// What is known of the images that a restart is made from.
@@ -163,7 +164,8 @@ impl Server {
         let Some(table) = self.tables.get(&pod) else { return Verdict::Starting };
         let Some(entry) = table.find(RealPid(pid)) else { return Verdict::Starting };
         let known = Known {
-            ready: entry.ready.load(Ordering::Acquire) != 0,
+            ready: entry.ready.load(Ordering::Acquire) == READY,
+            closed: entry.ready.load(Ordering::Acquire) == CLOSED,
             filters: entry.filters.load(Ordering::Relaxed),
             signal: table.signal.load(Ordering::Relaxed).clamp(1, 64),
         };
@@ -175,7 +177,13 @@ impl Server {
         let (entry, process) = (table.find(RealPid(pid)), self.members.get(&(pod, pid)));
         let (Some(entry), Some(process)) = (entry, process) else { return };
         entry.trouble.store(0, Ordering::Relaxed);
-        entry.requested.fetch_add(1, Ordering::Release);
+        let requested = entry.requested.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        // The program says CLOSED before it sets a filter, and then looks for requests: one of us sees the other.
+        if entry.ready.load(Ordering::SeqCst) == CLOSED {
+            entry.answered.store(requested, Ordering::Release);
+            self.queue.push_back(Event::Failed { pod, why: format!("process {pid}: seccomp filter: {FILTERED}") });
+            return;
+        }
         if let Err(error) = process.signal(table.signal.load(Ordering::Relaxed)) {
             let reason = zap_client::error::reason(&error);
             let why = format!("process {pid}: cannot be signalled: {reason}");
