@@ -40,6 +40,7 @@ extern "C" fn construct(_count: c_int, _arguments: *mut *mut c_char, environment
     };
     // SAFETY: the loader passes the process's environment, and no thread exists yet.
     unsafe { init::begin(environment, &facts) };
+    wrap::loader::begin();
     if zap_engine::state::active() {
         std::panic::set_hook(Box::new(|_| panicked()));
     }

@@ -2,19 +2,23 @@
 
 use crate::case::{skipped, Case, Doing, Result, Row};
 use crate::ensure;
+use crate::manifest::Program;
 use crate::place::{User, NOBODY};
 use crate::process::{self, Ended};
 use crate::scene::{Scene, PATIENCE};
-use crate::special::start_simple;
+use crate::special::{start_simple, SIMPLE};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 20] = [
+    let table: [Row; 23] = [
         ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
         ("launch/static", static_program),
         ("launch/setuid", setuid_program),
+        ("launch/go", |scene| unserved(scene, "go_section", "is a Go program")),
+        ("launch/sanitizer", |scene| unserved(scene, "sanitized", "is built with a sanitizer")),
+        ("launch/valgrind", valgrind),
         ("launch/exit-status", exit_status),
         ("launch/no-coordinator", no_coordinator),
         ("launch/keep", keep),
@@ -62,6 +66,29 @@ fn static_program(scene: &Scene) -> Result {
         return skipped("no compiler for static programs");
     }
     launch_refused(scene, &target.to_string_lossy(), 126, "static")
+}
+
+/// A program that is refused at launch, and that a shell execs in a pod: it runs there, and a checkpoint is refused.
+fn unserved(scene: &Scene, name: &str, why: &str) -> Result {
+    let path = scene.place.built(name).to_string_lossy().into_owned();
+    launch_refused(scene, &path, 126, why)?;
+    let program =
+        Program { run: vec!["/bin/sh".into(), "-c".into(), format!("exec {path}")], ..scene.program(SIMPLE)? };
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.run(&["zap-command", "--checkpoint", "--kill"])?.expect(1, why)?;
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended.to_string() == "exit status 7", "{name}: {ended}");
+    Ok(())
+}
+
+/// Known by its name: what has that name here is another program, which a refusal does not run.
+fn valgrind(scene: &Scene) -> Result {
+    let path = scene.path("work/valgrind");
+    fs::copy("/bin/true", &path)?;
+    scene.own(&path)?;
+    launch_refused(scene, &path.to_string_lossy(), 126, "emulation")
 }
 
 fn setuid_program(scene: &Scene) -> Result {

@@ -9,6 +9,7 @@ pub enum Kind {
     State,
     Job,
     Refused,
+    Confined,
     Helper,
 }
 

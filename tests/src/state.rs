@@ -5,7 +5,7 @@ use crate::ensure;
 use crate::manifest::{Kind, Manifest, Program};
 use crate::place::User;
 use crate::process;
-use crate::scene::Scene;
+use crate::scene::{Running, Scene};
 use std::fs;
 
 pub type Road = fn(&Scene, &Program) -> Result;
@@ -25,9 +25,16 @@ pub const ROADS: [(&str, Road); 8] = [
 pub fn cases(manifest: &Manifest) -> Vec<Case> {
     let mut cases = Vec::new();
     for ordinary in [false, true] {
-        for program in manifest.program.iter().filter(|program| matches!(program.kind, Kind::State | Kind::Refused)) {
+        for program in manifest
+            .program
+            .iter()
+            .filter(|program| matches!(program.kind, Kind::State | Kind::Refused | Kind::Confined))
+        {
             let roads: Vec<(&str, Road)> = match program.kind {
                 Kind::Refused => vec![("plain", plain), ("refused", refused)],
+                Kind::Confined => {
+                    vec![("plain", plain), ("confined", confined), ("restarted-confined", confined_later)]
+                }
                 _ => ROADS.into_iter().filter(|(name, _)| *name != "clone" || program.alone.is_empty()).collect(),
             };
             let taken = |name: &str| program.roads.is_empty() || program.roads.iter().any(|road| road == name);
@@ -179,6 +186,37 @@ fn refused(scene: &Scene, program: &Program) -> Result {
     scene.wait_ready(running, 2)?;
     let images = scene.checkpoint_and_kill(running).doing("after it was given up")?;
     let running = scene.restart(&[], &images, &scene.out())?;
+    fs::write(scene.path("go.2"), "")?;
+    scene.expect_end(running, program)
+}
+
+/// A checkpoint works in the first round; in the second it is refused, and the program does not notice.
+fn confined(scene: &Scene, program: &Program) -> Result {
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[])?;
+    stays_confined(scene, program, running)
+}
+
+/// The same after a restart.
+fn confined_later(scene: &Scene, program: &Program) -> Result {
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1)?;
+    stays_confined(scene, program, running)
+}
+
+fn stays_confined(scene: &Scene, program: &Program, running: Running) -> Result {
+    scene.go()?;
+    scene.wait_ready(running, 2)?;
+    for words in [&["--checkpoint"][..], &["--checkpoint", "--kill"], &["--checkpoint"]] {
+        let said = scene.run(&[&["zap-command"], words].concat())?;
+        said.expect(1, program.message.as_deref().unwrap_or_default())?;
+        scene.run(&["zap-command", "--status"])?.expect(0, "")?;
+    }
+    ensure!(process::lives(running.pid), "a refused checkpoint killed the program");
     fs::write(scene.path("go.2"), "")?;
     scene.expect_end(running, program)
 }

@@ -37,6 +37,12 @@ pub enum Kind {
     NoLibc,
     /// Uses musl.
     Musl,
+    /// Holds Go's runtime, with or without cgo.
+    Go,
+    /// Built with a sanitizer that lays out memory and takes calls over before Zap can.
+    Sanitized,
+    /// Valgrind, whose tools are static and run the program in an emulation.
+    Valgrind,
     /// No regular file, or no permission to execute it.
     NotExecutable,
 }
@@ -51,8 +57,20 @@ impl Kind {
             Kind::ForeignArchitecture => Some("is no 64-bit x86 program"),
             Kind::NoLibc => Some("does not use the C library: Zap could not see its calls"),
             Kind::Musl => Some("uses musl; Zap supports glibc only"),
+            Kind::Go => Some("is a Go program: its runtime makes system calls and sets signals past the C library"),
+            Kind::Sanitized => Some("is built with a sanitizer, whose shadow memory and threads Zap cannot save"),
+            Kind::Valgrind => Some("runs programs in an emulation, into which Zap cannot see"),
             Kind::NotExecutable => Some("permission denied"),
         }
+    }
+}
+
+/// Why Zap cannot checkpoint what runs as the process `pid`, however it came to run that; `None` if it can, or if its
+/// executable cannot be read. Privileges count at the start only: a process that has libzap in it has got none.
+pub fn refusal_of_process(pid: i32) -> Option<&'static str> {
+    match inspect(Path::new(&format!("/proc/{pid}/exe"))).ok()?.kind {
+        Kind::Setuid | Kind::NotExecutable => None,
+        kind => kind.refusal(),
     }
 }
 
@@ -87,6 +105,10 @@ enum Found {
 
 fn inspect_one(path: &Path) -> Result<Found> {
     let failed = |error: std::io::Error| Error::new(path.display(), reason(&error));
+    // A script that execs an ordinary program, which execs a static one: only its name tells.
+    if path.file_name().is_some_and(|name| name == "valgrind" || name == "valgrind.bin") {
+        return Ok(Found::Kind(Kind::Valgrind));
+    }
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() || !may_execute(path) {
         return Ok(Found::Kind(Kind::NotExecutable));
@@ -130,6 +152,8 @@ fn script_interpreter(line: &[u8]) -> Option<PathBuf> {
 const HEADERS: usize = 512;
 const PATH_LENGTH: usize = 4096;
 const DYNAMIC_LENGTH: usize = 1 << 16;
+/// Most bytes of the names of symbols that are looked at.
+const STRINGS_LENGTH: u64 = 4 << 20;
 
 /// The kind of an ELF file from its head; `read` fills a buffer from a file offset, or says that it cannot.
 fn classify(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> Kind {
@@ -146,6 +170,10 @@ fn classify(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> Kind {
         return Kind::ForeignArchitecture;
     }
     let headers: Vec<Header> = table.chunks_exact(size).map(Header::read).collect();
+    // Before all else: most Go programs are static, and should be called what they are.
+    if has_section(head, b".go.buildinfo", &read) {
+        return Kind::Go;
+    }
     let Some(interpreter) = headers.iter().find(|header| header.kind == libc::PT_INTERP) else {
         return Kind::Static;
     };
@@ -156,11 +184,35 @@ fn classify(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> Kind {
     if path.windows(7).any(|part| part == b"ld-musl") {
         return Kind::Musl;
     }
-    if needed(&headers, read).iter().any(|name| name == b"libc.so.6") {
-        Kind::Dynamic
-    } else {
+    let dynamic = Dynamic::read(&headers, &read);
+    if dynamic.needed().iter().all(|name| *name != b"libc.so.6") {
         Kind::NoLibc
+    } else if dynamic.names(|name| SANITIZERS.contains(&name)) {
+        Kind::Sanitized
+    } else {
+        Kind::Dynamic
     }
+}
+
+/// What programs call to begin a sanitizer. A program that has its runtime inside exports it, one with the runtime as a
+/// library imports it. The others (undefined behaviour, leaks) are ordinary libraries.
+const SANITIZERS: [&[u8]; 4] = [b"__asan_init", b"__hwasan_init", b"__msan_init", b"__tsan_init"];
+
+/// Whether the file has a section of this name. Sections may have been stripped, which Go's own tools never do.
+fn has_section(head: &[u8], name: &[u8], read: &impl Fn(u64, &mut [u8]) -> bool) -> bool {
+    const SIZE: usize = 64;
+    let (offset, size, count) = (long(head, 40), short(head, 58) as usize, short(head, 60) as usize);
+    let names = short(head, 62) as usize;
+    if size != SIZE || count > HEADERS || names >= count {
+        return false;
+    }
+    let mut table = vec![0u8; size * count];
+    if !read(offset, &mut table) {
+        return false;
+    }
+    let header = &table[names * SIZE..][..SIZE];
+    let mut strings = vec![0u8; (long(header, 32) as usize).min(DYNAMIC_LENGTH)];
+    read(long(header, 24), &mut strings) && strings.split(|c| *c == 0).any(|string| string == name)
 }
 
 /// One program header (Elf64_Phdr).
@@ -178,34 +230,50 @@ impl Header {
     }
 }
 
-/// The names of the libraries that the dynamic section asks for.
-fn needed(headers: &[Header], read: impl Fn(u64, &mut [u8]) -> bool) -> Vec<Vec<u8>> {
-    const DT_NEEDED: u64 = 1;
-    const DT_STRTAB: u64 = 5;
-    let Some(dynamic) = headers.iter().find(|header| header.kind == libc::PT_DYNAMIC) else { return Vec::new() };
-    let mut section = vec![0u8; (dynamic.length as usize).min(DYNAMIC_LENGTH)];
-    if !read(dynamic.offset, &mut section) {
-        return Vec::new();
+/// What the dynamic section says.
+#[derive(Default)]
+struct Dynamic {
+    entries: Vec<(u64, u64)>,
+    /// The table of names, or as much of it as is looked at.
+    strings: Vec<u8>,
+}
+
+impl Dynamic {
+    /// Empty where there is none, or where it makes no sense.
+    fn read(headers: &[Header], read: &impl Fn(u64, &mut [u8]) -> bool) -> Self {
+        Self::try_read(headers, read).unwrap_or_default()
     }
-    let entries: Vec<(u64, u64)> = section.chunks_exact(16).map(|entry| (long(entry, 0), long(entry, 8))).collect();
-    let strings = entries.iter().find(|(tag, _)| *tag == DT_STRTAB).map(|(_, address)| *address).unwrap_or(0);
-    let segment = headers.iter().find(|header| {
-        header.kind == libc::PT_LOAD && strings >= header.address && strings - header.address < header.length
-    });
-    let Some(segment) = segment else { return Vec::new() };
-    let base = segment.offset.wrapping_add(strings - segment.address);
-    let name = |offset: u64| {
-        // Longer names are none that is looked for; the end of the file may come sooner.
-        let mut bytes = [0u8; 16];
-        let complete = (1..=16).rev().any(|length| read(base.wrapping_add(offset), &mut bytes[..length]));
-        let end = bytes.iter().position(|c| *c == 0).unwrap_or(bytes.len());
-        if complete {
-            bytes[..end].to_vec()
-        } else {
-            Vec::new()
+
+    fn try_read(headers: &[Header], read: &impl Fn(u64, &mut [u8]) -> bool) -> Option<Self> {
+        const DT_STRTAB: u64 = 5;
+        const DT_STRSZ: u64 = 10;
+        let dynamic = headers.iter().find(|header| header.kind == libc::PT_DYNAMIC)?;
+        let mut section = vec![0u8; (dynamic.length as usize).min(DYNAMIC_LENGTH)];
+        if !read(dynamic.offset, &mut section) {
+            return None;
         }
-    };
-    entries.iter().filter(|(tag, _)| *tag == DT_NEEDED).map(|(_, offset)| name(*offset)).collect()
+        let entries: Vec<(u64, u64)> = section.chunks_exact(16).map(|entry| (long(entry, 0), long(entry, 8))).collect();
+        let value = |wanted| entries.iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| *value);
+        let address = value(DT_STRTAB)?;
+        let segment = headers.iter().find(|header| {
+            header.kind == libc::PT_LOAD && address >= header.address && address - header.address < header.length
+        })?;
+        let inside = segment.length - (address - segment.address);
+        let mut strings = vec![0u8; value(DT_STRSZ)?.min(inside).min(STRINGS_LENGTH) as usize];
+        read(segment.offset.wrapping_add(address - segment.address), &mut strings).then_some(Self { entries, strings })
+    }
+
+    /// The names of the libraries that are asked for.
+    fn needed(&self) -> Vec<&[u8]> {
+        const DT_NEEDED: u64 = 1;
+        let name = |offset: u64| self.strings.get(offset as usize..)?.split(|c| *c == 0).next();
+        self.entries.iter().filter(|(tag, _)| *tag == DT_NEEDED).filter_map(|(_, offset)| name(*offset)).collect()
+    }
+
+    /// Whether some name satisfies `wanted`.
+    fn names(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
+        self.strings.split(|c| *c == 0).any(wanted)
+    }
 }
 
 fn short(bytes: &[u8], at: usize) -> u16 {
@@ -285,7 +353,7 @@ mod tests {
         }
         if let Some(name) = library {
             body[200..200 + name.len()].copy_from_slice(name.as_bytes());
-            let entries = [(5u64, start as u64 + 200), (1, 0), (0, 0)];
+            let entries = [(5u64, start as u64 + 200), (10, 64), (1, 0)];
             for (at, (tag, value)) in entries.iter().enumerate() {
                 body[100 + at * 16..][..8].copy_from_slice(&tag.to_le_bytes());
                 body[108 + at * 16..][..8].copy_from_slice(&value.to_le_bytes());
@@ -317,6 +385,17 @@ mod tests {
         let (glibc, musl) = (Some("/lib64/ld-linux-x86-64.so.2"), Some("/lib/ld-musl-x86_64.so.1"));
         let libc_name = Some("libc.so.6");
         let mut foreign = elf(glibc, libc_name);
+        // A section table of one entry, which holds the names of sections: behind the program.
+        let mut go = elf(glibc, libc_name);
+        let table = go.len() as u64;
+        let mut section = [0u8; 64];
+        section[24..32].copy_from_slice(&(table + 64).to_le_bytes());
+        section[32] = 16;
+        go.extend_from_slice(&section);
+        go.extend_from_slice(b"\0.go.buildinfo\0\0");
+        go[40..48].copy_from_slice(&table.to_le_bytes());
+        go[58] = 64;
+        go[60] = 1;
         foreign[18] = 183;
         let table: &[(&str, Vec<u8>, u32, Kind)] = &[
             ("dynamic", elf(glibc, libc_name), 0o755, Kind::Dynamic),
@@ -327,6 +406,8 @@ mod tests {
             ("no libc", elf(glibc, Some("libm.so.6")), 0o755, Kind::NoLibc),
             ("no dynamic section", elf(glibc, None), 0o755, Kind::NoLibc),
             ("musl", elf(musl, Some("libc.so")), 0o755, Kind::Musl),
+            ("go", go, 0o755, Kind::Go),
+            ("sanitizer", elf(glibc, Some("libc.so.6\0__asan_init")), 0o755, Kind::Sanitized),
             ("aarch64", foreign, 0o755, Kind::ForeignArchitecture),
             ("cut short", b"\x7fELF\x02\x01".to_vec(), 0o755, Kind::ForeignArchitecture),
             ("text", b"echo hello\n".to_vec(), 0o755, Kind::Text),

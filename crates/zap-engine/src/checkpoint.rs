@@ -16,6 +16,7 @@ use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
 use crate::{attributes, children, clocks, descriptors, signals, suspend, timers, writer};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
 use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
 use zap_sys::{fd, libc, process, RawFd};
@@ -114,9 +115,12 @@ fn refuse_beside(refusal: Refusal) {
 
 /// Says and does what the coordinator asks until it says Resume, or until anything fails.
 fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
+    // One whose checkpoint ended before anybody watched it is nobody's affair any more.
+    COPY.store(0, Ordering::Relaxed);
     let table_id = state::table().map_or(0, |table| table.pod_id.load(core::sync::atomic::Ordering::Relaxed));
     agent.say(&ToCoordinator::Suspended { pod_id: table_id, virtual_pid: state::virtual_pid().0, threads })?;
     loop {
+        watch_copy(agent)?;
         let (message, descriptor) = agent.hear()?;
         let FromCoordinator::Proceed { phase, save } = message else {
             close_if_open(descriptor);
@@ -146,6 +150,31 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
             return Ok(Saved::Here);
         }
     }
+}
+
+/// The frozen copy that writes; 0 when none is to be watched.
+static COPY: AtomicI32 = AtomicI32::new(0);
+
+/// While the coordinator says nothing because it waits for the image (with --kill): tells it when the copy has ended. It
+/// has the same connection as this process, so that its end is no hang-up. What it has said itself came before.
+fn watch_copy(agent: &Agent) -> Result<(), Refusal> {
+    let copy = COPY.swap(0, Ordering::Relaxed);
+    if copy == 0 {
+        return Ok(());
+    }
+    let ended = match fd::open_process(zap_sys::RealPid(copy)) {
+        Ok(process) => {
+            let ready = fd::wait_for_either(agent.socket(), process);
+            let _ = fd::close(process);
+            matches!(ready, Ok((false, true)))
+        }
+        Err(error) => error.is(libc::ESRCH),
+    };
+    if ended {
+        let refusal = Refusal::new("frozen copy", "it has ended before the image was written");
+        agent.say(&ToCoordinator::WriteFailed { refusal: on_wire(refusal) })?;
+    }
+    Ok(())
 }
 
 fn close_if_open(descriptor: Option<RawFd>) {
@@ -228,7 +257,12 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
         let _ = fd::close(gate.1);
         match missing {
             Err(refusal) => break Err(refusal),
-            Ok(missing) if missing.is_empty() => break Ok(Saved::Here),
+            Ok(missing) if missing.is_empty() => {
+                if let Ok(Forked::Copy(copy)) = forked {
+                    COPY.store(copy.0, Ordering::Relaxed);
+                }
+                break Ok(Saved::Here);
+            }
             Ok(missing) if !kept_out.is_empty() => {
                 let start = missing.first().map_or(0, |range| range.0);
                 break Err(Refusal::new(alloc::format!("memory at {start:x}"), "does not come along in a fork"));

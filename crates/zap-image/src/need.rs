@@ -29,9 +29,11 @@ pub fn needs(header: &Header) -> Vec<Need> {
         need.shared |= shared;
         need.shared_writable |= shared && writable;
         need.contents |= !(shared && writable);
-        // The last page may lie past the file's end, as a file's tail does.
+        // The last page may lie past the file's end, as a file's tail does. What lay past it at the checkpoint too, such
+        // as the gap between the segments of a library, need not be there: the file is asked for no more than it had.
         let last_page = (region.end - region.start).saturating_sub(PAGE_SIZE as u64);
-        need.length = need.length.max(offset.saturating_add(last_page));
+        let size = header.files.get(file as usize).map_or(0, |file| file.size);
+        need.length = need.length.max(offset.saturating_add(last_page).min(size));
     }
     needs
 }

@@ -337,6 +337,18 @@ pub fn timerfd_set_ticks(fd: RawFd, ticks: u64) -> Result<()> {
     call!(SYS_ioctl, fd, TFD_IOC_SET_TICKS, &ticks as *const u64).map(|_| ())
 }
 
+/// Waits until either descriptor can be read or has ended, and tells of which that holds.
+pub fn wait_for_either(one: RawFd, other: RawFd) -> Result<(bool, bool)> {
+    let mut polled = [one, other].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    call!(SYS_poll, polled.as_mut_ptr(), polled.len(), -1i32)?;
+    Ok((polled[0].revents != 0, polled[1].revents != 0))
+}
+
+/// pidfd_open(2): readable when the process has ended.
+pub fn open_process(pid: crate::RealPid) -> Result<RawFd> {
+    call!(SYS_pidfd_open, pid.0, 0).map(|fd| fd as RawFd)
+}
+
 /// poll(2) of one descriptor without waiting: the events that have happened.
 pub fn poll_now(fd: RawFd, events: i16) -> Result<i16> {
     let mut entry = libc::pollfd { fd, events, revents: 0 };

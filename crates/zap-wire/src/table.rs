@@ -14,6 +14,13 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 /// Version of this layout.
 pub const VERSION: u32 = 2;
 
+/// Value of [`Entry::ready`]: libzap's handler stands.
+pub const READY: u32 = 1;
+
+/// Value of [`Entry::ready`]: the program sets a seccomp filter of its own. Whoever has asked it for a checkpoint before
+/// gets one; nobody may signal it any more.
+pub const CLOSED: u32 = 2;
+
 /// Number of entries.
 pub const CAPACITY: usize = 4096;
 
@@ -57,7 +64,7 @@ pub struct Entry {
     pub answered: AtomicU32,
     /// Seccomp filters when libzap began: more of them later means the program has set one.
     pub filters: AtomicU32,
-    /// Whether libzap's handler stands in this process: before, it must not be signalled.
+    /// Whether it may be signalled: 0 before libzap's handler stands in it, then [`READY`], or [`CLOSED`].
     pub ready: AtomicU32,
     /// Errno of a process that could not even reach the coordinator, 0 for none.
     pub trouble: AtomicI32,

@@ -9,6 +9,7 @@
 use super::clocks::ahead;
 use super::deadlines::until;
 use super::ids::{real_argument, virtual_result};
+use super::sandbox;
 use libc::{c_int, c_long, clockid_t, pid_t, timespec};
 use redhook::{hook, real};
 use zap_engine::{blocking, clocks, state};
@@ -54,6 +55,13 @@ hook! { unsafe fn syscall(
             libc::SYS_futex if state::active() => futex(arguments),
             SYS_FUTEX_WAITV | SYS_FUTEX_WAIT if state::active() => futex2(number, arguments),
             libc::SYS_clock_gettime if clocks::shifted() => clock_gettime(arguments),
+            libc::SYS_seccomp if sandbox::confines(a) => {
+                let descriptor = b & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_long != 0;
+                sandbox::confine(|| real!(syscall)(number, a, b, c, 0, 0, 0), descriptor)
+            }
+            libc::SYS_prctl if a == c_long::from(libc::PR_SET_SECCOMP) => {
+                sandbox::confine(|| real!(syscall)(number, a, b, c, d, e, 0), false)
+            }
             _ => real!(syscall)(number, a, b, c, d, e, f),
         }
     }

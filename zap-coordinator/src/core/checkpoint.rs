@@ -267,6 +267,11 @@ impl Core {
         }
     }
 
+    pub(super) fn has_written(&mut self, peer: Peer) -> bool {
+        let Some(id) = self.pod_of_peer(peer) else { return true };
+        self.checkpoint_of(id).and_then(|it| it.member_of_peer(peer)).is_none_or(|participant| participant.written)
+    }
+
     pub(super) fn refused(&mut self, now: Now, peer: Peer, pid: i32, refusal: &Refusal, out: &mut Vec<Action>) {
         // A process that cannot even suspend says so as its first word.
         let Some(id) = self.pod_of_peer(peer).or_else(|| self.pod_awaiting(pid)) else { return };

@@ -351,6 +351,8 @@ impl Core {
             ToCoordinator::Quit { kill } => self.quit(now, peer, kill, out),
             ToCoordinator::Suspended { pod_id, .. } => self.suspended(now, peer, pid, pod_id, out),
             ToCoordinator::Reached { phase, stop_ns } => self.reached(now, peer, phase, stop_ns, out),
+            // Said by the program when its frozen copy has ended, which may have written all before.
+            ToCoordinator::WriteFailed { .. } if self.has_written(peer) => {}
             ToCoordinator::Refused { refusal, .. } | ToCoordinator::WriteFailed { refusal } => {
                 self.refused(now, peer, pid, &refusal, out)
             }

@@ -1,6 +1,6 @@
 //! The coordinator's actions, one by one. What fails comes back to the core as an event.
 
-use super::examine::{examine, Known};
+use super::examine::{examine, Known, FILTERED};
 use super::images::{Images, Job};
 use super::process::{self, Process};
 use super::{random, reach, store, Server};
@@ -13,6 +13,7 @@ use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
+use zap_wire::table::{CLOSED, READY};
 use zap_wire::{FromCoordinator, Phase};
 
 /// How long every thread of a process may block the signal when none can be unblocked.
@@ -168,7 +169,8 @@ impl Server {
         let Some(table) = self.tables.get(&pod) else { return Verdict::Starting };
         let Some(entry) = table.find(RealPid(pid)) else { return Verdict::Starting };
         let known = Known {
-            ready: entry.ready.load(Ordering::Acquire) != 0,
+            ready: entry.ready.load(Ordering::Acquire) == READY,
+            closed: entry.ready.load(Ordering::Acquire) == CLOSED,
             filters: entry.filters.load(Ordering::Relaxed),
             signal: table.signal.load(Ordering::Relaxed).clamp(1, 64),
             in_handler: entry.stopped.load(Ordering::Acquire) == zap_wire::table::STANDS,
@@ -181,7 +183,13 @@ impl Server {
         let (entry, process) = (table.find(RealPid(pid)), self.members.get(&(pod, pid)));
         let (Some(entry), Some(process)) = (entry, process) else { return };
         entry.trouble.store(0, Ordering::Relaxed);
-        entry.requested.fetch_add(1, Ordering::Release);
+        let requested = entry.requested.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        // The program says CLOSED before it sets a filter, and then looks for requests: one of us sees the other.
+        if entry.ready.load(Ordering::SeqCst) == CLOSED {
+            entry.answered.store(requested, Ordering::Release);
+            self.queue.push_back(Event::Failed { pod, why: format!("process {pid}: seccomp filter: {FILTERED}") });
+            return;
+        }
         let number = table.signal.load(Ordering::Relaxed);
         let why = match process.signal(number) {
             Err(error) => format!("cannot be signalled: {}", zap_client::error::reason(&error)),
@@ -205,7 +213,7 @@ impl Server {
         let number = table.signal.load(Ordering::Relaxed);
         let taken = entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire);
         let woken = entry.stopped.load(Ordering::Acquire) == zap_wire::table::TO_STOP_AGAIN;
-        if taken || woken {
+        if taken || woken || entry.ready.load(Ordering::Acquire) == CLOSED {
             return;
         }
         let why = match reach::wake(pid, number, entry) {

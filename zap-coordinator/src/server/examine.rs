@@ -5,10 +5,15 @@ use std::fs;
 use std::path::Path;
 use zap_wire::message::Refusal;
 
+/// Why a program with a filter is left alone: it might forbid what Zap does, and end the program for it.
+pub const FILTERED: &str = "the program has set one, under which Zap cannot work";
+
 /// What the pod table says about the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     pub ready: bool,
+    /// It is setting, or has set, a seccomp filter of its own.
+    pub closed: bool,
     pub filters: u32,
     pub signal: i32,
     /// It has stopped itself again after a checkpoint, in Zap's handler.
@@ -22,6 +27,10 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
         // Gone; its pidfd says so too, and then the checkpoint ends for that reason.
         return Verdict::Starting;
     };
+    if let Some(reason) = zap_client::executable::refusal_of_process(pid) {
+        let object = format!("program {}", super::process::name(pid));
+        return Verdict::Refused(Refusal { object, reason: reason.into() });
+    }
     let (mut threads, mut children) = (Vec::new(), Vec::new());
     for task in fs::read_dir(format!("{path}/task")).into_iter().flatten().flatten() {
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
@@ -65,12 +74,14 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
     if tracer != 0 {
         return refused("tracer", format!("process {tracer} traces it (ptrace); detach that first"));
     }
-    let in_its_last_moments = field(status, "State:").starts_with('X');
-    if in_its_last_moments || !known.ready {
+    if field(status, "State:").starts_with('X') {
         return Verdict::Starting;
     }
-    if number(status, "Seccomp_filters:", 10) > u64::from(known.filters) {
-        return refused("seccomp filter", "the program has set one, under which Zap cannot work".into());
+    if known.closed || (known.ready && number(status, "Seccomp_filters:", 10) > u64::from(known.filters)) {
+        return refused("seccomp filter", FILTERED.into());
+    }
+    if !known.ready {
+        return Verdict::Starting;
     }
     let bit = 1u64 << (known.signal - 1);
     // Threads that are gone or only wait to be reaped cannot take a signal.
@@ -122,7 +133,7 @@ mod tests {
 
     #[test]
     fn verdicts_by_table() {
-        let ready = Known { ready: true, filters: 1, signal: 62, in_handler: false };
+        let ready = Known { ready: true, closed: false, filters: 1, signal: 62, in_handler: false };
         let all = 1u64 << 61;
         let fine = status("S (sleeping)", 0, 1, 0);
         let blocking = status("S (sleeping)", 0, 1, all);
@@ -149,6 +160,7 @@ mod tests {
             (stopped(0), vec![stopped(all), stopped(all)], ready, "refused for process"),
             (stopped(0), vec![stopped(all)], Known { in_handler: true, ..ready }, "ready"),
             (status("t (tracing stop)", 5, 1, 0), vec![], ready, "refused for tracer"),
+            (fine.clone(), vec![], Known { ready: false, closed: true, ..ready }, "refused for seccomp filter"),
             (status("S (sleeping)", 0, 2, 0), vec![fine], ready, "refused for seccomp filter"),
         ];
         for (status, threads, known, expected) in table {

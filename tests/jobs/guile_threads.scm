@@ -1,0 +1,63 @@
+;; Guile: threads, continuations, exceptions, hash tables, strings, regular expressions, and much work for its collector,
+;; which stops threads by signals of its own. Run with: guile --no-auto-compile guile_threads.scm
+(use-modules (ice-9 threads) (ice-9 regex) (ice-9 format) (ice-9 control) (srfi srfi-1))
+
+(define scale (string->number (or (getenv "ZAP_JOB_SCALE") "1")))
+(define rounds (inexact->exact (floor (* 100 scale))))
+
+(define (numbers seed)
+  (let ((state seed))
+    (lambda ()
+      (set! state (modulo (+ (* state 1103515245) 12345) 2147483648))
+      (quotient state 256))))
+
+(define (mix sum number) (modulo (+ (* sum 31) number) 1000000007))
+
+;; A generator made of continuations.
+(define (generate tree)
+  (define return #f)
+  (define (walk tree)
+    (cond ((pair? tree) (walk (car tree)) (walk (cdr tree)))
+          ((not (null? tree))
+           (call/cc (lambda (resume) (set! next (lambda () (resume #f))) (return tree))))))
+  (define next (lambda () (walk tree) (return 'end)))
+  (lambda () (call/cc (lambda (k) (set! return k) (next)))))
+
+(define (task item)
+  (let ((next (numbers item)) (table (make-hash-table)))
+    (do ((i 0 (1+ i))) ((= i 1500))
+      (let ((key (number->string (modulo (next) 997) 16)))
+        (hash-set! table key (cons i (hash-ref table key '())))))
+    (hash-fold (lambda (key value sum) (modulo (+ sum (* (string-length key) (apply + value))) 1000000007)) 0 table)))
+
+(define total 7)
+(define caught 0)
+(define matches 0)
+(define next (numbers 4711))
+(define guard (make-mutex))
+(define done 0)
+
+(do ((round 1 (1+ round))) ((> round rounds))
+  (for-each (lambda (value) (set! total (mix total value)))
+            (par-map (lambda (item)
+                       (let ((value (task (+ item (* round 100)))))
+                         (with-mutex guard (set! done (1+ done)))
+                         value))
+                     (iota 24)))
+  (let ((leaves (generate (list-tabulate 300 (lambda (i) (list (next) (list i (next))))))))
+    (let loop ((leaf (leaves)))
+      (unless (eq? leaf 'end)
+        (set! total (mix total leaf))
+        (loop (leaves)))))
+  (let ((text (string-join (list-tabulate 400 (lambda (i) (number->string (next) 36))) " ")))
+    (set! matches (+ matches (length (list-matches "[a-f][0-9]+" text)))))
+  (catch 'job
+    (lambda () (dynamic-wind (lambda () #t) (lambda () (throw 'job round)) (lambda () (set! caught (1+ caught)))))
+    (lambda (key round) (set! total (mix total round))))
+  (set! total (mix total (modulo (expt (1+ (modulo (next) 1000)) 300) 1000003)))
+  (when (zero? (modulo round 20))
+    (format #t "round ~d: ~d, ~d tasks~%" round total done)
+    (force-output)))
+(format #t "result: ~d, ~d caught, ~d matches, ~d tasks~%" total caught matches done)
+(force-output)
+(exit 24)
