@@ -1,13 +1,10 @@
 //! Blocking calls in which a thread stood when it was suspended: each goes on with what is left of its time.
 //!
-//! With SA_RESTART the kernel itself repeats read, write, accept, wait, futex without time-out and others; their frame
-//! already points at the call. The calls here return EINTR from any handler (signal(7)); their frame is stepped back
-//! onto the `syscall` instruction, so that the kernel makes the call again when the handler returns. Remaining times:
-//! ppoll, pselect6 and clock_nanosleep leave theirs in memory, which the repeated call reads; for epoll_wait a wrapper
-//! has noted the deadline. Socket calls with SO_RCVTIMEO or SO_SNDTIMEO begin their time anew. Not repaired, since what
-//! is left is not known: FUTEX_WAIT and epoll_pwait2 with a relative time, poll and nanosleep by a system call of the
-//! program's own. Nothing is repaired when a signal of the program is about to be delivered: then EINTR is what the
-//! program is owed.
+//! docs/blocking-calls.md lists every call and how it goes on. Here are those that return EINTR from any handler
+//! (signal(7)): their frame is stepped back onto the `syscall` instruction, so that the kernel makes the call again when
+//! the handler returns. Remaining times: ppoll, pselect6 and clock_nanosleep leave theirs in memory, which the repeated
+//! call reads; of others a wrapper has noted the deadline. Calls that move data are left to their wrappers. Nothing is
+//! repaired when a signal of the program is about to be delivered: then EINTR is what the program is owed.
 //!
 //! # Safety
 //! The frame is the calling thread's own, on its stack, and the code around `rip` is the program's text.
@@ -55,21 +52,44 @@ pub fn repair(context: u64) {
     if zap_sys::signal::pending() & !frame.mask & !own != 0 {
         return;
     }
+    // Elsewhere the thread stands between calls, or the kernel itself makes the call again.
+    if !follows_call(register(&frame, libc::REG_RIP)) {
+        return;
+    }
     let block = guard::block();
     block.suspensions.fetch_add(1, Ordering::Relaxed);
     if register(&frame, libc::REG_RAX) as i64 != -i64::from(libc::EINTR) {
         return;
     }
     let at = register(&frame, libc::REG_RIP).wrapping_sub(SYSCALL_LENGTH);
-    let Some(number) = recorded(block, &frame).or_else(|| decode(at)) else { return };
-    if number == TRANSFER {
+    // What the code says is true; a record may be stale (siglongjmp, cancellation).
+    let (decoded, recorded) = (decode(at), recorded(block, &frame));
+    let is_noted = decoded.is_none() || decoded == recorded;
+    let number = match (decoded, recorded) {
         // Its wrapper does the rest.
-        return;
-    }
-    if prepare(number, block, &mut frame) {
+        (None, Some(TRANSFER)) => return,
+        (Some(number), Some(TRANSFER)) if is_transfer(number) => return,
+        (Some(number), _) | (None, Some(number)) => number,
+        (None, None) => return,
+    };
+    if prepare(number, is_noted.then_some(block), &mut frame) {
         frame.registers[libc::REG_RAX as usize] = number;
         frame.registers[libc::REG_RIP as usize] = at as i64;
     }
+}
+
+/// Whether the instruction before `address` is a system call: the thread comes back from one.
+fn follows_call(address: u64) -> bool {
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    let before = address.wrapping_sub(SYSCALL_LENGTH);
+    let mut code = [0u8; SYSCALL.len()];
+    if address % zap_sys::PAGE_SIZE as u64 >= SYSCALL_LENGTH {
+        // SAFETY: on the page of the next instruction, which is mapped.
+        code = unsafe { core::ptr::read_unaligned(before as *const [u8; 2]) };
+    } else if zap_sys::mem::read_own(before, &mut code) != Ok(code.len()) {
+        return false;
+    }
+    code == SYSCALL
 }
 
 /// The call that a wrapper noted, if the thread is still inside that wrapper.
@@ -90,9 +110,6 @@ fn decode(at: u64) -> Option<i64> {
         // SAFETY: `at` is in mapped text. Reading back stays on its page, see below.
         unsafe { *(address as *const u8) }
     };
-    if read(at) != 0x0f || read(at + 1) != 0x05 {
-        return None;
-    }
     // Text before the instruction on the same page is as mapped as the instruction itself.
     let reach = REACH.min(at % zap_sys::PAGE_SIZE as u64);
     (5..=reach).find_map(|back| {
@@ -124,24 +141,37 @@ fn is_repairable(number: i64) -> bool {
             | libc::SYS_io_getevents
             | libc::SYS_msgrcv
             | libc::SYS_msgsnd
+    ) || is_transfer(number)
+}
+
+/// Calls that move data, or wait for a connection: a socket's time-out ends them.
+fn is_transfer(number: i64) -> bool {
+    matches!(
+        number,
+        libc::SYS_read
+            | libc::SYS_readv
+            | libc::SYS_write
+            | libc::SYS_writev
             | libc::SYS_recvfrom
             | libc::SYS_recvmsg
             | libc::SYS_sendto
             | libc::SYS_sendmsg
             | libc::SYS_accept
             | libc::SYS_accept4
+            | libc::SYS_connect
     )
 }
 
-/// Makes the arguments right for a second call. False when the call cannot be repeated.
-fn prepare(number: i64, block: &ThreadBlock, frame: &mut Frame<'_>) -> bool {
+/// Makes the arguments right for a second call. False when the call cannot be repeated. `noted` holds the deadline that a
+/// wrapper has noted, if one has.
+fn prepare(number: i64, noted: Option<&ThreadBlock>, frame: &mut Frame<'_>) -> bool {
     match number {
         libc::SYS_poll => (register(frame, libc::REG_RDX) as i32) < 0,
         // The kernel has written the remaining time over the one that was asked for.
         libc::SYS_ppoll | libc::SYS_select | libc::SYS_pselect6 => true,
         libc::SYS_epoll_wait | libc::SYS_epoll_pwait => {
             if register(frame, libc::REG_R10) as i32 >= 0 {
-                match remaining(block, frame) {
+                match remaining(noted, frame) {
                     // Rounded up: a time-out never comes early.
                     Some(left) => {
                         frame.registers[libc::REG_R10 as usize] = left.div_ceil(1_000_000).min(i32::MAX as u64) as i64;
@@ -152,7 +182,7 @@ fn prepare(number: i64, block: &ThreadBlock, frame: &mut Frame<'_>) -> bool {
             true
         }
         libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => {
-            register(frame, libc::REG_R10) == 0 || give_remaining(block, frame, libc::REG_R10)
+            register(frame, libc::REG_R10) == 0 || give_remaining(noted, frame, libc::REG_R10)
         }
         libc::SYS_io_getevents => register(frame, libc::REG_R8) == 0,
         libc::SYS_nanosleep => take_remaining(frame, libc::REG_RDI, libc::REG_RSI),
@@ -165,7 +195,7 @@ fn prepare(number: i64, block: &ThreadBlock, frame: &mut Frame<'_>) -> bool {
             // FUTEX_WAIT's time-out is relative; the others' are points in time.
             register(frame, libc::REG_R10) == 0 || operation != libc::FUTEX_WAIT
         }
-        libc::SYS_rt_sigtimedwait => register(frame, libc::REG_RDX) == 0 || give_remaining(block, frame, libc::REG_RDX),
+        libc::SYS_rt_sigtimedwait => register(frame, libc::REG_RDX) == 0 || give_remaining(noted, frame, libc::REG_RDX),
         _ => true,
     }
 }
@@ -181,8 +211,8 @@ fn take_remaining(frame: &mut Frame<'_>, request: i32, remain: i32) -> bool {
 }
 
 /// Makes a call read what is left until the deadline that a wrapper has noted.
-fn give_remaining(block: &ThreadBlock, frame: &mut Frame<'_>, request: i32) -> bool {
-    let Some(left) = remaining(block, frame) else { return false };
+fn give_remaining(noted: Option<&ThreadBlock>, frame: &mut Frame<'_>, request: i32) -> bool {
+    let (Some(block), Some(left)) = (noted, remaining(noted, frame)) else { return false };
     let left = zap_sys::time::from_ns(left);
     block.remaining[0].store(left.tv_sec, Ordering::Relaxed);
     block.remaining[1].store(left.tv_nsec, Ordering::Relaxed);
@@ -190,7 +220,8 @@ fn give_remaining(block: &ThreadBlock, frame: &mut Frame<'_>, request: i32) -> b
     true
 }
 
-fn remaining(block: &ThreadBlock, frame: &Frame<'_>) -> Option<u64> {
+fn remaining(noted: Option<&ThreadBlock>, frame: &Frame<'_>) -> Option<u64> {
+    let block = noted?;
     recorded(block, frame)?;
     let deadline = block.deadline.load(Ordering::Relaxed);
     (deadline != 0).then(|| deadline.saturating_sub(zap_sys::time::monotonic_ns()))

@@ -27,7 +27,10 @@ const DEEPEST: usize = 16;
 #[repr(C)]
 pub struct Deadline {
     seal: u64,
+    /// As the kernel is to have it.
     time: libc::timespec,
+    /// As the program has said it.
+    program: libc::timespec,
     clock: i32,
     /// Address of the record that this one covered.
     previous: u64,
@@ -37,14 +40,10 @@ pub struct Deadline {
 const LENGTH: usize = core::mem::size_of::<Deadline>();
 
 impl Deadline {
-    /// The deadline `time` on the program's `clock`, in the kernel's time.
+    /// The deadline `time` on the program's `clock`.
     #[inline]
     pub fn new(clock: i32, time: &libc::timespec) -> Self {
-        let offset = clocks::translate(clock).1;
-        // A time that the kernel must refuse is left to it.
-        let is_time = time.tv_sec >= 0 && (0..1_000_000_000).contains(&time.tv_nsec);
-        let time = if offset == 0 || !is_time { *time } else { time::shifted(time, -offset) };
-        Self { seal: 0, time, clock, previous: 0, other_seal: 0 }
+        Self { seal: 0, time: *time, program: *time, clock, previous: 0, other_seal: 0 }
     }
 
     /// Notes the deadline; what is given to the kernel is at the returned address.
@@ -56,8 +55,21 @@ impl Deadline {
         self.seal = SEAL ^ own;
         self.other_seal = SEAL ^ own;
         block.deadlines.store(own, Ordering::Relaxed);
-        // The program's handlers and a restart read what lies there.
-        core::hint::black_box(self);
+        // Noted before it is computed: a restart comes either before the offset is read, or finds the record.
+        loop {
+            let generation = clocks::generation();
+            let offset = clocks::translate(self.clock).1;
+            // A time that the kernel must refuse is left to it.
+            let is_time = self.program.tv_sec >= 0 && (0..1_000_000_000).contains(&self.program.tv_nsec);
+            if is_time {
+                self.time = time::shifted(&self.program, offset.wrapping_neg());
+            }
+            // The program's handlers and a restart read what lies there.
+            core::hint::black_box(&mut *self);
+            if clocks::generation() == generation {
+                break;
+            }
+        }
         (own + core::mem::offset_of!(Deadline, time) as u64) as *const libc::timespec
     }
 

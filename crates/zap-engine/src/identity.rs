@@ -25,10 +25,18 @@ struct Pair {
     id: AtomicI32,
     real: AtomicI32,
     /// The thread's control block, which is its `pthread_t`; 0 for a process.
-    control_block: u64,
+    control_block: AtomicU64,
     /// What its CPU time had been before, in nanoseconds.
     cpu_offset: i64,
 }
+
+/// Places for threads that are made after a restart and need an id of their own, see [`take_own_id`].
+const NEWCOMERS: usize = 256;
+
+/// First of the ids that are given to such threads: above what the kernel gives (PID_MAX_LIMIT, 2^22), within what a
+/// mutex's word has room for (FUTEX_TID_MASK, 2^30 - 1).
+const FIRST_OWN_ID: i32 = 1 << 29;
+static NEXT_OWN_ID: AtomicI32 = AtomicI32::new(FIRST_OWN_ID);
 
 /// What was restarted: read lock-free by wrappers, replaced as a whole by the leader.
 struct Pairs {
@@ -114,7 +122,8 @@ pub fn cpu_offset_of(id: VirtualPid) -> i64 {
 /// The kernel's id of the thread `pthread` of this process, whose control block says `id`. A thread that was made after
 /// the restart has its real id there, which may be the virtual one of another.
 pub fn real_of_thread(pthread: u64, id: VirtualPid) -> RealPid {
-    let is_it = |pair: &&Pair| pair.control_block == pthread && pair.id.load(Ordering::Relaxed) == id.0;
+    let is_it =
+        |pair: &&Pair| pair.control_block.load(Ordering::Relaxed) == pthread && pair.id.load(Ordering::Relaxed) == id.0;
     RealPid(pairs().iter().find(is_it).map_or(id.0, |pair| pair.real.load(Ordering::Relaxed)))
 }
 
@@ -130,19 +139,27 @@ pub fn set_pairs() {
         Pair {
             id: AtomicI32::new(id),
             real: AtomicI32::new(real),
-            control_block: slot.fs_base.load(Ordering::Relaxed),
+            control_block: AtomicU64::new(slot.fs_base.load(Ordering::Relaxed)),
             cpu_offset: before - used,
         }
     };
     let child = |(id, real): &(i32, i32)| Pair {
         id: AtomicI32::new(*id),
         real: AtomicI32::new(*real),
-        control_block: 0,
+        control_block: AtomicU64::new(0),
         cpu_offset: 0,
     };
-    let list: Vec<Pair> = threads::slots().map(thread).chain(children.iter().map(child)).collect();
+    let mut list: Vec<Pair> = threads::slots().map(thread).chain(children.iter().map(child)).collect();
+    let room = (0..NEWCOMERS).map(|_| Pair {
+        id: AtomicI32::new(-1),
+        real: AtomicI32::new(-1),
+        control_block: AtomicU64::new(0),
+        cpu_offset: 0,
+    });
+    let moved = list.iter().any(|pair| pair.id.load(Ordering::Relaxed) != pair.real.load(Ordering::Relaxed));
+    list.extend(room);
     // In another PID namespace the process may have its old number, and its threads each other's.
-    if list.iter().any(|pair| pair.id.load(Ordering::Relaxed) != pair.real.load(Ordering::Relaxed)) {
+    if moved {
         state::set_moved();
     }
     let fresh = Box::into_raw(Box::new(Pairs { pairs: list }));
@@ -189,34 +206,30 @@ pub unsafe fn tid_of_pthread(pthread: u64) -> Option<VirtualPid> {
     Some(VirtualPid(word.load(Ordering::Relaxed)))
 }
 
-/// Runs `call` with the calling thread's real id in its control block, for a libc function that gives the kernel what it
-/// finds there. Locks that the thread holds have the virtual id written in them, so `call` must be short and lock
-/// nothing of the program's. Tried again when a restart has come in between, whose real ids are others.
-pub fn with_real_tid<R>(call: impl Fn() -> R) -> R {
-    loop {
-        let generation = crate::clocks::generation();
-        let result = with_real_tid_once(&call);
-        if crate::clocks::generation() == generation {
-            return result;
-        }
-    }
-}
-
-/// As [`with_real_tid`], for a call that must not be made twice: a restart in between finds it with the id of before.
-pub fn with_real_tid_once<R>(call: impl FnOnce() -> R) -> R {
+/// Writes the calling thread's real id into its control block, for libc functions that give the kernel what they find
+/// there, until [`give_back`] of what this returns. `None` where both are the same. A restart in between finds it with
+/// the id of before, see [`renew_lent`].
+pub fn lend() -> Option<i32> {
     let offset = TID_OFFSET.load(Ordering::Relaxed);
     if !state::moved() || offset == 0 {
-        return call();
+        return None;
     }
     // SAFETY: the word in the calling thread's own control block.
     let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
-    let known = word.swap(zap_sys::process::gettid().0, Ordering::Relaxed);
-    let result = call();
-    word.store(known, Ordering::Relaxed);
-    result
+    Some(word.swap(zap_sys::process::gettid().0, Ordering::Relaxed))
 }
 
-/// After a restart: a thread that was suspended inside [`with_real_tid_once`] has the real id of before in its control
+/// Ends what [`lend`] began.
+pub fn give_back(known: Option<i32>) {
+    if let Some(known) = known {
+        let offset = TID_OFFSET.load(Ordering::Relaxed);
+        // SAFETY: as in `lend`.
+        let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
+        word.store(known, Ordering::Relaxed);
+    }
+}
+
+/// After a restart: a thread that was suspended inside [`lend`] has the real id of before in its control
 /// block, where others look for it.
 pub fn renew_lent(slot: &threads::Slot) {
     let offset = TID_OFFSET.load(Ordering::Relaxed);
@@ -227,4 +240,34 @@ pub fn renew_lent(slot: &threads::Slot) {
         let new = slot.real_tid.load(Ordering::Relaxed);
         let _ = word.compare_exchange(last, new, Ordering::Relaxed, Ordering::Relaxed);
     }
+}
+
+/// On a thread that a restarted program has just made: when the kernel has given it the number by which the program knows
+/// another one, it gets an id of its own, and its control block says so. Locks would take the one for the other.
+pub fn take_own_id() {
+    let offset = TID_OFFSET.load(Ordering::Relaxed);
+    let real = zap_sys::process::gettid();
+    let known = |pair: &&Pair| pair.id.load(Ordering::Relaxed) == real.0 && pair.real.load(Ordering::Relaxed) != real.0;
+    if offset == 0 || !pairs().iter().any(|pair| known(&pair)) {
+        return;
+    }
+    let process = zap_sys::process::getpid();
+    let is_free = |pair: &&Pair| {
+        let (id, holder) = (pair.id.load(Ordering::Relaxed), pair.real.load(Ordering::Relaxed));
+        // A thread that has ended leaves its place to the next.
+        id == -1 || (id >= FIRST_OWN_ID && zap_sys::signal::tgkill(process, RealPid(holder), 0).is_err())
+    };
+    let own = NEXT_OWN_ID.fetch_add(1, Ordering::Relaxed);
+    let Some(pair) = pairs().iter().filter(is_free).find(|pair| {
+        let before = pair.id.load(Ordering::Relaxed);
+        pair.id.compare_exchange(before, own, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }) else {
+        return;
+    };
+    let thread = zap_sys::arch::tls::thread_pointer();
+    pair.control_block.store(thread, Ordering::Relaxed);
+    pair.real.store(real.0, Ordering::Release);
+    // SAFETY: the word in the calling thread's own control block.
+    let word = unsafe { &*((thread + offset) as *const AtomicI32) };
+    word.store(own, Ordering::Relaxed);
 }

@@ -109,7 +109,27 @@ pub fn restore() {
         each_robust(slot.robust_list.load(Ordering::Relaxed), renew);
     }
     // Nobody holds the list's lock: its holders are in guarded sections, where nobody is suspended.
-    INHERITING.lock().iter().for_each(|address| renew(*address));
+    INHERITING.lock().retain(|address| {
+        // Freed memory, if it is no mutex any more: many programs never destroy theirs.
+        let kind = read_words::<1>(*address + KIND).map_or(0, |[word]| word as u32 as i32);
+        let is_mutex = kind & INHERITS_PRIORITY != 0 && kind & !KINDS == 0 && owner_agrees(*address);
+        if is_mutex {
+            renew(*address);
+        }
+        is_mutex
+    });
+}
+
+/// Every bit that glibc uses in a mutex's kind: type, robust, PI, PP, shared, elision.
+const KINDS: i32 = 0x3f3;
+
+/// Whether word and owner of the mutex at `address` name the same thread, or none.
+fn owner_agrees(address: u64) -> bool {
+    let (Some([word]), Some([owner])) = (read_words::<1>(address), read_words::<1>(address + OWNER)) else {
+        return false;
+    };
+    let (word, owner) = (word as u32 & ID_MASK, owner as u32);
+    owner == 0 || word == owner
 }
 
 /// Calls `work` with the address of each mutex in the robust list whose head is at `head`.

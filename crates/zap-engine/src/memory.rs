@@ -117,13 +117,13 @@ pub struct Locked {
 /// What is locked in the calling process: a fork does not tell, since its child has no locks.
 pub fn locked() -> Result<Vec<Locked>, Refusal> {
     let mut buffer = [0u8; 4096];
-    let status =
-        fd::read_file(c"/proc/self/status", &mut buffer).map_err(|error| Refusal::new("/proc/self/status", error))?;
+    let status = fd::read_file(c"/proc/thread-self/status", &mut buffer)
+        .map_err(|error| Refusal::new("/proc/thread-self/status", error))?;
     if zap_sys::text::field(status, b"VmLck:").is_none_or(|text| zap_sys::text::decimal(text).0 == 0) {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
-    for_each_mapping(&read_all(c"/proc/self/smaps")?, |mapping, details| {
+    for_each_mapping(&read_all(c"/proc/thread-self/smaps")?, |mapping, details| {
         if has_flag(details.flags, b"lo") {
             // Without "lf", which older kernels do not show, it is told by what is not in memory.
             let whole = !has_flag(details.flags, b"lf") && details.resident >= mapping.length();
@@ -575,7 +575,7 @@ pub(crate) fn unescape(name: &[u8]) -> Vec<u8> {
 pub fn bounds() -> Result<(zap_image::Bounds, Vec<u8>), Refusal> {
     let mut buffer = [0u8; 2048];
     let stat = fd::read_file(c"/proc/thread-self/stat", &mut buffer)
-        .map_err(|error| Refusal::new("/proc/self/stat", error))?;
+        .map_err(|error| Refusal::new("/proc/thread-self/stat", error))?;
     let field = |number| zap_sys::process::stat_field(stat, number);
     let bounds = zap_image::Bounds {
         start_code: field(26),

@@ -260,6 +260,9 @@ pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
             break;
         }
         wait_until_parked(begun)?;
+        if zap_sys::time::monotonic_ns().saturating_sub(begun) > PARK_LIMIT_NS {
+            return Err(Refusal::new("threads", "their list did not come to an end within 5 s"));
+        }
         // Whoever was being created when the list was read shows up in the next one.
     }
     Ok(threads::slots().count() as u32)

@@ -76,6 +76,20 @@ pub fn save() -> Result<(), Refusal> {
     })
 }
 
+/// The clock of the timer that the kernel knows as `id`. Asked while the program runs.
+pub fn clock_of(id: i32) -> Option<i32> {
+    let _guard = crate::guard::Guard::enter();
+    let text = crate::memory::read_all_beside(c"/proc/self/timers").ok()?;
+    let mut found = false;
+    text.split(|c| *c == b'\n').find_map(|line| {
+        let value = line.iter().position(|c| *c == b' ').map_or(&[][..], |at| &line[at + 1..]);
+        if line.starts_with(b"ID:") {
+            found = decimal(value).0 as i32 == id;
+        }
+        (found && line.starts_with(b"ClockID:")).then(|| decimal(value).0 as i32)
+    })
+}
+
 /// Makes all timers again; the threads that some of them signal exist.
 pub fn restore() -> Result<(), Refusal> {
     SAVED.with(|saved| {

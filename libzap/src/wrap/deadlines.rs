@@ -13,6 +13,7 @@ use libc::{pthread_rwlock_t, sem_t};
 use redhook::{hook, real};
 use zap_engine::clocks;
 use zap_engine::deadline::Deadline;
+use zap_engine::guard::Guard;
 use zap_engine::state;
 
 super::resolve_all!(
@@ -21,6 +22,7 @@ super::resolve_all!(
     sem_clockwait,
     pthread_clockjoin_np,
     timerfd_settime,
+    timer_settime,
 );
 
 /// Makes `call` with the deadline `time` on the program's `clock` as the kernel is to have it.
@@ -132,17 +134,63 @@ hook! { unsafe fn timerfd_settime(timer: c_int, flags: c_int, new: *const itimer
     }
     // SAFETY: the caller's argument.
     let mut own = unsafe { *new };
-    if own.it_value.tv_sec != 0 || own.it_value.tv_nsec != 0 {
-        own.it_value = clocks::to_kernel(clock_of_timer(timer), &own.it_value);
-    }
+    own.it_value = kernel_deadline(clock_of_timer(timer), own.it_value);
     // SAFETY: the caller's arguments but for the time.
     unsafe { real!(timerfd_settime)(timer, flags, &own, old) }
 } }
+
+hook! { unsafe fn timer_settime(
+    timer: *mut c_void,
+    flags: c_int,
+    new: *const itimerspec,
+    old: *mut itimerspec
+) -> c_int => zap_timer_settime {
+    let clock = if flags & libc::TIMER_ABSTIME == 0 || !clocks::shifted() || new.is_null() {
+        None
+    } else {
+        // SAFETY: the caller's timer.
+        zap_engine::timers::clock_of(unsafe { kernel_timer(timer) })
+    };
+    let Some(clock) = clock else {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(timer_settime)(timer, flags, new, old) };
+    };
+    // SAFETY: the caller's argument.
+    let mut own = unsafe { *new };
+    own.it_value = kernel_deadline(clock, own.it_value);
+    // SAFETY: the caller's arguments but for the time.
+    unsafe { real!(timer_settime)(timer, flags, &own, old) }
+} }
+
+/// The kernel's id of libc's `timer`: the handle itself, or for SIGEV_THREAD the first word of what the handle, which is
+/// negative then, points to when its sign is shifted out (glibc's kernel-posix-timers.h).
+unsafe fn kernel_timer(timer: *mut c_void) -> c_int {
+    let handle = timer as isize;
+    if handle >= 0 {
+        return handle as c_int;
+    }
+    // SAFETY: libc's own structure.
+    unsafe { *((handle << 1) as *const c_int) }
+}
+
+/// A timer's absolute time in the kernel's. What disarms, or is no time, stays as it is; what lies before the kernel's
+/// beginning has passed, and must not disarm.
+fn kernel_deadline(clock: clockid_t, time: timespec) -> timespec {
+    let disarms = time.tv_sec == 0 && time.tv_nsec == 0;
+    if disarms || time.tv_sec < 0 || !(0..1_000_000_000).contains(&time.tv_nsec) {
+        return time;
+    }
+    let shifted = clocks::to_kernel(clock, &time);
+    let is_past = shifted.tv_sec == 0 && shifted.tv_nsec == 0;
+    timespec { tv_sec: shifted.tv_sec, tv_nsec: if is_past { 1 } else { shifted.tv_nsec } }
+}
 
 /// The clock of a timerfd, which the kernel tells in its fdinfo; the wall's when it is none.
 fn clock_of_timer(timer: c_int) -> clockid_t {
     let path = zap_sys::small!("/proc/thread-self/fdinfo/{timer}");
     let mut buffer = [0u8; 512];
+    // Nobody is suspended with the descriptor open.
+    let _guard = Guard::enter();
     let info = zap_sys::fd::read_file(path.as_c_str(), &mut buffer).unwrap_or_default();
     zap_sys::text::field(info, b"clockid:").map_or(libc::CLOCK_REALTIME, |text| zap_sys::text::decimal(text).0 as i32)
 }

@@ -8,7 +8,7 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use core::ffi::CStr;
+use core::ffi::{c_void, CStr};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, pthread_mutexattr_t, timespec};
 use zap_engine::{clocks, identity, locks, state};
@@ -68,6 +68,8 @@ pub fn resolve() {
         &WAIT,
         &TIMEDWAIT,
         &CLOCKWAIT,
+        &PUSH,
+        &POP,
     ];
     all.iter().for_each(|next| {
         next.get();
@@ -86,33 +88,71 @@ unsafe fn plain(next: &Next, mutex: *mut pthread_mutex_t) -> c_int {
     unsafe { function(mutex) }
 }
 
-/// Makes `call`, after which the calling thread holds `mutex` unless it says otherwise.
+/// glibc's `struct _pthread_cleanup_buffer`.
+#[repr(C)]
+struct CleanupBuffer {
+    routine: usize,
+    argument: usize,
+    cancel_type: c_int,
+    previous: usize,
+}
+
+type Push = unsafe extern "C" fn(*mut CleanupBuffer, extern "C" fn(*mut c_void), *mut c_void);
+type Pop = unsafe extern "C" fn(*mut CleanupBuffer, c_int);
+
+static PUSH: Next = Next::new(c"_pthread_cleanup_push");
+static POP: Next = Next::new(c"_pthread_cleanup_pop");
+
+extern "C" fn give_back(known: *mut c_void) {
+    identity::give_back(Some(known as usize as i32));
+}
+
+/// Makes `call` with the thread's real id lent to libc. Should the thread be cancelled inside, it has its own id back
+/// before the program's cleanup handlers run.
+fn lent<R>(call: impl FnOnce() -> R) -> R {
+    let Some(known) = identity::lend() else { return call() };
+    let (push, pop) = (PUSH.get(), POP.get());
+    let mut buffer = CleanupBuffer { routine: 0, argument: 0, cancel_type: 0, previous: 0 };
+    if push != 0 && pop != 0 {
+        // SAFETY: libc's function of this name.
+        let push: Push = unsafe { core::mem::transmute(push) };
+        // SAFETY: the buffer outlives the pop below, or is used by the unwinding that skips it.
+        unsafe { push(&mut buffer, give_back, known as u32 as usize as *mut c_void) };
+    }
+    let result = call();
+    if push != 0 && pop != 0 {
+        // SAFETY: libc's function of this name.
+        let pop: Pop = unsafe { core::mem::transmute(pop) };
+        // SAFETY: pushed above.
+        unsafe { pop(&mut buffer, 0) };
+    }
+    identity::give_back(Some(known));
+    result
+}
+
+/// Makes `call`, after which the calling thread holds `mutex` if `holds` says so of its result.
 ///
 /// # Safety
 /// `mutex` is a mutex that [`locks::concerns_kernel`].
 #[cold]
-unsafe fn taking(mutex: *mut pthread_mutex_t, call: impl Fn() -> c_int) -> c_int {
+unsafe fn taking(mutex: *mut pthread_mutex_t, holds: fn(c_int) -> bool, call: impl FnOnce() -> c_int) -> c_int {
     let generation = clocks::generation();
-    let result = if state::moved() { identity::with_real_tid_once(call) } else { call() };
-    // ETIMEDOUT of a condition variable comes with the mutex held; of a lock, without.
-    let holds = matches!(result, 0 | libc::EOWNERDEAD);
-    if holds && clocks::generation() != generation {
+    let result = lent(call);
+    if clocks::generation() != generation && holds(result) {
         // SAFETY: the caller's mutex, which this thread holds now.
         unsafe { locks::settle(mutex as u64) };
     }
     result
 }
 
-/// As [`taking`], for a wait on a condition variable: it comes back with the mutex, whatever else it says.
-#[cold]
-unsafe fn waiting(mutex: *mut pthread_mutex_t, call: impl Fn() -> c_int) -> c_int {
-    let generation = clocks::generation();
-    let result = if state::moved() { identity::with_real_tid_once(call) } else { call() };
-    if clocks::generation() != generation && !matches!(result, libc::EPERM | libc::EINVAL) {
-        // SAFETY: the caller's mutex, which this thread holds now.
-        unsafe { locks::settle(mutex as u64) };
-    }
-    result
+/// Results of a lock function that come with the mutex.
+fn locked(result: c_int) -> bool {
+    matches!(result, 0 | libc::EOWNERDEAD)
+}
+
+/// Results of a wait on a condition variable that come with the mutex: all but those for wrong arguments.
+fn waited(result: c_int) -> bool {
+    !matches!(result, libc::EPERM | libc::EINVAL)
 }
 
 /// pthread_mutex_lock(3).
@@ -126,7 +166,7 @@ pub unsafe extern "C" fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_in
         if !locks::concerns_kernel(mutex as u64) {
             return plain(&LOCK, mutex);
         }
-        taking(mutex, || plain(&LOCK, mutex))
+        taking(mutex, locked, || plain(&LOCK, mutex))
     }
 }
 
@@ -141,7 +181,7 @@ pub unsafe extern "C" fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c
         if !locks::concerns_kernel(mutex as u64) {
             return plain(&TRYLOCK, mutex);
         }
-        taking(mutex, || plain(&TRYLOCK, mutex))
+        taking(mutex, locked, || plain(&TRYLOCK, mutex))
     }
 }
 
@@ -156,7 +196,7 @@ pub unsafe extern "C" fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_
         if !state::moved() || !locks::concerns_kernel(mutex as u64) {
             return plain(&UNLOCK, mutex);
         }
-        identity::with_real_tid_once(|| plain(&UNLOCK, mutex))
+        lent(|| plain(&UNLOCK, mutex))
     }
 }
 
@@ -167,7 +207,7 @@ pub unsafe extern "C" fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_
 #[no_mangle]
 pub unsafe extern "C" fn pthread_mutex_consistent(mutex: *mut pthread_mutex_t) -> c_int {
     // SAFETY: the caller's mutex.
-    identity::with_real_tid_once(|| unsafe { plain(&CONSISTENT, mutex) })
+    lent(|| unsafe { plain(&CONSISTENT, mutex) })
 }
 
 /// pthread_mutex_timedlock(3).
@@ -184,7 +224,7 @@ pub unsafe extern "C" fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, ti
         if !locks::concerns_kernel(mutex as u64) {
             return function(mutex, time);
         }
-        taking(mutex, || function(mutex, time))
+        taking(mutex, locked, || function(mutex, time))
     }
 }
 
@@ -207,7 +247,7 @@ pub unsafe extern "C" fn pthread_mutex_clocklock(
             if !locks::concerns_kernel(mutex as u64) {
                 return function(mutex, clock, time);
             }
-            taking(mutex, || function(mutex, clock, time))
+            taking(mutex, locked, || function(mutex, clock, time))
         })
     }
 }
@@ -226,7 +266,7 @@ pub unsafe extern "C" fn pthread_mutex_setprioceiling(
     // SAFETY: libc's function of this name.
     let function: Function = unsafe { core::mem::transmute(SETPRIOCEILING.get()) };
     // SAFETY: the caller's arguments.
-    identity::with_real_tid_once(|| unsafe { function(mutex, ceiling, old) })
+    lent(|| unsafe { function(mutex, ceiling, old) })
 }
 
 /// pthread_mutex_init(3).
@@ -279,7 +319,7 @@ pub unsafe extern "C" fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex
         if !locks::concerns_kernel(mutex as u64) {
             return function(condition, mutex);
         }
-        waiting(mutex, || function(condition, mutex))
+        taking(mutex, waited, || function(condition, mutex))
     }
 }
 
@@ -302,7 +342,7 @@ pub unsafe extern "C" fn pthread_cond_timedwait(
             if !locks::concerns_kernel(mutex as u64) {
                 return function(condition, mutex, time);
             }
-            waiting(mutex, || function(condition, mutex, time))
+            taking(mutex, waited, || function(condition, mutex, time))
         })
     }
 }
@@ -328,7 +368,7 @@ pub unsafe extern "C" fn pthread_cond_clockwait(
             if !locks::concerns_kernel(mutex as u64) {
                 return function(condition, mutex, clock, time);
             }
-            waiting(mutex, || function(condition, mutex, clock, time))
+            taking(mutex, waited, || function(condition, mutex, clock, time))
         })
     }
 }

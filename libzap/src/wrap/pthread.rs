@@ -8,13 +8,14 @@
 #![allow(unsafe_code)]
 
 use core::ffi::c_void;
-use libc::{c_char, c_int, cpu_set_t, pthread_t, sched_param, size_t};
+use libc::{c_char, c_int, cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
 use redhook::{hook, real};
 use zap_engine::{identity, state};
 use zap_sys::arch::syscall::syscall;
 use zap_sys::{process, signal, RealPid};
 
 super::resolve_all!(
+    pthread_create,
     pthread_kill,
     pthread_cancel,
     pthread_setname_np,
@@ -66,30 +67,6 @@ hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int
     }
 } }
 
-/// Lives until it is cancelled.
-extern "C" fn wait_to_be_cancelled(_: *mut c_void) -> *mut c_void {
-    loop {
-        // SAFETY: no arguments; a place where cancellation is noticed.
-        unsafe { libc::pause() };
-    }
-}
-
-/// Lets libc install its handler for cancellation, which it does when it first cancels a thread.
-fn prepare_cancellation() {
-    if signal::get_action(CANCEL_SIGNAL).is_ok_and(|action| action.handler != libc::SIG_DFL as u64) {
-        return;
-    }
-    let mut thread: pthread_t = 0;
-    let nothing = core::ptr::null_mut();
-    // SAFETY: a thread of default attributes, which is joined below.
-    if unsafe { libc::pthread_create(&mut thread, core::ptr::null(), wait_to_be_cancelled, nothing) } == 0 {
-        // SAFETY: a thread that has just been made, and has its real id.
-        unsafe { real!(pthread_cancel)(thread) };
-        // SAFETY: as above.
-        unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
-    }
-}
-
 hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_cancel {
     let Target::Real(tid) = target(thread) else {
         // SAFETY: the caller's argument.
@@ -97,18 +74,49 @@ hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_canc
     };
     // SAFETY: the caller's promise about its thread handle.
     let id = unsafe { identity::tid_of_pthread(thread) }.map_or(tid.0, |id| id.0);
-    if id != tid.0 && signal::tgkill(process::getpid(), RealPid(id), 0).is_ok() {
-        // libc would send its signal to another thread. Its handler marks the thread by itself.
-        prepare_cancellation();
-    } else {
-        // SAFETY: the caller's argument. libc marks the thread as cancelled; its own signal reaches nobody.
-        let result = unsafe { real!(pthread_cancel)(thread) };
-        if id == tid.0 {
-            return result;
-        }
+    // SAFETY: the caller's argument. libc marks the thread as cancelled; where ids differ its own signal reaches nobody.
+    let result = unsafe { real!(pthread_cancel)(thread) };
+    if id == tid.0 {
+        return result;
     }
     let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
     0
+} }
+
+type Start = extern "C" fn(*mut c_void) -> *mut c_void;
+
+/// What a new thread of a restarted program is to do.
+struct Beginning {
+    start: Start,
+    argument: *mut c_void,
+}
+
+/// The first function of a new thread in a restarted program.
+extern "C" fn begin(beginning: *mut c_void) -> *mut c_void {
+    // SAFETY: made by `pthread_create` below for this thread alone.
+    let Beginning { start, argument } = *unsafe { Box::from_raw(beginning.cast::<Beginning>()) };
+    identity::take_own_id();
+    start(argument)
+}
+
+hook! { unsafe fn pthread_create(
+    thread: *mut pthread_t,
+    attributes: *const pthread_attr_t,
+    start: Start,
+    argument: *mut c_void
+) -> c_int => zap_pthread_create {
+    if !state::moved() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(pthread_create)(thread, attributes, start, argument) };
+    }
+    let beginning = Box::into_raw(Box::new(Beginning { start, argument }));
+    // SAFETY: the caller's arguments but for the function, which calls the caller's.
+    let result = unsafe { real!(pthread_create)(thread, attributes, begin, beginning.cast()) };
+    if result != 0 {
+        // SAFETY: no thread has been made that would free it.
+        drop(unsafe { Box::from_raw(beginning) });
+    }
+    result
 } }
 
 /// Runs `work` on the descriptor of the thread's name in /proc.

@@ -55,6 +55,17 @@ hook! { unsafe fn syscall(
             libc::SYS_futex if state::active() => futex(arguments),
             SYS_FUTEX_WAITV | SYS_FUTEX_WAIT if state::active() => futex2(number, arguments),
             libc::SYS_clock_gettime if clocks::shifted() => clock_gettime(arguments),
+            libc::SYS_clock_nanosleep if clocks::shifted() => {
+                // As a system call it returns the error by errno, and libc's function by its value.
+                match libc::clock_nanosleep(a as clockid_t, b as c_int, c as *const timespec, d as *mut timespec) {
+                    0 => 0,
+                    error => c_long::from(super::fail(error)),
+                }
+            }
+            libc::SYS_timerfd_settime if clocks::shifted() => {
+                let (new, old) = (c as *const libc::itimerspec, d as *mut libc::itimerspec);
+                c_long::from(libc::timerfd_settime(a as c_int, b as c_int, new, old))
+            }
             libc::SYS_seccomp if sandbox::confines(a) => {
                 let descriptor = b & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_long != 0;
                 sandbox::confine(|| real!(syscall)(number, a, b, c, 0, 0, 0), descriptor)
@@ -125,9 +136,17 @@ unsafe fn futex2(number: c_long, arguments: [c_long; 6]) -> c_long {
 
 /// clock_gettime(2) by number: the program's own time, as the vDSO tells it.
 unsafe fn clock_gettime(arguments: [c_long; 6]) -> c_long {
-    let (clock, offset) = clocks::translate(arguments[0] as clockid_t);
-    // SAFETY: the caller's arguments.
-    let result = unsafe { real!(syscall)(libc::SYS_clock_gettime, c_long::from(clock), arguments[1], 0, 0, 0, 0) };
+    let (mut result, mut offset);
+    loop {
+        let generation = clocks::generation();
+        let clock;
+        (clock, offset) = clocks::translate(arguments[0] as clockid_t);
+        // SAFETY: the caller's arguments.
+        result = unsafe { real!(syscall)(libc::SYS_clock_gettime, c_long::from(clock), arguments[1], 0, 0, 0, 0) };
+        if clocks::generation() == generation {
+            break;
+        }
+    }
     if result == 0 {
         // SAFETY: the kernel has written there.
         let time = unsafe { &mut *(arguments[1] as *mut timespec) };

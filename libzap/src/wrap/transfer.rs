@@ -43,6 +43,7 @@ static TIMED: AtomicBool = AtomicBool::new(false);
 enum Way {
     In,
     Out,
+    Connect,
 }
 
 /// How a call went.
@@ -86,7 +87,7 @@ fn await_rest(socket: c_int, way: Way) -> bool {
     let mut length = core::mem::size_of::<timeval>() as socklen_t;
     // SAFETY: a place of our own.
     unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, option, (&raw mut timeout).cast(), &mut length) };
-    let whole = timeout.tv_sec as u64 * 1_000_000_000 + timeout.tv_usec as u64 * 1000;
+    let whole = (timeout.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(timeout.tv_usec as u64 * 1000);
     let left = whole.saturating_sub(blocking::transfer_age());
     let time = zap_sys::time::from_ns(left);
     let wait = if whole == 0 { core::ptr::null() } else { &raw const time };
@@ -95,18 +96,32 @@ fn await_rest(socket: c_int, way: Way) -> bool {
     // SAFETY: one pollfd and a time of our own.
     match unsafe { libc::ppoll(&mut polled, 1, wait, core::ptr::null()) } {
         0 => {
-            super::fail(libc::EAGAIN);
+            // As socket(7) says of SO_RCVTIMEO and SO_SNDTIMEO.
+            super::fail(if way == Way::Connect { libc::EINPROGRESS } else { libc::EAGAIN });
             false
         }
         result => result > 0,
     }
 }
 
+/// Whether what is left of a transfer may be made by another call: of a stream, not of messages or records.
+fn is_stream(fd: c_int) -> bool {
+    match zap_sys::fd::fstat(fd).map(|stat| stat.st_mode & libc::S_IFMT) {
+        Ok(libc::S_IFIFO) => true,
+        Ok(libc::S_IFSOCK) => zap_sys::net::get_option(fd, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM),
+        _ => false,
+    }
+}
+
 /// Goes on with what [`attempt`] left, by `call` with the number of bytes that are done. Returns the sum.
 #[cold]
 fn finish(fd: c_int, way: Way, length: usize, first: ssize_t, call: impl Fn(usize) -> ssize_t) -> ssize_t {
+    if first > 0 && !is_stream(fd) {
+        return first;
+    }
     let (mut done, mut result) = (first.max(0), first);
-    while result != -1 || await_rest(fd, way) {
+    // One that is in parts has its time-out once, for all of them.
+    while (result != -1 && !TIMED.load(Ordering::Relaxed)) || await_rest(fd, way) {
         match attempt(length - done as usize, true, || call(done as usize)) {
             Came::Whole(more) if more > 0 => return done + more,
             // What comes after a part is told by the next call.
@@ -124,6 +139,9 @@ fn finish(fd: c_int, way: Way, length: usize, first: ssize_t, call: impl Fn(usiz
     }
 }
 
+/// Flags of a send that concern its first or last byte: it is not continued.
+const ONLY_ONCE: c_int = libc::MSG_OOB | libc::MSG_FASTOPEN;
+
 /// A call that has either moved something or not, and moves nothing more in the same call: after EINTR from a
 /// suspension it is made again.
 #[inline(always)]
@@ -140,6 +158,28 @@ fn whole(fd: c_int, way: Way, length: usize, call: impl Fn(usize) -> ssize_t) ->
     match attempt(length, false, || call(0)) {
         Came::Whole(result) => result,
         Came::Short(result) => finish(fd, way, length, result, call),
+    }
+}
+
+/// As [`whole`] for a list of buffers, which nobody looks at unless the kernel has.
+#[inline(always)]
+fn whole_list(
+    fd: c_int,
+    way: Way,
+    first: impl Fn() -> ssize_t,
+    parts: impl Fn() -> Parts,
+    rest: impl Fn(*mut c_void, usize) -> ssize_t,
+) -> ssize_t {
+    match attempt(isize::MAX as usize, false, &first) {
+        Came::Whole(result) => result,
+        Came::Short(result) => {
+            let parts = parts();
+            if result >= parts.length() as ssize_t {
+                return result;
+            }
+            let call = |done| if done == 0 { first() } else { parts.rest(done, &rest) };
+            finish(fd, way, parts.length(), result, call)
+        }
     }
 }
 
@@ -229,25 +269,22 @@ hook! { unsafe fn __recvfrom_chk(
 } }
 
 hook! { unsafe fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> ssize_t => zap_recvmsg {
-    if message.is_null() || !waits_for_all(socket, flags) {
-        // SAFETY: the caller's arguments.
-        return once(socket, Way::In, || unsafe { real!(recvmsg)(socket, message, flags) });
+    // SAFETY: the caller's arguments.
+    let first = || unsafe { real!(recvmsg)(socket, message, flags) };
+    if !waits_for_all(socket, flags) {
+        return once(socket, Way::In, first);
     }
-    // SAFETY: the caller's message.
-    let parts = unsafe { Parts::of_message(message) };
-    whole(socket, Way::In, parts.length(), |done| {
-        if done == 0 {
-            // SAFETY: the caller's arguments.
-            return unsafe { real!(recvmsg)(socket, message, flags) };
-        }
-        parts.rest(done, |address, length| {
-            // SAFETY: the part of the caller's buffers that is not filled yet.
-            unsafe { real!(recv)(socket, address, length, flags) }
-        })
-    })
+    // SAFETY: the part of the caller's buffers that is not filled yet.
+    let rest = |address, length| unsafe { real!(recv)(socket, address, length, flags) };
+    // SAFETY: the kernel has read the message.
+    whole_list(socket, Way::In, first, || unsafe { Parts::of_message(message) }, rest)
 } }
 
 hook! { unsafe fn send(socket: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t => zap_send {
+    if flags & ONLY_ONCE != 0 {
+        // SAFETY: the caller's arguments.
+        return once(socket, Way::Out, || unsafe { real!(send)(socket, buffer, length, flags) });
+    }
     // SAFETY: the caller's arguments, less what has been sent.
     whole(socket, Way::Out, length, |done| unsafe {
         real!(send)(socket, buffer.cast::<u8>().add(done).cast(), length - done, flags)
@@ -262,6 +299,10 @@ hook! { unsafe fn sendto(
     address: *const sockaddr,
     address_length: socklen_t
 ) -> ssize_t => zap_sendto {
+    if flags & ONLY_ONCE != 0 {
+        // SAFETY: the caller's arguments.
+        return once(socket, Way::Out, || unsafe { real!(sendto)(socket, buffer, length, flags, address, address_length) });
+    }
     whole(socket, Way::Out, length, |done| {
         let rest = buffer.wrapping_byte_add(done);
         // SAFETY: the caller's arguments, less what has been sent.
@@ -270,37 +311,24 @@ hook! { unsafe fn sendto(
 } }
 
 hook! { unsafe fn sendmsg(socket: c_int, message: *const msghdr, flags: c_int) -> ssize_t => zap_sendmsg {
-    if message.is_null() {
-        // SAFETY: the caller's arguments.
-        return unsafe { real!(sendmsg)(socket, message, flags) };
+    // SAFETY: the caller's arguments.
+    let first = || unsafe { real!(sendmsg)(socket, message, flags) };
+    if flags & ONLY_ONCE != 0 {
+        return once(socket, Way::Out, first);
     }
-    // SAFETY: the caller's message.
-    let parts = unsafe { Parts::of_message(message) };
-    whole(socket, Way::Out, parts.length(), |done| {
-        if done == 0 {
-            // SAFETY: the caller's arguments.
-            return unsafe { real!(sendmsg)(socket, message, flags) };
-        }
-        parts.rest(done, |address, length| {
-            // SAFETY: the part of the caller's buffers that is not sent yet.
-            unsafe { real!(send)(socket, address, length, flags) }
-        })
-    })
+    // SAFETY: the part of the caller's buffers that is not sent yet.
+    let rest = |address: *mut c_void, length| unsafe { real!(send)(socket, address, length, flags) };
+    // SAFETY: the kernel has read the message.
+    whole_list(socket, Way::Out, first, || unsafe { Parts::of_message(message) }, rest)
 } }
 
 hook! { unsafe fn writev(fd: c_int, list: *const iovec, count: c_int) -> ssize_t => zap_writev {
-    // SAFETY: the caller's list.
-    let parts = unsafe { Parts::of_list(list, count as usize) };
-    whole(fd, Way::Out, parts.length(), |done| {
-        if done == 0 {
-            // SAFETY: the caller's arguments.
-            return unsafe { real!(writev)(fd, list, count) };
-        }
-        parts.rest(done, |address, length| {
-            // SAFETY: the part of the caller's buffers that is not written yet.
-            unsafe { real!(write)(fd, address, length) }
-        })
-    })
+    // SAFETY: the caller's arguments.
+    let first = || unsafe { real!(writev)(fd, list, count) };
+    // SAFETY: the part of the caller's buffers that is not written yet.
+    let rest = |address: *mut c_void, length| unsafe { real!(write)(fd, address, length) };
+    // SAFETY: the kernel has read the list.
+    whole_list(fd, Way::Out, first, || unsafe { Parts::of_list(list, count as usize) }, rest)
 } }
 
 hook! { unsafe fn accept(socket: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int => zap_accept {
@@ -316,7 +344,7 @@ hook! { unsafe fn accept4(socket: c_int, address: *mut sockaddr, length: *mut so
 
 hook! { unsafe fn connect(socket: c_int, address: *const sockaddr, length: socklen_t) -> c_int => zap_connect {
     // SAFETY: the caller's arguments.
-    once(socket, Way::Out, || unsafe { real!(connect)(socket, address, length) as ssize_t }) as c_int
+    once(socket, Way::Connect, || unsafe { real!(connect)(socket, address, length) as ssize_t }) as c_int
 } }
 
 hook! { unsafe fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const c_void, length: socklen_t) -> c_int
