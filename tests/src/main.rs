@@ -13,6 +13,7 @@ mod faults;
 mod images;
 mod jobs;
 mod manifest;
+mod panics;
 mod place;
 mod process;
 mod project;

@@ -28,6 +28,7 @@ fn cases(place: &Place) -> Vec<Case> {
     cases.extend(crate::images::cases());
     cases.extend(crate::storage::cases());
     cases.extend(crate::faults::cases());
+    cases.extend(crate::panics::cases());
     cases.extend(crate::jobs::cases(&place.manifest));
     cases.sort_by_key(|case| case.order);
     cases

@@ -24,6 +24,18 @@ pub fn hang_up_abandoned() {
     }
 }
 
+/// The connection that a panic has left open.
+pub fn left_open() -> Option<Agent> {
+    let socket = OPEN.load(Ordering::Relaxed);
+    (socket >= 0).then_some(Agent { socket })
+}
+
+/// In the frozen copy: says why it cannot write, and ends.
+pub fn fail_writing(refusal: Refusal) -> ! {
+    let told = left_open().map(|agent| agent.say(&ToCoordinator::WriteFailed { refusal: on_wire(refusal) }));
+    zap_sys::process::exit_process(i32::from(!matches!(told, Some(Ok(())))))
+}
+
 /// After a restart the connection's number means nothing.
 pub fn forget() {
     OPEN.store(-1, Ordering::Relaxed);
@@ -50,6 +62,7 @@ impl Agent {
             let _ = fd::close(socket);
             return Err(error);
         }
+        crate::fault::point(zap_wire::fault::AGENT_CONNECTING);
         OPEN.store(socket, Ordering::Relaxed);
         Ok(Self { socket })
     }
