@@ -103,9 +103,10 @@ pub(crate) fn go_on() -> ! {
     };
     match rebuild(&parts) {
         Ok(main) => {
-            process_started(&parts);
             let others = threads::slots().count() - usize::from(main.is_some());
             threads::wait_until_prepared(others);
+            // Now that nothing can go wrong any more.
+            process_started(&parts);
             // Everybody runs from here on; this kernel thread is the main thread's.
             match main {
                 Some(slot) => threads::enter_and_release(slot),
