@@ -38,7 +38,26 @@ pub fn cases() -> Vec<Case> {
         cases.push(case());
         cases.push(case().by_ordinary_user());
     }
+    cases.push(Case::new("panic/no-memory", no_memory));
     cases
+}
+
+/// A program that has no memory left, and none for Zap.
+fn no_memory(scene: &Scene) -> Result {
+    let program = scene.program("panics")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &["--keep", "9"])?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[]).doing("without a limit")?;
+    scene.go()?;
+    scene.wait_ready(running, 2)?;
+    process::limit_memory(running.pid, true)?;
+    let said = scene.run(&["zap-command", "--checkpoint"])?;
+    scene.run(&["zap-command", "--status"])?;
+    said.expect(1, "memory")?;
+    process::limit_memory(running.pid, false)?;
+    fs::write(scene.path("go.2"), "")?;
+    scene.expect_end(running, &program)
 }
 
 fn resumed(scene: &Scene, place: &str) -> Result {

@@ -39,6 +39,19 @@ pub fn kill(pid: i32, signal: i32) {
     }
 }
 
+/// Forbids a process to have more address space than it has, or allows it any again.
+pub fn limit_memory(pid: i32, yes: bool) -> io::Result<()> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let pages: u64 = text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let soft = if yes { pages * 4096 } else { libc::RLIM_INFINITY };
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a limit of this frame's own, and no place for the old one.
+    match unsafe { libc::prlimit(pid, libc::RLIMIT_AS, &limit, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {

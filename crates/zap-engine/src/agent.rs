@@ -100,6 +100,20 @@ impl Agent {
         }
     }
 
+    /// Waits until the coordinator has taken up a refusal: whoever hangs up before may be taken for one that has ended.
+    /// Needs no memory.
+    pub fn await_abandon(&self) {
+        /// [`FromCoordinator::Abandon`] on the wire.
+        const ABANDON: &[u8] = b"\xa7Abandon";
+        let mut buffer = [0u8; 64];
+        // Longer messages are cut, and a descriptor that comes with one is dropped by the kernel.
+        while let Ok(length @ 1..) = restarting(|| net::receive(self.socket, &mut buffer, 0)) {
+            if &buffer[..length] == ABANDON {
+                return;
+            }
+        }
+    }
+
     /// Hangs up.
     pub fn close(self) {
         OPEN.store(-1, Ordering::Relaxed);

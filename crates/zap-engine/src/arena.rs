@@ -175,6 +175,21 @@ fn mapped_length(size: usize) -> usize {
 // SAFETY: see the paragraph at the file's head; alignment follows from blocks of a power of two at multiples of it.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = self.take(layout);
+        // What follows a failure here is the end of the program. The text must need no memory.
+        if block.is_null() && crate::guard::block().way_back.load(Ordering::Relaxed) != 0 {
+            panic!("no memory");
+        }
+        block
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        self.give_back(pointer, layout);
+    }
+}
+
+impl Arena {
+    fn take(&self, layout: Layout) -> *mut u8 {
         if SCRATCH_START.load(Ordering::Relaxed) != 0 {
             return take_scratch(&layout);
         }
@@ -215,7 +230,7 @@ unsafe impl GlobalAlloc for Arena {
         at as *mut u8
     }
 
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+    fn give_back(&self, pointer: *mut u8, layout: Layout) {
         if SCRATCH_START.load(Ordering::Relaxed) != 0 {
             return;
         }

@@ -12,7 +12,7 @@
 #![allow(unsafe_code)]
 
 use crate::guard;
-use crate::{agent, alternate_stacks, arena, restart, state};
+use crate::{agent, alternate_stacks, restart, state};
 use alloc::string::String;
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -28,6 +28,14 @@ pub const HELPER_STATUS: i32 = 3;
 static BROKEN: AtomicBool = AtomicBool::new(false);
 static REASON: [AtomicU8; REASON_LENGTH] = [const { AtomicU8::new(0) }; REASON_LENGTH];
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
+
+/// This is the frozen copy, or a process that continues from it and has not forgotten that.
+static IS_COPY: AtomicBool = AtomicBool::new(false);
+
+/// Says whether the calling process is the frozen copy: its first act, and the first of a restart from it.
+pub fn note_copy(yes: bool) {
+    IS_COPY.store(yes, Ordering::Relaxed);
+}
 
 /// Text in a fixed buffer, cut at its end.
 struct Reason {
@@ -60,7 +68,7 @@ pub fn take_up(file: &str, line: u32, message: &str) {
     let helps = block.helper.load(Ordering::Relaxed);
     let is_helper = helps != 0 && helps == process::gettid().0 as u32;
     let way_back = block.way_back.load(Ordering::Relaxed);
-    let is_copy = arena::scratch().1 != 0;
+    let is_copy = IS_COPY.load(Ordering::Relaxed);
     if !is_helper && !is_copy && !restart::is_under_way() && way_back == 0 {
         return;
     }

@@ -67,17 +67,19 @@ pub fn clean_up() {
             process::set_subreaper(true);
         }
     });
+    crate::arena::drop_large();
     let refusal = breakdown::refusal().unwrap_or_else(|| Refusal::new("libzap", "has failed"));
     match crate::agent::left_open() {
         Some(agent) => {
-            let _ = agent.say(&ToCoordinator::Refused { phase: Phase::Save, refusal: on_wire(refusal) });
+            if agent.say(&ToCoordinator::Refused { phase: Phase::Save, refusal: on_wire(refusal) }).is_ok() {
+                agent.await_abandon();
+            }
             agent.close();
         }
         None if !told => refuse_beside(refusal),
         None => {}
     }
     zap_sys::opened::close_left();
-    crate::arena::drop_large();
 }
 
 /// Leads one checkpoint. The calling thread's signal frame is at `context`. Returns with every thread still suspended;
@@ -361,6 +363,7 @@ extern "C" fn write_image(life: usize) -> ! {
     // SAFETY: `fork_once` passes the address of what is alive in its frame, of which this is the copy.
     let &CopyLife { task, context } = unsafe { &*(life as *const CopyLife<'_>) };
     let &CopyTask { agent, order, image, copies, kept_out, gate } = task;
+    breakdown::note_copy(true);
     // SAFETY: filled by `snapshot`, and not written any more.
     let context = unsafe { &*context };
     let mut word = [0u8; 1];

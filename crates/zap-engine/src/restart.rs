@@ -84,6 +84,7 @@ pub fn fail(refusal: Refusal) -> ! {
 /// Makes the process whole and lets the program run.
 pub(crate) fn go_on() -> ! {
     UNDER_WAY.store(true, Ordering::Relaxed);
+    crate::breakdown::note_copy(false);
     REPORT.store(-1, Ordering::Relaxed);
     zap_sys::opened::forget();
     crate::arena::note_large(false);

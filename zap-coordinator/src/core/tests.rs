@@ -270,6 +270,17 @@ fn refusals_name_process_and_object() {
 }
 
 #[test]
+fn who_has_failed_is_refused_at_once() {
+    let mut bench = Bench::with_pod();
+    let failed = Member { not_checkpointable: Some("libzap has failed".into()), ..member(PID, PID, "app") };
+    bench.handle(Event::Members { pod: POD, members: vec![failed] });
+    let actions = bench.say(TOOL, ToCoordinator::Checkpoint { selection: Selection::Only, kill: true });
+    expect(&actions, &["not checkpointed: app (pid 100): libzap has failed"]);
+    let status = bench.core.status();
+    assert_eq!(status.pods[0].processes[0].not_checkpointable.as_deref(), Some("libzap has failed"));
+}
+
+#[test]
 fn who_blocks_or_starts_is_waited_for_and_then_refused() {
     let blocked = || Verdict::Blocked(Refusal { object: "signal 62".into(), reason: "blocked".into() });
     let mut bench = Bench::with_pod();
@@ -279,9 +290,13 @@ fn who_blocks_or_starts_is_waited_for_and_then_refused() {
     expect(&bench.handle(Event::Tick), &["Examine"]);
     expect(&bench.examined(Verdict::Starting), &[]);
     bench.millis = 1000;
+    // Another obstacle has its own time.
+    expect(&bench.examined(blocked()), &[]);
+    bench.millis = 2000;
     expect(&bench.examined(blocked()), &["Discard", "not checkpointed: app (pid 100): signal 62: blocked"]);
     bench.checkpoint(false);
-    bench.millis = 6000;
+    expect(&bench.examined(Verdict::Starting), &[]);
+    bench.millis = 7000;
     assert!(short(&bench.examined(Verdict::Starting))[1].contains("has not finished starting"));
 }
 
