@@ -51,7 +51,10 @@ fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
     // Before anything allocates.
     ARENA.give_up();
     let (file, line) = panic.location().map_or(("", 0), |place| (place.file(), place.line()));
-    breakdown::take_up(file, line, panic.payload_as_str().unwrap_or_default());
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let message = text.or_else(|| payload.downcast_ref::<std::string::String>().map(std::string::String::as_str));
+    breakdown::take_up(file, line, message.unwrap_or_default());
 }
 
 fn smallest_stack() -> u64 {

@@ -66,7 +66,7 @@ pub fn reset_standard_library() {
     const PT_TLS: u32 = 7;
     const PROGRAM_HEADER: usize = 56;
     // SAFETY: 64 bytes that the linker has put there.
-    let header = unsafe { &*(&raw const __ehdr_start) };
+    let header = unsafe { &__ehdr_start };
     let base = header.as_ptr();
     let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
     // e_phoff and e_phnum of elf(5); the table lies close behind the header.
