@@ -227,6 +227,12 @@ mod tests {
 
     #[test]
     fn entries_are_entered_once() {
+        // A table is larger than a test's stack.
+        let test = std::thread::Builder::new().stack_size(32 << 20).spawn(enter_once).unwrap();
+        test.join().unwrap();
+    }
+
+    fn enter_once() {
         let table = Box::new(empty());
         table.initialize(7, 62, &[(1, 2), (3, 4), (5, 6)]);
         assert!(table.is_valid());
