@@ -156,9 +156,22 @@ pub fn kill_descendants() {
 pub fn lives(pid: i32) -> bool {
     match state(pid) {
         None | Some('X') => false,
-        Some('Z') => fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1),
+        Some('Z') => {
+            fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1) || is_living_child(pid)
+        }
         Some(_) => true,
     }
+}
+
+/// Whether `pid` is a child of this process that has not ended: while another thread than the first execs, only that one
+/// is left, and it is a zombie for a moment.
+fn is_living_child(pid: i32) -> bool {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: a place of this frame's own of the right type; the child is not reaped.
+    let result = unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) };
+    // SAFETY: zeroed, which is a valid siginfo_t, and filled in by the kernel; 0 where no child has ended.
+    result == 0 && unsafe { info.assume_init().si_pid() } == 0
 }
 
 /// Gives the calling thread, and what it starts, mounts of its own that end with them.
