@@ -13,10 +13,11 @@ mod wrap;
 
 use core::ffi::{c_char, c_int};
 use zap_engine::init::{self, LibcFacts};
-use zap_engine::{checkpoint, registry, suspend};
+use zap_engine::{breakdown, registry};
 use zap_plugin::Plugin;
 
 zap_sys::define_no_unwinder!();
+zap_sys::define_tls_look_up!();
 
 #[global_allocator]
 static ARENA: zap_engine::arena::Arena = zap_engine::arena::Arena::new();
@@ -42,17 +43,19 @@ extern "C" fn construct(_count: c_int, _arguments: *mut *mut c_char, environment
     unsafe { init::begin(environment, &facts) };
     wrap::loader::begin();
     if zap_engine::state::active() {
-        std::panic::set_hook(Box::new(|_| panicked()));
+        std::panic::set_hook(Box::new(panicked));
     }
 }
 
-/// A panic of the agent must not end the program: it goes on, and is not checkpointed any more. Elsewhere (a wrapper)
-/// there is nothing to go back to, and the runtime aborts.
-fn panicked() {
-    checkpoint::mark_broken();
-    if suspend::is_leader() {
-        suspend::abandon_leader();
-    }
+/// A panic of the agent must not end the program: see `zap_engine::breakdown`. Calls nothing of libc.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    // Before anything allocates.
+    ARENA.give_up();
+    let (file, line) = panic.location().map_or(("", 0), |place| (place.file(), place.line()));
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let message = text.or_else(|| payload.downcast_ref::<std::string::String>().map(std::string::String::as_str));
+    breakdown::take_up(file, line, message.unwrap_or_default());
 }
 
 fn smallest_stack() -> u64 {

@@ -13,15 +13,18 @@ mod faults;
 mod images;
 mod jobs;
 mod manifest;
+mod panics;
 mod place;
 mod process;
 mod project;
+mod random;
 mod runner;
 mod scene;
 mod special;
 mod state;
 mod stopped;
 mod storage;
+mod stress;
 
 /// What was asked for on the command line.
 #[derive(Debug, Default)]
@@ -32,12 +35,14 @@ pub struct Arguments {
     keep: bool,
     exact: bool,
     repeat: Option<u32>,
+    /// Programs made from new numbers, and none from known ones.
+    seeds: Option<u32>,
     worker: Option<String>,
     place: Option<PathBuf>,
     built: Option<PathBuf>,
 }
 
-const USAGE: &str = "usage: zap-tests [--long] [--list] [--keep] [--repeat N] [--built DIR] [FILTER]";
+const USAGE: &str = "usage: zap-tests [--long] [--list] [--keep] [--repeat N] [--seeds N] [--built DIR] [FILTER]";
 
 fn main() -> ExitCode {
     process::close_inherited();
@@ -71,6 +76,7 @@ fn parse() -> Result<Arguments, String> {
             "--keep" => arguments.keep = true,
             "--exact" => arguments.exact = true,
             "--repeat" => arguments.repeat = Some(value()?.parse().map_err(|_| "--repeat needs a number")?),
+            "--seeds" => arguments.seeds = Some(value()?.parse().map_err(|_| "--seeds needs a number")?),
             "--worker" => arguments.worker = Some(value()?),
             "--place" => arguments.place = Some(value()?.into()),
             "--built" => arguments.built = Some(value()?.into()),

@@ -39,6 +39,19 @@ pub fn kill(pid: i32, signal: i32) {
     }
 }
 
+/// Forbids a process to have more address space than it has, or allows it any again.
+pub fn limit_memory(pid: i32, yes: bool) -> io::Result<()> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let pages: u64 = text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let soft = if yes { pages * 4096 } else { libc::RLIM_INFINITY };
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a limit of this frame's own, and no place for the old one.
+    match unsafe { libc::prlimit(pid, libc::RLIMIT_AS, &limit, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -144,7 +157,18 @@ pub fn kill_descendants() {
 pub fn lives(pid: i32) -> bool {
     let is_dead = || matches!(state(pid), None | Some('Z' | 'X'));
     let alone = || fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |tasks| tasks.count() <= 1);
-    !(is_dead() && alone() && is_dead())
+    !(is_dead() && alone()) || is_living_child(pid)
+}
+
+/// Whether `pid` is a child of this process that has not ended: while another thread than the first execs, only that one
+/// is left, and it is a zombie for a moment.
+fn is_living_child(pid: i32) -> bool {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: a place of this frame's own of the right type; the child is not reaped.
+    let result = unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) };
+    // SAFETY: zeroed, which is a valid siginfo_t, and filled in by the kernel; 0 where no child has ended.
+    result == 0 && unsafe { info.assume_init().si_pid() } == 0
 }
 
 /// Gives the calling thread, and what it starts, mounts of its own that end with them.

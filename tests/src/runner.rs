@@ -16,8 +16,8 @@ const SKIPPED: u8 = 77;
 /// Tests that run at the same time.
 const WORKERS: usize = 2;
 
-/// Every test, in the order in which they run.
-fn cases(place: &Place) -> Vec<Case> {
+/// Every test, in the order in which they run; programs made from `seeds` among them.
+fn cases(place: &Place, seeds: &[u64], asked: Option<u64>) -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(crate::project::cases());
     cases.extend(crate::state::cases(&place.manifest));
@@ -28,6 +28,9 @@ fn cases(place: &Place) -> Vec<Case> {
     cases.extend(crate::images::cases());
     cases.extend(crate::storage::cases());
     cases.extend(crate::faults::cases());
+    cases.extend(crate::panics::cases());
+    cases.extend(crate::stress::cases());
+    cases.extend(crate::random::cases(seeds, asked));
     cases.extend(crate::jobs::cases(&place.manifest));
     cases.sort_by_key(|case| case.order);
     cases
@@ -36,7 +39,8 @@ fn cases(place: &Place) -> Vec<Case> {
 /// Names of all tests, without a place.
 pub fn names(tests: &Path) -> Result<Vec<String>, String> {
     let place = Place::open(Path::new("/nonexistent"), tests)?;
-    Ok(cases(&place).into_iter().map(|case| case.name).collect())
+    let seeds = crate::random::seeds(&Arguments::default());
+    Ok(cases(&place, &seeds, None).into_iter().map(|case| case.name).collect())
 }
 
 /// Prints the names of all tests.
@@ -51,7 +55,11 @@ pub fn list(tests: &Path) -> Result<ExitCode, String> {
 pub fn work(name: &str, place: &Path, tests: &Path, long: bool) -> Result<ExitCode, String> {
     process::become_subreaper().map_err(|error| error.to_string())?;
     let place = Place::open(place, tests)?;
-    let case = cases(&place).into_iter().find(|case| case.name == name).ok_or(format!("no test {name}"))?;
+    let seed = crate::random::seed_of(name);
+    let case = cases(&place, seed.as_slice(), seed)
+        .into_iter()
+        .find(|case| case.name == name)
+        .ok_or(format!("no test {name}"))?;
     let limit = if long { case.limit * 10 } else { case.limit };
     std::thread::spawn(move || {
         std::thread::sleep(limit);
@@ -94,12 +102,17 @@ pub fn run(arguments: &Arguments, tests: &Path) -> Result<ExitCode, String> {
         tally.failed.push(format!("build of {}", failure.lines().next().unwrap_or_default()));
     }
     let root = process::user() == 0;
+    let (seeds, asked) = (crate::random::seeds(arguments), crate::random::seed_of(&arguments.filter));
     let chosen = |case: &Case| {
+        // A program is asked for by its whole number.
+        if asked.is_some() {
+            return crate::random::seed_of(&case.name) == asked && (root || !case.name.starts_with("ordinary-user/"));
+        }
         let matches =
             if arguments.exact { case.name == arguments.filter } else { case.name.contains(&arguments.filter) };
         matches && (arguments.long || !case.long) && (root || !case.name.starts_with("ordinary-user/"))
     };
-    let mut cases: Vec<Case> = cases(&place).into_iter().filter(chosen).collect();
+    let mut cases: Vec<Case> = cases(&place, &seeds, asked).into_iter().filter(chosen).collect();
     let names: Vec<(String, Duration)> = (0..arguments.repeat.unwrap_or(1))
         .flat_map(|_| cases.iter().map(|case| (case.name.clone(), case.limit)).collect::<Vec<_>>())
         .collect();

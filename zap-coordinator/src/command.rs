@@ -133,6 +133,9 @@ fn table(status: &Status) -> String {
                 format!(" (itself: {})", process.virtual_pid)
             };
             let _ = writeln!(text, "    {}{alias}  {}  {}", process.pid, process.program, process.state);
+            if let Some(why) = &process.not_checkpointable {
+                let _ = writeln!(text, "        cannot be checkpointed: {why}");
+            }
         }
     }
     text

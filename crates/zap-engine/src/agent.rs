@@ -24,6 +24,18 @@ pub fn hang_up_abandoned() {
     }
 }
 
+/// The connection that a panic has left open.
+pub fn left_open() -> Option<Agent> {
+    let socket = OPEN.load(Ordering::Relaxed);
+    (socket >= 0).then_some(Agent { socket })
+}
+
+/// In the frozen copy: says why it cannot write, and ends.
+pub fn fail_writing(refusal: Refusal) -> ! {
+    let told = left_open().map(|agent| agent.say(&ToCoordinator::WriteFailed { refusal: on_wire(refusal) }));
+    zap_sys::process::exit_process(i32::from(!matches!(told, Some(Ok(())))))
+}
+
 /// After a restart the connection's number means nothing.
 pub fn forget() {
     OPEN.store(-1, Ordering::Relaxed);
@@ -50,6 +62,7 @@ impl Agent {
             let _ = fd::close(socket);
             return Err(error);
         }
+        crate::fault::point(zap_wire::fault::AGENT_CONNECTING);
         OPEN.store(socket, Ordering::Relaxed);
         Ok(Self { socket })
     }
@@ -83,6 +96,20 @@ impl Agent {
                     let _ = fd::close(descriptor);
                 }
                 Err(Refusal::new("coordinator", format!("said something else: {why}")))
+            }
+        }
+    }
+
+    /// Waits until the coordinator has taken up a refusal: whoever hangs up before may be taken for one that has ended.
+    /// Needs no memory.
+    pub fn await_abandon(&self) {
+        /// [`FromCoordinator::Abandon`] on the wire.
+        const ABANDON: &[u8] = b"\xa7Abandon";
+        let mut buffer = [0u8; 64];
+        // Longer messages are cut, and a descriptor that comes with one is dropped by the kernel.
+        while let Ok(length @ 1..) = restarting(|| net::receive(self.socket, &mut buffer, 0)) {
+            if &buffer[..length] == ABANDON {
+                return;
             }
         }
     }

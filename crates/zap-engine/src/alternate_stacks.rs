@@ -58,6 +58,11 @@ const FIRST_LOOK: usize = 16;
 
 static ALL: FutexLock<All> = FutexLock::new(All { first: 0, count: 0, look_at: FIRST_LOOK });
 
+/// After a panic that may have skipped the end of a section.
+pub fn give_up() {
+    ALL.give_up();
+}
+
 /// Notes the kernel's AT_MINSIGSTKSZ (getauxval(3); 0 before Linux 5.14), at init. It counts the matrix unit's state
 /// too, which the kernel only saves for a process that has asked for it (ARCH_REQ_XCOMP_PERM) and then demands stacks
 /// that can hold it.

@@ -11,7 +11,7 @@
 use crate::guard::Guard;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zap_sys::futex::FutexLock;
 use zap_sys::libc;
 
@@ -97,6 +97,12 @@ impl Arena {
         Self { lists: FutexLock::new(Lists { free: [0; CLASSES], next: 0, end: 0 }) }
     }
 
+    /// After a panic that may have skipped the end of an allocation: a lock that the calling thread holds is freed. The
+    /// lists are whole at every moment; a block at most is lost.
+    pub fn give_up(&self) {
+        self.lists.give_up();
+    }
+
     /// In the child of a fork: lists that another thread held may have been copied half changed. What they held is lost,
     /// what was handed out is not.
     #[inline]
@@ -113,6 +119,56 @@ impl Default for Arena {
     }
 }
 
+/// Memory for the text of a panic that comes while the calling thread holds the lock: never given back.
+const EMERGENCY: usize = 4096;
+static EMERGENCY_BYTES: crate::state::Owned<[u64; EMERGENCY / 8]> = crate::state::Owned::new([0; EMERGENCY / 8]);
+static EMERGENCY_USED: AtomicUsize = AtomicUsize::new(0);
+
+#[cold]
+fn take_emergency(layout: &Layout) -> *mut u8 {
+    let start = EMERGENCY_BYTES.with(|bytes| bytes.as_mut_ptr() as usize);
+    let align = layout.align();
+    let at = (start + EMERGENCY_USED.load(Ordering::Relaxed) + align - 1) & !(align - 1);
+    let end = at.saturating_add(layout.size()) - start;
+    if end > EMERGENCY {
+        return null_mut();
+    }
+    EMERGENCY_USED.store(end, Ordering::Relaxed);
+    at as *mut u8
+}
+
+/// Mappings of large blocks that have come while a leader works: (start, length), 0 for a free place.
+const LARGE: usize = 64;
+static LARGE_BLOCKS: [[AtomicUsize; 2]; LARGE] = [const { [const { AtomicUsize::new(0) }; 2] }; LARGE];
+static NOTING: AtomicBool = AtomicBool::new(false);
+
+/// Notes large blocks from now on, or not any more: those that a panic leaves behind are mappings that nobody gives back.
+pub fn note_large(yes: bool) {
+    NOTING.store(yes, Ordering::Relaxed);
+    for place in &LARGE_BLOCKS {
+        place[0].store(0, Ordering::Relaxed);
+    }
+}
+
+/// Gives back the large blocks that have come since [`note_large`] and not gone. Nobody may use them any more.
+pub fn drop_large() {
+    NOTING.store(false, Ordering::Relaxed);
+    for place in &LARGE_BLOCKS {
+        let start = place[0].swap(0, Ordering::Relaxed);
+        if start != 0 {
+            // SAFETY: a block of this length; its users are behind a panic, and nothing is saved any more.
+            let _ = unsafe { zap_sys::mem::unmap(start as u64, place[1].load(Ordering::Relaxed) as u64) };
+        }
+    }
+}
+
+fn find_large(start: usize) -> Option<&'static [AtomicUsize; 2]> {
+    if !NOTING.load(Ordering::Relaxed) {
+        return None;
+    }
+    LARGE_BLOCKS.iter().find(|place| place[0].load(Ordering::Relaxed) == start)
+}
+
 fn class_of(layout: &Layout) -> Option<usize> {
     let size = layout.size().max(layout.align()).max(1 << SMALLEST_SHIFT).next_power_of_two();
     (size <= LARGEST_SMALL).then(|| (size.trailing_zeros() - SMALLEST_SHIFT) as usize)
@@ -125,6 +181,21 @@ fn mapped_length(size: usize) -> usize {
 // SAFETY: see the paragraph at the file's head; alignment follows from blocks of a power of two at multiples of it.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = self.take(layout);
+        // What follows a failure here is the end of the program. The text must need no memory.
+        if block.is_null() && crate::guard::block().way_back.load(Ordering::Relaxed) != 0 {
+            panic!("no memory");
+        }
+        block
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        self.give_back(pointer, layout);
+    }
+}
+
+impl Arena {
+    fn take(&self, layout: Layout) -> *mut u8 {
         if SCRATCH_START.load(Ordering::Relaxed) != 0 {
             return take_scratch(&layout);
         }
@@ -132,10 +203,20 @@ unsafe impl GlobalAlloc for Arena {
             if layout.align() > zap_sys::PAGE_SIZE {
                 return null_mut();
             }
-            return zap_sys::mem::map_anonymous(mapped_length(layout.size())).map_or(null_mut(), |at| at as *mut u8);
+            let length = mapped_length(layout.size());
+            let Ok(start) = zap_sys::mem::map_anonymous(length) else { return null_mut() };
+            if let Some(place) = find_large(0) {
+                place[1].store(length, Ordering::Relaxed);
+                place[0].store(start as usize, Ordering::Relaxed);
+            }
+            return start as *mut u8;
         };
+        if self.lists.is_held_here() {
+            return take_emergency(&layout);
+        }
         let _guard = Guard::enter();
         let mut lists = self.lists.lock();
+        crate::fault::in_agent(zap_wire::fault::ARENA_LOCKED);
         let head = lists.free[class];
         if head != 0 {
             // SAFETY: a block on the list is free and at least eight bytes long; its first word is the next's address.
@@ -146,22 +227,30 @@ unsafe impl GlobalAlloc for Arena {
         let mut at = (lists.next + size - 1) & !(size - 1);
         if at + size > lists.end {
             let Ok(chunk) = zap_sys::mem::map_anonymous(CHUNK) else { return null_mut() };
-            lists.end = chunk as usize + CHUNK;
             at = (chunk as usize + size - 1) & !(size - 1);
+            // In this order: see `give_up`.
+            lists.next = at;
+            lists.end = chunk as usize + CHUNK;
         }
         lists.next = at + size;
         at as *mut u8
     }
 
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+    fn give_back(&self, pointer: *mut u8, layout: Layout) {
         if SCRATCH_START.load(Ordering::Relaxed) != 0 {
             return;
         }
         let Some(class) = class_of(&layout) else {
+            if let Some(place) = find_large(pointer as usize) {
+                place[0].store(0, Ordering::Relaxed);
+            }
             // SAFETY: the block was a mapping of its own of just this length.
             let _ = unsafe { zap_sys::mem::unmap(pointer as u64, mapped_length(layout.size()) as u64) };
             return;
         };
+        if self.lists.is_held_here() {
+            return;
+        }
         let _guard = Guard::enter();
         let mut lists = self.lists.lock();
         // SAFETY: the block is the caller's to give back, and at least eight bytes long.

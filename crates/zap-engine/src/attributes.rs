@@ -39,6 +39,7 @@ pub fn save() -> Result<(), Refusal> {
     if directory.ends_with(b" (deleted)") {
         return Err(Refusal::new("working directory", "it has been deleted"));
     }
+    crate::fault::point(zap_wire::fault::SAVING_ATTRIBUTES);
     // The mask can only be read by setting it.
     let umask = process::umask(0o77);
     process::umask(umask);

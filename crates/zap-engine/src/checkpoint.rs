@@ -14,7 +14,7 @@ use crate::registry;
 use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
-use crate::{attributes, children, clocks, descriptors, signals, suspend, timers, writer};
+use crate::{attributes, breakdown, children, clocks, descriptors, signals, suspend, timers, writer};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
@@ -22,9 +22,6 @@ use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
 use zap_sys::{fd, libc, process, RawFd};
 use zap_wire::message::SaveOrder;
 use zap_wire::{fault as faults, FromCoordinator, Phase, ToCoordinator};
-
-/// Set by a panic in the agent: this process is not checkpointed any more.
-static BROKEN: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
 
 /// What the leader has collected for the image; kept for the restart that may continue from it.
 pub(crate) struct Collected {
@@ -41,30 +38,74 @@ enum Saved {
     Restarted,
 }
 
-/// Marks the process as not checkpointable: the agent has panicked.
-pub fn mark_broken() {
-    BROKEN.store(true, core::sync::atomic::Ordering::Relaxed);
+/// How far the leader has come, for [`clean_up`].
+struct Road {
+    /// The SIGCONT that has let a stopped process come here is taken back.
+    continuation_taken: bool,
+    /// The coordinator has heard the last word.
+    told: bool,
+    /// The program is a subreaper, and has been made none for the moment.
+    subreaper: bool,
+    /// Memory that the program keeps out of its forks, and that is let through for the moment.
+    let_through: Vec<(u64, u64)>,
+}
+
+static ROAD: Owned<Road> =
+    Owned::new(Road { continuation_taken: false, told: false, subreaper: false, let_through: Vec::new() });
+
+/// After a panic on the leader's road: puts back what it had in hand, and tells the coordinator. The caller releases the
+/// program.
+pub fn clean_up() {
+    let (taken, told) = ROAD.with(|road| (road.continuation_taken, road.told));
+    if !taken {
+        suspend::take_continuation();
+    }
+    crate::stragglers::forbid_tracing();
+    shared::clean_up();
+    ROAD.with(|road| {
+        memory::let_through(&core::mem::take(&mut road.let_through), false);
+        if core::mem::take(&mut road.subreaper) {
+            process::set_subreaper(true);
+        }
+    });
+    crate::arena::drop_large();
+    let refusal = breakdown::refusal().unwrap_or_else(|| Refusal::new("libzap", "has failed"));
+    match crate::agent::left_open() {
+        Some(agent) => {
+            if agent.say(&ToCoordinator::Refused { phase: Phase::Save, refusal: on_wire(refusal) }).is_ok() {
+                agent.await_abandon();
+            }
+            agent.close();
+        }
+        None if !told => refuse_beside(refusal),
+        None => {}
+    }
+    zap_sys::opened::close_left();
 }
 
 /// Leads one checkpoint. The calling thread's signal frame is at `context`. Returns with every thread still suspended;
 /// the caller releases them.
 pub fn lead(context: u64) {
     let begun = zap_sys::time::monotonic_ns();
-    let suspended = if BROKEN.load(core::sync::atomic::Ordering::Relaxed) {
-        Err(Refusal::new("libzap", "has failed in this process before"))
-    } else {
-        suspend::suspend_others(context)
-    };
+    ROAD.with(|road| {
+        road.continuation_taken = false;
+        road.told = false;
+    });
+    let suspended = breakdown::refusal().map_or_else(|| suspend::suspend_others(context), Err);
+    ROAD.with(|road| road.continuation_taken = true);
     suspend::take_continuation();
     let threads = match suspended {
         Ok(threads) => threads,
         Err(refusal) => return refuse_beside(refusal),
     };
+    zap_sys::opened::note(true);
+    crate::arena::note_large(true);
     fault::point(faults::PROGRAM_SUSPENDED);
     attributes::make_room_for_descriptors();
     lead_suspended(threads, begun);
     attributes::give_room_back();
     fault::point(faults::PROGRAM_RESUMING);
+    note_nothing();
 }
 
 /// As [`lead`], with all `threads` suspended.
@@ -73,6 +114,7 @@ fn lead_suspended(threads: u32, begun: u64) {
         Ok(agent) => agent,
         Err(error) => {
             tell_trouble(error.errno.0);
+            note_nothing();
             return;
         }
     };
@@ -82,7 +124,17 @@ fn lead_suspended(threads: u32, begun: u64) {
         Ok(Saved::Restarted) => restart::go_on(),
         Err(_) => agent.close(),
     }
-    registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Resume));
+    ROAD.with(|road| road.told = true);
+    registry::plugins().iter().rev().for_each(|plugin| {
+        fault::point(faults::PLUGINS_RESUMING);
+        plugin.resume(Mode::Resume);
+    });
+}
+
+/// What is opened from here on stays.
+fn note_nothing() {
+    zap_sys::opened::note(false);
+    crate::arena::note_large(false);
 }
 
 /// Leaves an error number where the coordinator looks for one.
@@ -133,7 +185,11 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
             }
             (Phase::Save, Some(order), Some(image)) => save_process(agent, &order, image),
             (Phase::Save, ..) => Err(Refusal::new("coordinator", "sent no image to save to")),
-            (Phase::Suspend | Phase::Refill | Phase::Resume, ..) => Ok(Saved::Here),
+            (Phase::Refill, ..) => {
+                fault::point(faults::PROGRAM_REFILLING);
+                Ok(Saved::Here)
+            }
+            (Phase::Suspend | Phase::Resume, ..) => Ok(Saved::Here),
         };
         if phase != Phase::Save {
             close_if_open(descriptor);
@@ -210,6 +266,7 @@ fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
         let claimed: Vec<&Description> =
             descriptions.iter().zip(&owners).filter(|(_, owner)| **owner == index).map(|(one, _)| one).collect();
         plugin.save(&mut SaveContext::new(&descriptions, claimed, &mut sections))?;
+        fault::point(faults::SAVING_PLUGINS);
     }
     signals::save();
     clocks::save();
@@ -225,6 +282,7 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
     // An orphan goes to the nearest subreaper: the program must not be it while the helper ends.
     let subreaper = process::is_subreaper();
     if subreaper {
+        ROAD.with(|road| road.subreaper = true);
         process::set_subreaper(false);
     }
     let mut comparison = memory::Comparison::prepare();
@@ -235,10 +293,14 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
             Ok(gate) => gate,
             Err(error) => break Err(Refusal::new("frozen copy", error)),
         };
+        fault::point(faults::COPY_FORKING);
         let forked = match &locked {
             Ok(locked) => fork_once(&CopyTask { agent, order, image, copies, kept_out: &kept_out, locked, gate }),
             Err(refusal) => Err(refusal.clone()),
         };
+        if !matches!(forked, Ok(Forked::Restarted)) {
+            fault::point(faults::COPY_FORKED);
+        }
         let missing = match &forked {
             Ok(Forked::Copy(copy)) => comparison
                 .as_mut()
@@ -247,6 +309,7 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
                 if subreaper {
                     process::set_subreaper(true);
                 }
+                forget_road();
                 return Ok(Saved::Restarted);
             }
             Err(refusal) => Err(refusal.clone()),
@@ -268,6 +331,7 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
                 break Err(Refusal::new(alloc::format!("memory at {start:x}"), "does not come along in a fork"));
             }
             Ok(missing) => {
+                ROAD.with(|road| road.let_through.clone_from(&missing));
                 memory::let_through(&missing, true);
                 kept_out = missing;
             }
@@ -277,7 +341,16 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
     if subreaper {
         process::set_subreaper(true);
     }
+    forget_road();
     result
+}
+
+/// Nothing that the fork has changed is to be put back any more.
+fn forget_road() {
+    ROAD.with(|road| {
+        road.subreaper = false;
+        road.let_through.clear();
+    });
 }
 
 /// The word that lets the frozen copy begin.
@@ -337,6 +410,7 @@ extern "C" fn write_image(life: usize) -> ! {
     // SAFETY: `fork_once` passes the address of what is alive in its frame, of which this is the copy.
     let &CopyLife { task, context } = unsafe { &*(life as *const CopyLife<'_>) };
     let &CopyTask { agent, order, image, copies, kept_out, locked, gate } = task;
+    breakdown::note_copy(true);
     // SAFETY: filled by `snapshot`, and not written any more.
     let context = unsafe { &*context };
     let mut word = [0u8; 1];
@@ -365,6 +439,7 @@ extern "C" fn write_image(life: usize) -> ! {
             image,
         })
     });
+    fault::point(faults::WRITER_SAYING);
     let message = match written {
         Ok(bytes) => ToCoordinator::Written { bytes },
         Err(refusal) => ToCoordinator::WriteFailed { refusal: on_wire(refusal) },

@@ -26,8 +26,11 @@ pub fn save() -> Result<(), Refusal> {
     let mut zombies = Vec::new();
     let mut living = None;
     let mut tasks = Vec::new();
-    zap_sys::fd::each_number(c"/proc/self/task", |tid| tasks.push(tid))
-        .map_err(|error| Refusal::new("children", error))?;
+    let note = |tid| {
+        crate::fault::point(zap_wire::fault::SAVING_CHILDREN);
+        tasks.push(tid);
+    };
+    zap_sys::fd::each_number(c"/proc/self/task", note).map_err(|error| Refusal::new("children", error))?;
     let mut buffer = alloc::vec![0u8; 64 * 1024];
     for tid in tasks {
         let path = zap_sys::small!("/proc/self/task/{tid}/children");

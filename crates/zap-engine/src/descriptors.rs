@@ -25,6 +25,7 @@ pub fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
     numbers.sort_unstable();
     let mut all: Vec<Description> = Vec::new();
     for number in numbers.into_iter().filter(|number| !own.contains(number)) {
+        crate::fault::point(zap_wire::fault::SAVING_DESCRIPTORS);
         let description = read(number, all.len() as u32)?;
         let shared = match description.stream {
             // Each standard stream is zap-restart's own, whatever they shared at launch.
@@ -174,6 +175,7 @@ pub fn reserve() -> Result<(), Refusal> {
             fd::close(holder).map_err(refusal)?;
         }
         for number in wanted() {
+            crate::fault::point(zap_wire::fault::RESTORING_DESCRIPTORS);
             fd::dup3(high, number, libc::O_CLOEXEC).map_err(refusal)?;
         }
         fd::close(high).map_err(refusal)

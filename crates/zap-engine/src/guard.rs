@@ -39,6 +39,11 @@ pub struct ThreadBlock {
     pub substitutes: AtomicU64,
     /// Start and length of memory for the environment of an exec. See [`crate::exec_memory`].
     pub exec_memory: [AtomicU64; 2],
+    /// Where a panic of the agent leads back to, 0 for nowhere; and whether one has. See [`crate::breakdown`].
+    pub way_back: AtomicU64,
+    pub abandoned: AtomicU32,
+    /// The helper that runs on the thread's stack while it waits, 0 for none. See [`crate::beside`].
+    pub helper: AtomicU32,
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);
@@ -85,6 +90,11 @@ pub fn may_suspend(block: &ThreadBlock) -> bool {
     }
     block.deferred.store(1, Ordering::Relaxed);
     false
+}
+
+/// After a panic that has skipped the ends of sections, in the signal handler: the thread is in none.
+pub fn leave_all(block: &ThreadBlock) {
+    block.depth.store(0, Ordering::Relaxed);
 }
 
 #[cold]

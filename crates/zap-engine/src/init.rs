@@ -146,6 +146,7 @@ pub(crate) fn join_table(path: &[u8], virtual_pid: VirtualPid) -> Result<(), Str
         entry.start_time.store(process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
         entry.filters.store(seccomp_filters(), Ordering::Relaxed);
         entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+        entry.forget_failure();
         entry.set_name(&program_name());
         entry.ready.store(u32::from(state::active()), Ordering::Release);
     }
@@ -205,6 +206,7 @@ pub fn note_child(pid: i32) {
         }
     }
     entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+    crate::breakdown::tell_table_of(entry);
     entry.ready.store(1, Ordering::Release);
 }
 

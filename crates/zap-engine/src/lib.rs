@@ -15,6 +15,7 @@ pub mod arena;
 pub mod attributes;
 pub mod beside;
 pub mod blocking;
+pub mod breakdown;
 pub mod checkpoint;
 pub mod children;
 pub mod clocks;

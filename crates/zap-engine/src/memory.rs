@@ -176,6 +176,7 @@ pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)], locked: &[Locked])
     let text = read_all(c"/proc/thread-self/smaps")?;
     let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
         .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
+    crate::fault::point(zap_wire::fault::WRITER_SURVEYING);
     let mut survey = Survey::default();
     let mut finder = PageFinder::new(pagemap, true);
     let own = own_memory(copies);

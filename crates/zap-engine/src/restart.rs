@@ -19,7 +19,7 @@ use crate::{
 };
 use alloc::format;
 use core::cell::UnsafeCell;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use zap_plugin::{Mode, Refusal, RestoreContext};
 use zap_sys::{fd, libc, process, RawFd, RealPid};
 use zap_wire::restart::{Outcome, RestartParts, MAILBOX_SIZE};
@@ -58,8 +58,37 @@ fn read_mailbox() -> Result<RestartParts, Refusal> {
     Ok(parts)
 }
 
+/// A restart is under way: a panic ends the process.
+static UNDER_WAY: AtomicBool = AtomicBool::new(false);
+/// Where zap-restart waits for word; -1 while that is not known.
+static REPORT: AtomicI32 = AtomicI32::new(-1);
+
+/// Whether a restart is under way.
+pub fn is_under_way() -> bool {
+    UNDER_WAY.load(Ordering::Relaxed)
+}
+
+/// The program is about to run.
+pub fn end() {
+    if is_under_way() {
+        UNDER_WAY.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Ends a process that cannot be restarted. Also from a panic, on any thread.
+pub fn fail(refusal: Refusal) -> ! {
+    report(REPORT.load(Ordering::Relaxed), &Outcome::Refused { object: refusal.object, reason: refusal.reason });
+    process::exit_process(125)
+}
+
 /// Makes the process whole and lets the program run.
 pub(crate) fn go_on() -> ! {
+    UNDER_WAY.store(true, Ordering::Relaxed);
+    crate::breakdown::note_copy(false);
+    REPORT.store(-1, Ordering::Relaxed);
+    zap_sys::opened::forget();
+    crate::arena::note_large(false);
+    crate::shared::forget();
     // No handler of the program may run before the program does. Each thread gets its own mask back in the end.
     let _ = zap_sys::signal::change_mask(libc::SIG_SETMASK, !0);
     suspend::forget_leader();
@@ -68,15 +97,17 @@ pub(crate) fn go_on() -> ! {
         Ok(parts) => parts,
         Err(_) => process::exit_process(125),
     };
+    REPORT.store(parts.report, Ordering::Relaxed);
     let parts = match relocate(&parts) {
         Ok(parts) => parts,
-        Err(refusal) => refuse(&parts, refusal),
+        Err(refusal) => fail(refusal),
     };
     match rebuild(&parts) {
         Ok(main) => {
-            process_started(&parts);
             let others = threads::slots().count() - usize::from(main.is_some());
             threads::wait_until_prepared(others);
+            // Now that nothing can go wrong any more.
+            process_started(&parts);
             // Everybody runs from here on; this kernel thread is the main thread's.
             match main {
                 Some(slot) => threads::enter_and_release(slot),
@@ -84,25 +115,20 @@ pub(crate) fn go_on() -> ! {
                 None => threads::end_main_and_release(),
             }
         }
-        Err(refusal) => refuse(&parts, refusal),
+        Err(refusal) => fail(refusal),
     }
 }
 
-fn refuse(parts: &RestartParts, refusal: Refusal) -> ! {
-    report(parts, &Outcome::Refused { object: refusal.object, reason: refusal.reason });
-    process::exit_process(125)
-}
-
-fn report(parts: &RestartParts, outcome: &Outcome) {
+fn report(to: RawFd, outcome: &Outcome) {
     if let Ok(bytes) = zap_wire::encode(outcome) {
-        let _ =
-            zap_sys::net::send(parts.report, &bytes, libc::MSG_NOSIGNAL).or_else(|_| fd::write(parts.report, &bytes));
+        let _ = zap_sys::net::send(to, &bytes, libc::MSG_NOSIGNAL).or_else(|_| fd::write(to, &bytes));
     }
 }
 
 /// Tells zap-restart, and closes all that is Zap's.
 fn process_started(parts: &RestartParts) {
-    report(parts, &Outcome::Started);
+    report(parts.report, &Outcome::Started);
+    REPORT.store(-1, Ordering::Relaxed);
     let streams = STREAMS.with(|streams| *streams);
     for descriptor in streams.into_iter().chain([parts.report]).chain(parts.spare.iter().copied()) {
         if descriptor >= 0 {
@@ -163,6 +189,7 @@ fn relocate(parts: &RestartParts) -> Result<RestartParts, Refusal> {
         *descriptor = moved(*descriptor)?;
     }
     STREAMS.with(|streams| *streams = parts.streams);
+    REPORT.store(parts.report, Ordering::Relaxed);
     Ok(parts)
 }
 
@@ -189,6 +216,7 @@ fn respawn_threads(old_main: i32, real: RealPid) -> Result<Option<&'static Slot>
     let mut main = None;
     let mut last = real.0;
     for slot in threads::slots() {
+        fault::point(zap_wire::fault::RESTORING_THREADS);
         if slot.virtual_tid.load(Ordering::Relaxed) == old_main {
             slot.real_tid.store(real.0, Ordering::Relaxed);
             main = Some(slot);

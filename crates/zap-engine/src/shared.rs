@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 use crate::memory::{read_all, unescape};
+use crate::state::Owned;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
@@ -75,6 +76,7 @@ fn copy_into(copies: &mut Vec<SharedCopy>) -> Result<(), Refusal> {
             let copy = unsafe { mem::map(0, to - from, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
             let copy = copy.map_err(refusal)?;
             // Before it is filled, so that it is given back whatever happens.
+            LIVE.with(|live| live.push((copy, to - from)));
             copies.push(SharedCopy { start, length: to - from, copy, runs: Vec::new() });
             if let Some(copy) = copies.last_mut() {
                 readable(&mapping, || copy.fill(whole))?;
@@ -92,7 +94,9 @@ fn readable(mapping: &Mapping<'_>, read: impl FnOnce() -> Result<(), Refusal>) -
     let refusal = |error| Refusal::new(format!("copy of shared memory at {:x}", mapping.start), error);
     // SAFETY: nobody runs; the old protection is put back below.
     unsafe { mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }.map_err(refusal)?;
+    READABLE.with(|readable| *readable = Some((mapping.start, mapping.length(), mapping.protection)));
     let result = read();
+    READABLE.with(|readable| *readable = None);
     // SAFETY: as above.
     unsafe { mem::protect(mapping.start, mapping.length(), mapping.protection) }.map_err(refusal)?;
     result
@@ -102,6 +106,7 @@ impl SharedCopy {
     /// Copies the memory; `whole` notes pages of zeroes too. A mapping may be longer than its object: pages behind the
     /// end cannot be read by anybody.
     fn fill(&mut self, whole: bool) -> Result<(), Refusal> {
+        crate::fault::point(zap_wire::fault::COPYING_SHARED);
         let end = self.start + self.length;
         let unreadable = |error| Refusal::new(format!("shared memory at {:x}", self.start), error);
         // SAFETY: the copy is new memory of this length, which nobody else uses.
@@ -197,8 +202,31 @@ fn is_zero(page: &[u8]) -> bool {
     page.chunks_exact(64).all(|line| line == [0u8; 64])
 }
 
+/// Where copies are, (start, length); and memory of the program that is readable for the moment, with its protection. For
+/// [`clean_up`].
+static LIVE: Owned<Vec<(u64, u64)>> = Owned::new(Vec::new());
+static READABLE: Owned<Option<(u64, u64, i32)>> = Owned::new(None);
+
+/// After a panic: gives back what copies there are, and to memory its protection.
+pub fn clean_up() {
+    if let Some((start, length, protection)) = READABLE.with(Option::take) {
+        // SAFETY: nobody runs; this is what the program had.
+        let _ = unsafe { mem::protect(start, length, protection) };
+    }
+    for (start, length) in LIVE.with(core::mem::take) {
+        // SAFETY: a copy, used by nobody any more.
+        let _ = unsafe { mem::unmap(start, length) };
+    }
+}
+
+/// After a restart: there are no copies, since they were no part of the image.
+pub fn forget() {
+    LIVE.with(Vec::clear);
+}
+
 /// Gives the copies back.
 pub fn drop_copies(copies: &[SharedCopy]) {
+    LIVE.with(Vec::clear);
     for copy in copies {
         // SAFETY: made by `copy_shared`, used by nobody any more.
         let _ = unsafe { mem::unmap(copy.copy, copy.length) };

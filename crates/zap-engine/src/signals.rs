@@ -40,6 +40,7 @@ fn is_fixed(signal: i32) -> bool {
 /// Reads dispositions, and the signals that wait for the process and for each thread. Queued ones can only be read by
 /// taking them; they are queued again at once.
 pub fn save() {
+    crate::fault::point(zap_wire::fault::SAVING_SIGNALS);
     SAVED.with(|saved| {
         for signal in 1..=COUNT as i32 {
             saved.actions[signal as usize - 1] = zap_sys::signal::get_action(signal).unwrap_or_default();

@@ -8,6 +8,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use zap_sys::{RealPid, VirtualPid};
+use zap_wire::fault::Fault;
 use zap_wire::table::{Entry, PodTable};
 
 /// A value that is written once and then read by all.
@@ -85,8 +86,9 @@ static ENTRY: AtomicPtr<Entry> = AtomicPtr::new(core::ptr::null_mut());
 static REAL_PID: AtomicI32 = AtomicI32::new(0);
 static VIRTUAL_PID: AtomicI32 = AtomicI32::new(0);
 static MOVED: AtomicBool = AtomicBool::new(false);
-/// Index of the fault point in `zap_wire::fault::ALL` plus one, 0 for none.
-static FAULT: AtomicU8 = AtomicU8::new(0);
+/// What `ZAP_FAULT` has asked for: written at init only.
+static FAULT: Owned<Option<Fault>> = Owned::new(None);
+static FAULT_IS_ARMED: AtomicBool = AtomicBool::new(false);
 /// Address and length of the vDSO that the program knows: the kernel's at first, a private copy after a restart.
 static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 /// The kernel's own vDSO with its data pages, once the program has a copy.
@@ -236,17 +238,22 @@ pub fn locked_in_future() -> i32 {
 
 /// Arms the fault point that the environment names.
 pub fn arm_fault(name: &[u8]) {
-    if let Some(index) = zap_wire::fault::ALL.iter().position(|known| known.as_bytes() == name) {
-        FAULT.store(index as u8 + 1, Ordering::Relaxed);
-    }
+    FAULT.with(|fault| *fault = zap_wire::fault::parse(name));
+    FAULT_IS_ARMED.store(FAULT.with(|fault| fault.is_some()), Ordering::Release);
 }
 
-/// Whether `name` is armed; disarms it.
-pub fn take_fault(name: &str) -> bool {
-    let armed = FAULT.load(Ordering::Relaxed);
-    if armed == 0 || zap_wire::fault::ALL.get(usize::from(armed) - 1) != Some(&name) {
-        return false;
-    }
-    FAULT.store(0, Ordering::Relaxed);
-    true
+/// Whether any fault point is armed.
+#[inline]
+pub fn fault_is_armed() -> bool {
+    FAULT_IS_ARMED.load(Ordering::Relaxed)
+}
+
+/// The fault that is armed at `name` in this suspension; disarms it.
+pub fn take_fault(name: &str, suspension: u32) -> Option<Fault> {
+    let due = FAULT.with(|fault| *fault).filter(|fault| match fault {
+        Fault::Stop(place) => *place == name,
+        Fault::Panic { place, suspension: wanted } => *place == name && suspension == *wanted,
+    })?;
+    // Another thread may be at the same place.
+    FAULT_IS_ARMED.swap(false, Ordering::AcqRel).then_some(due)
 }

@@ -14,7 +14,7 @@ use crate::threads::{self, Slot, ENDED, FREE, SIGNALLED};
 use crate::{beside, identity};
 use alloc::format;
 use alloc::string::String;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::signal::bit;
 use zap_sys::{libc, process, RealPid};
@@ -43,14 +43,25 @@ pub fn look(waited_ns: u64) -> Result<(), Refusal> {
     if waiting().any(is_forbidden) {
         // Yama forbids a child to trace its parent, unless the parent names a process whose descendants may: itself.
         if process::set_tracer(job.process.0 as usize).is_ok() {
+            MAY_TRACE.store(true, Ordering::Relaxed);
             beside::run(&mut job, Look::at_all);
-            let _ = process::set_tracer(state::tracer());
+            forbid_tracing();
         }
     }
     let hopeless = waiting().find(|slot| slot.trouble.load(Ordering::Relaxed) != 0);
     match hopeless.filter(|_| waited_ns > BLOCKED_LIMIT_NS) {
         Some(slot) => Err(describe(slot)),
         None => Ok(()),
+    }
+}
+
+/// The program has been made to name itself as its tracer.
+static MAY_TRACE: AtomicBool = AtomicBool::new(false);
+
+/// Names whom the program has named, if that was changed.
+pub fn forbid_tracing() {
+    if MAY_TRACE.swap(false, Ordering::Relaxed) {
+        let _ = process::set_tracer(state::tracer());
     }
 }
 
@@ -84,6 +95,7 @@ impl Look {
     }
 
     fn at(&self, slot: &Slot) {
+        crate::fault::point(zap_wire::fault::HELPER_LOOKING);
         let (process, tid) = (self.process, RealPid(slot.real_tid.load(Ordering::Relaxed)));
         let mut buffer = [0u8; 2048];
         let path = zap_sys::small!("/proc/{process}/task/{tid}/status");

@@ -12,13 +12,14 @@ use crate::guard;
 use crate::state::{self, zero};
 use crate::stragglers;
 use crate::threads::{self, MISSED, PARKED, SIGNALLED};
-use crate::{blocking, vdso};
+use crate::{blocking, breakdown, fault, vdso};
 use alloc::format;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::libc;
 use zap_sys::signal::{bit, KernelAction, Mask, SA_RESTORER};
 use zap_sys::RealPid;
+use zap_wire::fault as faults;
 use zap_wire::table::{STANDS, TO_STOP_AGAIN};
 
 /// Size of the leader's stack in bytes; untouched pages cost nothing.
@@ -37,7 +38,6 @@ static NEXT_SUSPENSION: AtomicU32 = AtomicU32::new(1);
 /// Counts parked threads, for the leader to wait on.
 static PARKED_COUNT: AtomicU32 = AtomicU32::new(0);
 static LEADER_STACK_TOP: AtomicU64 = AtomicU64::new(0);
-static WAY_BACK: AtomicU64 = AtomicU64::new(0);
 static LEADER_TID: AtomicU32 = AtomicU32::new(0);
 /// The process was stopped, and runs only for this checkpoint's sake. Part of the image: a restart stops it too.
 static STOPPED: AtomicBool = AtomicBool::new(false);
@@ -64,24 +64,25 @@ pub fn install(signal: i32) -> zap_sys::Result<()> {
     unsafe { zap_sys::signal::set_action(signal, &action) }
 }
 
-/// Whether the calling thread is the one that leads a suspension.
-pub fn is_leader() -> bool {
-    LEADER_TID.load(Ordering::Relaxed) == zap_sys::process::gettid().0 as u32
-}
-
-/// From a panic on the leader's road: back to the handler, which releases the program.
-pub fn abandon_leader() -> ! {
-    // SAFETY: only called on the leader's stack, whose entry stored the way back.
-    unsafe { zap_sys::arch::context::abandon_stack(WAY_BACK.load(Ordering::Relaxed)) }
-}
-
 extern "C" fn on_signal(_signal: i32, _info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    take_part(context as u64);
+    if !breakdown::guarded(take_part, context as usize) {
+        stand_all_the_same();
+    }
     // Whatever the signal was for, and if it was for nothing: the program must not see it.
     crate::blocking::repair(context as u64);
 }
 
-fn take_part(context: u64) {
+/// A thread that has failed as it parked: it stands, so that the leader does not wait for it, and can say why.
+fn stand_all_the_same() {
+    let suspension = SUSPENSION.load(Ordering::Acquire);
+    let listed = threads::find(zap_sys::process::gettid());
+    if let Some(slot) = listed.filter(|slot| suspension != 0 && slot.state.load(Ordering::Acquire) == SIGNALLED) {
+        stand(slot, suspension);
+    }
+}
+
+extern "C" fn take_part(context: usize) {
+    let context = context as u64;
     let block = guard::block();
     if !guard::may_suspend(block) {
         return;
@@ -119,14 +120,11 @@ fn take_part(context: u64) {
     if entry.unblocked.compare_exchange(own.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
         crate::blocking::put_back(context);
     }
+    let stack = LEADER_STACK_TOP.load(Ordering::Relaxed);
     // SAFETY: the stack is ours, and one leader at a time uses it (the exchange above).
-    unsafe {
-        zap_sys::arch::context::call_on_stack(
-            LEADER_STACK_TOP.load(Ordering::Relaxed),
-            lead,
-            context as usize,
-            WAY_BACK.as_ptr(),
-        );
+    if !unsafe { breakdown::guarded_on(stack, lead, context as usize) } {
+        // SAFETY: as above; nothing is left on it.
+        unsafe { breakdown::guarded_on(stack, clean_up, 0) };
     }
     LEADER_TID.store(0, Ordering::Relaxed);
     crate::agent::hang_up_abandoned();
@@ -136,6 +134,10 @@ fn take_part(context: u64) {
 
 extern "C" fn lead(context: usize) {
     crate::checkpoint::lead(context as u64);
+}
+
+extern "C" fn clean_up(_: usize) {
+    crate::checkpoint::clean_up();
 }
 
 fn park(context: u64) {
@@ -155,7 +157,20 @@ fn park(context: u64) {
     if slot.put_back.load(Ordering::Acquire) != 0 {
         crate::blocking::put_back(context);
     }
-    threads::describe_self(slot, context);
+    slot.context.store(context, Ordering::Relaxed);
+    // Whatever comes of it, the thread stands: the leader looks whether all has gone well.
+    breakdown::guarded(describe, core::ptr::from_ref(slot) as usize);
+    stand(slot, suspension);
+}
+
+extern "C" fn describe(slot: usize) {
+    // SAFETY: the address of a slot, handed over by `park`; slots live for ever.
+    let slot = unsafe { &*(slot as *const threads::Slot) };
+    fault::point(faults::THREAD_PARKING);
+    threads::describe_self(slot, slot.context.load(Ordering::Relaxed));
+}
+
+fn stand(slot: &threads::Slot, suspension: u32) {
     slot.state.store(PARKED, Ordering::Release);
     PARKED_COUNT.fetch_add(1, Ordering::AcqRel);
     zap_sys::futex::wake(&PARKED_COUNT, 1);
@@ -214,6 +229,7 @@ pub fn stop_again() {
 
 /// Lets every suspended thread go on.
 pub fn release() {
+    crate::restart::end();
     SUSPENSION.store(0, Ordering::Release);
     zap_sys::futex::wake(&SUSPENSION, i32::MAX);
 }
@@ -253,23 +269,26 @@ pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
     let own = zap_sys::process::gettid();
     let leader = threads::add(own, PARKED).map_err(|error| Refusal::new("threads", error))?;
     threads::describe_self(leader, context);
+    fault::point(faults::SUSPEND_BEGUN);
     let begun = zap_sys::time::monotonic_ns();
     loop {
         let fresh = threads::TASKS.with(signal_new_threads)?;
         if fresh == 0 && threads::TASKS.with(|tasks| tasks.is_complete()) {
             break;
         }
+        fault::point(faults::SUSPEND_SIGNALLED);
         wait_until_parked(begun)?;
         if zap_sys::time::monotonic_ns().saturating_sub(begun) > PARK_LIMIT_NS {
             return Err(Refusal::new("threads", "their list did not come to an end within 5 s"));
         }
         // Whoever was being created when the list was read shows up in the next one.
     }
-    Ok(threads::slots().count() as u32)
+    breakdown::refusal().map_or(Ok(threads::slots().count() as u32), Err)
 }
 
 fn signal_new_threads(tasks: &mut threads::TaskList) -> Result<usize, Refusal> {
     threads::list(tasks).map_err(|error| Refusal::new("threads", error))?;
+    fault::point(faults::SUSPEND_LISTED);
     let process = zap_sys::process::getpid();
     let mut fresh = 0;
     for tid in tasks.tids() {

@@ -279,6 +279,7 @@ impl TaskList {
     const CAPACITY: usize = 16384;
 
     fn read(&mut self) {
+        crate::fault::point(zap_wire::fault::HELPER_LISTING);
         let path = zap_sys::small!("/proc/{}/task", self.process.0);
         let (tids, count) = (&mut self.tids, &mut self.count);
         let result = zap_sys::fd::each_number(path.as_c_str(), |tid| {
@@ -416,6 +417,7 @@ fn await_release(slot: &Slot, suspension: u32) {
 fn enter(slot: &'static Slot) -> ! {
     // Read before the release can come: see `wait_until_prepared`.
     let suspension = crate::suspend::current();
+    crate::fault::point(zap_wire::fault::THREAD_ENTERING);
     become_thread(slot);
     PREPARED.fetch_add(1, Ordering::AcqRel);
     zap_sys::futex::wake(&PREPARED, 1);
@@ -459,6 +461,7 @@ fn become_thread(slot: &Slot) {
     crate::deadline::shift_own(&clocks::shift());
     slot.restore_scheduling();
     crate::signals::restore_own(slot);
+    crate::breakdown::forget_way_back();
 }
 
 fn leave(slot: &Slot) -> ! {

@@ -42,6 +42,7 @@ pub fn save() -> Result<(), Refusal> {
         for (place, which) in saved.intervals.iter_mut().zip(WHICH) {
             *place = time::get_itimer(which).ok();
         }
+        crate::fault::point(zap_wire::fault::SAVING_TIMERS);
         saved.posix.clear();
         for line in text.split(|c| *c == b'\n') {
             let value = line.iter().position(|c| *c == b' ').map_or(&[][..], |at| &line[at + 1..]);
@@ -110,6 +111,7 @@ pub fn restore() -> Result<(), Refusal> {
 }
 
 fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
+    crate::fault::point(zap_wire::fault::RESTORING_TIMERS);
     let refusal = |error: zap_sys::SysError| Refusal::new(format!("POSIX timer {}", timer.id), error);
     let event = TimerEvent {
         value: timer.value,

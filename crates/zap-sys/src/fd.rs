@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{call, Result};
+use crate::opened;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
@@ -17,7 +18,7 @@ pub const AT_FDCWD: RawFd = libc::AT_FDCWD;
 
 /// openat(2).
 pub fn open_at(directory: RawFd, path: &CStr, flags: i32, mode: u32) -> Result<RawFd> {
-    call!(SYS_openat, directory, path.as_ptr(), flags, mode).map(|fd| fd as RawFd)
+    call!(SYS_openat, directory, path.as_ptr(), flags, mode).map(|fd| opened::come(fd as RawFd))
 }
 
 /// open(2).
@@ -27,6 +28,7 @@ pub fn open(path: &CStr, flags: i32, mode: u32) -> Result<RawFd> {
 
 /// close(2).
 pub fn close(fd: RawFd) -> Result<()> {
+    opened::go(fd);
     call!(SYS_close, fd).map(|_| ())
 }
 
@@ -238,7 +240,7 @@ pub fn flock(fd: RawFd, operation: i32) -> Result<()> {
 
 /// Duplicates `fd` to the lowest free number not below `least`, close-on-exec.
 pub fn dup_above(fd: RawFd, least: RawFd) -> Result<RawFd> {
-    fcntl(fd, libc::F_DUPFD_CLOEXEC, least as usize).map(|fd| fd as RawFd)
+    fcntl(fd, libc::F_DUPFD_CLOEXEC, least as usize).map(|fd| opened::come(fd as RawFd))
 }
 
 /// dup3(2); `flags` is 0 or O_CLOEXEC.
@@ -250,7 +252,7 @@ pub fn dup3(from: RawFd, to: RawFd, flags: i32) -> Result<RawFd> {
 pub fn pipe2(flags: i32) -> Result<(RawFd, RawFd)> {
     let mut ends = [0 as RawFd; 2];
     call!(SYS_pipe2, ends.as_mut_ptr(), flags)?;
-    Ok((ends[0], ends[1]))
+    Ok((opened::come(ends[0]), opened::come(ends[1])))
 }
 
 /// tee(2): duplicates up to `length` bytes from one pipe into another without consuming them.

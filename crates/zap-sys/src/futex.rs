@@ -7,7 +7,7 @@
 use crate::errno::{call, Result};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const WAIT: i32 = libc::FUTEX_WAIT;
 const WAKE: i32 = libc::FUTEX_WAKE;
@@ -31,6 +31,8 @@ pub fn wake(word: &AtomicU32, count: i32) {
 pub struct FutexLock<T> {
     /// 0 free, 1 held, 2 held and somebody sleeps.
     state: AtomicU32,
+    /// Thread pointer of the thread that holds it; 0 for none.
+    holder: AtomicU64,
     value: UnsafeCell<T>,
 }
 
@@ -40,7 +42,7 @@ unsafe impl<T: Send> Sync for FutexLock<T> {}
 impl<T> FutexLock<T> {
     /// A free lock.
     pub const fn new(value: T) -> Self {
-        Self { state: AtomicU32::new(0), value: UnsafeCell::new(value) }
+        Self { state: AtomicU32::new(0), holder: AtomicU64::new(0), value: UnsafeCell::new(value) }
     }
 
     /// Frees the lock in the only thread of a forked child, whoever held it in the parent. True when somebody did: then
@@ -50,7 +52,24 @@ impl<T> FutexLock<T> {
     pub fn reset(&self) -> bool {
         let held = self.state.load(Ordering::Acquire) != 0;
         if held {
+            self.holder.store(0, Ordering::Relaxed);
             self.state.store(0, Ordering::Release);
+        }
+        held
+    }
+
+    /// Whether the calling thread holds the lock.
+    #[inline]
+    pub fn is_held_here(&self) -> bool {
+        self.holder.load(Ordering::Relaxed) == crate::arch::tls::thread_pointer()
+    }
+
+    /// Frees a lock that the calling thread holds, after a panic that has skipped the guard. True when it did: then the
+    /// value may be half changed.
+    pub fn give_up(&self) -> bool {
+        let held = self.is_held_here();
+        if held {
+            drop(FutexGuard { lock: self });
         }
         held
     }
@@ -62,6 +81,7 @@ impl<T> FutexLock<T> {
                 let _ = wait(&self.state, 2, None);
             }
         }
+        self.holder.store(crate::arch::tls::thread_pointer(), Ordering::Relaxed);
         FutexGuard { lock: self }
     }
 }
@@ -88,6 +108,7 @@ impl<T> DerefMut for FutexGuard<'_, T> {
 
 impl<T> Drop for FutexGuard<'_, T> {
     fn drop(&mut self) {
+        self.lock.holder.store(0, Ordering::Relaxed);
         if self.lock.state.swap(0, Ordering::Release) == 2 {
             wake(&self.lock.state, 1);
         }

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod maps;
 pub mod mem;
 pub mod net;
+pub mod opened;
 pub mod pagemap;
 pub mod path;
 pub mod process;

@@ -10,7 +10,7 @@ use core::mem::size_of;
 
 /// socket(2).
 pub fn socket(domain: i32, kind: i32, protocol: i32) -> Result<RawFd> {
-    call!(SYS_socket, domain, kind, protocol).map(|fd| fd as RawFd)
+    call!(SYS_socket, domain, kind, protocol).map(|fd| crate::opened::come(fd as RawFd))
 }
 
 /// socketpair(2).
@@ -110,7 +110,8 @@ pub fn receive_with_descriptors(fd: RawFd, buffer: &mut [u8], flags: i32) -> Res
     if length >= 16 && level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
         for word in control.bytes[16..length].chunks_exact(4) {
             if descriptors.count < descriptors.numbers.len() {
-                descriptors.numbers[descriptors.count] = i32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
+                let number = i32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
+                descriptors.numbers[descriptors.count] = crate::opened::come(number);
                 descriptors.count += 1;
             }
         }

@@ -97,11 +97,18 @@ fn to_coordinator() -> Vec<ToCoordinator> {
 }
 
 fn from_coordinator() -> Vec<FromCoordinator> {
-    let process = ProcessStatus { virtual_pid: 4711, pid: 12, program: "app".into(), state: "running".into() };
+    let process = ProcessStatus {
+        virtual_pid: 4711,
+        pid: 12,
+        program: "app".into(),
+        state: "running".into(),
+        not_checkpointable: None,
+    };
+    let failed = ProcessStatus { not_checkpointable: Some("libzap: has failed".into()), ..process.clone() };
     let pod = |last_checkpoint| PodStatus {
         name: "pod".into(),
         state: "running".into(),
-        processes: vec![process.clone()],
+        processes: vec![process.clone(), failed.clone()],
         last_checkpoint,
     };
     let save = SaveOrder {

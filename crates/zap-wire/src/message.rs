@@ -229,4 +229,7 @@ pub struct ProcessStatus {
     pub program: String,
     /// `running`, `stopped` or `suspended`.
     pub state: String,
+    /// Why it cannot be checkpointed any more; absent if it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_checkpointable: Option<String>,
 }

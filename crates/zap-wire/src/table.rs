@@ -5,14 +5,14 @@
 //! keyed on the real pid, by the process itself or by whoever makes it, whichever comes first; the coordinator drops
 //! them when the process has ended.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicU8, Ordering};
 use zap_sys::{RealPid, VirtualPid};
 
 /// First word of the file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -36,7 +36,12 @@ pub struct PodTable {
     pub streams: [[AtomicU64; 2]; 3],
     padding: [u8; 4096 - 72],
     pub entries: [Entry; CAPACITY],
+    /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
+    pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
 }
+
+/// Bytes of a reason.
+pub const REASON_LENGTH: usize = 256;
 
 /// Length of the run of entries in which a process's may lie.
 const RUN: usize = 64;
@@ -74,6 +79,8 @@ pub struct Entry {
     pub stopped: AtomicU32,
     /// Name of the program, NUL-padded, in four words.
     pub name: [AtomicU32; 4],
+    /// Not 0: libzap has failed in this process, which cannot be checkpointed any more. See [`PodTable::reason`].
+    failed: AtomicU32,
 }
 
 impl PodTable {
@@ -117,6 +124,28 @@ impl PodTable {
         Some(entry)
     }
 
+    /// Notes why the process of `entry` cannot be checkpointed any more.
+    pub fn set_reason(&self, entry: &Entry, reason: &[u8]) {
+        let Some(place) = self.reasons.get(self.index_of(entry)) else { return };
+        let padded = reason.iter().copied().chain(core::iter::repeat(0));
+        place.iter().zip(padded).for_each(|(to, byte)| to.store(byte, Ordering::Relaxed));
+        entry.failed.store(1, Ordering::Release);
+    }
+
+    /// Why the process of `entry` cannot be checkpointed any more, with its padding; `None` if it can.
+    pub fn reason(&self, entry: &Entry) -> Option<[u8; REASON_LENGTH]> {
+        if entry.failed.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let place = self.reasons.get(self.index_of(entry))?;
+        Some(core::array::from_fn(|at| place[at].load(Ordering::Relaxed)))
+    }
+
+    fn index_of(&self, entry: &Entry) -> usize {
+        let distance = (core::ptr::from_ref(entry) as usize).wrapping_sub(self.entries.as_ptr() as usize);
+        distance / core::mem::size_of::<Entry>()
+    }
+
     /// Every process in the table.
     pub fn members(&self) -> impl Iterator<Item = (RealPid, &Entry)> {
         self.entries.iter().filter_map(|entry| {
@@ -129,13 +158,18 @@ impl PodTable {
 impl Entry {
     /// Frees the entry: its process has ended.
     pub fn drop_entry(&self) {
-        for word in [&self.requested, &self.answered, &self.filters, &self.ready, &self.stopped] {
+        for word in [&self.requested, &self.answered, &self.filters, &self.ready, &self.stopped, &self.failed] {
             word.store(0, Ordering::Relaxed);
         }
         self.start_time.store(0, Ordering::Relaxed);
         self.trouble.store(0, Ordering::Relaxed);
         self.unblocked.store(0, Ordering::Relaxed);
         self.real_pid.store(0, Ordering::Release);
+    }
+
+    /// Forgets that libzap has failed: the process has become another program.
+    pub fn forget_failure(&self) {
+        self.failed.store(0, Ordering::Release);
     }
 
     /// The process's real id.
@@ -192,12 +226,20 @@ mod tests {
                 unblocked: AtomicI32::new(0),
                 stopped: AtomicU32::new(0),
                 name: Default::default(),
+                failed: AtomicU32::new(0),
             }),
+            reasons: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU8::new(0))),
         }
     }
 
     #[test]
     fn entries_are_entered_once() {
+        // A table is larger than a test's stack.
+        let test = std::thread::Builder::new().stack_size(32 << 20).spawn(enter_once).unwrap();
+        test.join().unwrap();
+    }
+
+    fn enter_once() {
         let table = Box::new(empty());
         table.initialize(7, 62, &[(1, 2), (3, 4), (5, 6)]);
         assert!(table.is_valid());
@@ -206,7 +248,11 @@ mod tests {
         assert!(core::ptr::eq(first, table.enter(RealPid(10), VirtualPid(99)).unwrap()));
         assert_eq!(&first.name_bytes()[..8], b"python3\0");
         assert_eq!(table.members().count(), 1);
+        assert!(table.reason(first).is_none());
+        table.set_reason(first, b"why");
+        assert_eq!(&table.reason(first).unwrap()[..4], b"why\0");
         first.drop_entry();
+        assert!(table.reason(first).is_none());
         assert!(table.find(RealPid(10)).is_none());
     }
 
@@ -225,8 +271,8 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams padding entries);
-        offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name);
+        offsets!(PodTable: magic version signal pod_id streams padding entries reasons);
+        offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");
     }
 }

@@ -10,7 +10,12 @@ pub(crate) struct UnixSocket {
     pub peer: u32,
     /// Bit 0: receiving is shut down; bit 1: sending is (SEND_SHUTDOWN, RCV_SHUTDOWN of the kernel).
     pub shutdown: u8,
+    /// It has never had a peer, or has one no more and nothing of it.
+    pub is_unconnected: bool,
 }
+
+/// TCP_CLOSE of linux/tcp_states.h, which Unix sockets have too until they are connected.
+const CLOSED: u8 = 7;
 
 const NETLINK_SOCK_DIAG: i32 = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -73,6 +78,8 @@ fn parse(answer: &[u8]) -> Result<UnixSocket> {
         }
         at += length.max(4).next_multiple_of(4);
     }
+    // udiag_state. The end of a pair stays as it was when the other closes.
+    socket.is_unconnected = socket.peer == 0 && answer.get(HEADER + 2) == Some(&CLOSED);
     Ok(socket)
 }
 
@@ -84,11 +91,15 @@ mod tests {
     fn pairs_know_each_other() {
         let (a, b) = net::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0).unwrap();
         let inode = |fd| zap_plugin::sys::fd::fstat(fd).unwrap().st_ino as u32;
-        assert_eq!(query(inode(a)).unwrap(), UnixSocket { peer: inode(b), shutdown: 0 });
+        assert_eq!(query(inode(a)).unwrap(), UnixSocket { peer: inode(b), ..UnixSocket::default() });
         net::shutdown(a, libc::SHUT_WR).unwrap();
         assert_eq!(query(inode(a)).unwrap().shutdown, 2);
         fd::close(a).unwrap();
-        assert_eq!(query(inode(b)).unwrap().peer, 0);
+        let left = query(inode(b)).unwrap();
+        assert!(left.peer == 0 && !left.is_unconnected);
         fd::close(b).unwrap();
+        let c = net::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0).unwrap();
+        assert!(query(inode(c)).unwrap().is_unconnected);
+        fd::close(c).unwrap();
     }
 }

@@ -1,12 +1,13 @@
 //! Plugin socket: conversations inside the process.
 //!
 //! Unix socket pairs whose both ends the process holds (or whose other end is closed) are saved with what is in flight
-//! and made again. Every other socket is refused by name.
+//! and made again, as are those that are not connected yet. Every other socket is refused by name.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
 mod diag;
 mod pairs;
+mod unconnected;
 
 use zap_plugin::sys::{libc, net};
 use zap_plugin::{Description, Plugin, Refusal, RestoreContext, SaveContext};
@@ -30,6 +31,7 @@ impl Plugin for Socket {
     }
 
     fn restore(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
-        pairs::restore(context)
+        pairs::restore(context)?;
+        unconnected::restore(context)
     }
 }

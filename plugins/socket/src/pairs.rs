@@ -23,7 +23,7 @@ struct Pair {
 }
 
 #[derive(Serialize, Deserialize)]
-struct End {
+pub(crate) struct End {
     id: u32,
     flags: i32,
     send_buffer: i32,
@@ -44,6 +44,7 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
     let own = context.claimed.clone();
     let mut pairs: Vec<Pair> = Vec::new();
     let mut done: Vec<u32> = Vec::new();
+    let mut unconnected = Vec::new();
     for one in &own {
         if done.contains(&one.id) {
             continue;
@@ -52,7 +53,12 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
         refuse_named(one)?;
         let kind = net::get_option(one.fd(), libc::SOL_SOCKET, libc::SO_TYPE).map_err(refusal)?;
         let socket = diag::query(one.stat.st_ino as u32).map_err(refusal)?;
-        let first = save_end(one, kind, socket.shutdown)?;
+        if socket.is_unconnected {
+            unconnected.push((*one, kind));
+            done.push(one.id);
+            continue;
+        }
+        let first = save_end(one, kind, socket.shutdown, true)?;
         done.push(one.id);
         let mut first = first;
         let second = if socket.peer == 0 {
@@ -65,7 +71,7 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
             done.push(peer.id);
             refuse_named(peer)?;
             let socket = diag::query(peer.stat.st_ino as u32).map_err(refusal)?;
-            let mut second = save_end(peer, kind, socket.shutdown)?;
+            let mut second = save_end(peer, kind, socket.shutdown, true)?;
             // What is taken must be sendable again.
             if kind == libc::SOCK_DGRAM && first.shutdown == 0 && second.shutdown == 0 {
                 first.waiting = take_and_return(one, peer, first.waiting)?;
@@ -78,7 +84,7 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
     if !pairs.is_empty() {
         context.section(SECTION, VERSION, encode(&pairs)?);
     }
-    Ok(())
+    crate::unconnected::save(&unconnected, context)
 }
 
 /// Named and listening sockets are no pairs.
@@ -93,7 +99,8 @@ fn refuse_named(one: &Description) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn save_end(one: &Description, kind: i32, shutdown: u8) -> Result<End, Refusal> {
+/// `connected`: something may wait to be received.
+pub(crate) fn save_end(one: &Description, kind: i32, shutdown: u8, connected: bool) -> Result<End, Refusal> {
     let refusal = |error| Refusal::new(one.name(), error);
     let option = |name| net::get_option(one.fd(), libc::SOL_SOCKET, name).map_err(refusal);
     Ok(End {
@@ -104,7 +111,7 @@ fn save_end(one: &Description, kind: i32, shutdown: u8) -> Result<End, Refusal> 
         pass_credentials: option(libc::SO_PASSCRED)? != 0,
         timeouts: [get_timeout(one, libc::SO_RCVTIMEO)?, get_timeout(one, libc::SO_SNDTIMEO)?],
         shutdown,
-        waiting: peek(one, kind)?,
+        waiting: if connected { peek(one, kind)? } else { Vec::new() },
     })
 }
 
@@ -222,7 +229,7 @@ fn set_send_buffer(socket: RawFd, shown: i32) -> zap_plugin::sys::Result<()> {
     net::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &(shown / 2))
 }
 
-fn set_up(socket: RawFd, state: &End) -> Result<(), Refusal> {
+pub(crate) fn set_up(socket: RawFd, state: &End) -> Result<(), Refusal> {
     let set = |name, value: i32| net::set_option(socket, libc::SOL_SOCKET, name, &value);
     set_send_buffer(socket, state.send_buffer)
         .and_then(|()| set(libc::SO_RCVBUF, state.receive_buffer / 2))
@@ -259,7 +266,7 @@ fn shut(socket: RawFd, shutdown: u8, peer_closed: bool) -> zap_plugin::sys::Resu
     }
 }
 
-fn hand_over(socket: RawFd, state: &End, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+pub(crate) fn hand_over(socket: RawFd, state: &End, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let flags = state.flags & (libc::O_NONBLOCK | libc::O_ASYNC);
     fd::fcntl(socket, libc::F_SETFL, flags as usize).map_err(|error| Refusal::new("socket pair", error))?;
     context.install(state.id, socket)

@@ -93,7 +93,8 @@ impl Core {
             if let Some(at) = expected.iter().position(|(expected, _)| *expected == virtual_pid) {
                 let (_, program) = expected.remove(at);
                 if !pod.members.iter().any(|member| member.pid == pid) {
-                    pod.members.push(Member { pid, virtual_pid, program: program.clone(), stopped: false });
+                    let program = program.clone();
+                    pod.members.push(Member { pid, virtual_pid, program, stopped: false, not_checkpointable: None });
                 }
                 if expected.is_empty() {
                     pod.state = PodState::Running;

@@ -134,7 +134,10 @@ impl Core {
             _ if pod.ending => Some("is ending".to_string()),
             (PodState::Restarting { .. }, _) => Some("is restarting".to_string()),
             (_, []) => Some("has no processes".to_string()),
-            (_, [_]) => None,
+            (_, [member]) => {
+                let why = member.not_checkpointable.as_ref();
+                why.map(|why| format!("{} (pid {}): {why}", member.program, member.pid))
+            }
             (_, members) => {
                 let names: Vec<String> =
                     members.iter().map(|member| format!("{} (pid {})", member.program, member.pid)).collect();

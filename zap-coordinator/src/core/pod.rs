@@ -13,6 +13,8 @@ pub struct Member {
     pub program: String,
     /// Stopped by a signal.
     pub stopped: bool,
+    /// Why it cannot be checkpointed any more.
+    pub not_checkpointable: Option<String>,
 }
 
 /// Whether the pod's programs are there yet.
@@ -97,6 +99,7 @@ impl Pod {
             } else {
                 "running".into()
             },
+            not_checkpointable: member.not_checkpointable.clone(),
         });
         PodStatus {
             name: self.name.clone(),

@@ -8,6 +8,10 @@ const PROCESS: Peer = 2;
 const PID: i32 = 100;
 const POD: u64 = 7;
 
+fn member(pid: i32, virtual_pid: i32, program: &str) -> Member {
+    Member { pid, virtual_pid, program: program.into(), stopped: false, not_checkpointable: None }
+}
+
 /// A core with its clock.
 struct Bench {
     core: Core,
@@ -48,7 +52,7 @@ impl Bench {
         for action in &actions {
             if let Action::Enter { pod, pid, virtual_pid, program } = action {
                 let mut members = self.core.pod(*pod).unwrap().members.clone();
-                members.push(Member { pid: *pid, virtual_pid: *virtual_pid, program: program.clone(), stopped: false });
+                members.push(member(*pid, *virtual_pid, program));
                 self.handle(Event::Members { pod: *pod, members });
             }
         }
@@ -266,6 +270,17 @@ fn refusals_name_process_and_object() {
 }
 
 #[test]
+fn who_has_failed_is_refused_at_once() {
+    let mut bench = Bench::with_pod();
+    let failed = Member { not_checkpointable: Some("libzap has failed".into()), ..member(PID, PID, "app") };
+    bench.handle(Event::Members { pod: POD, members: vec![failed] });
+    let actions = bench.say(TOOL, ToCoordinator::Checkpoint { selection: Selection::Only, kill: true });
+    expect(&actions, &["not checkpointed: app (pid 100): libzap has failed"]);
+    let status = bench.core.status();
+    assert_eq!(status.pods[0].processes[0].not_checkpointable.as_deref(), Some("libzap has failed"));
+}
+
+#[test]
 fn who_blocks_or_starts_is_waited_for_and_then_refused() {
     let blocked = || Verdict::Blocked(Refusal { object: "signal 62".into(), reason: "blocked".into() });
     let mut bench = Bench::with_pod();
@@ -353,7 +368,7 @@ fn kill_and_quit() {
     expect(&bench.say(TOOL, ToCoordinator::Quit { kill: false }), &[refused]);
     expect(&bench.say(TOOL, ToCoordinator::Kill { selection: Selection::Only }), &["Kill"]);
     // A child that was forked meanwhile is killed too.
-    let child = Member { pid: 101, virtual_pid: 101, program: "app".into(), stopped: false };
+    let child = member(101, 101, "app");
     expect(&bench.handle(Event::Members { pod: POD, members: vec![child] }), &["Kill"]);
     expect(&bench.gone(), &["Remove", "done app"]);
     expect(&bench.say(TOOL, ToCoordinator::Quit { kill: true }), &["done ", "Exit"]);
@@ -393,7 +408,7 @@ fn restarts() {
     assert_eq!(bench.core.status().pods[1].state, "restarting");
     let back = ToCoordinator::Restarted { pod_id: clone, virtual_pid: 100 };
     expect(&bench.handle(Event::Message { peer: PROCESS, pid: 200, message: back }), &["Enter"]);
-    let member = Member { pid: 200, virtual_pid: 100, program: "app".into(), stopped: false };
+    let member = member(200, 100, "app");
     bench.handle(Event::Members { pod: clone, members: vec![member] });
     assert_eq!(bench.core.status().pods[1].state, "running");
     assert_eq!(bench.core.pod(clone).unwrap().generation, 4);

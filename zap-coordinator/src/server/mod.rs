@@ -362,7 +362,11 @@ impl Server {
                 program = process::name(pid.0);
             }
             let (virtual_pid, stopped) = (entry.virtual_pid().0, process::is_stopped(pid.0));
-            members.push(Member { pid: pid.0, virtual_pid, program, stopped });
+            let not_checkpointable = table.reason(entry).map(|reason| {
+                let length = reason.iter().position(|c| *c == 0).unwrap_or(reason.len());
+                String::from_utf8_lossy(&reason[..length]).into_owned()
+            });
+            members.push(Member { pid: pid.0, virtual_pid, program, stopped, not_checkpointable });
         }
         members
     }

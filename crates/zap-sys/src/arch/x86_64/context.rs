@@ -228,7 +228,37 @@ pub unsafe extern "C" fn call_on_stack(
     )
 }
 
-/// Leaves the stack entered by [`call_on_stack`] from anywhere on it, without running what is in between.
+/// Calls `function(argument)` on the present stack, and comes back when it returns or when somebody calls
+/// [`abandon_stack`] with the word stored at `way_back`.
+///
+/// # Safety
+/// `way_back` is writable.
+#[unsafe(naked)]
+pub unsafe extern "C" fn call_with_way_back(function: extern "C" fn(usize), argument: usize, way_back: *mut u64) {
+    naked_asm!(
+        "push rbp", // as in call_on_stack
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov [rdx], rsp", // the way back
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "sub rsp, 8", // aligned to 16 for the call
+        "call rax",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Leaves the stack entered by [`call_on_stack`] or [`call_with_way_back`] from anywhere on it, without running what is in between.
 ///
 /// # Safety
 /// `way_back` is the word that the matching call stored; nothing that is skipped holds a lock.

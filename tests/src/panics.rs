@@ -1,0 +1,135 @@
+//! A panic in libzap, at every place of `zap_wire::fault::PANICS`: the program does not notice, and the user is told.
+
+use crate::case::{Case, Doing, Result};
+use crate::ensure;
+use crate::process::{self, Ended};
+use crate::scene::{Scene, PATIENCE};
+use std::fs;
+use zap_wire::fault;
+
+/// The frozen copy panics: only its image is lost.
+const COPY: [&str; 4] =
+    [fault::WRITER_SURVEYING, fault::WRITER_LAYING_OUT, fault::WRITER_WRITING, fault::WRITER_SAYING];
+
+/// The coordinator has heard the last word, and the image is whole.
+const AFTER: [&str; 2] = [fault::PLUGINS_RESUMING, fault::PROGRAM_RESUMING];
+
+/// A process that is being restarted panics: nothing of it is left.
+const RESTART: [&str; 5] = [
+    fault::PROGRAM_RESTORING,
+    fault::RESTORING_DESCRIPTORS,
+    fault::RESTORING_THREADS,
+    fault::THREAD_ENTERING,
+    fault::RESTORING_TIMERS,
+];
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for place in fault::PANICS {
+        let case = || {
+            Case::new(format!("panic/{place}"), move |scene: &Scene| {
+                if RESTART.contains(&place) {
+                    restarted(scene, place)
+                } else {
+                    resumed(scene, place)
+                }
+            })
+        };
+        cases.push(case());
+        cases.push(case().by_ordinary_user());
+    }
+    cases.push(Case::new("panic/no-memory", no_memory));
+    cases
+}
+
+/// A program that has no memory left, and none for Zap.
+fn no_memory(scene: &Scene) -> Result {
+    let program = scene.program("panics")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &["--keep", "9"])?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[]).doing("without a limit")?;
+    scene.go()?;
+    scene.wait_ready(running, 2)?;
+    process::limit_memory(running.pid, true)?;
+    let said = scene.run(&["zap-command", "--checkpoint"])?;
+    scene.run(&["zap-command", "--status"])?;
+    said.expect(1, "memory")?;
+    process::limit_memory(running.pid, false)?;
+    fs::write(scene.path("go.2"), "")?;
+    scene.expect_end(running, &program)
+}
+
+fn resumed(scene: &Scene, place: &str) -> Result {
+    let program = scene.program("panics")?;
+    scene.plain(&program)?;
+    scene.use_fault(Some(&format!("panic:{place}:2")));
+    let running = scene.launch(&program, &["--keep", "9"])?;
+    scene.use_fault(None);
+    scene.wait_ready(running, 1)?;
+    let older = scene.checkpoint(&[]).doing("the older generation")?;
+    let older_bytes = fs::read(&older[0])?;
+    let older_out = scene.path("out-older");
+    fs::copy(scene.out(), &older_out)?;
+    scene.own(&older_out)?;
+    scene.go()?;
+    scene.wait_ready(running, 2)?;
+
+    let reason = format!("asked for at {place}");
+    let said = scene.run(&["zap-command", "--checkpoint"])?;
+    if AFTER.contains(&place) {
+        said.expect(0, "")?;
+    } else if place == fault::HELPER_LISTING || place == fault::HELPER_LOOKING {
+        said.expect(1, "libzap has failed in this process")?;
+    } else {
+        said.expect(1, &reason)?;
+    }
+    let pods = scene.wait_running(1).doing("after the panic")?;
+    let why = pods[0]["processes"][0]["not_checkpointable"].clone();
+    if COPY.contains(&place) {
+        ensure!(why.is_null(), "the process is marked for a failure of its copy: {why}");
+        scene.checkpoint(&[]).doing("the next one")?;
+    } else {
+        let names_place = why.as_str().is_some_and(|why| why.contains(".rs:") && why.contains(&reason));
+        ensure!(names_place, "--status --json says {why} instead of {reason:?}");
+        let said = scene.run(&["zap-command", "--status"])?;
+        ensure!(said.out.contains(&reason), "--status does not say why: {:?}", said.out);
+        scene.run(&["zap-command", "--checkpoint"])?.expect(1, &reason)?;
+        scene.run(&["zap-command", "--checkpoint", "--kill"])?.expect(1, &reason)?;
+        // Another coordinator knows too.
+        let coordinator = scene.coordinator()?;
+        process::kill(coordinator, libc::SIGKILL);
+        scene.until(PATIENCE, "the coordinator is gone", || (!process::lives(coordinator)).then_some(()))?;
+        scene.run(&["zap-command", "--checkpoint"])?.expect(1, &reason)?;
+    }
+    fs::write(scene.path("go.2"), "")?;
+    scene.expect_end(running, &program)?;
+
+    ensure!(fs::read(&older[0])? == older_bytes, "the older image has changed");
+    let again = scene.restart(&["--pod", "older"], &older, &older_out)?;
+    scene.expect_end_in(again, &program, &older_out).doing("the restart of the older image")
+}
+
+fn restarted(scene: &Scene, place: &str) -> Result {
+    let program = scene.program("panics")?;
+    scene.plain(&program)?;
+    scene.use_fault(Some(&format!("panic:{place}")));
+    let running = scene.launch(&program, &[])?;
+    scene.use_fault(None);
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let before = fs::read(&images[0])?;
+    for _ in 0..2 {
+        let out = scene.path("out-restart");
+        let restart = scene.restart(&[], &images, &out)?;
+        let ended = scene.wait(restart).doing("zap-restart")?.ended;
+        ensure!(ended == Ended::Exited(125), "zap-restart of a program that panics: {ended}");
+        ensure!(fs::read(&out)?.is_empty(), "the program has run");
+        let said = fs::read_to_string(scene.path("err"))?;
+        ensure!(said.contains(&format!("asked for at {place}")), "zap-restart does not say why: {said:?}");
+        let pods = scene.status()?;
+        ensure!(pods.is_empty(), "a pod is left: {pods:?}");
+    }
+    ensure!(fs::read(&images[0])? == before, "the image has changed");
+    Ok(())
+}
