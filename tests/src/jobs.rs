@@ -9,7 +9,7 @@ use crate::process;
 use crate::scene::{Running, Scene, PATIENCE};
 
 /// Times that each job is restarted in a `--long` run.
-const LONG: u32 = 20;
+const LONG: u32 = 6;
 
 pub fn cases(manifest: &Manifest) -> Vec<Case> {
     let mut cases = Vec::new();

@@ -81,6 +81,7 @@ pub fn clean_up() {
         None => {}
     }
     zap_sys::opened::close_left();
+    attributes::give_room_back();
 }
 
 /// Leads one checkpoint. The calling thread's signal frame is at `context`. Returns with every thread still suspended;
