@@ -40,6 +40,12 @@ pub fn put_back(context: u64) {
     *mask |= zap_sys::signal::bit(crate::state::signal());
 }
 
+/// The stack pointer of the thread whose signal frame is at `context`.
+pub fn stack_at(context: u64) -> u64 {
+    // SAFETY: as `instruction_at`.
+    unsafe { (*(context as *const libc::ucontext_t)).uc_mcontext.gregs[libc::REG_RSP as usize] as u64 }
+}
+
 /// Repairs the call, if any, that the thread with the frame at `context` was interrupted in. Called on that thread,
 /// as the last thing before it goes on.
 pub fn repair(context: u64) {

@@ -269,7 +269,7 @@ fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
         plugin.save(&mut SaveContext::new(&descriptions, claimed, &mut sections))?;
         fault::point(faults::SAVING_PLUGINS);
     }
-    signals::save();
+    signals::save()?;
     clocks::save();
     timers::save()?;
     attributes::save()?;

@@ -31,6 +31,8 @@ pub struct ThreadBlock {
     pub deadline: AtomicU64,
     /// Where a repeated call reads what is left of its time: seconds, nanoseconds.
     pub remaining: [AtomicI64; 2],
+    /// Stack address of the wrapper that has real ids in hand; 0 for none. See [`with_ids`].
+    ids: AtomicU64,
     /// Address of the innermost record of [`crate::deadline`], 0 for none.
     pub deadlines: AtomicU64,
     /// Nanoseconds between the program's CPU time of this thread and the kernel's. See [`crate::clocks`].
@@ -81,6 +83,31 @@ impl Drop for Guard {
             raise_deferred(self.block);
         }
     }
+}
+
+/// Farthest that the stack reaches below the frame of [`with_ids`] until the system call.
+const REACH: u64 = 1024;
+
+/// Makes `call`, which finds real ids and gives them to the kernel: in between the thread is not suspended, since a
+/// restart makes them those of nobody, or of the original beside its clone. No guarded section, because a handler of the
+/// program's may run before `call` returns, and leave by siglongjmp: what was noted is believed only with the stack just
+/// below.
+#[inline(always)]
+pub fn with_ids<R>(call: impl FnOnce() -> R) -> R {
+    let marker = 0u8;
+    let noted = &block().ids;
+    noted.store(core::ptr::from_ref(&marker) as u64, Ordering::Relaxed);
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    let result = call();
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    noted.store(0, Ordering::Relaxed);
+    result
+}
+
+/// Whether the thread, interrupted with the stack pointer `stack`, has real ids in hand: it is to be asked again.
+pub fn has_ids(stack: u64) -> bool {
+    let noted = block().ids.load(Ordering::Relaxed);
+    noted != 0 && stack <= noted.saturating_add(REACH) && noted.saturating_sub(stack) < REACH
 }
 
 /// Asked by the signal handler: whether the thread may be suspended here. If not, the signal is noted.

@@ -7,9 +7,12 @@
 #![allow(unsafe_code)]
 
 use crate::state::{self, Owned};
+use crate::suspend;
 use crate::threads;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use zap_plugin::Refusal;
 use zap_sys::libc;
 use zap_sys::signal::{bit, Info, KernelAction, Mask};
 
@@ -37,10 +40,15 @@ fn is_fixed(signal: i32) -> bool {
     signal == libc::SIGKILL || signal == libc::SIGSTOP || signal == state::signal()
 }
 
+/// Real-time signals, which queue.
+const REAL_TIME: Mask = !0 << (FIRST_REAL_TIME - 1);
+
 /// Reads dispositions, and the signals that wait for the process and for each thread. Queued ones can only be read by
 /// taking them; they are queued again at once.
-pub fn save() {
+pub fn save() -> Result<(), Refusal> {
     crate::fault::point(zap_wire::fault::SAVING_SIGNALS);
+    let (process, leader) = (zap_sys::process::getpid(), zap_sys::process::gettid());
+    let mut own = None;
     SAVED.with(|saved| {
         for signal in 1..=COUNT as i32 {
             saved.actions[signal as usize - 1] = zap_sys::signal::get_action(signal).unwrap_or_default();
@@ -48,14 +56,21 @@ pub fn save() {
         saved.pending = 0;
         saved.queued.clear();
         for slot in threads::slots().filter(|slot| slot.pending.load(Ordering::Relaxed) & !bit(state::signal()) != 0) {
-            let path = zap_sys::small!("/proc/self/task/{}/status", slot.real_tid.load(Ordering::Relaxed));
-            let mut buffer = [0u8; 4096];
-            let status = zap_sys::fd::read_file(path.as_c_str(), &mut buffer).unwrap_or_default();
-            let mask = |key: &[u8]| zap_sys::text::field(status, key).map_or(0, |text| zap_sys::text::hex(text).0);
-            slot.pending.store(mask(b"SigPnd:") & !bit(state::signal()), Ordering::Relaxed);
-            saved.pending = mask(b"ShdPnd:") & !bit(state::signal());
+            let tid = slot.real_tid.load(Ordering::Relaxed);
+            let (alone, shared) = waiting(&zap_sys::small!("/proc/{process}/task/{tid}/status"));
+            slot.pending.store(alone, Ordering::Relaxed);
+            saved.pending = shared;
+            if alone & REAL_TIME == 0 {
+                continue;
+            }
+            if tid == leader.0 {
+                // First: what is taken by number is the thread's own as long as there is any.
+                save_own(slot);
+                own = Some(slot);
+            } else {
+                suspend::ask_for_signals(slot)?;
+            }
         }
-        let process = zap_sys::process::getpid();
         for signal in (FIRST_REAL_TIME..=COUNT as i32).filter(|signal| saved.pending & bit(*signal) != 0) {
             let from = saved.queued.len();
             while let Some(info) = zap_sys::signal::take_info(signal) {
@@ -65,16 +80,57 @@ pub fn save() {
                 let _ = zap_sys::signal::queue_info(process, info);
             }
         }
-    });
+        if let Some(slot) = own {
+            requeue_own(slot);
+        }
+        Ok(())
+    })
+}
+
+/// Signals that wait for the thread whose status file is `path` alone, and for its process; Zap's own is not among them.
+fn waiting(path: &zap_sys::text::SmallString<128>) -> (Mask, Mask) {
+    let mut buffer = [0u8; 4096];
+    let status = zap_sys::fd::read_file(path.as_c_str(), &mut buffer).unwrap_or_default();
+    let mask = |key: &[u8]| zap_sys::text::field(status, key).map_or(0, |text| zap_sys::text::hex(text).0);
+    (mask(b"SigPnd:") & !bit(state::signal()), mask(b"ShdPnd:") & !bit(state::signal()))
+}
+
+/// Takes the real-time signals that wait for the calling thread alone. [`requeue_own`] puts them back.
+pub fn save_own(slot: &threads::Slot) {
+    let mut taken = Vec::new();
+    let (process, tid) = (zap_sys::process::getpid(), zap_sys::process::gettid());
+    let path = zap_sys::small!("/proc/{process}/task/{tid}/status");
+    for signal in FIRST_REAL_TIME..=COUNT as i32 {
+        // The next may be the process's: each is looked at before it is taken.
+        while waiting(&path).0 & bit(signal) != 0 {
+            let Some(info) = zap_sys::signal::take_info(signal) else { break };
+            taken.push(info);
+        }
+    }
+    let old = slot.queue.swap(Box::into_raw(Box::new(taken)), Ordering::AcqRel);
+    if !old.is_null() {
+        // SAFETY: made here at an earlier checkpoint.
+        drop(unsafe { Box::from_raw(old) });
+    }
+}
+
+/// Queues again, for the calling thread, what [`save_own`] took.
+pub fn requeue_own(slot: &threads::Slot) {
+    // SAFETY: null, or made by `save_own` and not freed while the slot is the thread's.
+    let Some(queue) = (unsafe { slot.queue.load(Ordering::Acquire).as_ref() }) else { return };
+    for info in queue {
+        let _ = zap_sys::signal::queue_info_for_self(info);
+    }
 }
 
 /// Makes pending again what waited for the thread of `slot`. Called on that thread, with every signal blocked.
 pub fn restore_own(slot: &threads::Slot) {
-    let pending = slot.pending.load(Ordering::Relaxed);
+    let pending = slot.pending.load(Ordering::Relaxed) & !REAL_TIME;
     let (process, thread) = (zap_sys::process::getpid(), zap_sys::process::gettid());
-    for signal in (1..=COUNT as i32).filter(|signal| pending & bit(*signal) != 0) {
+    for signal in (1..FIRST_REAL_TIME).filter(|signal| pending & bit(*signal) != 0) {
         let _ = zap_sys::signal::tgkill(process, thread, signal);
     }
+    requeue_own(slot);
 }
 
 /// Sets dispositions, and makes pending what was. The caller has every signal blocked.

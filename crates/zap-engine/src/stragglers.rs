@@ -146,7 +146,7 @@ impl Look {
 }
 
 /// Whether `address` is in the code of the library that this is a part of.
-fn is_own_text(address: u64) -> bool {
+pub fn is_own_text(address: u64) -> bool {
     extern "C" {
         /// First byte of the library's image and end of its code (ld's symbols).
         static __ehdr_start: u8;

@@ -94,7 +94,7 @@ extern "C" fn take_part(context: usize) {
     let Some(entry) = state::entry() else { return };
     // A stopped process must not run on for it.
     let stopped = entry.stopped.load(Ordering::Acquire) == TO_STOP_AGAIN;
-    if !stopped && vdso::must_leave(blocking::instruction_at(context)) {
+    if !stopped && must_leave(context) {
         // The coordinator sees that nobody has answered, and signals again.
         return;
     }
@@ -148,7 +148,7 @@ fn park(context: u64) {
     }
     let Some(slot) = await_slot(suspension) else { return };
     // A stopped process must not run on for it.
-    if !STOPPED.load(Ordering::Relaxed) && vdso::must_leave(blocking::instruction_at(context)) {
+    if !STOPPED.load(Ordering::Relaxed) && must_leave(context) {
         slot.state.store(MISSED, Ordering::Release);
         PARKED_COUNT.fetch_add(1, Ordering::AcqRel);
         zap_sys::futex::wake(&PARKED_COUNT, 1);
@@ -163,6 +163,14 @@ fn park(context: u64) {
     stand(slot, suspension);
 }
 
+/// Whether the calling thread must not stand where it was interrupted: it has in hand what a restart makes wrong.
+fn must_leave(context: u64) -> bool {
+    let instruction = blocking::instruction_at(context);
+    // What was noted may be stale (siglongjmp): ids are in hand in this library's code alone.
+    let has_ids = || stragglers::is_own_text(instruction) && guard::has_ids(blocking::stack_at(context));
+    vdso::must_leave(instruction) || has_ids()
+}
+
 extern "C" fn describe(slot: usize) {
     // SAFETY: the address of a slot, handed over by `park`; slots live for ever.
     let slot = unsafe { &*(slot as *const threads::Slot) };
@@ -175,8 +183,44 @@ fn stand(slot: &threads::Slot, suspension: u32) {
     PARKED_COUNT.fetch_add(1, Ordering::AcqRel);
     zap_sys::futex::wake(&PARKED_COUNT, 1);
     while SUSPENSION.load(Ordering::Acquire) == suspension {
+        if slot.order.load(Ordering::Acquire) == COLLECT {
+            breakdown::guarded(collect_signals, core::ptr::from_ref(slot) as usize);
+            slot.order.store(0, Ordering::Release);
+            PARKED_COUNT.fetch_add(1, Ordering::AcqRel);
+            zap_sys::futex::wake(&PARKED_COUNT, 1);
+        }
         let _ = zap_sys::futex::wait(&SUSPENSION, suspension, None);
     }
+}
+
+/// The order to read the signals that wait for the thread alone: nobody else can.
+const COLLECT: u32 = 1;
+
+extern "C" fn collect_signals(slot: usize) {
+    // SAFETY: as in `describe`.
+    let slot = unsafe { &*(slot as *const threads::Slot) };
+    crate::signals::save_own(slot);
+    crate::signals::requeue_own(slot);
+}
+
+/// Has the standing thread of `slot` read its own signals, and waits until it has.
+pub fn ask_for_signals(slot: &threads::Slot) -> Result<(), Refusal> {
+    slot.order.store(COLLECT, Ordering::Release);
+    zap_sys::futex::wake(&SUSPENSION, i32::MAX);
+    let begun = zap_sys::time::monotonic_ns();
+    while slot.order.load(Ordering::Acquire) != 0 {
+        if zap_sys::time::monotonic_ns().saturating_sub(begun) > PARK_LIMIT_NS {
+            let object = format!("thread {}", slot.virtual_tid.load(Ordering::Relaxed));
+            return Err(Refusal::new(object, "did not tell which signals wait for it within 5 s"));
+        }
+        let count = PARKED_COUNT.load(Ordering::Acquire);
+        if slot.order.load(Ordering::Acquire) != 0 {
+            let _ = zap_sys::futex::wait(&PARKED_COUNT, count, Some(&zap_sys::time::from_ns(100_000)));
+            // It may have begun to sleep just after it had looked.
+            zap_sys::futex::wake(&SUSPENSION, i32::MAX);
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the leader has listed and signalled the calling thread. It may have come here by an earlier signal, and

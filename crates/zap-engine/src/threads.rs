@@ -44,6 +44,10 @@ pub struct Slot {
     pub name: [AtomicU64; 2],
     /// Signals that wait: for the thread or the process at first, for the thread alone once they have been saved.
     pub pending: AtomicU64,
+    /// Real-time signals that wait for the thread alone, in order, with their values; null when none ever did.
+    pub queue: AtomicPtr<alloc::vec::Vec<zap_sys::signal::Info>>,
+    /// What the leader wants of the thread while it stands: see `crate::suspend::ask_for_signals`.
+    pub order: AtomicU32,
     /// Its real id when it was suspended: in a restarted process the id of before.
     pub last_tid: AtomicI32,
     /// Nanoseconds of CPU time that it has used in its own time.
@@ -158,9 +162,20 @@ pub fn add(tid: RealPid, state: u32) -> Result<&'static Slot, SysError> {
     for word in [&slot.letter, &slot.vfork_child, &slot.trouble] {
         word.store(0, Ordering::Relaxed);
     }
+    slot.order.store(0, Ordering::Relaxed);
+    forget_queue(slot);
     slot.state.store(state, Ordering::Release);
     USED.store(index + 1, Ordering::Release);
     Ok(slot)
+}
+
+/// Frees what was queued for the thread that had the slot before.
+fn forget_queue(slot: &Slot) {
+    let queue = slot.queue.swap(core::ptr::null_mut(), Ordering::AcqRel);
+    if !queue.is_null() {
+        // SAFETY: made by `signals::save_own`, and nobody else's any more.
+        drop(unsafe { alloc::boxed::Box::from_raw(queue) });
+    }
 }
 
 /// The slot of the thread `tid`.

@@ -109,14 +109,33 @@ pub fn take_info(signal: i32) -> Option<Info> {
         .map(|_| info)
 }
 
-/// Queues a signal for the calling process with what came along with it (rt_sigqueueinfo(2)). What the kernel reserves
-/// to itself (a code that is not negative) comes as from kill(2).
+/// Queues a signal for the calling process with what came along with it (rt_sigqueueinfo(2)). What the kernel reserves to
+/// itself (a code that is not negative) only the main thread may say; from others it comes as from kill(2).
 pub fn queue_info(process: RealPid, info: &Info) -> Result<()> {
     let signal = info[0] as i32;
-    if (info[2] as i32) < 0 && info[2] as i32 != libc::SI_TKILL {
-        return call!(SYS_rt_sigqueueinfo, process.0, signal, info.as_ptr()).map(|_| ());
+    match call!(SYS_rt_sigqueueinfo, process.0, signal, info.as_ptr()) {
+        Err(error) if error.is(libc::EPERM) => kill(process.0, signal),
+        other => other.map(|_| ()),
     }
-    kill(process.0, signal)
+}
+
+/// The same for the calling thread (rt_tgsigqueueinfo(2)), which may say anything of itself.
+pub fn queue_info_for_self(info: &Info) -> Result<()> {
+    let (process, thread) = (crate::process::getpid(), crate::process::gettid());
+    call!(SYS_rt_tgsigqueueinfo, process.0, thread.0, info[0] as i32, info.as_ptr()).map(|_| ())
+}
+
+/// Queues `signal` with a value for the process `process`: sigqueue(3) by rt_sigqueueinfo(2). `sender` is what its
+/// handler sees as (si_pid, si_uid).
+pub fn queue_value(process: i32, signal: i32, sender: (i32, u32), value: u64) -> Result<()> {
+    let mut info: Info = [0; 32];
+    info[0] = signal as u32;
+    info[2] = libc::SI_QUEUE as u32; // si_code
+    info[4] = sender.0 as u32; // si_pid
+    info[5] = sender.1; // si_uid
+    info[6] = value as u32; // si_value
+    info[7] = (value >> 32) as u32;
+    call!(SYS_rt_sigqueueinfo, process, signal, info.as_ptr()).map(|_| ())
 }
 
 /// Takes one pending, blocked `signal` away without waiting (rt_sigtimedwait(2)). Whether there was one.

@@ -9,10 +9,11 @@
 
 use libc::{c_int, cpu_set_t, pid_t, size_t};
 use redhook::{hook, real};
+use zap_engine::guard::with_ids;
 use zap_engine::{identity, state};
 use zap_sys::{process, RealPid, VirtualPid};
 
-super::resolve_all!(getpgid, getsid, sigqueue, sched_getaffinity, sched_setaffinity);
+super::resolve_all!(getpgid, getsid, sched_getaffinity, sched_setaffinity);
 
 hook! { unsafe fn getpid() -> pid_t => zap_getpid {
     let real = process::getpid();
@@ -42,20 +43,27 @@ pub fn virtual_result(id: pid_t) -> pid_t {
     }
 }
 
-fn as_c(result: zap_sys::Result<()>) -> c_int {
-    match result {
-        Ok(()) => 0,
-        Err(error) => super::fail(error.errno.0),
+fn number(result: zap_sys::Result<()>) -> c_int {
+    result.map_or_else(|error| error.errno.0, |()| 0)
+}
+
+fn as_c(error: c_int) -> c_int {
+    if error == 0 {
+        0
+    } else {
+        super::fail(error)
     }
 }
 
 hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
-    as_c(zap_sys::signal::kill(real_argument(pid), signal))
+    as_c(with_ids(|| number(zap_sys::signal::kill(real_argument(pid), signal))))
 } }
 
 hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int => zap_tgkill {
-    let (process, thread) = (RealPid(real_argument(process)), RealPid(real_argument(thread)));
-    as_c(zap_sys::signal::tgkill(process, thread, signal))
+    as_c(with_ids(|| {
+        let (process, thread) = (RealPid(real_argument(process)), RealPid(real_argument(thread)));
+        number(zap_sys::signal::tgkill(process, thread, signal))
+    }))
 } }
 
 hook! { unsafe fn getpgid(pid: pid_t) -> pid_t => zap_getpgid {
@@ -69,8 +77,14 @@ hook! { unsafe fn getsid(pid: pid_t) -> pid_t => zap_getsid {
 } }
 
 hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_int => zap_sigqueue {
-    // SAFETY: the caller's arguments.
-    unsafe { real!(sigqueue)(real_argument(pid), number, value) }
+    // As libc would, but for the sender's id, which the receiver is to know.
+    let sender = virtual_result(process::getpid().0);
+    // SAFETY: no arguments.
+    let user = unsafe { libc::getuid() };
+    as_c(with_ids(|| {
+        let value = value.sival_ptr as u64;
+        self::number(zap_sys::signal::queue_value(real_argument(pid), number, (sender, user), value))
+    }))
 } }
 
 hook! { unsafe fn sched_getaffinity(pid: pid_t, size: size_t, set: *mut cpu_set_t) -> c_int

@@ -10,6 +10,7 @@
 use core::ffi::c_void;
 use libc::{c_char, c_int, cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
 use redhook::{hook, real};
+use zap_engine::guard::with_ids;
 use zap_engine::{identity, state};
 use zap_sys::arch::syscall::syscall;
 use zap_sys::{process, signal, RealPid};
@@ -58,12 +59,25 @@ fn number(result: Result<usize, zap_sys::Errno>) -> c_int {
 }
 
 hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int => zap_pthread_kill {
-    match target(thread) {
+    if thread as u64 == zap_sys::arch::tls::thread_pointer() && signal_number != CANCEL_SIGNAL {
+        // By the kernel's own ids of now, as libc does, but in one piece.
+        let result = with_ids(|| signal::tgkill(process::getpid(), process::gettid(), signal_number));
+        return result.map_or_else(|error| error.errno.0, |()| 0);
+    }
+    with_ids(|| match target(thread) {
         // SAFETY: the caller's arguments.
         Target::Libc => unsafe { real!(pthread_kill)(thread, signal_number) },
         Target::Ended => 0,
         Target::Real(_) if signal_number == CANCEL_SIGNAL || signal_number == CANCEL_SIGNAL + 1 => libc::EINVAL,
         Target::Real(tid) => signal::tgkill(process::getpid(), tid, signal_number).map_or_else(|e| e.errno.0, |()| 0),
+    })
+} }
+
+hook! { unsafe fn raise(signal_number: c_int) -> c_int => zap_raise {
+    // SAFETY: the calling thread.
+    match unsafe { libc::pthread_kill(libc::pthread_self(), signal_number) } {
+        0 => 0,
+        error => super::fail(error),
     }
 } }
 
