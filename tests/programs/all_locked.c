@@ -31,8 +31,8 @@ static unsigned char *anonymous(size_t length) {
 static unsigned char data[100000] = {1};
 
 int main(void) {
-    unsigned char *before = anonymous(1 << 20);
-    fill(before, 1 << 20, 1);
+    unsigned char *before = anonymous(256 << 10);
+    fill(before, 256 << 10, 1);
     /* On fault: the 8 MiB that an ordinary user may lock are not enough for a whole program and Zap. */
     if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
         printf("all locked: the limit is too low for mlockall\n");
@@ -44,7 +44,7 @@ int main(void) {
 
     ready();
 
-    CHECK(filled(before, 1 << 20, 1) && filled(after, 256 << 10, 2), "contents");
+    CHECK(filled(before, 256 << 10, 1) && filled(after, 256 << 10, 2), "contents");
     CHECK(locked(before) && locked(after), "anonymous memory is locked");
     CHECK(locked(data) && locked(&before), "data and stack are locked");
     SAY("all locked: what was locked");
