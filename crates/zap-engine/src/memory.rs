@@ -180,8 +180,11 @@ pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)], locked: &[Locked])
     let mut survey = Survey::default();
     let mut finder = PageFinder::new(pagemap, true);
     let own = own_memory(copies);
+    let mut edges = kept_out.to_vec();
+    edges.extend(locked.iter().map(|found| (found.start, found.end)));
     let result = for_each_mapping(&text, |mapping, details| {
-        outside(*mapping, &own).iter().try_for_each(|piece| survey.add(piece, details, copies, &mut finder))
+        let mut pieces = outside(*mapping, &own).into_iter().flat_map(|piece| cut(piece, &edges));
+        pieces.try_for_each(|piece| survey.add(&piece, details, copies, &mut finder))
     });
     let _ = fd::close(pagemap);
     for region in &mut survey.regions {
@@ -490,8 +493,29 @@ fn outside<'a>(mapping: Mapping<'a>, own: &[(u64, u64)]) -> Vec<Mapping<'a>> {
     if at < mapping.end {
         pieces.push((at, mapping.end));
     }
-    let offset = |start: u64| if mapping.inode == 0 { 0 } else { mapping.offset + (start - mapping.start) };
-    pieces.into_iter().map(|(start, end)| Mapping { start, end, offset: offset(start), ..mapping }).collect()
+    pieces.into_iter().map(|(start, end)| part(mapping, start, end)).collect()
+}
+
+fn part(mapping: Mapping<'_>, start: u64, end: u64) -> Mapping<'_> {
+    let offset = if mapping.inode == 0 { 0 } else { mapping.offset + (start - mapping.start) };
+    Mapping { start, end, offset, ..mapping }
+}
+
+/// `mapping` cut where one of `ranges` begins or ends. Memory that the program keeps out of its forks was let through for
+/// this one: meanwhile the kernel shows it as one with its neighbours.
+fn cut<'a>(mapping: Mapping<'a>, ranges: &[(u64, u64)]) -> Vec<Mapping<'a>> {
+    let mut edges: Vec<u64> = ranges.iter().flat_map(|(start, end)| [*start, *end]).collect();
+    edges.retain(|edge| *edge > mapping.start && *edge < mapping.end);
+    edges.sort_unstable();
+    edges.dedup();
+    edges.push(mapping.end);
+    let mut start = mapping.start;
+    let piece = |end: u64| {
+        let piece = part(mapping, start, end);
+        start = end;
+        piece
+    };
+    edges.into_iter().map(piece).collect()
 }
 
 /// Private mappings whose every page is saved: those of an older image, which may be gone at the next restart, and of
