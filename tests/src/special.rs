@@ -13,10 +13,12 @@ use std::os::unix::fs::PermissionsExt;
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 14] = [
+    let table: [Row; 16] = [
         ("ten-generations", ten_generations),
         ("image-is-gone", image_is_gone),
         ("same-numbers", same_numbers),
+        ("older-generation", older_generation),
+        ("another-life-writes-here", another_life_writes_here),
         ("exec/shell", |scene| exec_form(scene, &["/bin/sh", "-c", "exec \"$0\"", "{bin}"])),
         ("exec/wrapper-script", wrapper_script),
         ("exec/empty-environment", |scene| exec_form(scene, &["/usr/bin/env", "-i", "ZAP_TEST_GO={go}", "{bin}"])),
@@ -127,6 +129,45 @@ fn same_numbers(scene: &Scene) -> Result {
         scene.expect_end_in(running, &program, &out).doing(format!("after the numbers {numbers:?}"))?;
     }
     Ok(())
+}
+
+/// What is restarted from an older generation numbers its images on from the newest: none is replaced.
+fn older_generation(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &["--keep", "4"])?;
+    let first = scene.checkpoint(&[])?;
+    let second = scene.checkpoint_and_kill(running)?;
+    let before = fs::read(&second[0])?;
+    let running = scene.restart(&[], &first, &scene.out())?;
+    scene.wait_running(1)?;
+    let third = scene.checkpoint(&[])?;
+    ensure!(third[0].to_string_lossy().ends_with("_3.zimg"), "the next image is {}", third[0].display());
+    ensure!(fs::read(&second[0])? == before, "generation 2 has been replaced");
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// Two lives of one pod that know nothing of each other, as on two hosts with one file system: neither replaces the
+/// other's image.
+fn another_life_writes_here(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    let first = scene.checkpoint(&[])?;
+    let here = scene.runtime();
+    scene.use_runtime(scene.make_directory("another-runtime", 0o700)?);
+    let out = scene.path("out-there");
+    fs::copy(scene.out(), &out)?;
+    scene.own(&out)?;
+    let there = scene.restart(&[], &first, &out)?;
+    scene.wait_running(1)?;
+    let second = scene.checkpoint(&[])?;
+    let written = fs::read(&second[0])?;
+    let there_runtime = scene.runtime();
+    scene.use_runtime(here);
+    scene.run(&["zap-command", "--checkpoint"])?.expect(1, "another copy of this pod")?;
+    ensure!(fs::read(&second[0])? == written, "the other's image has been replaced");
+    scene.go()?;
+    scene.expect_end(running, &program).doing("here")?;
+    scene.use_runtime(there_runtime);
+    scene.expect_end_in(there, &program, &out).doing("there")
 }
 
 /// Launches a command line that ends up in the simple program by exec, and takes it through a restart.

@@ -245,7 +245,10 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     for state in &states {
         let refusal = |error| Refusal::new(format!("file {}", String::from_utf8_lossy(&state.path)), error);
         let own = match &state.nameless {
-            None => open(&state.path, state.flags),
+            None => {
+                refuse_special(&state.path)?;
+                open(&state.path, state.flags)
+            }
             Some(nameless) => {
                 let known = made.iter().find(|(inode, ..)| *inode == nameless.inode).map(|(_, file, _)| *file);
                 let file = match known {
@@ -281,6 +284,18 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
 fn open(path: &[u8], flags: i32) -> zap_plugin::sys::Result<RawFd> {
     let path = CPath::new(path).ok_or(zap_plugin::sys::SysError::new("open", libc::ENAMETOOLONG))?;
     fd::open(path.as_c_str(), flags | libc::O_CLOEXEC, 0)
+}
+
+/// What has taken a file's place must not be opened: a FIFO waits for its other end, a device may do anything.
+fn refuse_special(path: &[u8]) -> Result<(), Refusal> {
+    let Some(own) = CPath::new(path) else { return Ok(()) };
+    match fd::stat(own.as_c_str()).map(|stat| stat.st_mode & libc::S_IFMT) {
+        Ok(libc::S_IFREG | libc::S_IFDIR) | Err(_) => Ok(()),
+        Ok(_) => Err(Refusal::new(
+            format!("file {}", String::from_utf8_lossy(path)),
+            "is no longer a regular file or directory",
+        )),
+    }
 }
 
 /// Makes a file without a name (O_TMPFILE, open(2)) in the directory where it had one.

@@ -6,6 +6,7 @@ use super::head::{self, Failure};
 use super::pack;
 use crate::core::Kept;
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,13 +74,23 @@ impl Images {
         let mut renamed: Vec<PathBuf> = Vec::new();
         for image in &self.files {
             let path = directory.join(&image.name);
-            if let Err(error) = fs::rename(&image.temporary, &path) {
+            // A link and not a rename, which would replace what another life of the pod, under another coordinator, has
+            // left under this name.
+            if let Err(error) =
+                fs::hard_link(&image.temporary, &path).or_else(|error| without_links(&error, image, &path))
+            {
                 // An incomplete generation must not stay.
                 for path in &renamed {
                     let _ = fs::remove_file(path);
                 }
-                return Err(Error::system(path.display(), "rename", &error));
+                if error.kind() == ErrorKind::AlreadyExists {
+                    let why =
+                        "exists: another copy of this pod writes its images here; give one of them another --ckpt-dir";
+                    return Err(Error::new(path.display(), why));
+                }
+                return Err(Error::system(path.display(), "link", &error));
             }
+            let _ = fs::remove_file(&image.temporary);
             renamed.push(path);
         }
         let synced = File::open(&directory).and_then(|directory| directory.sync_all());
@@ -149,6 +160,14 @@ pub struct Tools {
     pub runtime: RuntimeDir,
     pub faults: Arc<Faults>,
     pub contents: Arc<Contents>,
+}
+
+/// Gives an image its name where the file system has no links.
+fn without_links(error: &std::io::Error, image: &Image, path: &Path) -> std::io::Result<()> {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EOPNOTSUPP | libc::EMLINK) if !path.exists() => fs::rename(&image.temporary, path),
+        _ => Err(std::io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))),
+    }
 }
 
 /// A commit to be done.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zap_client::error::{reason, Error, Result};
 use zap_client::{trusted, Connection, RuntimeDir};
+use zap_image::name::ImageName;
 use zap_restart::arguments::Restart as Arguments;
 use zap_restart::generation::{choose, Candidate};
 use zap_restart::image::{self, Image};
@@ -103,6 +104,14 @@ fn plan(image: &Image) -> Result<Planned> {
     planner::plan(&image.header, &facts).map_err(|error| Error::new(image.path.display(), error))
 }
 
+/// The highest generation of the pod in `directory`: of a life that went on after the image was taken, perhaps. New
+/// images are numbered on from there, so that none replaces another and the newest has the highest number.
+fn highest_generation(directory: &Path, pod: u64) -> u32 {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let parsed = names.filter_map(|name| name.to_str().and_then(ImageName::parse));
+    parsed.filter(|name| name.pod_id == pod).map(|name| name.generation).max().unwrap_or(0)
+}
+
 fn make_pod(arguments: &Arguments, image: &Image, ckpt_dir: String) -> Result<Pod> {
     let recorded = &image.header.pod;
     let request = Restart {
@@ -110,7 +119,7 @@ fn make_pod(arguments: &Arguments, image: &Image, ckpt_dir: String) -> Result<Po
         pod_id: recorded.id,
         name: arguments.pod.clone(),
         recorded_name: recorded.name.clone(),
-        generation: recorded.generation,
+        generation: recorded.generation.max(highest_generation(Path::new(&ckpt_dir), recorded.id)),
         settings: PodSettings {
             ckpt_dir,
             interval: recorded.interval,
