@@ -16,12 +16,12 @@ struct notes {
     int64_t reset;   /* set to 1: forget the longest gap */
     int64_t longest; /* nanoseconds */
     int64_t armed;   /* set to 1: note the next reading in `first` */
-    int64_t first;   /* CLOCK_MONOTONIC, nanoseconds */
+    int64_t first;   /* CLOCK_REALTIME, nanoseconds: the same before and after a restart, and to whoever looks on */
 };
 
 static int64_t now(void) {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(CLOCK_REALTIME, &time);
     return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 

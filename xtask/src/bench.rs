@@ -131,7 +131,7 @@ impl Bench {
     ) -> Result<(f64, T), String> {
         set(notes, FIRST, 0)?;
         set(notes, ARMED, 1)?;
-        let start = processes::monotonic();
+        let start = processes::wall_clock();
         let value = restart()?;
         let first = wait_for("the restarted program runs", || Some(get(notes, FIRST)).filter(|first| *first != 0))?;
         Ok(((first - start) as f64 / 1e6, value))

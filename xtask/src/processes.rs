@@ -26,11 +26,11 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// CLOCK_MONOTONIC in nanoseconds, comparable with what a program under test has read.
-pub fn monotonic() -> i64 {
+/// CLOCK_REALTIME in nanoseconds, comparable with what a program under test has read.
+pub fn wall_clock() -> i64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a pointer to this frame's own timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) };
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
