@@ -44,7 +44,8 @@ int main(int argc, char **argv) {
         int64_t time = now();
         if (notes->reset) notes->reset = notes->longest = 0;
         else if (time - last > notes->longest) notes->longest = time - last;
-        if (notes->armed) notes->first = time, notes->armed = 0;
+        /* Read anew: `time` may be from before the checkpoint. */
+        if (notes->armed) notes->first = now(), notes->armed = 0;
         last = time;
     }
 }
