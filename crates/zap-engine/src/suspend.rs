@@ -238,6 +238,9 @@ fn await_slot(suspension: u32) -> Option<&'static threads::Slot> {
             match slot.state.load(Ordering::Acquire) {
                 SIGNALLED => return Some(slot),
                 PARKED => return None,
+                // Sent away by [`must_leave`], and here again by a signal that was on its way: it would stand where it
+                // must not for as long as one signal follows upon the other.
+                MISSED => return None,
                 _ => {}
             }
         }
