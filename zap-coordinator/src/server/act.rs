@@ -211,9 +211,8 @@ impl Server {
         let Some(table) = self.tables.get(&pod) else { return };
         let Some(entry) = table.find(RealPid(pid)) else { return };
         let number = table.signal.load(Ordering::Relaxed);
-        let taken = entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire);
         let woken = entry.stopped.load(Ordering::Acquire) == zap_wire::table::TO_STOP_AGAIN;
-        if taken || woken || entry.ready.load(Ordering::Acquire) == CLOSED {
+        if reach::is_taken(entry) || woken || entry.ready.load(Ordering::Acquire) == CLOSED {
             return;
         }
         let why = match reach::wake(pid, number, entry) {
@@ -239,9 +238,7 @@ impl Server {
     fn signal_again(&mut self, pod: u64, pid: i32) {
         let Some(table) = self.tables.get(&pod) else { return };
         let signal = table.signal.load(Ordering::Relaxed);
-        let waits = table
-            .find(RealPid(pid))
-            .is_some_and(|entry| entry.answered.load(Ordering::Acquire) != entry.requested.load(Ordering::Acquire));
+        let waits = table.find(RealPid(pid)).is_some_and(|entry| !reach::is_taken(entry));
         if waits && !process::has_pending(pid, signal) {
             if let Some(process) = self.members.get(&(pod, pid)) {
                 // One that has ended is noticed by its pidfd.

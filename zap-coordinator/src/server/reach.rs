@@ -40,8 +40,7 @@ pub fn unblock(pid: i32, signal: i32, entry: &Entry) -> Result<(), SysError> {
     let Some(tid) = all_block(pid, signal) else { return Ok(()) };
     let may_change = |instruction| {
         // In the handler the mask is the handler's own.
-        let taken = entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire);
-        if taken || is_in_libzap(pid, tid, instruction) {
+        if is_taken(entry) || is_in_libzap(pid, tid, instruction) {
             return false;
         }
         entry.unblocked.store(tid.0, Ordering::Release);
@@ -66,6 +65,11 @@ fn is_in_libzap(pid: i32, tid: RealPid, address: u64) -> bool {
     found.is_some_and(|mapping| names.iter().any(|name| mapping.name.ends_with(name)))
 }
 
+/// Whether the process has taken up the coordinator's last request.
+pub fn is_taken(entry: &Entry) -> bool {
+    entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire)
+}
+
 /// Whether every thread stands stopped.
 fn stands(pid: i32) -> bool {
     let mut threads = threads(pid).into_iter().peekable();
@@ -79,6 +83,10 @@ pub fn wake(pid: i32, signal: i32, entry: &Entry) -> Result<bool, SysError> {
         entry.stopped.store(0, Ordering::Release);
         return Ok(false);
     }
+    // It was faster, and somebody has stopped it since: so it is to stay.
+    if is_taken(entry) {
+        return Ok(false);
+    }
     for (tid, _) in threads(pid) {
         match signal::signal_thread(RealPid(pid), tid, signal) {
             Err(error) if !error.is(libc::ESRCH) => return Err(error),
@@ -86,7 +94,7 @@ pub fn wake(pid: i32, signal: i32, entry: &Entry) -> Result<bool, SysError> {
         }
     }
     // Continued by somebody else meanwhile: then it is to run on.
-    if stands(pid) {
+    if stands(pid) && !is_taken(entry) {
         entry.stopped.store(TO_STOP_AGAIN, Ordering::Release);
         signal::kill(pid, libc::SIGCONT)?;
     }
