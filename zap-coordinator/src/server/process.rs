@@ -79,7 +79,7 @@ pub fn has_pending(pid: i32, signal: i32) -> bool {
     u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
-/// Whether the process has the file `path` mapped. True also where that cannot be read: a member that has become another
+/// Whether the process has a file mapped whose path contains `path`. True also where that cannot be read: a member that has become another
 /// user's, or undumpable.
 pub fn maps(pid: i32, path: &Path) -> bool {
     let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else { return true };
