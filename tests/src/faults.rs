@@ -5,6 +5,7 @@
 
 use crate::case::{failed, Case, Doing, Result};
 use crate::ensure;
+use crate::manifest::Program;
 use crate::process::{self, Ended};
 use crate::scene::{Running, Scene, PATIENCE};
 use crate::special::SIMPLE;
@@ -211,9 +212,8 @@ fn file_gone(scene: &Scene) -> Result {
     scene.expect_end(restart, &program)
 }
 
-/// zap-restart gets a signal while the program is half restored: both end by it, and nothing is left. One that was to be
-/// ignored ends neither.
-fn restart_signalled(scene: &Scene) -> Result {
+/// The simple program, and an image of it that stops itself before its plugins restore.
+fn stops_when_restored(scene: &Scene) -> Result<(Program, Vec<PathBuf>)> {
     let program = scene.program(SIMPLE)?;
     scene.plain(&program)?;
     scene.use_fault(Some(fault::PROGRAM_RESTORING));
@@ -221,6 +221,13 @@ fn restart_signalled(scene: &Scene) -> Result {
     scene.use_fault(None);
     scene.wait_ready(running, 1)?;
     let images = scene.checkpoint_and_kill(running)?;
+    Ok((program, images))
+}
+
+/// zap-restart gets a signal while the program is half restored: both end by it, and nothing is left. One that was to be
+/// ignored ends neither.
+fn restart_signalled(scene: &Scene) -> Result {
+    let (program, images) = stops_when_restored(scene)?;
     for (number, options) in
         [(libc::SIGTERM, &[][..]), (libc::SIGINT, &["--background"]), (libc::SIGHUP, &["--pod", "other"])]
     {
@@ -249,13 +256,7 @@ fn restart_signalled(scene: &Scene) -> Result {
 
 /// A restarted program killed before its plugins restore: zap-restart says so, the image restarts again.
 fn program_restoring(scene: &Scene) -> Result {
-    let program = scene.program(SIMPLE)?;
-    scene.plain(&program)?;
-    scene.use_fault(Some(fault::PROGRAM_RESTORING));
-    let running = scene.launch(&program, &[])?;
-    scene.use_fault(None);
-    scene.wait_ready(running, 1)?;
-    let images = scene.checkpoint_and_kill(running)?;
+    let (program, images) = stops_when_restored(scene)?;
     let before = fs::read(&images[0])?;
     let restart = scene.restart(&[], &images, &scene.out())?;
     let halted = scene.until(PATIENCE, "the restarted program stops itself", stopped)?;

@@ -101,7 +101,7 @@ pub fn wait(child: RealPid) -> ! {
                 let _ = signal::kill(process::getpid().0, libc::SIGSTOP);
                 // A shell continues the whole process group; its handler for it shall run once.
                 let _ = signal::take_pending(libc::SIGCONT);
-                if is_stopped(child) {
+                if process::state(child) == Some(b'T') {
                     let _ = signal::kill(child.0, libc::SIGCONT);
                 }
                 continue;
@@ -112,11 +112,6 @@ pub fn wait(child: RealPid) -> ! {
             let _ = signal::kill(child.0, number);
         }
     }
-}
-
-fn is_stopped(child: RealPid) -> bool {
-    let stat = std::fs::read(format!("/proc/{child}/stat")).unwrap_or_default();
-    process::state_letter(&stat) == b'T'
 }
 
 /// Ends this process with the wait status of another: the same exit status, or death by the same signal.

@@ -67,9 +67,7 @@ impl Process {
 
 /// Whether the process is stopped by a signal or a tracer.
 pub fn is_stopped(pid: i32) -> bool {
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after = stat.iter().rposition(|c| *c == b')').and_then(|at| stat.get(at + 2));
-    matches!(after, Some(b'T' | b't'))
+    matches!(process::state(RealPid(pid)), Some(b'T' | b't'))
 }
 
 /// Whether `signal` waits to be taken by the process.
