@@ -9,9 +9,10 @@
 
 use crate::state::{self, Owned};
 use crate::threads;
+use crate::{clocks, guard};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{compiler_fence, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use zap_sys::{RealPid, VirtualPid};
 
 /// Offset of `tid` in glibc's TCB; 0 when unknown.
@@ -206,27 +207,77 @@ pub unsafe fn tid_of_pthread(pthread: u64) -> Option<VirtualPid> {
     Some(VirtualPid(word.load(Ordering::Relaxed)))
 }
 
-/// Writes the calling thread's real id into its control block, for libc functions that give the kernel what they find
-/// there, until [`give_back`] of what this returns. `None` where both are the same. A restart in between finds it with
-/// the id of before, see [`renew_lent`].
-pub fn lend() -> Option<i32> {
+/// The word of the calling thread's control block that holds its id.
+fn own_word() -> Option<&'static AtomicI32> {
     let offset = TID_OFFSET.load(Ordering::Relaxed);
-    if !state::moved() || offset == 0 {
-        return None;
-    }
-    // SAFETY: the word in the calling thread's own control block.
-    let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
-    Some(word.swap(zap_sys::process::gettid().0, Ordering::Relaxed))
+    // SAFETY: in the calling thread's own control block.
+    (offset != 0).then(|| unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) })
 }
 
-/// Ends what [`lend`] began.
-pub fn give_back(known: Option<i32>) {
-    if let Some(known) = known {
-        let offset = TID_OFFSET.load(Ordering::Relaxed);
-        // SAFETY: as in `lend`.
-        let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
-        word.store(known, Ordering::Relaxed);
+/// Whether the calling thread has a real id to [`lend`], and has not lent it already.
+pub fn may_lend() -> bool {
+    if !state::moved() {
+        return false;
     }
+    let here = 0u8;
+    take_abandoned(&raw const here as u64);
+    own_word().is_some() && guard::block().lender.load(Ordering::Relaxed) == 0
+}
+
+/// Writes the calling thread's real id into its control block, for libc functions that give the kernel what they find
+/// there, until [`give_back`]. A restart in between finds it with the id of before, see [`renew_lent`].
+pub fn lend() {
+    let Some(word) = own_word() else { return };
+    let (block, here) = (guard::block(), 0u8);
+    block.lent_id.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+    block.lender.store(&raw const here as u64, Ordering::Relaxed);
+    loop {
+        let generation = clocks::generation();
+        word.store(zap_sys::process::gettid().0, Ordering::SeqCst);
+        // A restart comes either before the id is asked for, or finds the old one, or is seen here.
+        if clocks::generation() == generation {
+            break;
+        }
+    }
+}
+
+/// In the child of a fork, whose control block libc has written anew.
+#[inline]
+pub fn forget_lent() {
+    guard::block().lender.store(0, Ordering::Relaxed);
+}
+
+/// Ends what [`lend`] began, if it has.
+pub fn give_back() {
+    let block = guard::block();
+    let (Some(word), true) = (own_word(), block.lender.load(Ordering::Relaxed) != 0) else { return };
+    word.store(block.lent_id.load(Ordering::Relaxed), Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
+    block.lender.store(0, Ordering::Relaxed);
+}
+
+/// Before the calling thread goes on with the stack pointer `stack`: a handler that leaves a call in which the id was lent,
+/// by siglongjmp, takes it back.
+#[cold]
+pub fn take_abandoned(stack: u64) {
+    let lender = guard::block().lender.load(Ordering::Relaxed);
+    if lender == 0 || stack <= lender {
+        return;
+    }
+    let mut alternate = zap_sys::signal::no_stack();
+    // SAFETY: nothing is set.
+    let asked = unsafe { zap_sys::signal::set_alternate_stack(None, &mut alternate) };
+    let start = alternate.ss_sp as u64;
+    let is_alternate = |address: u64| {
+        asked.is_ok()
+            && alternate.ss_flags & zap_sys::libc::SS_ONSTACK != 0
+            && (start..start.saturating_add(alternate.ss_size as u64)).contains(&address)
+    };
+    // Within a handler, which may still return into the call.
+    if is_alternate(stack) && !is_alternate(lender) {
+        return;
+    }
+    give_back();
 }
 
 /// After a restart: a thread that was suspended inside [`lend`] has the real id of before in its control

@@ -179,6 +179,7 @@ pub fn begin_in_child() {
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     identity::forget();
+    identity::forget_lent();
     clocks::begin_in_child();
     crate::locks::begin_in_child();
     state::set_identity(pid, VirtualPid(pid.0));

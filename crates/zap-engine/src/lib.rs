@@ -29,6 +29,7 @@ pub mod image_backed;
 pub mod init;
 pub mod locks;
 pub mod memory;
+pub mod next;
 pub mod registry;
 pub mod restart;
 pub mod shared;

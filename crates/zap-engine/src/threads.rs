@@ -474,6 +474,7 @@ fn become_thread(slot: &Slot) {
     zap_sys::process::set_thread_name(&name);
     clocks::set_thread_cpu(slot.cpu.load(Ordering::Relaxed));
     crate::deadline::shift_own(&clocks::shift());
+    crate::alternate_stacks::renew_owner();
     slot.restore_scheduling();
     crate::signals::restore_own(slot);
     crate::breakdown::forget_way_back();
