@@ -12,9 +12,10 @@
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::sync::atomic::Ordering;
 use redhook::{hook, real};
-use zap_engine::{exec_memory, state};
+use zap_engine::{exec_memory, state, suspend};
 use zap_sys::signal::{bit, change_mask};
 use zap_wire::environment;
+use zap_wire::table::READY;
 
 super::resolve_all!(execve, execvpe, fexecve, posix_spawn, posix_spawnp);
 
@@ -203,10 +204,21 @@ impl Crossing {
         }
         // In a vfork child this is the parent's entry: it must stay as it is.
         let own = zap_sys::process::getpid() == state::real_pid();
-        if let Some(entry) = state::entry().filter(|_| own) {
-            entry.ready.store(0, Ordering::Release);
+        loop {
+            // Looked up each time: after a restart it is another one.
+            let entry = state::entry().filter(|_| own);
+            if let Some(entry) = entry {
+                entry.ready.store(0, Ordering::SeqCst);
+            }
+            let old_mask = change_mask(libc::SIG_BLOCK, bit(state::signal())).ok();
+            // The exec ends every other thread, and whoever leads a suspension must not be ended. It looks, once it leads,
+            // whether the process is ready: one of both sees the other.
+            if !own || suspend::current() == 0 {
+                return Self { old_mask, entered: own };
+            }
+            Self { old_mask, entered: own }.failed();
+            suspend::wait_until_over();
         }
-        Self { old_mask: change_mask(libc::SIG_BLOCK, bit(state::signal())).ok(), entered: own }
     }
 
     /// The exec has failed: back to what was.
@@ -215,7 +227,7 @@ impl Crossing {
             let _ = change_mask(libc::SIG_SETMASK, old);
         }
         if let Some(entry) = state::entry().filter(|_| self.entered) {
-            entry.ready.store(1, Ordering::Release);
+            entry.ready.store(READY, Ordering::SeqCst);
         }
     }
 }

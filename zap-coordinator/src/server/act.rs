@@ -213,7 +213,8 @@ impl Server {
         let number = table.signal.load(Ordering::Relaxed);
         let taken = entry.requested.load(Ordering::Acquire) == entry.answered.load(Ordering::Acquire);
         let woken = entry.stopped.load(Ordering::Acquire) == zap_wire::table::TO_STOP_AGAIN;
-        if taken || woken || entry.ready.load(Ordering::Acquire) == CLOSED {
+        // One that execs blocks the signal, which would end the new program before its library can take it.
+        if taken || woken || entry.ready.load(Ordering::Acquire) != READY {
             return;
         }
         let why = match reach::wake(pid, number, entry) {
