@@ -19,6 +19,9 @@ use zap_wire::{FromCoordinator, Phase};
 /// How long every thread of a process may block the signal when none can be unblocked.
 const BLOCKED_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a process that has been signalled may wait for a child that it has made with vfork.
+const HELD_LIMIT: Duration = Duration::from_secs(5);
+
 /// What is known of the images that a restart is made from.
 pub fn record_of(request: &Restart) -> CheckpointRecord {
     let metadata: Vec<_> = request.images.iter().filter_map(|path| std::fs::metadata(path).ok()).collect();
@@ -81,6 +84,7 @@ impl Server {
                     self.queue.push_back(Event::Trouble { pod, pid, why });
                 }
                 self.signal_again(pod, pid);
+                self.look_for_vfork(pod, pid);
             }
             Action::Save { pod, pid, peer, order } => self.save(pod, pid, peer, *order),
             Action::Commit { pod, generation, keep, compress } => match self.images.remove(&pod) {
@@ -233,6 +237,24 @@ impl Server {
         self.unreachable.remove(&pid);
         let name = super::process::name(pid);
         self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
+    }
+
+    /// A process that has made a child with vfork just before it was signalled takes the signal when that execs or ends.
+    fn look_for_vfork(&mut self, pod: u64, pid: i32) {
+        let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
+        let waits = entry
+            .is_some_and(|entry| entry.requested.load(Ordering::Acquire) != entry.answered.load(Ordering::Acquire));
+        let verdict = if waits { self.examine(pod, pid) } else { Verdict::Ready };
+        let Verdict::Held(refusal) = verdict else {
+            self.held.remove(&pid);
+            return;
+        };
+        if self.held.entry(pid).or_insert_with(Instant::now).elapsed() > HELD_LIMIT {
+            self.held.remove(&pid);
+            let name = super::process::name(pid);
+            let why = format!("{name} (pid {pid}): {}: {}", refusal.object, refusal.reason);
+            self.queue.push_back(Event::Failed { pod, why });
+        }
     }
 
     /// A thread that takes the signal where it must not stand goes on as if there had been none: it is sent again, as
