@@ -78,13 +78,15 @@ impl Server {
             Action::Look { pod, pid } => {
                 let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
                 let trouble = entry.map_or(0, |entry| entry.trouble.load(Ordering::Relaxed));
+                if self.is_held(pod, pid) {
+                    return;
+                }
                 self.help(pod, pid);
                 if trouble != 0 {
                     let why = Errno(trouble).to_string();
                     self.queue.push_back(Event::Trouble { pod, pid, why });
                 }
                 self.signal_again(pod, pid);
-                self.look_for_vfork(pod, pid);
             }
             Action::Save { pod, pid, peer, order } => self.save(pod, pid, peer, *order),
             Action::Commit { pod, generation, keep, compress } => match self.images.remove(&pod) {
@@ -239,15 +241,16 @@ impl Server {
         self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
     }
 
-    /// A process that has made a child with vfork just before it was signalled takes the signal when that execs or ends.
-    fn look_for_vfork(&mut self, pod: u64, pid: i32) {
+    /// Whether the process has made a child with vfork just before it was signalled: it takes the signal when that execs or
+    /// ends, and ptrace(2) has no hold on it before. It is waited for, not for ever.
+    fn is_held(&mut self, pod: u64, pid: i32) -> bool {
         let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
         let waits = entry
             .is_some_and(|entry| entry.requested.load(Ordering::Acquire) != entry.answered.load(Ordering::Acquire));
         let verdict = if waits { self.examine(pod, pid) } else { Verdict::Ready };
         let Verdict::Held(refusal) = verdict else {
             self.held.remove(&pid);
-            return;
+            return false;
         };
         if self.held.entry(pid).or_insert_with(Instant::now).elapsed() > HELD_LIMIT {
             self.held.remove(&pid);
@@ -255,6 +258,7 @@ impl Server {
             let why = format!("{name} (pid {pid}): {}: {}", refusal.object, refusal.reason);
             self.queue.push_back(Event::Failed { pod, why });
         }
+        true
     }
 
     /// A thread that takes the signal where it must not stand goes on as if there had been none: it is sent again, as
