@@ -74,7 +74,7 @@ type OnMutex = unsafe extern "C" fn(*mut pthread_mutex_t) -> c_int;
 #[inline(always)]
 unsafe fn plain(next: &Next, mutex: *mut pthread_mutex_t) -> c_int {
     // SAFETY: the caller's promise.
-    let function: OnMutex = unsafe { core::mem::transmute(address(&next)) };
+    let function: OnMutex = unsafe { core::mem::transmute(address(next)) };
     // SAFETY: the program's mutex.
     unsafe { function(mutex) }
 }
