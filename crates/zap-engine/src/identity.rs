@@ -12,7 +12,7 @@ use crate::threads;
 use crate::{clocks, guard};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{compiler_fence, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{compiler_fence, AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use zap_sys::{RealPid, VirtualPid};
 
 /// Offset of `tid` in glibc's TCB; 0 when unknown.
@@ -20,6 +20,8 @@ static TID_OFFSET: AtomicU64 = AtomicU64::new(0);
 /// Offset of the rseq area from the thread pointer, and its length; length 0 when libc registers none.
 static RSEQ_OFFSET: AtomicU64 = AtomicU64::new(0);
 static RSEQ_LENGTH: AtomicU32 = AtomicU32::new(0);
+/// Whether the kernel tells of the main thread that it has registered its area, as it has.
+static RSEQ_TELLS: AtomicBool = AtomicBool::new(false);
 
 /// A process or thread that a restart has made again.
 struct Pair {
@@ -62,22 +64,39 @@ pub fn learn(rseq: Option<(i64, u32)>) {
     if let Some((offset, length)) = rseq {
         RSEQ_OFFSET.store(offset as u64, Ordering::Relaxed);
         RSEQ_LENGTH.store(length, Ordering::Relaxed);
+        RSEQ_TELLS.store(has_rseq(), Ordering::Relaxed);
     }
 }
 
-/// Registers the rseq area of the thread whose thread pointer is `fs_base`, if libc had. A thread that is just
-/// beginning has not yet, and would find it done.
-pub fn register_rseq(fs_base: u64) {
-    /// Of `cpu_id` in `struct rseq` (linux/rseq.h), which is negative before the registration.
-    const PROCESSOR_OFFSET: u64 = 4;
+/// Where the calling thread's rseq area is, and its length; `None` when libc registers none.
+fn own_rseq() -> Option<(u64, u32)> {
     let length = RSEQ_LENGTH.load(Ordering::Relaxed);
-    if length != 0 {
-        let area = fs_base.wrapping_add(RSEQ_OFFSET.load(Ordering::Relaxed));
-        // SAFETY: a word of the thread's TCB, aligned as the kernel demands of the area.
-        let processor = unsafe { core::ptr::read_volatile((area + PROCESSOR_OFFSET) as *const i32) };
-        if processor < 0 {
-            return;
-        }
+    let area = zap_sys::arch::tls::thread_pointer().wrapping_add(RSEQ_OFFSET.load(Ordering::Relaxed));
+    (length != 0).then_some((area, length))
+}
+
+/// Whether the calling thread has registered its rseq area, as the kernel tells. One that is just beginning has not yet, and libc ends the
+/// program if it finds that done.
+fn has_rseq() -> bool {
+    own_rseq().is_some_and(|(area, length)| zap_sys::process::has_rseq(area, length, RSEQ_SIGNATURE))
+}
+
+/// As [`has_rseq`], where the kernel does not tell (it was another length): by the area's processor, which is negative
+/// before the registration unless the thread is very young.
+pub fn seems_to_have_rseq() -> bool {
+    /// Of `cpu_id` in `struct rseq` (linux/rseq.h).
+    const PROCESSOR_OFFSET: u64 = 4;
+    if RSEQ_TELLS.load(Ordering::Relaxed) {
+        return has_rseq();
+    }
+    // SAFETY: a word of the thread's TCB, aligned as the kernel demands of the area.
+    own_rseq()
+        .is_some_and(|(area, _)| unsafe { core::ptr::read_volatile((area + PROCESSOR_OFFSET) as *const i32) } >= 0)
+}
+
+/// Registers the rseq area of the calling thread, which had.
+pub fn register_rseq() {
+    if let Some((area, length)) = own_rseq() {
         // SAFETY: the area is part of the thread's TCB, where libc had registered it.
         let _ = unsafe { zap_sys::process::register_rseq(area, length, RSEQ_SIGNATURE) };
     }
