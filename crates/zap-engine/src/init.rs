@@ -52,10 +52,11 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
         state::set_signal(0);
         return;
     }
-    let _ = signal::change_mask(libc::SIG_UNBLOCK, signal::bit(signal_number));
+    // First: what waits comes at once, and is for a process that is ready.
     if let Some(entry) = state::entry() {
         entry.ready.store(1, Ordering::Release);
     }
+    let _ = signal::change_mask(libc::SIG_UNBLOCK, signal::bit(signal_number));
 }
 
 struct Variables {
@@ -140,12 +141,16 @@ pub(crate) fn join_table(path: &[u8], virtual_pid: VirtualPid) -> Result<(), Str
         return Err("not a pod table".to_string());
     }
     let pid = process::getpid();
+    let is_known = table.find(pid).is_some();
     let entry = table.enter(pid, virtual_pid);
     if let Some(entry) = entry {
         entry.virtual_pid.store(virtual_pid.0, Ordering::Relaxed);
         entry.start_time.store(process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
         entry.filters.store(seccomp_filters(), Ordering::Relaxed);
-        entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+        // What the program was asked for that has become this one by an exec, and has not answered, is for this one.
+        if !is_known {
+            entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+        }
         entry.forget_failure();
         entry.set_name(&program_name());
         entry.ready.store(u32::from(state::active()), Ordering::Release);
@@ -179,6 +184,7 @@ pub fn begin_in_child() {
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     identity::forget();
+    identity::forget_lent();
     clocks::begin_in_child();
     crate::locks::begin_in_child();
     state::set_identity(pid, VirtualPid(pid.0));
