@@ -120,6 +120,11 @@ pub enum ToCoordinator {
         virtual_pid: i32,
         threads: u32,
     },
+    /// Said in phase Drain, before it is reached: the process's open file descriptions. What is too much for one message
+    /// comes in several.
+    Open {
+        descriptions: Vec<Seen>,
+    },
     Reached {
         phase: Phase,
         stop_ns: u64,
@@ -142,6 +147,38 @@ pub enum ToCoordinator {
     },
 }
 
+/// An open file description as one process sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The process's own number for it.
+    pub id: u32,
+    /// A descriptor that refers to it.
+    pub fd: i32,
+    /// Device and inode of its file.
+    pub file: (u64, u64),
+    /// What is made as one thing with others: both ends of a pipe, say. Else as `file`.
+    pub object: (u64, u64),
+    /// Access mode: O_RDONLY, O_WRONLY or O_RDWR.
+    pub access: i32,
+}
+
+/// What a description of one process has in common with those of others. Processes are told of no other ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// [`Seen::id`].
+    pub id: u32,
+    /// Names the description among those of the pod; 0 when no other process has it.
+    pub description: u64,
+    /// This process saves it, and makes it again.
+    pub leads: bool,
+    /// Names the object; 0 when no other description in another process is of it.
+    pub object: u64,
+    /// This process saves what is the object's own, and makes it again.
+    pub leads_object: bool,
+    /// Which access modes there are among the pod's descriptions of the object: bit `1 << access` for each.
+    pub accesses: u32,
+}
+
 /// The order to save, which goes with the image's descriptor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SaveOrder {
@@ -153,6 +190,7 @@ pub struct SaveOrder {
     pub settings: PodSettings,
     /// (virtual pid, program) of every process of the pod.
     pub members: Vec<(i32, String)>,
+    pub shares: Vec<Share>,
 }
 
 /// What the coordinator says.

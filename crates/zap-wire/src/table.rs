@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -34,11 +34,31 @@ pub struct PodTable {
     pub pod_id: AtomicU64,
     /// (device, inode) of the standard streams that the pod was launched with.
     pub streams: [[AtomicU64; 2]; 3],
-    padding: [u8; 4096 - 72],
+    /// Not 0: the pod has been restarted here, and virtual ids may differ from real ones.
+    pub moved: AtomicU32,
+    /// Counts the virtual ids that had to be made up, see [`PodTable::free_id`].
+    made_up: AtomicI32,
+    padding: [u8; 4096 - 80],
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
+    /// Ids of process groups and sessions that a restart has made again; their leaders may have ended.
+    pub aliases: [Alias; ALIASES],
 }
+
+/// Number of aliases.
+pub const ALIASES: usize = 512;
+
+/// An id that may not be a process's any more.
+#[repr(C)]
+pub struct Alias {
+    /// As the kernel knows it; 0 for a free place.
+    real: AtomicI32,
+    virtual_id: AtomicI32,
+}
+
+/// First of the virtual ids that are made up: above what the kernel gives (PID_MAX_LIMIT, 2^22).
+const FIRST_MADE_UP: i32 = 1 << 22;
 
 /// Bytes of a reason.
 pub const REASON_LENGTH: usize = 256;
@@ -122,6 +142,66 @@ impl PodTable {
             .find(|entry| entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Relaxed).is_ok())?;
         entry.virtual_pid.store(virtual_pid.0, Ordering::Release);
         Some(entry)
+    }
+
+    /// The entry of the process that the pod knows as `id`.
+    pub fn find_virtual(&self, id: VirtualPid) -> Option<&Entry> {
+        let is_it = |entry: &&Entry| {
+            entry.virtual_pid.load(Ordering::Acquire) == id.0 && entry.real_pid.load(Ordering::Acquire) != 0
+        };
+        // Most processes have the number that they were made with; every other one has an alias.
+        let by_alias = || {
+            self.aliases().filter(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0).find_map(|alias| {
+                self.find(RealPid(alias.real.load(Ordering::Acquire))).filter(is_it)
+            })
+        };
+        let crowded = || self.aliases.last().is_some_and(|alias| alias.real.load(Ordering::Acquire) != 0);
+        let by_search = || crowded().then(|| self.entries.iter().find(is_it)).flatten();
+        self.places(RealPid(id.0)).find(is_it).or_else(by_alias).or_else(by_search)
+    }
+
+    /// The kernel's id of the process group or session that the pod knows as `id`. Its leader may have ended.
+    pub fn real_group(&self, id: VirtualPid) -> Option<RealPid> {
+        let alias = || self.aliases().find(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0);
+        self.find_virtual(id).map(Entry::real_pid).or_else(|| alias().map(|alias| RealPid(alias.real.load(Ordering::Relaxed))))
+    }
+
+    /// The pod's id of the process, group or session that the kernel knows as `id`.
+    pub fn virtual_of(&self, id: RealPid) -> Option<VirtualPid> {
+        let alias = || self.aliases().find(|alias| alias.real.load(Ordering::Acquire) == id.0);
+        self.find(id)
+            .map(Entry::virtual_pid)
+            .or_else(|| alias().map(|alias| VirtualPid(alias.virtual_id.load(Ordering::Relaxed))))
+    }
+
+    fn aliases(&self) -> impl Iterator<Item = &Alias> {
+        self.aliases.iter().take_while(|alias| alias.real.load(Ordering::Acquire) != 0)
+    }
+
+    /// Notes an id that differs from the real one, of a process, process group or session. False if there is no room.
+    pub fn add_alias(&self, real: RealPid, id: VirtualPid) -> bool {
+        for alias in &self.aliases {
+            let known = (alias.real.load(Ordering::Acquire), alias.virtual_id.load(Ordering::Acquire));
+            if known == (real.0, id.0) {
+                return true;
+            }
+            if known.0 == 0 && alias.real.compare_exchange(0, real.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                alias.virtual_id.store(id.0, Ordering::Release);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The virtual id for a new process: its real one, unless that is known already for another.
+    pub fn free_id(&self, real: RealPid) -> VirtualPid {
+        let id = VirtualPid(real.0);
+        if self.moved.load(Ordering::Acquire) == 0 || self.real_group(id).is_none_or(|known| known == real) {
+            return id;
+        }
+        let id = VirtualPid(FIRST_MADE_UP + self.made_up.fetch_add(1, Ordering::Relaxed));
+        self.add_alias(real, id);
+        id
     }
 
     /// Notes why the process of `entry` cannot be checkpointed any more.
@@ -213,7 +293,9 @@ mod tests {
             signal: AtomicI32::new(0),
             pod_id: AtomicU64::new(0),
             streams: Default::default(),
-            padding: [0; 4096 - 72],
+            moved: AtomicU32::new(0),
+            made_up: AtomicI32::new(0),
+            padding: [0; 4096 - 80],
             entries: core::array::from_fn(|_| Entry {
                 real_pid: AtomicI32::new(0),
                 virtual_pid: AtomicI32::new(0),
@@ -229,6 +311,7 @@ mod tests {
                 failed: AtomicU32::new(0),
             }),
             reasons: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU8::new(0))),
+            aliases: core::array::from_fn(|_| Alias { real: AtomicI32::new(0), virtual_id: AtomicI32::new(0) }),
         }
     }
 
@@ -251,6 +334,20 @@ mod tests {
         assert!(table.reason(first).is_none());
         table.set_reason(first, b"why");
         assert_eq!(&table.reason(first).unwrap()[..4], b"why\0");
+        assert_eq!(table.free_id(RealPid(10)), VirtualPid(10));
+        table.moved.store(1, Ordering::Relaxed);
+        first.virtual_pid.store(500, Ordering::Relaxed);
+        assert!(table.add_alias(RealPid(11), VirtualPid(501)) && table.add_alias(RealPid(11), VirtualPid(501)));
+        assert!(table.find_virtual(VirtualPid(500)).is_none());
+        assert!(table.add_alias(RealPid(10), VirtualPid(500)));
+        assert!(core::ptr::eq(first, table.find_virtual(VirtualPid(500)).unwrap()));
+        assert_eq!(table.real_group(VirtualPid(500)), Some(RealPid(10)));
+        assert_eq!(table.real_group(VirtualPid(501)), Some(RealPid(11)));
+        assert!(table.find_virtual(VirtualPid(501)).is_none());
+        assert_eq!(table.virtual_of(RealPid(11)), Some(VirtualPid(501)));
+        assert_eq!(table.real_group(VirtualPid(10)), None);
+        assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));
+        assert_eq!(table.free_id(RealPid(500)), VirtualPid(FIRST_MADE_UP));
         first.drop_entry();
         assert!(table.reason(first).is_none());
         assert!(table.find(RealPid(10)).is_none());
@@ -271,7 +368,8 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams padding entries reasons);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up padding entries reasons aliases);
+        offsets!(Alias: real virtual_id);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");
     }
