@@ -42,6 +42,9 @@ pub fn header(mut regions: Vec<Region>) -> Header {
         zap_version: String::new(),
         kernel: String::new(),
         stack_limit: 8 * MIB,
+        parent: 1,
+        group: 2,
+        session: 3,
     };
     let file = |path: &[u8]| BackingFile {
         path: Bytes(path.to_vec()),

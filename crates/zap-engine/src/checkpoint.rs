@@ -14,13 +14,13 @@ use crate::registry;
 use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
-use crate::{attributes, breakdown, children, clocks, descriptors, signals, suspend, timers, writer};
+use crate::{attributes, breakdown, children, clocks, descriptors, identity, signals, suspend, timers, waits, writer};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
 use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
 use zap_sys::{fd, libc, process, RawFd};
-use zap_wire::message::SaveOrder;
+use zap_wire::message::{SaveOrder, Share};
 use zap_wire::{fault as faults, FromCoordinator, Phase, ToCoordinator};
 
 /// What the leader has collected for the image; kept for the restart that may continue from it.
@@ -181,8 +181,9 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
         };
         let result = match (phase, save, descriptor) {
             (Phase::Drain, ..) => {
+                let result = drain(agent).map(|()| Saved::Here);
                 fault::point(faults::PROGRAM_DRAINED);
-                Ok(Saved::Here)
+                result
             }
             (Phase::Save, Some(order), Some(image)) => save_process(agent, &order, image),
             (Phase::Save, ..) => Err(Refusal::new("coordinator", "sent no image to save to")),
@@ -207,6 +208,16 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
             return Ok(Saved::Here);
         }
     }
+}
+
+/// Descriptions in one message: it stays far below its limit.
+const DESCRIPTIONS: usize = 1000;
+
+/// Tells the coordinator what is open.
+fn drain(agent: &Agent) -> Result<(), Refusal> {
+    let seen = descriptors::find(&[agent.socket()])?;
+    seen.chunks(DESCRIPTIONS)
+        .try_for_each(|part| agent.say(&ToCoordinator::Open { descriptions: part.to_vec() }))
 }
 
 /// The frozen copy that writes; 0 when none is to be watched.
@@ -242,7 +253,7 @@ fn close_if_open(descriptor: Option<RawFd>) {
 
 /// Collects the process's state and forks the frozen copy that writes it.
 fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved, Refusal> {
-    let collected = collect(&[agent.socket(), image]);
+    let collected = collect(&order.shares);
     let result = collected.and_then(|copies| {
         let result = fork_copy(agent, order, image, &copies);
         // In a restarted process they are not there: they were no part of the image.
@@ -258,14 +269,16 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
     result
 }
 
-fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
+fn collect(shares: &[Share]) -> Result<Vec<SharedCopy>, Refusal> {
     children::save()?;
-    let descriptions = descriptors::enumerate(own)?;
+    identity::save_relations();
+    waits::save();
+    let descriptions = descriptors::take(shares);
     let owners = descriptors::claim(&descriptions)?;
     let mut sections = Vec::new();
     for (index, plugin) in registry::plugins().iter().enumerate() {
-        let claimed: Vec<&Description> =
-            descriptions.iter().zip(&owners).filter(|(_, owner)| **owner == index).map(|(one, _)| one).collect();
+        let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
+        let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();
         plugin.save(&mut SaveContext::new(&descriptions, claimed, &mut sections))?;
         fault::point(faults::SAVING_PLUGINS);
     }

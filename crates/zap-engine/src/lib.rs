@@ -39,4 +39,5 @@ pub mod suspend;
 pub mod threads;
 pub mod timers;
 pub mod vdso;
+mod waits;
 pub mod writer;

@@ -93,6 +93,9 @@ fn sample() -> Header {
             zap_version: "0.0.0".into(),
             kernel: "6.1.0".into(),
             stack_limit: 8 << 20,
+            parent: 1,
+            group: 2,
+            session: 3,
         },
         threads: vec![
             Thread { virtual_tid: 4711, name: "app".into() },

@@ -109,6 +109,12 @@ pub struct Process {
     pub kernel: String,
     /// Soft limit of the stack in bytes: the main stack is given this much room again.
     pub stack_limit: u64,
+    /// Virtual id of the parent, which may be no process of the pod.
+    pub parent: i32,
+    /// Virtual id of the process group, whose leader may have ended, or be no process of the pod.
+    pub group: i32,
+    /// Virtual id of the session; as with the group.
+    pub session: i32,
 }
 
 /// Register values with which the frozen copy is taken up again.

@@ -38,11 +38,21 @@ impl<'a> SaveContext<'a> {
     }
 }
 
+/// How processes of the pod hand each other descriptors at a restart.
+pub trait Exchange {
+    /// See [`RestoreContext::publish`].
+    fn publish(&mut self, key: u64, part: u32, fd: RawFd) -> Result<(), Refusal>;
+    /// See [`RestoreContext::subscribe`].
+    fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal>;
+    /// See [`RestoreContext::install`].
+    fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal>;
+}
+
 /// Handed to [`crate::Plugin::restore`] and [`crate::Plugin::refill`].
 pub struct RestoreContext<'a> {
     sections: &'a [SavedSection],
     streams: [RawFd; 3],
-    installed: &'a mut dyn FnMut(u32, RawFd) -> Result<(), Refusal>,
+    exchange: &'a mut dyn Exchange,
 }
 
 impl<'a> RestoreContext<'a> {
@@ -50,9 +60,9 @@ impl<'a> RestoreContext<'a> {
     pub fn new(
         sections: &'a [SavedSection],
         streams: [RawFd; 3],
-        installed: &'a mut dyn FnMut(u32, RawFd) -> Result<(), Refusal>,
+        exchange: &'a mut dyn Exchange,
     ) -> Self {
-        Self { sections, streams, installed }
+        Self { sections, streams, exchange }
     }
 
     /// The section `name` if the image has it in `version`; another version is refused.
@@ -70,7 +80,18 @@ impl<'a> RestoreContext<'a> {
     /// Hands over `fd`, a new descriptor for description `id`. It is moved to all the numbers that the description had;
     /// the plugin must not use it afterwards.
     pub fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {
-        (self.installed)(id, fd)
+        self.exchange.install(id, fd)
+    }
+
+    /// Hands part `part` of the object `key` ([`crate::Share::object`]) to the other processes that ask for it. The
+    /// descriptor stays the caller's.
+    pub fn publish(&mut self, key: u64, part: u32, fd: RawFd) -> Result<(), Refusal> {
+        self.exchange.publish(key, part, fd)
+    }
+
+    /// Waits for what another process publishes under this name: a new descriptor of the same open file description.
+    pub fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal> {
+        self.exchange.subscribe(key, part)
     }
 
     /// The new standard stream `number` (0, 1, 2), or -1. It stays the engine's: duplicate it to install it.

@@ -214,7 +214,6 @@ fn messages_are_as_committed() {
         spare: vec![7],
         restorer: (0x1000, 0x2000),
         vdso: (0x7fff_0000_0000, 0x6000),
-        children: vec![4712],
         image_backed: vec![(0x40_0000, 0x1000), (0x7f00_0000_0000, 1 << 32)],
     };
     text += &line("RestartParts", "RestartParts", &parts);

@@ -156,7 +156,7 @@ pub struct Seen {
     pub fd: i32,
     /// Device and inode of its file.
     pub file: (u64, u64),
-    /// What is made as one thing with others: both ends of a pipe, say. Else as `file`.
+    /// What is made as one thing with others: both ends of a pipe, say. Else zeroes.
     pub object: (u64, u64),
     /// Access mode: O_RDONLY, O_WRONLY or O_RDWR.
     pub access: i32,

@@ -25,8 +25,6 @@ pub struct RestartParts {
     pub restorer: (u64, u64),
     /// First address and length of the kernel's vDSO and its data in this process.
     pub vdso: (u64, u64),
-    /// The process's children among those of the pod: virtual pids.
-    pub children: Vec<i32>,
     /// Ranges of memory that are backed by the image, in ascending order: (start, length).
     pub image_backed: Vec<(u64, u64)>,
 }

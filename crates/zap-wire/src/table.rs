@@ -57,6 +57,9 @@ pub struct Alias {
     virtual_id: AtomicI32,
 }
 
+/// Virtual id of an alias that has none any more.
+const GONE: i32 = -1;
+
 /// First of the virtual ids that are made up: above what the kernel gives (PID_MAX_LIMIT, 2^22).
 const FIRST_MADE_UP: i32 = 1 << 22;
 
@@ -172,6 +175,7 @@ impl PodTable {
         self.find(id)
             .map(Entry::virtual_pid)
             .or_else(|| alias().map(|alias| VirtualPid(alias.virtual_id.load(Ordering::Relaxed))))
+            .filter(|id| id.0 != GONE)
     }
 
     fn aliases(&self) -> impl Iterator<Item = &Alias> {
@@ -182,7 +186,8 @@ impl PodTable {
     pub fn add_alias(&self, real: RealPid, id: VirtualPid) -> bool {
         for alias in &self.aliases {
             let known = (alias.real.load(Ordering::Acquire), alias.virtual_id.load(Ordering::Acquire));
-            if known == (real.0, id.0) {
+            if known.0 == real.0 {
+                alias.virtual_id.store(id.0, Ordering::Release);
                 return true;
             }
             if known.0 == 0 && alias.real.compare_exchange(0, real.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -196,12 +201,39 @@ impl PodTable {
     /// The virtual id for a new process: its real one, unless that is known already for another.
     pub fn free_id(&self, real: RealPid) -> VirtualPid {
         let id = VirtualPid(real.0);
-        if self.moved.load(Ordering::Acquire) == 0 || self.real_group(id).is_none_or(|known| known == real) {
+        if self.moved.load(Ordering::Acquire) == 0 {
+            return id;
+        }
+        // The kernel has given the number anew: who bore it has been waited for, and no group or session has it.
+        for alias in self.aliases().filter(|alias| alias.real.load(Ordering::Acquire) == real.0) {
+            alias.virtual_id.store(GONE, Ordering::Release);
+        }
+        if self.real_group(id).is_none_or(|known| known == real) {
             return id;
         }
         let id = VirtualPid(FIRST_MADE_UP + self.made_up.fetch_add(1, Ordering::Relaxed));
         self.add_alias(real, id);
         id
+    }
+
+    /// Enters the child that a fork of `parent` has just made. `None` when its part of the table is full.
+    pub fn enter_child(&self, child: RealPid, parent: Option<&Entry>) -> Option<&Entry> {
+        if let Some(entry) = self.find(child) {
+            return Some(entry);
+        }
+        let entry = self.enter(child, self.free_id(child))?;
+        if let Some(parent) = parent {
+            entry.filters.store(parent.filters.load(Ordering::Relaxed), Ordering::Relaxed);
+            for (to, from) in entry.name.iter().zip(&parent.name) {
+                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            if let Some(reason) = self.reason(parent) {
+                self.set_reason(entry, &reason);
+            }
+        }
+        entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+        entry.ready.store(READY, Ordering::Release);
+        Some(entry)
     }
 
     /// Notes why the process of `entry` cannot be checkpointed any more.
@@ -238,6 +270,7 @@ impl PodTable {
 impl Entry {
     /// Frees the entry: its process has ended.
     pub fn drop_entry(&self) {
+        self.virtual_pid.store(0, Ordering::Relaxed);
         for word in [&self.requested, &self.answered, &self.filters, &self.ready, &self.stopped, &self.failed] {
             word.store(0, Ordering::Relaxed);
         }
@@ -259,7 +292,14 @@ impl Entry {
 
     /// The process's virtual id.
     pub fn virtual_pid(&self) -> VirtualPid {
-        VirtualPid(self.virtual_pid.load(Ordering::Acquire))
+        // Whoever enters a process stores it right after the real one.
+        for _ in 0..1000 {
+            match self.virtual_pid.load(Ordering::Acquire) {
+                0 => core::hint::spin_loop(),
+                id => return VirtualPid(id),
+            }
+        }
+        VirtualPid(self.real_pid.load(Ordering::Acquire))
     }
 
     /// Stores the program's name, cut to 15 bytes.

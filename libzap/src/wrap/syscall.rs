@@ -28,12 +28,26 @@ hook! { unsafe fn syscall(
     if state::moved() {
         let real = |id: c_long| c_long::from(real_argument(id as pid_t));
         match number {
-            libc::SYS_getpid | libc::SYS_gettid => {
+            libc::SYS_getpid | libc::SYS_gettid | libc::SYS_getpgrp | libc::SYS_setsid => {
                 // SAFETY: no arguments.
                 let id = unsafe { real!(syscall)(number, 0, 0, 0, 0, 0, 0) };
                 return c_long::from(virtual_result(id as pid_t));
             }
-            libc::SYS_kill | libc::SYS_tkill => {
+            // SAFETY: no memory is touched.
+            libc::SYS_kill => return c_long::from(unsafe { libc::kill(a as pid_t, b as c_int) }),
+            // SAFETY: no memory is touched.
+            libc::SYS_setpgid => return c_long::from(unsafe { libc::setpgid(a as pid_t, b as pid_t) }),
+            // SAFETY: no memory is touched.
+            libc::SYS_getpgid => return c_long::from(unsafe { libc::getpgid(a as pid_t) }),
+            // SAFETY: no memory is touched.
+            libc::SYS_getsid => return c_long::from(unsafe { libc::getsid(a as pid_t) }),
+            // SAFETY: no memory is touched.
+            libc::SYS_getppid => return c_long::from(unsafe { libc::getppid() }),
+            libc::SYS_wait4 => {
+                // SAFETY: the caller's arguments.
+                return c_long::from(unsafe { libc::wait4(a as pid_t, b as *mut c_int, c as c_int, d as *mut libc::rusage) });
+            }
+            libc::SYS_tkill => {
                 // SAFETY: no memory is touched.
                 return unsafe { real!(syscall)(number, real(a), b, 0, 0, 0, 0) };
             }

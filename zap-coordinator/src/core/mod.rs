@@ -13,7 +13,7 @@ mod tests;
 pub use pod::{Member, Pod, PodState};
 
 use std::collections::BTreeMap;
-use zap_wire::message::{CheckpointRecord, Launch, PodSettings, Refusal, Restart, SaveOrder, Selection, StreamId};
+use zap_wire::message::{CheckpointRecord, Launch, PodSettings, Refusal, Restart, SaveOrder, Seen, Selection, Share, StreamId};
 use zap_wire::{fault, FromCoordinator, ToCoordinator};
 
 /// A connection, by a number that is never used again.
@@ -146,6 +146,17 @@ pub enum Event {
     NotMade {
         pod: u64,
     },
+    /// The table has been read anew, and every process's children looked at, when all members stood: one that is in the
+    /// way.
+    Surveyed {
+        pod: u64,
+        stranger: Option<Refusal>,
+    },
+    /// What each process, by its pid, has in common with others.
+    Compared {
+        pod: u64,
+        shares: Result<BTreeMap<i32, Vec<Share>>, String>,
+    },
     Committed {
         pod: u64,
         outcome: Result<Kept, String>,
@@ -206,7 +217,7 @@ pub enum Action {
     Remove {
         pod: u64,
     },
-    /// Make the temporary files of the images, one for each (pid, image's name).
+    /// Make the temporary files of the images, one for each (pid, image's name), as far as they are not there. Others go.
     Prepare {
         pod: u64,
         directory: String,
@@ -219,6 +230,15 @@ pub enum Action {
     Signal {
         pod: u64,
         pid: i32,
+    },
+    /// Read the table anew, and look for children of its processes that are not in it.
+    Survey {
+        pod: u64,
+    },
+    /// Find what processes share, by what each has open.
+    Compare {
+        pod: u64,
+        open: Vec<(i32, Vec<Seen>)>,
     },
     /// Look for trouble in the table's entry.
     Look {
@@ -314,6 +334,8 @@ impl Core {
             Event::NotMade { pod } => {
                 self.pods.remove(&pod);
             }
+            Event::Surveyed { pod, stranger } => self.surveyed(now, pod, stranger, out),
+            Event::Compared { pod, shares } => self.compared(now, pod, shares, out),
             Event::Committed { pod, outcome } => self.committed(now, pod, outcome, out),
             Event::Adopted { pod } => {
                 self.pods.insert(pod.id, *pod);
@@ -350,6 +372,7 @@ impl Core {
             ToCoordinator::Interval { selection, seconds } => self.interval(now, peer, &selection, seconds, out),
             ToCoordinator::Quit { kill } => self.quit(now, peer, kill, out),
             ToCoordinator::Suspended { pod_id, .. } => self.suspended(now, peer, pid, pod_id, out),
+            ToCoordinator::Open { descriptions } => self.open(peer, descriptions),
             ToCoordinator::Reached { phase, stop_ns } => self.reached(now, peer, phase, stop_ns, out),
             // Said by the program when its frozen copy has ended, which may have written all before.
             ToCoordinator::WriteFailed { .. } if self.has_written(peer) => {}

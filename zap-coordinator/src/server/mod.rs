@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod act;
+mod compare;
 mod contents;
 mod examine;
 mod faults;

@@ -1,0 +1,113 @@
+//! What processes of a pod have in common: which of their descriptors are one open file description, and which of those
+//! are of one object, as the ends of a pipe are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use zap_sys::{process, RealPid, SysError};
+use zap_wire::message::{Seen, Share};
+
+/// A descriptor of a process.
+pub type Place = (i32, i32);
+
+/// Whether two descriptors are one open file description, by kcmp(2).
+pub fn same_description(a: Place, b: Place) -> Result<bool, SysError> {
+    process::same_description((RealPid(a.0), a.1), (RealPid(b.0), b.1))
+}
+
+/// A description, with the processes that have it: (pid, the process's number for it), the leading one first.
+struct Known {
+    seen: Seen,
+    holders: Vec<(i32, u32)>,
+}
+
+/// What each process shares, by its pid. The first process that has a thing leads it: `open` is in the order of the
+/// processes' standing in the pod.
+pub fn shares(
+    open: &[(i32, Vec<Seen>)],
+    same: impl Fn(Place, Place) -> Result<bool, SysError>,
+) -> Result<BTreeMap<i32, Vec<Share>>, String> {
+    let mut files: BTreeMap<(u64, u64), Vec<Known>> = BTreeMap::new();
+    for (pid, descriptions) in open {
+        for seen in descriptions {
+            let known = files.entry(seen.file).or_default();
+            let mut found = None;
+            for (index, other) in known.iter().enumerate() {
+                let (holder, _) = other.holders[0];
+                if holder == *pid || other.seen.access != seen.access {
+                    continue;
+                }
+                let failed = |error| {
+                    format!("descriptor {} of process {pid}: cannot be compared with those of process {holder}: {error}", seen.fd)
+                };
+                if same((holder, other.seen.fd), (*pid, seen.fd)).map_err(failed)? {
+                    found = Some(index);
+                    break;
+                }
+            }
+            match found {
+                Some(index) => known[index].holders.push((*pid, seen.id)),
+                None => known.push(Known { seen: *seen, holders: vec![(*pid, seen.id)] }),
+            }
+        }
+    }
+    let mut objects: BTreeMap<(u64, u64), Vec<&Known>> = BTreeMap::new();
+    for (index, known) in files.values().flatten().enumerate() {
+        // Those of no object are each one of their own.
+        let alone = (0, index as u64);
+        let key = if known.seen.object == (0, 0) { alone } else { known.seen.object };
+        objects.entry(key).or_default().push(known);
+    }
+    let rank = |pid: i32| open.iter().position(|(other, _)| *other == pid);
+    let mut result: BTreeMap<i32, Vec<Share>> = BTreeMap::new();
+    let mut names = 1..;
+    let mut name = || names.next().unwrap_or(0);
+    for descriptions in objects.values() {
+        let leaders: BTreeSet<_> = descriptions.iter().map(|known| rank(known.holders[0].0)).collect();
+        let object = if leaders.len() > 1 { name() } else { 0 };
+        let accesses = descriptions.iter().fold(0, |bits, known| bits | 1 << (known.seen.access & 3));
+        for known in descriptions {
+            let description = if known.holders.len() > 1 { name() } else { 0 };
+            if object == 0 && description == 0 {
+                continue;
+            }
+            for (index, (pid, id)) in known.holders.iter().enumerate() {
+                let leads = index == 0;
+                let leads_object = leads && Some(&rank(*pid)) == leaders.first();
+                let share = Share { id: *id, description, leads, object, leads_object, accesses };
+                result.entry(*pid).or_default().push(share);
+            }
+        }
+    }
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(id: u32, fd: i32, inode: u64, is_pipe: bool, access: i32) -> Seen {
+        let file = (1, inode);
+        Seen { id, fd, file, object: if is_pipe { file } else { (0, 0) }, access }
+    }
+
+    #[test]
+    fn table() {
+        // A pipe of which 30 has the reading and 20 the writing end, a file that 10 and 20 share, /dev/null opened twice.
+        let open = vec![
+            (10, vec![seen(0, 3, 7, false, 2), seen(1, 4, 5, false, 0)]),
+            (20, vec![seen(0, 3, 7, false, 2), seen(1, 9, 8, true, 1)]),
+            (30, vec![seen(4, 0, 8, true, 0), seen(5, 1, 5, false, 0)]),
+        ];
+        let same = |a: Place, b: Place| Ok([a, b] == [(10, 3), (20, 3)]);
+        let found = shares(&open, same).unwrap();
+        let file = found[&10][0];
+        assert_eq!((found[&10].len(), file.id, file.leads, file.object), (1, 0, true, 0));
+        assert_ne!(file.description, 0);
+        assert_eq!((found[&20][0].description, found[&20][0].leads), (file.description, false));
+        let (write, read) = (found[&20][1], found[&30][0]);
+        assert_eq!((write.id, write.description, write.leads, write.leads_object, write.accesses), (1, 0, true, true, 3));
+        assert_eq!((read.id, read.description, read.leads, read.leads_object), (4, 0, true, false));
+        assert_eq!((found[&30].len(), read.object != 0, read.object), (1, true, write.object));
+        let error = shares(&open, |_, _| Err(SysError::new("kcmp", libc::EPERM))).unwrap_err();
+        assert!(error.starts_with("descriptor 3 of process 20: cannot be compared"), "{error}");
+    }
+}
