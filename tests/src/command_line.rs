@@ -6,14 +6,15 @@ use crate::manifest::Program;
 use crate::place::{User, NOBODY};
 use crate::process::{self, Ended};
 use crate::scene::{Scene, PATIENCE};
-use crate::special::{start_simple, SIMPLE};
+use crate::special::{is_root, start_simple, SIMPLE};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 23] = [
+    let table: [Row; 27] = [
         ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
+        ("launch/no-interpreter", no_interpreter),
         ("launch/static", static_program),
         ("launch/setuid", setuid_program),
         ("launch/go", |scene| unserved(scene, "go_section", "is a Go program")),
@@ -23,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         ("launch/no-coordinator", no_coordinator),
         ("launch/keep", keep),
         ("launch/ckpt-dir", ckpt_dir),
+        ("launch/unfit-ckpt-dir", unfit_ckpt_dir),
         ("runtime/symlink", |scene| bad_runtime(scene, |path| Ok(symlink("/tmp", path)?))),
         ("runtime/too-open", |scene| {
             bad_runtime(scene, |path| {
@@ -40,7 +42,9 @@ pub fn cases() -> Vec<Case> {
         ("command/interval", interval),
         ("command/quit", quit),
         ("command/usage", usage),
+        ("command/version", version),
         ("coordinator/found-again", found_again),
+        ("coordinator/directory-removed", directory_removed),
     ];
     let mut cases = Vec::new();
     for (name, run) in table {
@@ -56,6 +60,17 @@ fn launch_refused(scene: &Scene, program: &str, status: i32, why: &str) -> Resul
     ensure!(said.err.starts_with("zap-launch: "), "a message of zap-launch names it: {:?}", said.err);
     ensure!(said.err.contains(program), "the message does not name {program}: {:?}", said.err);
     Ok(())
+}
+
+/// To a shell, env(1) and nohup(1) a script whose interpreter is not there is not there itself.
+fn no_interpreter(scene: &Scene) -> Result {
+    let path = scene.path("work/script");
+    fs::write(&path, "#!/no/such/interpreter\n")?;
+    scene.own(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    let path = path.to_string_lossy().into_owned();
+    scene.run(&["env", &path])?.expect(127, "")?;
+    launch_refused(scene, &path, 127, "its interpreter /no/such/interpreter: no such file or directory")
 }
 
 fn static_program(scene: &Scene) -> Result {
@@ -151,6 +166,28 @@ fn ckpt_dir(scene: &Scene) -> Result {
     ensure!(images[0].starts_with(&two), "with --ckpt-dir {images:?} are not in {}", two.display());
     scene.go()?;
     scene.expect_end(running, &program)
+}
+
+/// A directory for images that cannot take any is refused when it is asked for; the default is not.
+fn unfit_ckpt_dir(scene: &Scene) -> Result {
+    let (file, shut) = (scene.path("work/file"), scene.make_directory("shut", 0o500)?);
+    fs::write(&file, "")?;
+    let missing = scene.path("missing");
+    let launch = |directory: &Path| scene.run(&["zap-launch", "--ckpt-dir", &directory.to_string_lossy(), "true"]);
+    launch(&file)?.expect(125, &format!("--ckpt-dir {}: is not a directory", file.display()))?;
+    launch(&missing)?.expect(125, &format!("--ckpt-dir {}: no such file or directory", missing.display()))?;
+    ensure!(!missing.exists(), "{} was made", missing.display());
+    let mut command = scene.words(&["zap-launch", "true"]);
+    command.env("ZAP_CKPT_DIR", &file);
+    scene.finish(command)?.expect(125, "is not a directory")?;
+    ensure!(scene.status()?.is_empty(), "a refused launch has left a pod");
+    if is_root(scene) {
+        return Ok(());
+    }
+    launch(&shut)?.expect(125, &format!("--ckpt-dir {}: cannot be written to: permission denied", shut.display()))?;
+    let mut command = scene.words(&["zap-launch", "true"]);
+    command.env_remove("ZAP_CKPT_DIR").current_dir(&shut);
+    scene.finish(command)?.expect(0, "")
 }
 
 fn bad_runtime(scene: &Scene, make: fn(&Path) -> Result) -> Result {
@@ -327,6 +364,64 @@ fn usage(scene: &Scene) -> Result {
         }
     }
     Ok(())
+}
+
+/// All tools are of one build, and in a checkout the version names its commit.
+fn version(scene: &Scene) -> Result {
+    let mut versions = std::collections::BTreeSet::new();
+    for tool in ["zap-launch", "zap-command", "zap-coordinator", "zap-restart", "zap-image"] {
+        let said = scene.run(&[tool, "--version"])?;
+        let version = said.out.trim().strip_prefix(tool).unwrap_or_default().trim().to_string();
+        ensure!(version.starts_with(env!("CARGO_PKG_VERSION")), "{tool} --version: {said:?}");
+        versions.insert(version);
+    }
+    ensure!(versions.len() == 1, "the tools are of several builds: {versions:?}");
+    let git = |words: &[&str]| {
+        let output = std::process::Command::new("git").args(words).current_dir(scene.place.tests.join("..")).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !scene.place.tests.join("../.git").exists() || !git(&["cat-file", "-e", "HEAD"]) {
+        return Ok(());
+    }
+    let version = versions.pop_first().unwrap_or_default();
+    let commit = version.split_once(" (").map_or("", |(_, rest)| rest.trim_end_matches(')'));
+    ensure!(git(&["cat-file", "-e", &format!("{commit}^{{commit}}")]), "{version} names no commit of this checkout");
+    Ok(())
+}
+
+/// The runtime directory goes while a program runs: it is made again, and the program found in it.
+fn directory_removed(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    let coordinator = scene.coordinator()?;
+    let found = || scene.status().ok()?.len().eq(&1).then_some(());
+    let lost: [fn(&Path) -> std::io::Result<()>; 4] = [
+        |runtime| fs::remove_dir_all(runtime),
+        |runtime| fs::rename(runtime, runtime.with_extension("moved")),
+        |runtime| fs::remove_file(runtime.join("coordinator.sock")),
+        |runtime| fs::remove_dir_all(runtime.join("pods")),
+    ];
+    for (number, lose) in lost.iter().enumerate() {
+        lose(&scene.runtime())?;
+        let whole = || scene.runtime().join("pods").read_dir().ok()?.count().eq(&2).then_some(());
+        scene.until(PATIENCE, &format!("what was lost ({number}) is made again"), whole)?;
+        scene.until(PATIENCE, &format!("the pod is found again ({number})"), found)?;
+        ensure!(scene.coordinator()? == coordinator, "another coordinator has started");
+        scene.checkpoint(&[])?;
+    }
+    // Another coordinator may be faster, and is waited for.
+    fs::remove_dir_all(scene.runtime())?;
+    let mut command = scene.words(&["zap-launch", "true"]);
+    command.env("ZAP_IDLE_SECONDS", "0.1");
+    scene.finish(command)?.expect(0, "")?;
+    scene.until(PATIENCE, "the pod is found after another coordinator's", || {
+        (scene.status().ok()?.first()?["name"] == "eventfd").then_some(())
+    })?;
+    // What execs, and who joins, finds the table by its name.
+    scene.run(&["zap-launch", "--pod", "eventfd", "/bin/sh", "-c", "exec true"])?.expect(0, "")?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 /// A program whose coordinator was killed runs on, and is found by the next one.

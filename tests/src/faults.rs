@@ -5,6 +5,7 @@
 
 use crate::case::{failed, Case, Doing, Result};
 use crate::ensure;
+use crate::manifest::Program;
 use crate::process::{self, Ended};
 use crate::scene::{Running, Scene, PATIENCE};
 use crate::special::SIMPLE;
@@ -50,6 +51,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::new(format!("fault/{}/restart-killed", fault::RESTART_PLANNED), restart_planned));
     cases.push(Case::new(format!("fault/{}/file-gone", fault::RESTART_PLANNED), file_gone));
     cases.push(Case::new(format!("fault/{}/program-killed", fault::PROGRAM_RESTORING), program_restoring));
+    cases.push(Case::new(format!("fault/{}/restart-signalled", fault::PROGRAM_RESTORING), restart_signalled));
     cases
 }
 
@@ -210,8 +212,8 @@ fn file_gone(scene: &Scene) -> Result {
     scene.expect_end(restart, &program)
 }
 
-/// A restarted program killed before its plugins restore: zap-restart says so, the image restarts again.
-fn program_restoring(scene: &Scene) -> Result {
+/// The simple program, and an image of it that stops itself before its plugins restore.
+fn stops_when_restored(scene: &Scene) -> Result<(Program, Vec<PathBuf>)> {
     let program = scene.program(SIMPLE)?;
     scene.plain(&program)?;
     scene.use_fault(Some(fault::PROGRAM_RESTORING));
@@ -219,6 +221,42 @@ fn program_restoring(scene: &Scene) -> Result {
     scene.use_fault(None);
     scene.wait_ready(running, 1)?;
     let images = scene.checkpoint_and_kill(running)?;
+    Ok((program, images))
+}
+
+/// zap-restart gets a signal while the program is half restored: both end by it, and nothing is left. One that was to be
+/// ignored ends neither.
+fn restart_signalled(scene: &Scene) -> Result {
+    let (program, images) = stops_when_restored(scene)?;
+    for (number, options) in
+        [(libc::SIGTERM, &[][..]), (libc::SIGINT, &["--background"]), (libc::SIGHUP, &["--pod", "other"])]
+    {
+        let restart = scene.restart(options, &images, &scene.out())?;
+        let halted = scene.until(PATIENCE, "the restarted program stops itself", stopped)?;
+        process::kill(restart.pid, number);
+        let ended = scene.wait(restart).doing("zap-restart")?.ended;
+        ensure!(ended == Ended::Killed(number), "zap-restart with signal {number}: {ended}");
+        ensure!(!process::lives(halted), "the half restored program lives on after signal {number}");
+        scene.until(PATIENCE, "its pod is gone", || scene.status().ok()?.is_empty().then_some(()))?;
+    }
+    let mut command = scene.words(&["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]);
+    command.arg(scene.place.tool("zap-restart")).args(&images);
+    let restart = scene.start(command, &scene.out())?;
+    let halted = scene.until(PATIENCE, "the restarted program stops itself again", stopped)?;
+    process::kill(restart.pid, libc::SIGINT);
+    process::kill(restart.pid, libc::SIGTERM);
+    let ended = scene.wait(restart).doing("zap-restart that ignores SIGINT")?.ended;
+    ensure!(ended == Ended::Killed(libc::SIGTERM), "zap-restart that ignores SIGINT: {ended}");
+    ensure!(!process::lives(halted), "the half restored program lives on");
+    let running = scene.restart(&[], &images, &scene.out())?;
+    process::kill(scene.until(PATIENCE, "the last restart stops itself", stopped)?, libc::SIGCONT);
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// A restarted program killed before its plugins restore: zap-restart says so, the image restarts again.
+fn program_restoring(scene: &Scene) -> Result {
+    let (program, images) = stops_when_restored(scene)?;
     let before = fs::read(&images[0])?;
     let restart = scene.restart(&[], &images, &scene.out())?;
     let halted = scene.until(PATIENCE, "the restarted program stops itself", stopped)?;

@@ -7,7 +7,7 @@ use clap::{ArgGroup, CommandFactory, Parser};
 /// There is one per runtime directory (ZAP_RUNTIME_DIR, by default /tmp/zap-UID). It ends when its last pod has ended
 /// and it has been idle for a while.
 #[derive(Debug, Parser)]
-#[command(name = "zap-coordinator", version, after_help = "Exit status: 0 done, 1 it failed, 2 usage.")]
+#[command(name = "zap-coordinator", version = zap_client::VERSION, after_help = "Exit status: 0 done, 1 it failed, 2 usage.")]
 pub struct CoordinatorArguments {
     /// Stay in the foreground, in the caller's session
     #[arg(long)]
@@ -23,7 +23,7 @@ pub struct CoordinatorArguments {
 #[derive(Debug, Parser)]
 #[command(
     name = "zap-command",
-    version,
+    version = zap_client::VERSION,
     group(ArgGroup::new("action").required(true).multiple(true).args(["checkpoint", "status", "kill", "interval", "quit"])),
     after_help = "Exit status: 0 done, 1 it failed, 2 usage."
 )]

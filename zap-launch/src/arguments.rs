@@ -11,7 +11,7 @@ use zap_wire::Compress;
 #[derive(Debug, Parser)]
 #[command(
     name = "zap-launch",
-    version,
+    version = zap_client::VERSION,
     after_help = "Exit status: the program's; 125 if zap-launch itself fails, 126 if the program cannot be run under \
                   Zap, 127 if it is not found."
 )]

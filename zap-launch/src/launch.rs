@@ -15,6 +15,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use zap_client::error::reason;
 use zap_client::executable::Kind;
 use zap_client::{install, Connection, MappedTable, RuntimeDir};
 use zap_sys::{fd, process, signal};
@@ -64,6 +65,7 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
     let name = &arguments.program[0];
     let found = search::find(name, std::env::var_os("PATH")).map_err(|missing| match missing {
         Missing::NotFound => Failure::new(NOT_FOUND, format_args!("{}: command not found", name.display())),
+        Missing::NoInterpreter(path, why) => Failure::new(NOT_FOUND, format_args!("{}: {why}", path.display())),
         Missing::NotRunnable(path, why) => Failure::new(NOT_RUNNABLE, format_args!("{}: {why}", path.display())),
     })?;
     let library = install::library().map_err(own)?;
@@ -93,16 +95,13 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
         _ => execute(&found.path, &arguments.program, &variables, stays),
     };
     let status = if errno.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
-    Err(Failure::new(status, format_args!("{}: {}", name.display(), zap_client::error::reason(&errno))))
+    Err(Failure::new(status, format_args!("{}: {}", name.display(), reason(&errno))))
 }
 
 /// Asks the coordinator to put this process into a pod; returns the pod's table.
 fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<PathBuf, Failure> {
     let own = |error: zap_client::Error| Failure::new(FAILED, error);
-    let directory = arguments.ckpt_dir.as_deref().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = std::fs::canonicalize(directory).map_err(|error| {
-        Failure::new(FAILED, format_args!("--ckpt-dir {}: {}", directory.display(), zap_client::error::reason(&error)))
-    })?;
+    let directory = image_directory(arguments.ckpt_dir.as_deref().filter(|path| !path.as_os_str().is_empty()))?;
     let utf8 = || Failure::new(FAILED, format_args!("{}: path is not UTF-8", directory.display()));
     let settings = PodSettings {
         ckpt_dir: directory.to_str().ok_or_else(utf8)?.to_string(),
@@ -123,6 +122,31 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
         FromCoordinator::InPod { table, .. } => Ok(table.into()),
         FromCoordinator::Failed { why, .. } => Err(Failure::new(FAILED, why)),
         _ => Err(Failure::new(FAILED, "zap-coordinator: unexpected answer")),
+    }
+}
+
+/// The directory for images. One that is asked for must be fit for them now, rather than at the first checkpoint; the
+/// default need not: where the user only stands is no reason against running the program.
+fn image_directory(asked: Option<&Path>) -> Result<PathBuf, Failure> {
+    let wanted = asked.unwrap_or(Path::new("."));
+    let refused = |why: &dyn Display| Failure::new(FAILED, format_args!("--ckpt-dir {}: {why}", wanted.display()));
+    let directory = std::fs::canonicalize(wanted).map_err(|error| refused(&reason(&error)))?;
+    if asked.is_some() {
+        if !directory.is_dir() {
+            return Err(refused(&"is not a directory"));
+        }
+        may_write(&directory).map_err(|error| refused(&format_args!("cannot be written to: {}", reason(&error))))?;
+    }
+    Ok(directory)
+}
+
+/// Whether files can be made in `directory`, by the effective ids.
+fn may_write(directory: &Path) -> std::io::Result<()> {
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: the path ends with a NUL and lives until the call returns.
+    match unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 

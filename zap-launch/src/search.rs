@@ -18,12 +18,14 @@ pub struct Found {
 pub enum Missing {
     /// Exit status 127.
     NotFound,
+    /// Exit status 127: the script, and which interpreter is not there. To exec(2) the script itself is not.
+    NoInterpreter(PathBuf, String),
     /// Exit status 126: the file, and why it cannot be run.
     NotRunnable(PathBuf, String),
 }
 
 /// Finds `name`: a path if it holds a slash, else in the directories of `search`, which is the value of PATH. A file
-/// that may not be executed is remembered, and the search goes on.
+/// that may not be executed is remembered, and the search goes on; so is a script without its interpreter.
 pub fn find(name: &OsStr, search: Option<OsString>) -> Result<Found, Missing> {
     if name.is_empty() {
         return Err(Missing::NotFound);
@@ -37,11 +39,16 @@ pub fn find(name: &OsStr, search: Option<OsString>) -> Result<Found, Missing> {
         let directory = if directory.is_empty() { b"." } else { directory };
         match look_at(&Path::new(OsStr::from_bytes(directory)).join(name)) {
             Err(Missing::NotRunnable(path, why)) if is_forbidden(&path) => {
-                if missing == Missing::NotFound {
+                if !matches!(missing, Missing::NotRunnable(..)) {
                     missing = Missing::NotRunnable(path, why);
                 }
             }
             Err(Missing::NotFound) => {}
+            Err(without @ Missing::NoInterpreter(..)) => {
+                if missing == Missing::NotFound {
+                    missing = without;
+                }
+            }
             decided => return decided,
         }
     }
@@ -51,16 +58,21 @@ pub fn find(name: &OsStr, search: Option<OsString>) -> Result<Found, Missing> {
 fn look_at(path: &Path) -> Result<Found, Missing> {
     match std::fs::metadata(path) {
         Ok(_) => {}
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Err(Missing::NotFound)
-        }
+        Err(error) if is_missing(&error) => return Err(Missing::NotFound),
         Err(error) => return Err(Missing::NotRunnable(path.into(), zap_client::error::reason(&error))),
     }
     let inspection = match executable::inspect(path) {
         Ok(inspection) => inspection,
         Err(error) => {
-            let why = if Path::new(&error.what) == path { error.why } else { format!("its interpreter {error}") };
-            return Err(Missing::NotRunnable(path.into(), why));
+            let file = Path::new(&error.what);
+            if file == path {
+                return Err(Missing::NotRunnable(path.into(), error.why));
+            }
+            let why = format!("its interpreter {error}");
+            return Err(match std::fs::metadata(file) {
+                Err(error) if is_missing(&error) => Missing::NoInterpreter(path.into(), why),
+                _ => Missing::NotRunnable(path.into(), why),
+            });
         }
     };
     match inspection.kind.refusal() {
@@ -71,6 +83,11 @@ fn look_at(path: &Path) -> Result<Found, Missing> {
             Err(Missing::NotRunnable(path.into(), why))
         }
     }
+}
+
+/// Whether nothing is there. A loop of links is something, as it is to exec.
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// Whether execvp would go on searching after this file: it gives EACCES.
@@ -84,6 +101,8 @@ fn is_forbidden(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     fn search(path: &str) -> Option<OsString> {
         Some(path.into())
@@ -99,5 +118,22 @@ mod tests {
         assert_eq!(find(OsStr::new("/bin/true/x"), None).unwrap_err(), Missing::NotFound);
         // A directory of that name is passed over, and remembered when nothing else is found.
         assert!(matches!(find(OsStr::new("bin"), search("/usr:/")).unwrap_err(), Missing::NotRunnable(..)));
+    }
+
+    #[test]
+    fn a_script_without_its_interpreter_is_passed_over_and_remembered() {
+        let scratch = std::env::temp_dir().join(format!("zap-launch-search-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch).unwrap();
+        for (name, text) in [("true", "#!/no/such/interpreter\n"), ("zap-script", "#!/etc/passwd/sh\n")] {
+            std::fs::write(scratch.join(name), text).unwrap();
+            std::fs::set_permissions(scratch.join(name), Permissions::from_mode(0o755)).unwrap();
+        }
+        let directories = format!("{}:/bin", scratch.display());
+        assert_eq!(find(OsStr::new("true"), search(&directories)).unwrap().path, Path::new("/bin/true"));
+        let missing = find(OsStr::new("zap-script"), search(&directories)).unwrap_err();
+        let Missing::NoInterpreter(path, why) = missing else { panic!("{missing:?}") };
+        assert_eq!(path, scratch.join("zap-script"));
+        assert_eq!(why, "its interpreter /etc/passwd/sh: not a directory");
+        std::fs::remove_dir_all(&scratch).unwrap();
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(
     name = "zap-restart",
-    version,
+    version = zap_client::VERSION,
     after_help = "Exit status: the program's, of which death by a signal is zap-restart's own too; 0 with --background, \
                   as soon as it runs; 125 if zap-restart itself fails, and then nothing has been started."
 )]
@@ -41,7 +41,7 @@ pub struct Restart {
 #[derive(Debug, Parser)]
 #[command(
     name = "zap-image",
-    version,
+    version = zap_client::VERSION,
     after_help = "Exit status: 0 done, 1 it failed or an image is not whole, 2 usage."
 )]
 pub struct Image {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -10,6 +10,8 @@ use zap_client::error::{reason, Error, Result};
 use zap_image::layout::{FileHasher, UNKNOWN_CHECKSUM};
 use zap_image::need::{needs, Need};
 use zap_image::{BackingFile, Header};
+use zap_sys::fd;
+use zap_sys::time::stamp_ns;
 
 /// Bytes of a file in which its build id is looked for.
 const HEAD: usize = 64 << 10;
@@ -73,7 +75,7 @@ fn compare(recorded: &BackingFile, file: &File, metadata: &std::fs::Metadata) ->
         return Err(format!("has changed since the checkpoint: {} bytes, then {}", metadata.len(), recorded.size));
     }
     let same_file = metadata.ino() == recorded.inode;
-    let same_time = nanoseconds(metadata.mtime(), metadata.mtime_nsec()) == recorded.modified_ns;
+    let same_time = stamp_ns(metadata.mtime(), metadata.mtime_nsec()) == recorded.modified_ns;
     if recorded.checksum.0 == UNKNOWN_CHECKSUM {
         return match (same_file, same_time) {
             (true, true) => Ok(()),
@@ -82,7 +84,7 @@ fn compare(recorded: &BackingFile, file: &File, metadata: &std::fs::Metadata) ->
         };
     }
     // A modification time can be set, as whoever copies files does; the change time cannot.
-    if same_file && same_time && nanoseconds(metadata.ctime(), metadata.ctime_nsec()) == recorded.changed_ns {
+    if same_file && same_time && stamp_ns(metadata.ctime(), metadata.ctime_nsec()) == recorded.changed_ns {
         return Ok(());
     }
     if checksum(file)? == recorded.checksum.0[..] {
@@ -92,21 +94,9 @@ fn compare(recorded: &BackingFile, file: &File, metadata: &std::fs::Metadata) ->
     }
 }
 
-fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
-}
-
-fn checksum(mut file: &File) -> std::result::Result<[u8; 8], String> {
-    let mut hasher = FileHasher::new();
-    let mut buffer = vec![0u8; 1 << 20];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(reason(&error)),
-        }
-    }
+fn checksum(file: &File) -> std::result::Result<[u8; 8], String> {
+    let sum = FileHasher::sum(|buffer| fd::read_full(file.as_raw_fd(), buffer));
+    sum.map(|(checksum, _)| checksum).map_err(|error| error.to_string())
 }
 
 /// Bytes as hexadecimal digits.
@@ -126,8 +116,8 @@ mod tests {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.len(),
-            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            modified_ns: stamp_ns(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: stamp_ns(metadata.ctime(), metadata.ctime_nsec()),
             build_id: Bytes(Vec::new()),
             checksum: Bytes(UNKNOWN_CHECKSUM.to_vec()),
         }

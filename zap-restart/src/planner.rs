@@ -32,9 +32,6 @@ const MOST_MAPPED: usize = 600;
 /// A process may have 65,530 mappings (vm.max_map_count); an image mapped inside a region costs two more.
 const MOST_MAPPINGS: usize = 65_000;
 
-/// madvise(2) of Linux 6.13, which libc's headers do not know yet.
-const MADV_GUARD_INSTALL: i32 = 102;
-
 /// mmap(2) of Linux 6.11.
 const MAP_DROPPABLE: i32 = 8;
 
@@ -368,7 +365,7 @@ impl Maker<'_> {
             (flags::MERGEABLE, MADV_MERGEABLE, false),
             (flags::SEQUENTIAL, MADV_SEQUENTIAL, false),
             (flags::RANDOM, MADV_RANDOM, false),
-            (flags::GUARD, MADV_GUARD_INSTALL, true),
+            (flags::GUARD, zap_sys::mem::MADV_GUARD_INSTALL, true),
         ] {
             if region.flags & flag != 0 {
                 self.push(Operation::Advise { address, length: region.end - address, advice, required });

@@ -10,10 +10,11 @@
 
 use crate::image::Image;
 use crate::planner::Planned;
+use crate::supervise::{self, Patience};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use zap_client::error::{reason, Error, Result};
@@ -53,7 +54,7 @@ pub enum Start {
     FileGone(Error),
 }
 
-/// Starts the program of `image`; returns when it runs.
+/// Starts the program of `image`; returns when it runs. A signal meanwhile ends this process, and what it has made.
 pub fn start(image: &Image, planned: &Planned, pod: &Pod, circumstances: Circumstances) -> Result<Start> {
     let program = Program::new(image)?;
     let numbers = Numbers::below_limit();
@@ -71,10 +72,11 @@ pub fn start(image: &Image, planned: &Planned, pod: &Pod, circumstances: Circums
     let parts = zap_wire::encode(&parts).map_err(|why| Error::new("restart parts", why))?;
     let plan = planned.encode(&image.header, numbers.image, numbers.report, &parts)?;
     let plan = in_memory(&plan)?;
+    let patience = Patience::new(circumstances.mask).map_err(|error| Error::new("signals", error))?;
     let (mut left, mut taken) = (ATTEMPTS, 0);
     loop {
         left -= 1;
-        match attempt(image, &program, numbers, &plan, circumstances)? {
+        match attempt(image, &program, numbers, &plan, circumstances, &patience)? {
             Attempt::Started(child) => return Ok(Start::Runs(child)),
             Attempt::FileGone(why) => return Ok(Start::FileGone(Error::new(image.path.display(), why))),
             Attempt::NoPlace(why) if left == 0 => return Err(Error::new(image.path.display(), why)),
@@ -117,6 +119,7 @@ fn attempt(
     numbers: Numbers,
     plan: &File,
     circumstances: Circumstances,
+    patience: &Patience,
 ) -> Result<Attempt> {
     let name = image.path.display();
     let failed = |error: SysError| Error::new(image.path.display(), error);
@@ -135,6 +138,10 @@ fn attempt(
         become_program(program, sources, numbers, mask, circumstances.background);
     }
     drop(theirs);
+    if let Some(number) = patience.wait(ours.as_fd()) {
+        abandon(child);
+        supervise::end_by(number);
+    }
     let mut buffer = vec![0u8; zap_wire::LONGEST_MESSAGE];
     let length = loop {
         match net::receive(ours.as_raw_fd(), &mut buffer, 0) {
@@ -147,6 +154,10 @@ fn attempt(
     let error = match said.first() {
         None => {
             let (_, status) = process::wait(child.0, 0).map_err(failed)?;
+            // A terminal's signal goes to both, and has ended the other first.
+            if let Some(number) = patience.pending() {
+                supervise::end_by(number);
+            }
             if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == TAKEN_STATUS {
                 return Ok(Attempt::NumberTaken);
             }
@@ -171,6 +182,29 @@ fn attempt(
     let _ = signal::kill(child.0, libc::SIGKILL);
     let _ = process::wait(child.0, 0);
     Err(error)
+}
+
+/// Ends a process that is half restored, and those that it has made: a helper shares its memory, and not its end.
+fn abandon(child: RealPid) {
+    // Stopped it makes no more of them.
+    let _ = signal::kill(child.0, libc::SIGSTOP);
+    let mut family = vec![child.0];
+    let mut at = 0;
+    while let Some(parent) = family.get(at) {
+        family.extend(children(*parent));
+        at += 1;
+    }
+    for pid in family {
+        let _ = signal::kill(pid, libc::SIGKILL);
+    }
+    let _ = process::wait(child.0, 0);
+}
+
+/// The children that the threads of the process `pid` have made.
+fn children(pid: i32) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect()
 }
 
 /// How a child ends that [`takes_anothers_number`]; no program's status yet.

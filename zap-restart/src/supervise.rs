@@ -1,10 +1,12 @@
-//! Standing in for the program while it runs: signals go through to it, its end becomes zap-restart's own.
+//! Standing in for the program: once it runs, signals go through to it, and its end becomes zap-restart's own. Before
+//! that there is nobody else for whom a signal could be meant: it ends zap-restart.
 //!
 //! # Safety
 //! libc's signal calls on local values; the signals are blocked, so that no handler runs.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use zap_sys::signal::{self, Mask};
 use zap_sys::{process, RealPid};
 
@@ -32,6 +34,61 @@ pub fn block() -> Mask {
     signal::change_mask(libc::SIG_BLOCK, mask).unwrap_or(0)
 }
 
+/// Signals that end zap-restart as long as the program does not run.
+const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
+
+/// The wait for a restart, which a signal cuts short.
+#[derive(Debug)]
+pub struct Patience {
+    signals: Mask,
+    descriptor: OwnedFd,
+}
+
+impl Patience {
+    /// `mask` is that with which zap-restart was started. What it blocks, or what is ignored, was not to end
+    /// zap-restart; it stays pending for the program, as all else does that [`block`] blocks.
+    pub fn new(mask: Mask) -> zap_sys::Result<Self> {
+        let ends = |number: &i32| {
+            // SIG_IGN is 1.
+            mask & signal::bit(*number) == 0 && signal::get_action(*number).is_ok_and(|action| action.handler != 1)
+        };
+        let signals = ENDING.into_iter().filter(ends).fold(0, |all, number| all | signal::bit(number));
+        // SAFETY: the kernel's own set of eight bytes, read during the call.
+        let number =
+            unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const signals, size_of::<Mask>(), libc::SFD_CLOEXEC) };
+        if number < 0 {
+            let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
+            return Err(zap_sys::SysError::new("signalfd4", errno));
+        }
+        // SAFETY: a new descriptor that nobody else knows.
+        Ok(Self { signals, descriptor: unsafe { OwnedFd::from_raw_fd(number as i32) } })
+    }
+
+    /// Waits until there is something to read in `report`; or the signal that came before.
+    pub fn wait(&self, report: BorrowedFd<'_>) -> Option<i32> {
+        loop {
+            let entry = |fd: i32| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            let mut set = [entry(report.as_raw_fd()), entry(self.descriptor.as_raw_fd())];
+            // SAFETY: the set lives until the call returns.
+            let count = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, -1) };
+            // A wait that fails is no wait: reading the report then says what is wrong.
+            let failed = || std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted;
+            if (count < 0 && failed()) || (count > 0 && set[0].revents != 0) {
+                return None;
+            }
+            if let Some(number) = self.pending() {
+                return Some(number);
+            }
+        }
+    }
+
+    /// A signal that has come. It stays pending, and so takes effect as soon as it is not blocked any more.
+    pub fn pending(&self) -> Option<i32> {
+        let pending = signal::pending() & self.signals;
+        (pending != 0).then(|| pending.trailing_zeros() as i32 + 1)
+    }
+}
+
 /// Waits until `child` has ended, and ends as it did.
 pub fn wait(child: RealPid) -> ! {
     loop {
@@ -44,7 +101,7 @@ pub fn wait(child: RealPid) -> ! {
                 let _ = signal::kill(process::getpid().0, libc::SIGSTOP);
                 // A shell continues the whole process group; its handler for it shall run once.
                 let _ = signal::take_pending(libc::SIGCONT);
-                if is_stopped(child) {
+                if process::state(child) == Some(b'T') {
                     let _ = signal::kill(child.0, libc::SIGCONT);
                 }
                 continue;
@@ -57,24 +114,23 @@ pub fn wait(child: RealPid) -> ! {
     }
 }
 
-fn is_stopped(child: RealPid) -> bool {
-    let stat = std::fs::read(format!("/proc/{child}/stat")).unwrap_or_default();
-    process::state_letter(&stat) == b'T'
-}
-
 /// Ends this process with the wait status of another: the same exit status, or death by the same signal.
 pub fn end_as(status: i32) -> ! {
     if libc::WIFSIGNALED(status) {
-        let number = libc::WTERMSIG(status);
-        // The program has written its core, if any: this one would be in its way.
-        let _ = process::set_limit(libc::RLIMIT_CORE, 0, 0);
-        // SAFETY: the default action runs no code.
-        let _ = unsafe { signal::set_action(number, &signal::KernelAction::default()) };
-        let _ = signal::change_mask(libc::SIG_UNBLOCK, signal::bit(number));
-        let _ = signal::kill(process::getpid().0, number);
-        process::exit_process(128 + number);
+        end_by(libc::WTERMSIG(status));
     }
     process::exit_process(libc::WEXITSTATUS(status))
+}
+
+/// Ends this process by a signal.
+pub fn end_by(number: i32) -> ! {
+    // The program has written its core, if any: this one would be in its way.
+    let _ = process::set_limit(libc::RLIMIT_CORE, 0, 0);
+    // SAFETY: the default action runs no code.
+    let _ = unsafe { signal::set_action(number, &signal::KernelAction::default()) };
+    let _ = signal::change_mask(libc::SIG_UNBLOCK, signal::bit(number));
+    let _ = signal::kill(process::getpid().0, number);
+    process::exit_process(128 + number)
 }
 
 /// Waits for the next signal; returns it if the program is to get it from here. What the terminal sends, it sends to

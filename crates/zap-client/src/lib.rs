@@ -17,6 +17,9 @@ pub use error::{Error, Result};
 pub use runtime::RuntimeDir;
 pub use table::MappedTable;
 
+/// What `--version` of every tool says: the version, and the commit in a build from a git checkout (`build.rs`).
+pub const VERSION: &str = env!("ZAP_VERSION");
+
 #[cfg(test)]
 mod test {
     use std::ops::Deref;

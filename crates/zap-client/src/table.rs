@@ -2,14 +2,15 @@
 //!
 //! # Safety
 //! The mapping covers exactly one `PodTable`, whose fields are atomics and for which all bytes are valid; it lives as
-//! long as the value. The file is never truncated, and lies in a directory that only its owner can enter.
+//! long as the value. The file is never truncated, and lies in a directory that only its owner can enter: a symbolic
+//! link in it is the coordinator's own.
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{symlink, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
 use zap_wire::table::{PodTable, SIZE};
@@ -18,6 +19,7 @@ use zap_wire::table::{PodTable, SIZE};
 #[derive(Debug)]
 pub struct MappedTable {
     address: NonNull<PodTable>,
+    file: File,
 }
 
 // SAFETY: a pod table is made of atomics; other processes use it at the same time anyway.
@@ -31,27 +33,41 @@ impl MappedTable {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(|error| Error::system(path.display(), "open", &error))?;
         file.set_len(SIZE as u64).map_err(|error| Error::system(path.display(), "ftruncate", &error))?;
-        let table = Self::map(path, &file)?;
+        let table = Self::map(path, file)?;
         table.initialize(pod_id, signal, streams);
         Ok(table)
     }
 
     /// Maps an existing table; refuses what is none.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path);
+        let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(|error| Error::system(path.display(), "open", &error))?;
         let length = file.metadata().map_err(|error| Error::system(path.display(), "fstat", &error))?.len();
         if length != SIZE as u64 {
             return Err(Error::new(path.display(), "is not a pod table of this version of Zap"));
         }
-        let table = Self::map(path, &file)?;
+        let table = Self::map(path, file)?;
         if !table.is_valid() {
             return Err(Error::new(path.display(), "is not a pod table of this version of Zap"));
         }
         Ok(table)
     }
 
-    fn map(path: &Path, file: &File) -> Result<Self> {
+    /// Whether `path` leads to this table.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        fs::metadata(path).map(identity).ok() == self.file.metadata().map(identity).ok()
+    }
+
+    /// Makes a table whose name is gone be found at `path` again, for as long as this process lives. A file without a
+    /// name gets none any more (linkat(2)), and a copy would be another table than the one that processes have mapped.
+    pub fn put_back(&self, path: &Path) -> Result<()> {
+        let _ = fs::remove_file(path);
+        let own = format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());
+        symlink(own, path).map_err(|error| Error::system(path.display(), "symlink", &error))
+    }
+
+    fn map(path: &Path, file: File) -> Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice; the file has SIZE bytes.
         let address = unsafe {
             libc::mmap(
@@ -64,7 +80,7 @@ impl MappedTable {
             )
         };
         match NonNull::new(address.cast::<PodTable>()) {
-            Some(address) if address.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { address }),
+            Some(address) if address.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { address, file }),
             _ => Err(Error::last(path.display(), "mmap")),
         }
     }
@@ -101,6 +117,20 @@ mod tests {
         let second = MappedTable::open(&path).unwrap();
         first.enter(RealPid(5), VirtualPid(6)).unwrap();
         assert_eq!(second.find(RealPid(5)).unwrap().virtual_pid(), VirtualPid(6));
+    }
+
+    #[test]
+    fn a_table_without_a_name_is_put_back() {
+        let scratch = scratch();
+        let path = scratch.join("1.table");
+        let table = MappedTable::create(&path, 1, 62, &[(0, 0); 3]).unwrap();
+        assert!(table.is_at(&path));
+        fs::remove_file(&path).unwrap();
+        assert!(!table.is_at(&path));
+        table.put_back(&path).unwrap();
+        assert!(table.is_at(&path));
+        table.enter(RealPid(5), VirtualPid(6)).unwrap();
+        assert!(MappedTable::open(&path).unwrap().find(RealPid(5)).is_some());
     }
 
     #[test]

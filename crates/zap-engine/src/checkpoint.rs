@@ -299,8 +299,8 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
         ROAD.with(|road| road.subreaper = true);
         process::set_subreaper(false);
     }
-    let mut comparison = memory::Comparison::prepare();
-    let locked = memory::locked();
+    let mut comparison = crate::comparison::Comparison::prepare();
+    let locked = crate::locked::locked();
     let mut kept_out: Vec<(u64, u64)> = Vec::new();
     let result = loop {
         let gate = match fd::pipe2(libc::O_CLOEXEC) {
@@ -408,7 +408,7 @@ struct CopyTask<'a> {
     /// Ranges that the program keeps out of its own forks.
     kept_out: &'a [(u64, u64)],
     /// What it has locked.
-    locked: &'a [memory::Locked],
+    locked: &'a [crate::locked::Locked],
     /// Read and write end of the pipe on which the copy waits for [`GO`].
     gate: (RawFd, RawFd),
 }

@@ -130,9 +130,7 @@ const FIXED_ANONYMOUS: i32 = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANO
 /// # Safety
 /// As madvise(2).
 pub unsafe fn advise(address: u64, length: u64, advice: i32) -> Result<(), SysError> {
-    /// Linux 6.13; before 6.15 for anonymous memory alone.
-    const MADV_GUARD_INSTALL: i32 = 102;
-    let discards = matches!(advice, libc::MADV_DONTNEED | libc::MADV_FREE | MADV_GUARD_INSTALL);
+    let discards = matches!(advice, libc::MADV_DONTNEED | libc::MADV_FREE | mem::MADV_GUARD_INSTALL);
     if discards && ANY.load(Ordering::Acquire) {
         let _guard = Guard::enter();
         if let Some(pieces) = pieces(address, address.saturating_add(zap_sys::page_up(length))) {
@@ -146,7 +144,7 @@ pub unsafe fn advise(address: u64, length: u64, advice: i32) -> Result<(), SysEr
                     // SAFETY: the caller gives the contents up; zeroes take their place.
                     unsafe { mem::map(start, end - start, protection, FIXED_ANONYMOUS, -1, 0) }?;
                 }
-                if !image || advice == MADV_GUARD_INSTALL {
+                if !image || advice == mem::MADV_GUARD_INSTALL {
                     // SAFETY: the caller's wish, for a part of the caller's range.
                     unsafe { mem::advise(start, end - start, advice) }?;
                 }

@@ -127,8 +127,8 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
 /// Maps the pod table `path`, enters this process, and notes both. A restart says by which id the process is `known`.
 pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), String> {
     let c_path = CPath::new(path).ok_or("path too long")?;
-    let file = fd::open(c_path.as_c_str(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW, 0)
-        .map_err(|error| error.to_string())?;
+    // It may be a link: see `MappedTable::put_back`.
+    let file = fd::open(c_path.as_c_str(), libc::O_RDWR | libc::O_CLOEXEC, 0).map_err(|error| error.to_string())?;
     let long_enough = fd::fstat(file).is_ok_and(|stat| stat.st_size as usize >= SIZE);
     let mapped = if long_enough {
         // SAFETY: a new shared mapping wherever the kernel likes.

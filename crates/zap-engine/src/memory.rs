@@ -8,7 +8,10 @@
 #![allow(unsafe_code)]
 
 use crate::image_backed;
+use crate::locked::Locked;
+use crate::pieces::{add_to, cut, outside, pieces, without};
 use crate::shared::{self, ObjectKey, SharedCopy};
+use crate::smaps::{for_each_mapping, Details};
 use crate::state;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -17,9 +20,10 @@ use alloc::vec::Vec;
 use zap_image::header::{bytes::Bytes, flags};
 use zap_image::{Backing, BackingFile, Extent, Region};
 use zap_plugin::Refusal;
-use zap_sys::maps::{self, Mapping};
+use zap_sys::maps::Mapping;
 use zap_sys::pagemap::{Kind, PageFinder};
 use zap_sys::path::CPath;
+use zap_sys::time::stamp_ns;
 use zap_sys::{fd, libc, RawFd, PAGE_SIZE};
 
 /// A survey: what the header tells of memory, and where each extent's bytes are.
@@ -64,38 +68,6 @@ pub fn read_all_beside(path: &'static core::ffi::CStr) -> Result<Vec<u8>, Refusa
     job.1.unwrap_or_else(|| read_all(path))
 }
 
-/// Tells what a forked copy lacks. Its buffers are made before the fork, so that they are in both.
-pub struct Comparison {
-    here: Vec<u8>,
-    there: Vec<u8>,
-}
-
-impl Comparison {
-    /// Makes room for the lists of mappings.
-    pub fn prepare() -> Result<Self, Refusal> {
-        const SPARE: usize = 64 * 1024;
-        let length = read_all(c"/proc/thread-self/maps")?.len() + SPARE;
-        Ok(Self { here: alloc::vec![0; length], there: alloc::vec![0; length] })
-    }
-
-    /// Mappings of this process that the process `copy` lacks: (start, end).
-    pub fn missing_in(&mut self, copy: zap_sys::RealPid) -> Result<Vec<(u64, u64)>, Refusal> {
-        let refusal = |error| Refusal::new("frozen copy", error);
-        let path = zap_sys::small!("/proc/{copy}/maps");
-        let here = fd::read_file(c"/proc/thread-self/maps", &mut self.here).map_err(refusal)?;
-        let there = fd::read_file(path.as_c_str(), &mut self.there).map_err(refusal)?;
-        let mut there = maps::parse(there).peekable();
-        let mut missing = Vec::new();
-        for mapping in maps::parse(here).filter(|mapping| mapping.name != b"[vsyscall]") {
-            while there.next_if(|other| other.end <= mapping.start).is_some() {}
-            if there.peek().is_none_or(|other| other.start > mapping.start) {
-                missing.push((mapping.start, mapping.end));
-            }
-        }
-        Ok(missing)
-    }
-}
-
 /// Lets ranges through a fork (MADV_DOFORK), or keeps them out again (MADV_DONTFORK).
 pub fn let_through(ranges: &[(u64, u64)], through: bool) {
     let advice = if through { libc::MADV_DOFORK } else { libc::MADV_DONTFORK };
@@ -103,72 +75,6 @@ pub fn let_through(ranges: &[(u64, u64)], through: bool) {
         // SAFETY: changes what forks do, not what is there.
         let _ = unsafe { zap_sys::mem::advise(*start, end - start, advice) };
     }
-}
-
-/// Memory that is locked (mlock(2)).
-#[derive(Clone, Copy)]
-pub struct Locked {
-    start: u64,
-    end: u64,
-    /// [`flags::LOCKED`] or [`flags::LOCKED_ON_FAULT`].
-    flag: u32,
-}
-
-/// What is locked in the calling process: a fork does not tell, since its child has no locks.
-pub fn locked() -> Result<Vec<Locked>, Refusal> {
-    let mut buffer = [0u8; 4096];
-    let status = fd::read_file(c"/proc/thread-self/status", &mut buffer)
-        .map_err(|error| Refusal::new("/proc/thread-self/status", error))?;
-    if zap_sys::text::field(status, b"VmLck:").is_none_or(|text| zap_sys::text::decimal(text).0 == 0) {
-        return Ok(Vec::new());
-    }
-    let mut found = Vec::new();
-    for_each_mapping(&read_all(c"/proc/thread-self/smaps")?, |mapping, details| {
-        if has_flag(details.flags, b"lo") {
-            // Without "lf", which older kernels do not show, it is told by what is not in memory.
-            let whole = !has_flag(details.flags, b"lf") && details.resident >= mapping.length();
-            let flag = if whole { flags::LOCKED } else { flags::LOCKED_ON_FAULT };
-            found.push(Locked { start: mapping.start, end: mapping.end, flag });
-        }
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// What smaps says of a mapping beside its first line.
-struct Details<'a> {
-    /// The two-letter codes.
-    flags: &'a [u8],
-    /// Bytes in memory.
-    resident: u64,
-    /// Protection key; 0 is everybody's.
-    key: u64,
-}
-
-/// Calls `each` for every mapping in the text of a smaps file.
-fn for_each_mapping(
-    text: &[u8],
-    mut each: impl FnMut(&Mapping<'_>, &Details<'_>) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
-    let mut head: Option<Mapping<'_>> = None;
-    let (mut resident, mut key) = (0, 0);
-    let number = |text: &[u8]| zap_sys::text::decimal(zap_sys::text::skip_blanks(text)).0 as u64;
-    for line in text.split(|c| *c == b'\n') {
-        // A mapping's first line begins with a lower-case hexadecimal address, all others with a capital letter.
-        if line.first().is_some_and(|c| c.is_ascii_digit() || c.is_ascii_lowercase()) {
-            head = maps::parse(line).next();
-            (resident, key) = (0, 0);
-        } else if let Some(value) = line.strip_prefix(b"Rss:") {
-            resident = number(value) * 1024;
-        } else if let Some(value) = line.strip_prefix(b"ProtectionKey:") {
-            key = number(value);
-        } else if let Some(flags) = line.strip_prefix(b"VmFlags:") {
-            if let Some(mapping) = head.take() {
-                each(&mapping, &Details { flags, resident, key })?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Surveys the address space of the calling process, which must be the frozen copy.
@@ -215,7 +121,7 @@ impl Survey {
             start: mapping.start,
             end: mapping.end,
             protection: mapping.protection as u32,
-            flags: region_flags(details.flags),
+            flags: details.region_flags(),
             backing: Backing::Anonymous,
             extents: Vec::new(),
         };
@@ -224,7 +130,7 @@ impl Survey {
             self.regions.push(region);
             return Ok(());
         }
-        if let Some(reason) = unsupported(details) {
+        if let Some(reason) = details.unsupported() {
             return Err(Refusal::new(name(), reason));
         }
         let mut runs: Vec<(u64, u64)> = Vec::new();
@@ -363,15 +269,11 @@ impl Survey {
             device: stat.map_or(0, |stat| stat.st_dev),
             inode: mapping.inode,
             size: stat.map_or(0, |stat| stat.st_size as u64),
-            modified_ns: stat.map_or(0, |stat| nanoseconds(stat.st_mtime, stat.st_mtime_nsec)),
-            changed_ns: stat.map_or(0, |stat| nanoseconds(stat.st_ctime, stat.st_ctime_nsec)),
+            modified_ns: stat.map_or(0, |stat| stamp_ns(stat.st_mtime, stat.st_mtime_nsec)),
+            changed_ns: stat.map_or(0, |stat| stamp_ns(stat.st_ctime, stat.st_ctime_nsec)),
         });
         self.files.len() as u32 - 1
     }
-}
-
-fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
-    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
 }
 
 /// The GNU build id of the ELF file `path`; `None` for other files.
@@ -381,67 +283,6 @@ fn read_build_id(path: &[u8]) -> Option<Vec<u8>> {
     let length = fd::read_full(file, &mut head);
     let _ = fd::close(file);
     zap_image::build_id::find(&head[..length.ok()?])
-}
-
-/// Why memory of this kind cannot be saved, if it cannot.
-fn unsupported(details: &Details<'_>) -> Option<&'static str> {
-    [
-        (has_flag(details.flags, b"ht"), "huge pages (MAP_HUGETLB) are not supported"),
-        (has_flag(details.flags, b"io"), "memory of a device is not supported"),
-        (has_flag(details.flags, b"ss"), "shadow stacks are not supported"),
-        (details.key != 0, "protection keys are not supported"),
-    ]
-    .into_iter()
-    .find_map(|(is, reason)| is.then_some(reason))
-}
-
-/// Adds a run that lies behind all others.
-fn add_to(runs: &mut Vec<(u64, u64)>, start: u64, end: u64) {
-    match runs.last_mut() {
-        Some(last) if last.1 == start => last.1 = end,
-        _ => runs.push((start, end)),
-    }
-}
-
-/// What of `[start, end)` lies in none of `holes`, which are ascending.
-fn without(start: u64, end: u64, holes: &[(u64, u64)]) -> Vec<(u64, u64)> {
-    let mut rest = Vec::new();
-    let mut at = start;
-    for hole in holes {
-        if hole.0 > at {
-            rest.push((at, hole.0));
-        }
-        at = at.max(hole.1);
-    }
-    if at < end {
-        rest.push((at, end));
-    }
-    rest
-}
-
-/// `region`, cut where guards begin and end.
-fn pieces(region: &Region, guards: &[(u64, u64)]) -> Vec<Region> {
-    if guards.is_empty() {
-        return alloc::vec![region.clone()];
-    }
-    let mut ranges: Vec<(u64, u64, u32)> =
-        without(region.start, region.end, guards).into_iter().map(|(start, end)| (start, end, 0)).collect();
-    ranges.extend(guards.iter().map(|(start, end)| (*start, *end, flags::GUARD)));
-    ranges.sort_unstable();
-    let backing = |start: u64| match region.backing {
-        Backing::File { file, offset } => Backing::File { file, offset: offset + (start - region.start) },
-        other => other,
-    };
-    ranges
-        .into_iter()
-        .map(|(start, end, flag)| Region {
-            start,
-            end,
-            flags: region.flags | flag,
-            backing: backing(start),
-            ..region.clone()
-        })
-        .collect()
 }
 
 /// A copy of memory of the calling process that it may not read, and whose protection cannot be changed.
@@ -479,45 +320,6 @@ fn own_memory(copies: &[SharedCopy]) -> Vec<(u64, u64)> {
     own
 }
 
-/// The parts of `mapping` that lie outside of `own`: the kernel shows anonymous memory that touches the program's and
-/// is of the same kind as one mapping.
-fn outside<'a>(mapping: Mapping<'a>, own: &[(u64, u64)]) -> Vec<Mapping<'a>> {
-    let mut pieces = Vec::new();
-    let mut at = mapping.start;
-    for (start, end) in own.iter().filter(|(start, end)| *start < mapping.end && *end > mapping.start) {
-        if *start > at {
-            pieces.push((at, *start));
-        }
-        at = at.max(*end);
-    }
-    if at < mapping.end {
-        pieces.push((at, mapping.end));
-    }
-    pieces.into_iter().map(|(start, end)| part(mapping, start, end)).collect()
-}
-
-fn part(mapping: Mapping<'_>, start: u64, end: u64) -> Mapping<'_> {
-    let offset = if mapping.inode == 0 { 0 } else { mapping.offset + (start - mapping.start) };
-    Mapping { start, end, offset, ..mapping }
-}
-
-/// `mapping` cut where one of `ranges` begins or ends. Memory that the program keeps out of its forks was let through for
-/// this one: meanwhile the kernel shows it as one with its neighbours.
-fn cut<'a>(mapping: Mapping<'a>, ranges: &[(u64, u64)]) -> Vec<Mapping<'a>> {
-    let mut edges: Vec<u64> = ranges.iter().flat_map(|(start, end)| [*start, *end]).collect();
-    edges.retain(|edge| *edge > mapping.start && *edge < mapping.end);
-    edges.sort_unstable();
-    edges.dedup();
-    edges.push(mapping.end);
-    let mut start = mapping.start;
-    let piece = |end: u64| {
-        let piece = part(mapping, start, end);
-        start = end;
-        piece
-    };
-    edges.into_iter().map(piece).collect()
-}
-
 /// Private mappings whose every page is saved: those of an older image, which may be gone at the next restart, and of
 /// files that have been deleted.
 fn is_whole(mapping: &Mapping<'_>) -> bool {
@@ -553,31 +355,6 @@ fn readable_end(mapping: &Mapping<'_>) -> zap_sys::Result<u64> {
         }
     }
     Ok(mapping.start + low * page)
-}
-
-fn has_flag(vm_flags: &[u8], flag: &[u8]) -> bool {
-    vm_flags.split(|c| *c == b' ').any(|word| word == flag)
-}
-
-/// The flags of an image's region from the two-letter codes of proc_pid_smaps(5).
-fn region_flags(vm_flags: &[u8]) -> u32 {
-    [
-        (&b"gd"[..], flags::GROWS_DOWN),
-        (b"wf", flags::WIPE_ON_FORK),
-        (b"dc", flags::DONT_FORK),
-        (b"dd", flags::DONT_DUMP),
-        (b"hg", flags::HUGE),
-        (b"nh", flags::NO_HUGE),
-        (b"nr", flags::NO_RESERVE),
-        (b"mg", flags::MERGEABLE),
-        (b"sr", flags::SEQUENTIAL),
-        (b"rr", flags::RANDOM),
-        (b"dp", flags::DROPPABLE),
-        (b"sl", flags::SEALED),
-    ]
-    .into_iter()
-    .filter(|(code, _)| has_flag(vm_flags, code))
-    .fold(0, |all, (_, flag)| all | flag)
 }
 
 /// maps shows a newline in a path as `\012`.
@@ -635,68 +412,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_merged_is_told_apart() {
-        let line = b"1000-9000 rw-p 00000000 00:00 0 ";
-        let Some(mapping) = maps::parse(line).next() else { panic!() };
-        for (own, expected) in [
-            (vec![(0, 0)], vec![(0x1000, 0x9000)]),
-            (vec![(0x1000, 0x9000)], vec![]),
-            (vec![(0x1000, 0x2000), (0x3000, 0x4000)], vec![(0x2000, 0x3000), (0x4000, 0x9000)]),
-            (vec![(0x8000, 0xa000)], vec![(0x1000, 0x8000)]),
-            (vec![(0x9000, 0xa000)], vec![(0x1000, 0x9000)]),
-        ] {
-            let pieces: Vec<_> = outside(mapping, &own).iter().map(|piece| (piece.start, piece.end)).collect();
-            assert_eq!(pieces, expected, "{own:x?}");
-        }
-    }
-
-    #[test]
-    fn guards_cut_regions() {
-        let region = Region {
-            start: 0x1000,
-            end: 0x9000,
-            protection: 3,
-            flags: flags::HUGE,
-            backing: Backing::File { file: 1, offset: 0x5000 },
-            extents: Vec::new(),
-        };
-        let cut = |guards: &[(u64, u64)]| -> Vec<(u64, u64, bool, u64)> {
-            let offset = |piece: &Region| match piece.backing {
-                Backing::File { offset, .. } => offset,
-                _ => 0,
-            };
-            let pieces = pieces(&region, guards);
-            pieces.iter().map(|p| (p.start, p.end, p.flags & flags::GUARD != 0, offset(p))).collect()
-        };
-        assert_eq!(cut(&[]), [(0x1000, 0x9000, false, 0x5000)]);
-        assert_eq!(cut(&[(0x1000, 0x9000)]), [(0x1000, 0x9000, true, 0x5000)]);
-        assert_eq!(
-            cut(&[(0x1000, 0x2000), (0x4000, 0x5000)]),
-            [
-                (0x1000, 0x2000, true, 0x5000),
-                (0x2000, 0x4000, false, 0x6000),
-                (0x4000, 0x5000, true, 0x8000),
-                (0x5000, 0x9000, false, 0x9000),
-            ]
-        );
-    }
-
-    #[test]
-    fn details_of_mappings() {
-        let text = b"1000-3000 rw-p 00000000 00:00 0 \nRss:                   8 kB\nProtectionKey:         3\n\
-                     VmFlags: rd lo\n4000-5000 r--p 00000000 00:00 0 \nRss: 0 kB\nVmFlags: rd\n";
-        let mut seen = Vec::new();
-        for_each_mapping(text, |mapping, details| {
-            seen.push((mapping.start, details.resident, details.key, has_flag(details.flags, b"lo")));
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(seen, [(0x1000, 8192, 3, true), (0x4000, 0, 0, false)]);
-    }
-
-    #[test]
-    fn flags_and_paths() {
-        assert_eq!(region_flags(b" rd wr mr gd dd "), flags::GROWS_DOWN | flags::DONT_DUMP);
+    fn paths() {
         assert_eq!(unescape(b"/a\\012b"), b"/a\nb");
     }
 }

@@ -5,7 +5,8 @@
 //! Reads the frozen copy's memory by address, where the survey found it mapped and readable.
 #![allow(unsafe_code)]
 
-use crate::memory::{self, Locked};
+use crate::locked::Locked;
+use crate::memory;
 use crate::shared::SharedCopy;
 use crate::state;
 use crate::threads;

@@ -203,6 +203,21 @@ impl FileHasher {
         self.0.update(bytes);
     }
 
+    /// Checksum and length of all that `read` puts into buffers until it has nothing more; its error if it fails.
+    pub fn sum<E>(mut read: impl FnMut(&mut [u8]) -> Result<usize, E>) -> Result<([u8; 8], u64), E> {
+        let (mut hasher, mut length) = (Self::new(), 0);
+        let mut buffer = alloc::vec![0u8; 1 << 20];
+        loop {
+            match read(&mut buffer)? {
+                0 => return Ok((hasher.finish(), length)),
+                count => {
+                    hasher.update(&buffer[..count]);
+                    length += count as u64;
+                }
+            }
+        }
+    }
+
     /// As [`crate::BackingFile`] holds it. Never [`UNKNOWN_CHECKSUM`].
     pub fn finish(&self) -> [u8; 8] {
         self.0.digest().max(1).to_le_bytes()
@@ -233,6 +248,21 @@ mod tests {
         assert_eq!(whole, parts.finish());
         assert_eq!(whole.get(2), Some(checksum(&bytes[CHUNK_SIZE as usize * 2..])));
         assert_eq!(whole.count(), 3);
+    }
+
+    #[test]
+    fn a_file_comes_in_pieces() {
+        let mut whole = FileHasher::new();
+        whole.update(b"abcde");
+        let mut rest = &b"abcde"[..];
+        let sum = FileHasher::sum(|buffer| {
+            let count = rest.len().min(2);
+            buffer[..count].copy_from_slice(&rest[..count]);
+            rest = &rest[count..];
+            Ok::<usize, ()>(count)
+        });
+        assert_eq!(sum, Ok((whole.finish(), 5)));
+        assert_eq!(FileHasher::sum(|_| Err("gone")), Err("gone"));
     }
 
     #[test]

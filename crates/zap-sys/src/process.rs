@@ -254,8 +254,8 @@ pub fn set_timer_slack(nanoseconds: u64) {
     let _ = call!(SYS_prctl, libc::PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0);
 }
 
-/// Which parts of the processor's extended state the process may use (Linux 5.16), as bits; 0 where the kernel does not
-/// tell.
+/// Which parts of the processor's extended state the process may use (Linux 5.16), as bits: x87 and SSE at
+/// least; 0 where the kernel does not tell.
 pub fn permitted_state() -> u64 {
     const ARCH_GET_XCOMP_PERM: i32 = 0x1022;
     let mut permitted = 0u64;
@@ -316,6 +316,14 @@ pub fn start_time(pid: RealPid) -> Result<u64> {
     Ok(stat_field(text, 22))
 }
 
+/// The state letter of the process `pid`; `None` if there is none. A main thread that has ended is a zombie (Z) as long as
+/// others live.
+pub fn state(pid: RealPid) -> Option<u8> {
+    let path = crate::small!("/proc/{}/stat", pid.0);
+    let mut buffer = [0u8; 1024];
+    crate::fd::read_file(path.as_c_str(), &mut buffer).ok().map(state_letter)
+}
+
 /// The state letter in the text of a stat file (field 3 of proc_pid_stat(5)).
 pub fn state_letter(text: &[u8]) -> u8 {
     text.iter().rposition(|c| *c == b')').and_then(|at| text.get(at + 2)).copied().unwrap_or(b'?')
@@ -341,7 +349,9 @@ mod tests {
     }
 
     #[test]
-    fn own_start_time() {
+    fn own_start_time_and_state() {
         assert!(start_time(getpid()).unwrap() > 0);
+        assert!(matches!(state(getpid()), Some(b'R' | b'S')));
+        assert_eq!(state(RealPid(i32::MAX)), None);
     }
 }

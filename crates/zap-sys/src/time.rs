@@ -26,6 +26,11 @@ pub fn to_ns(time: &libc::timespec) -> u64 {
     (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.max(0) as u64)
 }
 
+/// A file's time (stat(2)) as nanoseconds since the epoch, which saturate 292 years away from it.
+pub fn stamp_ns(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
 /// Nanoseconds as a time.
 pub fn from_ns(ns: u64) -> libc::timespec {
     libc::timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
@@ -106,6 +111,12 @@ pub fn timer_delete(id: i32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stamps() {
+        assert_eq!(stamp_ns(-2, 5), -1_999_999_995);
+        assert_eq!(stamp_ns(i64::MAX, 999_999_999), i64::MAX);
+    }
 
     #[test]
     fn times_are_shifted_by_table() {

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::Mutex;
@@ -15,6 +16,8 @@ use zap_image::header::bytes::Bytes;
 use zap_image::layout::{FileHasher, UNKNOWN_CHECKSUM};
 use zap_image::need::needs;
 use zap_image::{BackingFile, Header};
+use zap_sys::fd;
+use zap_sys::time::stamp_ns;
 
 /// Longest file that is read: one that is longer must keep its inode and time.
 const LONGEST: u64 = 1 << 30;
@@ -23,7 +26,7 @@ const LONGEST: u64 = 1 << 30;
 const MOST: usize = 10_000;
 
 /// A state of a file: device, inode, size, times of modification and change.
-type State = (u64, u64, u64, i128, i128);
+type State = (u64, u64, u64, i64, i64);
 
 /// The checksums that are known.
 #[derive(Debug, Default)]
@@ -51,12 +54,12 @@ impl Contents {
     /// The checksum of a file that is still as recorded.
     fn of(&self, recorded: &BackingFile) -> io::Result<Option<[u8; 8]>> {
         let path = OsStr::from_bytes(&recorded.path.0);
-        let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let before = file.metadata()?;
         let same = before.dev() == recorded.device
             && before.len() == recorded.size
-            && nanoseconds(before.mtime(), before.mtime_nsec()) == i128::from(recorded.modified_ns)
-            && nanoseconds(before.ctime(), before.ctime_nsec()) == i128::from(recorded.changed_ns);
+            && stamp_ns(before.mtime(), before.mtime_nsec()) == recorded.modified_ns
+            && stamp_ns(before.ctime(), before.ctime_nsec()) == recorded.changed_ns;
         if !before.is_file() || !same {
             return Ok(None);
         }
@@ -65,20 +68,8 @@ impl Contents {
         if let Some(checksum) = locked().get(&state) {
             return Ok(Some(*checksum));
         }
-        let mut hasher = FileHasher::new();
-        let mut buffer = vec![0u8; 1 << 20];
-        let mut length = 0;
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => {
-                    hasher.update(&buffer[..count]);
-                    length += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let (checksum, length) =
+            FileHasher::sum(|buffer| fd::read_full(file.as_raw_fd(), buffer)).map_err(io::Error::other)?;
         if length != recorded.size || self::state(&file.metadata()?) != state {
             return Ok(None);
         }
@@ -86,19 +77,15 @@ impl Contents {
         if known.len() >= MOST {
             known.clear();
         }
-        known.insert(state, hasher.finish());
-        Ok(Some(hasher.finish()))
+        known.insert(state, checksum);
+        Ok(Some(checksum))
     }
 }
 
 fn state(metadata: &Metadata) -> State {
-    let modified = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
-    let changed = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
+    let modified = stamp_ns(metadata.mtime(), metadata.mtime_nsec());
+    let changed = stamp_ns(metadata.ctime(), metadata.ctime_nsec());
     (metadata.dev(), metadata.ino(), metadata.len(), modified, changed)
-}
-
-fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
-    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
 }
 
 #[cfg(test)]
@@ -116,8 +103,8 @@ mod tests {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.len(),
-            modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
-            changed_ns: metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec(),
+            modified_ns: stamp_ns(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: stamp_ns(metadata.ctime(), metadata.ctime_nsec()),
             build_id: Bytes::default(),
             checksum: Bytes(UNKNOWN_CHECKSUM.to_vec()),
         };

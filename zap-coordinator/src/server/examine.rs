@@ -3,6 +3,7 @@
 use crate::core::Verdict;
 use std::fs;
 use std::path::Path;
+use zap_sys::process;
 use zap_wire::message::Refusal;
 
 /// Why a program with a filter is left alone: it might forbid what Zap does, and end the program for it.
@@ -117,8 +118,7 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
 /// proc_pid_stat(5)), and ended children are no processes any more.
 fn is_the_programs(proc: &Path, child: i32) -> bool {
     let Ok(stat) = fs::read(proc.join(child.to_string()).join("stat")) else { return false };
-    let state = stat.iter().rposition(|c| *c == b')').and_then(|at| stat.get(at + 2));
-    !matches!(state, Some(b'Z' | b'X')) && zap_sys::process::stat_field(&stat, 38) != 0
+    !matches!(process::state_letter(&stat), b'Z' | b'X') && process::stat_field(&stat, 38) != 0
 }
 
 /// The rest of the line that begins with `name`.

@@ -8,6 +8,7 @@
 mod act;
 mod compare;
 mod contents;
+mod directory;
 mod examine;
 mod faults;
 mod head;
@@ -30,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -80,6 +82,8 @@ struct Server {
     /// Readable when something is done.
     bell: Arc<OwnedFd>,
     exiting: bool,
+    /// When the runtime directory was last looked at.
+    looked: Instant,
 }
 
 /// A connection.
@@ -146,6 +150,7 @@ impl Server {
             done,
             bell,
             exiting: false,
+            looked: Instant::now(),
         };
         server.adopt();
         Ok(Some(server))
@@ -153,7 +158,7 @@ impl Server {
 
     /// Takes over the pods that another coordinator has left.
     fn adopt(&mut self) {
-        for (pod, table) in store::scan(&self.runtime, self.millis()) {
+        for (pod, table) in store::scan(&self.runtime, self.millis(), |id| self.tables.contains_key(&id)) {
             let id = pod.id;
             store::clean(&pod);
             self.tables.insert(id, table);
@@ -206,6 +211,7 @@ impl Server {
                 }
                 self.work();
             }
+            self.look_after_directory();
             if self.core.deadline().is_some_and(|deadline| deadline <= self.millis()) {
                 // A checkpoint by interval must know the processes of its pod.
                 let now = self.millis();
@@ -238,6 +244,7 @@ impl Server {
         let mut set: Vec<libc::pollfd> =
             numbers.into_iter().map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
         let left = self.core.deadline().map(|deadline| deadline.saturating_sub(self.millis()));
+        let left = left.into_iter().chain(self.directory_deadline()).min();
         let timeout = left.map_or(-1, |left| left.min(3_600_000) as i32);
         // SAFETY: the set lives until the call returns.
         let count = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
@@ -341,12 +348,15 @@ impl Server {
     /// The living processes in a pod's table; entries of others are dropped, new ones are watched.
     fn scan(&mut self, pod: u64) -> Vec<Member> {
         let Some(table) = self.tables.get(&pod) else { return Vec::new() };
+        // By its name alone: the directory may have been moved.
+        let table_path = self.runtime.table_path(pod);
+        let table_name = table_path.file_name().map_or(table_path.as_path(), Path::new);
         let mut members = Vec::new();
         for (pid, entry) in table.members() {
             if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
                 let started = entry.start_time.load(Ordering::Relaxed);
                 // Entered by a fork's parent, the child may have ended before, and its number be a stranger's.
-                let known = started != 0 || process::maps(pid.0, &self.runtime.table_path(pod));
+                let known = started != 0 || process::maps(pid.0, table_name);
                 let Some(process) = Process::open(pid.0, started).filter(|_| known) else {
                     entry.drop_entry();
                     continue;

@@ -67,9 +67,7 @@ impl Process {
 
 /// Whether the process is stopped by a signal or a tracer.
 pub fn is_stopped(pid: i32) -> bool {
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after = stat.iter().rposition(|c| *c == b')').and_then(|at| stat.get(at + 2));
-    matches!(after, Some(b'T' | b't'))
+    matches!(process::state(RealPid(pid)), Some(b'T' | b't'))
 }
 
 /// Whether `signal` waits to be taken by the process.
@@ -79,7 +77,7 @@ pub fn has_pending(pid: i32, signal: i32) -> bool {
     u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
-/// Whether the process has the file `path` mapped. True also where that cannot be read: a member that has become another
+/// Whether the process has a file mapped whose path contains `path`. True also where that cannot be read: a member that has become another
 /// user's, or undumpable.
 pub fn maps(pid: i32, path: &Path) -> bool {
     let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else { return true };

@@ -4,12 +4,13 @@
 //! Addresses and lengths come from local values that outlive the calls; descriptors are new.
 #![allow(unsafe_code)]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use zap_client::{connection, Connection, Error, Result, RuntimeDir};
 use zap_sys::net;
@@ -20,8 +21,13 @@ use zap_wire::{ToCoordinator, LONGEST_MESSAGE};
 pub struct Listener {
     runtime: RuntimeDir,
     descriptor: OwnedFd,
-    _lock: File,
+    /// The socket's own file.
+    socket: Identity,
+    lock: File,
 }
+
+/// Device and inode of a file.
+type Identity = (u64, u64);
 
 /// Why there is no listener.
 #[derive(Debug)]
@@ -34,18 +40,10 @@ pub enum NotListening {
 impl Listener {
     /// Listens in `runtime`. A coordinator that is just ending is waited for.
     pub fn bind(runtime: &RuntimeDir) -> std::result::Result<Self, NotListening> {
-        let path = runtime.path().join("coordinator.lock");
-        let failed = |call: &str, error: &io::Error| NotListening::Failed(Error::system(path.display(), call, error));
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let lock = options.custom_flags(libc::O_NOFOLLOW).open(&path).map_err(|error| failed("open", &error))?;
+        let path = lock_path(runtime);
+        let lock = open_lock(&path).map_err(NotListening::Failed)?;
         let deadline = Instant::now() + Duration::from_secs(8);
-        // SAFETY: flock(2) on a descriptor of our own.
-        while unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::WouldBlock {
-                return Err(failed("flock", &error));
-            }
+        while !take(&path, &lock).map_err(NotListening::Failed)? {
             if Connection::connect(runtime).is_ok_and(|connection| connection.is_some()) {
                 return Err(NotListening::Another);
             }
@@ -55,8 +53,39 @@ impl Listener {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let descriptor = listen(runtime).map_err(NotListening::Failed)?;
-        Ok(Self { runtime: runtime.clone(), descriptor, _lock: lock })
+        let (descriptor, socket) = listen(runtime).map_err(NotListening::Failed)?;
+        Ok(Self { runtime: runtime.clone(), descriptor, socket, lock })
+    }
+
+    /// Whether socket and lock are where others look for them.
+    pub fn is_in_place(&self) -> bool {
+        self.has_socket() && self.has_lock()
+    }
+
+    fn has_socket(&self) -> bool {
+        found(&self.runtime.socket_path()) == Some(self.socket)
+    }
+
+    fn has_lock(&self) -> bool {
+        found(&lock_path(&self.runtime)) == self.lock.metadata().ok().map(identity)
+    }
+
+    /// Makes the runtime directory, lock and socket again as far as they are gone. False as long as another coordinator
+    /// has taken the place.
+    pub fn put_back(&mut self) -> Result<bool> {
+        RuntimeDir::at(self.runtime.path())?;
+        if !self.has_lock() {
+            let path = lock_path(&self.runtime);
+            let lock = open_lock(&path)?;
+            if !take(&path, &lock)? {
+                return Ok(false);
+            }
+            self.lock = lock;
+        }
+        if !self.has_socket() {
+            self.reopen()?;
+        }
+        Ok(true)
     }
 
     /// The socket's number, readable when somebody connects.
@@ -91,12 +120,15 @@ impl Listener {
 
     /// Takes the name away, so that nobody new connects.
     pub fn hide(&self) {
-        let _ = fs::remove_file(self.runtime.socket_path());
+        // What lies there may be another coordinator's, if the directory was removed meanwhile.
+        if self.has_socket() {
+            let _ = fs::remove_file(self.runtime.socket_path());
+        }
     }
 
     /// Listens again after [`Self::hide`], on a new socket.
     pub fn reopen(&mut self) -> Result<()> {
-        self.descriptor = listen(&self.runtime)?;
+        (self.descriptor, self.socket) = listen(&self.runtime)?;
         Ok(())
     }
 }
@@ -125,7 +157,40 @@ pub fn receive(socket: &OwnedFd, buffer: &mut Vec<u8>) -> Received {
     }
 }
 
-fn listen(runtime: &RuntimeDir) -> Result<OwnedFd> {
+fn lock_path(runtime: &RuntimeDir) -> PathBuf {
+    runtime.path().join("coordinator.lock")
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let lock = options.custom_flags(libc::O_NOFOLLOW).open(path);
+    lock.map_err(|error| Error::system(path.display(), "open", &error))
+}
+
+/// Takes the lock without waiting; false if somebody else has it.
+fn take(path: &Path, lock: &File) -> Result<bool> {
+    // SAFETY: flock(2) on a descriptor of our own.
+    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Ok(false),
+        _ => Err(Error::system(path.display(), "flock", &error)),
+    }
+}
+
+fn identity(metadata: Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+/// What lies at `path`, if anything does.
+fn found(path: &Path) -> Option<Identity> {
+    fs::symlink_metadata(path).ok().map(identity)
+}
+
+fn listen(runtime: &RuntimeDir) -> Result<(OwnedFd, Identity)> {
     let path = runtime.socket_path();
     let failed = |call: &str| Error::last(path.display(), call);
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -154,5 +219,6 @@ fn listen(runtime: &RuntimeDir) -> Result<OwnedFd> {
     if unsafe { libc::listen(number, 4096) } != 0 {
         return Err(failed("listen"));
     }
-    Ok(descriptor)
+    let metadata = fs::symlink_metadata(&path).map_err(|error| Error::system(path.display(), "lstat", &error))?;
+    Ok((descriptor, identity(metadata)))
 }

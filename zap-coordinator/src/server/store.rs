@@ -37,19 +37,24 @@ pub fn record(runtime: &RuntimeDir, pod: &Pod) -> Result<()> {
     fs::rename(&temporary, &path).map_err(failed("rename"))
 }
 
+/// Whether the metadata of a pod are there.
+pub fn is_recorded(runtime: &RuntimeDir, id: u64) -> bool {
+    metadata_path(runtime, id).exists()
+}
+
 /// Removes everything of a pod.
 pub fn remove(runtime: &RuntimeDir, id: u64) {
     let _ = fs::remove_file(runtime.table_path(id));
     let _ = fs::remove_file(metadata_path(runtime, id));
 }
 
-/// Every pod in the runtime directory with its table. What is no table is removed.
-pub fn scan(runtime: &RuntimeDir, now: u64) -> Vec<(Pod, MappedTable)> {
+/// Every pod in the runtime directory that is not `known`, with its table. What is no table is removed.
+pub fn scan(runtime: &RuntimeDir, now: u64, known: impl Fn(u64) -> bool) -> Vec<(Pod, MappedTable)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(runtime.pods_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(id) = name.to_str().and_then(|name| name.strip_suffix(TABLE_SUFFIX)) else { continue };
-        let Ok(id) = u64::from_str_radix(id, 16) else { continue };
+        let Some(id) = u64::from_str_radix(id, 16).ok().filter(|id| !known(*id)) else { continue };
         let table = match MappedTable::open(&entry.path()) {
             Ok(table) => table,
             Err(_) => {

@@ -247,6 +247,5 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 fn is_stopped(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    zap_sys::process::state(zap_sys::RealPid(pid)) == Some(b'T')
 }

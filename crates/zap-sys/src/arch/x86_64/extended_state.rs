@@ -8,7 +8,7 @@
 use core::arch::naked_asm;
 
 /// Part of the state: the data of tiles (AMX).
-const TILE_DATA: u32 = 18;
+pub(super) const TILE_DATA: u32 = 18;
 
 /// Offset, in the floating-point frame, of the words that tell of its extension: `struct _fpx_sw_bytes` of the kernel's
 /// uapi/asm/sigcontext.h.

@@ -1,8 +1,4 @@
 //! x86-64: system calls, the per-thread block, and the few control transfers that no compiler can express.
-//!
-//! # Safety
-//! One system call that fills a word of this file's own.
-#![allow(unsafe_code)]
 
 pub mod context;
 pub mod extended_state;
@@ -10,6 +6,8 @@ pub mod memory;
 pub mod syscall;
 pub mod tls;
 mod unwind;
+
+use extended_state::TILE_DATA;
 
 /// The architecture's number in an image's prelude (the ELF machine number, `EM_X86_64`).
 pub const ELF_MACHINE: u32 = 62;
@@ -23,13 +21,8 @@ pub const USER_INSTRUCTION_POINTER: usize = 16 * 8;
 /// Bytes in the largest possible signal frame for state that this process has not asked for: the matrix unit's
 /// (AMX; component 18 of XSAVE). Its permission is asked for by arch_prctl(2), ARCH_REQ_XCOMP_PERM.
 pub fn dynamic_state() -> u64 {
-    const TILE_DATA: u32 = 18;
-    const ARCH_GET_XCOMP_PERM: usize = 0x1022;
-    let mut permitted = 0u64;
-    let place = &raw mut permitted;
-    // SAFETY: the kernel writes the word, or fails where it does not know the request.
-    let known = unsafe { syscall::syscall(libc::SYS_arch_prctl, [ARCH_GET_XCOMP_PERM, place as usize, 0, 0, 0, 0]) };
-    if known.is_err() || permitted & (1 << TILE_DATA) != 0 {
+    let permitted = crate::process::permitted_state();
+    if permitted == 0 || permitted & (1 << TILE_DATA) != 0 {
         return 0;
     }
     // A kernel that knows permissions (5.16) runs on processors that have this leaf, or say zero.

@@ -1,0 +1,40 @@
+//! What the frozen copy lacks of the program's memory: what the program keeps out of its forks (MADV_DONTFORK).
+//!
+//! Runs during the stop, in the program; what is missing is let through a second fork.
+
+use crate::memory::read_all;
+use alloc::vec::Vec;
+use zap_plugin::Refusal;
+use zap_sys::{fd, maps};
+
+/// Tells what a forked copy lacks. Its buffers are made before the fork, so that they are in both.
+pub struct Comparison {
+    here: Vec<u8>,
+    there: Vec<u8>,
+}
+
+impl Comparison {
+    /// Makes room for the lists of mappings.
+    pub fn prepare() -> Result<Self, Refusal> {
+        const SPARE: usize = 64 * 1024;
+        let length = read_all(c"/proc/thread-self/maps")?.len() + SPARE;
+        Ok(Self { here: alloc::vec![0; length], there: alloc::vec![0; length] })
+    }
+
+    /// Mappings of this process that the process `copy` lacks: (start, end).
+    pub fn missing_in(&mut self, copy: zap_sys::RealPid) -> Result<Vec<(u64, u64)>, Refusal> {
+        let refusal = |error| Refusal::new("frozen copy", error);
+        let path = zap_sys::small!("/proc/{copy}/maps");
+        let here = fd::read_file(c"/proc/thread-self/maps", &mut self.here).map_err(refusal)?;
+        let there = fd::read_file(path.as_c_str(), &mut self.there).map_err(refusal)?;
+        let mut there = maps::parse(there).peekable();
+        let mut missing = Vec::new();
+        for mapping in maps::parse(here).filter(|mapping| mapping.name != b"[vsyscall]") {
+            while there.next_if(|other| other.end <= mapping.start).is_some() {}
+            if there.peek().is_none_or(|other| other.start > mapping.start) {
+                missing.push((mapping.start, mapping.end));
+            }
+        }
+        Ok(missing)
+    }
+}
