@@ -51,6 +51,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::new(format!("fault/{}/restart-killed", fault::RESTART_PLANNED), restart_planned));
     cases.push(Case::new(format!("fault/{}/file-gone", fault::RESTART_PLANNED), file_gone));
     cases.push(Case::new(format!("fault/{}/program-killed", fault::PROGRAM_RESTORING), program_restoring));
+    cases.push(Case::new(format!("fault/{}/restart-killed", fault::PROGRAM_RESTORING), restart_killed));
     cases.push(Case::new(format!("fault/{}/restart-signalled", fault::PROGRAM_RESTORING), restart_signalled));
     cases
 }
@@ -252,6 +253,21 @@ fn restart_signalled(scene: &Scene) -> Result {
     process::kill(scene.until(PATIENCE, "the last restart stops itself", stopped)?, libc::SIGCONT);
     scene.go()?;
     scene.expect_end(running, &program)
+}
+
+/// zap-restart is killed while the program is half restored: that runs all the same, without a parent that knows it.
+fn restart_killed(scene: &Scene) -> Result {
+    let (program, images) = stops_when_restored(scene)?;
+    let restart = scene.restart(&[], &images, &scene.out())?;
+    let halted = scene.until(PATIENCE, "the restarted program stops itself", stopped)?;
+    process::kill(restart.pid, libc::SIGKILL);
+    scene.wait(restart).doing("zap-restart")?;
+    process::kill(halted, libc::SIGCONT);
+    let pods = scene.wait_running(1)?;
+    ensure!(pods[0]["processes"][0]["pid"] == halted, "the status has not the program {halted}: {pods:?}");
+    scene.checkpoint(&[])?;
+    scene.go()?;
+    scene.expect_end(Running { pid: halted }, &program)
 }
 
 /// A restarted program killed before its plugins restore: zap-restart says so, the image restarts again.
