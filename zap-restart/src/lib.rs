@@ -7,7 +7,9 @@
 //! backing    compares the host's files with those the image relies on
 //! vanished   what is done about small shared files that are gone, pure
 //! planner    header → plan, pure                      → planner::Planned
-//! start      pod, fork, exec; reads the outcome
+//! tree       who makes whom, pure                     → tree::Tree
+//! start      pod, and the conversation with its processes until they run
+//! grow       forks the tree; program: exec
 //! supervise  waits for the program, passes signals and the exit status on
 //! ```
 //!
@@ -18,16 +20,19 @@ pub mod backing;
 pub mod chunks;
 pub mod fault;
 pub mod generation;
+pub mod grow;
 pub mod image;
 pub mod json;
 pub mod objects;
 pub mod places;
 pub mod planner;
+pub mod program;
 #[cfg(test)]
 mod sample;
 pub mod show;
 pub mod start;
 pub mod supervise;
+pub mod tree;
 pub mod unpack;
 pub mod vanished;
 pub mod verify;

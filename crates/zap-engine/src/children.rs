@@ -12,6 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use zap_plugin::Refusal;
 use zap_sys::{libc, process, RealPid, VirtualPid};
+use zap_wire::table::Kind;
 
 struct Zombie {
     virtual_pid: i32,
@@ -69,7 +70,7 @@ pub fn restore() -> Result<(), Refusal> {
             }
             process::await_end(pid).map_err(refusal)?;
             if let Some(table) = state::table().filter(|_| pid.0 != zombie.virtual_pid) {
-                table.add_alias(pid, VirtualPid(zombie.virtual_pid));
+                table.add_alias(Kind::Process, pid, VirtualPid(zombie.virtual_pid));
             }
         }
         if !saved.is_empty() && !crate::signals::was_pending(libc::SIGCHLD) {

@@ -13,6 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use zap_sys::{RealPid, VirtualPid};
+use zap_wire::table::Kind;
 
 /// Offset of `tid` in glibc's TCB; 0 when unknown.
 static TID_OFFSET: AtomicU64 = AtomicU64::new(0);
@@ -94,7 +95,7 @@ pub fn virtual_of(real: RealPid) -> VirtualPid {
     }
     match pairs().iter().find(|pair| pair.real.load(Ordering::Relaxed) == real.0) {
         Some(pair) => VirtualPid(pair.id.load(Ordering::Relaxed)),
-        None => state::table().and_then(|table| table.virtual_of(real)).unwrap_or(VirtualPid(real.0)),
+        None => state::table().and_then(|table| table.virtual_of(Kind::Process, real)).unwrap_or(VirtualPid(real.0)),
     }
 }
 
@@ -117,7 +118,7 @@ pub fn real_of(id: VirtualPid) -> RealPid {
         return entry.real_pid();
     }
     // A thread made after the restart, or a child that has ended: the coordinator has taken it out of the table.
-    let real = table.and_then(|table| table.real_group(id)).unwrap_or(RealPid(id.0));
+    let real = table.and_then(|table| table.real_of(Kind::Process, id)).unwrap_or(RealPid(id.0));
     if is_own_thread(real) || zap_sys::process::parent_of(real) == Some(state::real_pid()) {
         real
     } else {
@@ -130,14 +131,15 @@ fn is_own_thread(id: RealPid) -> bool {
 }
 
 /// The kernel's id of the process group or session that the program knows as `id`.
-pub fn real_group_of(id: VirtualPid) -> RealPid {
-    if !state::moved() {
-        return RealPid(id.0);
-    }
-    if id == state::virtual_pid() {
-        return state::real_pid();
-    }
-    state::table().and_then(|table| table.real_group(id)).unwrap_or(RealPid(id.0))
+pub fn real_group_of(kind: Kind, id: VirtualPid) -> RealPid {
+    let table = state::table().filter(|_| state::moved());
+    table.and_then(|table| table.real_of(kind, id)).unwrap_or(RealPid(id.0))
+}
+
+/// The program's id of the process group or session `real`.
+pub fn virtual_group_of(kind: Kind, real: RealPid) -> VirtualPid {
+    let table = state::table().filter(|_| state::moved());
+    table.and_then(|table| table.virtual_of(kind, real)).unwrap_or(VirtualPid(real.0))
 }
 
 /// Where a process stands among others: ids as the program knows them.
@@ -160,8 +162,8 @@ static PARENT: AtomicI32 = AtomicI32::new(0);
 pub fn save_relations() {
     let relations = Relations {
         parent: virtual_parent(zap_sys::process::getppid()),
-        group: virtual_of(zap_sys::process::getpgrp()),
-        session: virtual_of(zap_sys::process::getsid()),
+        group: virtual_group_of(Kind::Group, zap_sys::process::getpgrp()),
+        session: virtual_group_of(Kind::Session, zap_sys::process::getsid()),
     };
     RELATIONS.with(|saved| *saved = relations);
 }
@@ -185,7 +187,7 @@ pub fn virtual_parent(real: RealPid) -> VirtualPid {
     if !state::moved() {
         return VirtualPid(real.0);
     }
-    match state::table().and_then(|table| table.virtual_of(real)) {
+    match state::table().and_then(|table| table.virtual_of(Kind::Process, real)) {
         Some(id) => id,
         None if PARENT.load(Ordering::Relaxed) == real.0 => relations().parent,
         None => VirtualPid(1),

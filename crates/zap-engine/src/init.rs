@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering;
 use zap_sys::path::CPath;
 use zap_sys::{fd, libc, process, signal, VirtualPid};
 use zap_wire::environment;
-use zap_wire::table::{Entry, PodTable, SIZE};
+use zap_wire::table::{Entry, Kind, PodTable, SIZE};
 
 /// What the root tells about libc.
 pub struct LibcFacts {
@@ -147,7 +147,7 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
     let entry = table.enter(pid, known.unwrap_or_else(|| table.free_id(pid)));
     if let Some(known) = known {
         table.moved.store(1, Ordering::Release);
-        if known.0 != pid.0 && !table.add_alias(pid, known) {
+        if known.0 != pid.0 && !table.add_alias(Kind::Process, pid, known) {
             return Err("has no room for more ids".to_string());
         }
     }

@@ -10,6 +10,7 @@ use crate::{blocking, identity, threads};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use zap_sys::{libc, RealPid, VirtualPid};
+use zap_wire::table::Kind;
 
 /// A register that holds an id.
 struct Wait {
@@ -44,7 +45,8 @@ pub fn save() {
         let real = value(register);
         let negative = real < 0;
         if real.unsigned_abs() > 1 || group {
-            let id = identity::virtual_of(RealPid(real.abs())).0;
+            let real = RealPid(real.abs());
+            let id = if group { identity::virtual_group_of(Kind::Group, real) } else { identity::virtual_of(real) }.0;
             waits.push(Wait { context, register, id: if group { -id } else { id }, negative });
         }
     }
@@ -56,7 +58,7 @@ pub fn restore() {
     SAVED.with(|saved| {
         for wait in saved.iter() {
             let real = if wait.id < 0 {
-                identity::real_group_of(VirtualPid(-wait.id))
+                identity::real_group_of(Kind::Group, VirtualPid(-wait.id))
             } else {
                 identity::real_of(VirtualPid(wait.id))
             };

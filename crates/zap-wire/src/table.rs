@@ -55,6 +55,17 @@ pub struct Alias {
     /// As the kernel knows it; 0 for a free place.
     real: AtomicI32,
     virtual_id: AtomicI32,
+    /// A [`Kind`].
+    kind: AtomicU32,
+}
+
+/// What an id is of. A number that is two of these may have two virtual ids: the process group and the session into
+/// which a pod is restarted need not be one, as those were that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Process = 1,
+    Group = 2,
+    Session = 3,
 }
 
 /// Virtual id of an alias that has none any more.
@@ -154,44 +165,51 @@ impl PodTable {
         };
         // Most processes have the number that they were made with; every other one has an alias.
         let by_alias = || {
-            self.aliases().filter(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0).find_map(|alias| {
-                self.find(RealPid(alias.real.load(Ordering::Acquire))).filter(is_it)
-            })
+            let candidates = self.aliases(Kind::Process).filter(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0);
+            candidates.filter_map(|alias| self.find(alias.real())).find(is_it)
         };
         let crowded = || self.aliases.last().is_some_and(|alias| alias.real.load(Ordering::Acquire) != 0);
         let by_search = || crowded().then(|| self.entries.iter().find(is_it)).flatten();
         self.places(RealPid(id.0)).find(is_it).or_else(by_alias).or_else(by_search)
     }
 
-    /// The kernel's id of the process group or session that the pod knows as `id`. Its leader may have ended.
-    pub fn real_group(&self, id: VirtualPid) -> Option<RealPid> {
-        let alias = || self.aliases().find(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0);
-        self.find_virtual(id).map(Entry::real_pid).or_else(|| alias().map(|alias| RealPid(alias.real.load(Ordering::Relaxed))))
+    /// The kernel's id of what the pod knows as `id`. Of a process also when it has ended: then the number may be that of
+    /// another one.
+    pub fn real_of(&self, kind: Kind, id: VirtualPid) -> Option<RealPid> {
+        let alias = |kind| {
+            self.aliases(kind).find(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0).map(Alias::real)
+        };
+        let own = if kind == Kind::Process { None } else { alias(kind) };
+        own.or_else(|| self.find_virtual(id).map(Entry::real_pid)).or_else(|| alias(Kind::Process))
     }
 
-    /// The pod's id of the process, group or session that the kernel knows as `id`.
-    pub fn virtual_of(&self, id: RealPid) -> Option<VirtualPid> {
-        let alias = || self.aliases().find(|alias| alias.real.load(Ordering::Acquire) == id.0);
-        self.find(id)
-            .map(Entry::virtual_pid)
-            .or_else(|| alias().map(|alias| VirtualPid(alias.virtual_id.load(Ordering::Relaxed))))
-            .filter(|id| id.0 != GONE)
+    /// The pod's id of what the kernel knows as `id`.
+    pub fn virtual_of(&self, kind: Kind, id: RealPid) -> Option<VirtualPid> {
+        let alias = |kind| {
+            let found = self.aliases(kind).find(|alias| alias.real() == id)?;
+            Some(VirtualPid(found.virtual_id.load(Ordering::Acquire))).filter(|id| id.0 != GONE)
+        };
+        let own = if kind == Kind::Process { None } else { alias(kind) };
+        own.or_else(|| self.find(id).map(Entry::virtual_pid)).or_else(|| alias(Kind::Process))
     }
 
-    fn aliases(&self) -> impl Iterator<Item = &Alias> {
-        self.aliases.iter().take_while(|alias| alias.real.load(Ordering::Acquire) != 0)
+    fn aliases(&self, kind: Kind) -> impl Iterator<Item = &Alias> {
+        self.aliases
+            .iter()
+            .take_while(|alias| alias.real.load(Ordering::Acquire) != 0)
+            .filter(move |alias| alias.kind.load(Ordering::Acquire) == kind as u32)
     }
 
-    /// Notes an id that differs from the real one, of a process, process group or session. False if there is no room.
-    pub fn add_alias(&self, real: RealPid, id: VirtualPid) -> bool {
+    /// Notes an id that differs from the real one. False if there is no room.
+    pub fn add_alias(&self, kind: Kind, real: RealPid, id: VirtualPid) -> bool {
         for alias in &self.aliases {
-            let known = (alias.real.load(Ordering::Acquire), alias.virtual_id.load(Ordering::Acquire));
-            if known.0 == real.0 {
+            if alias.kind.load(Ordering::Acquire) == kind as u32 && alias.real() == real {
                 alias.virtual_id.store(id.0, Ordering::Release);
                 return true;
             }
-            if known.0 == 0 && alias.real.compare_exchange(0, real.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if alias.real.compare_exchange(0, real.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 alias.virtual_id.store(id.0, Ordering::Release);
+                alias.kind.store(kind as u32, Ordering::Release);
                 return true;
             }
         }
@@ -205,14 +223,15 @@ impl PodTable {
             return id;
         }
         // The kernel has given the number anew: who bore it has been waited for, and no group or session has it.
-        for alias in self.aliases().filter(|alias| alias.real.load(Ordering::Acquire) == real.0) {
+        for alias in self.aliases(Kind::Process).filter(|alias| alias.real() == real) {
             alias.virtual_id.store(GONE, Ordering::Release);
         }
-        if self.real_group(id).is_none_or(|known| known == real) {
+        let known = |kind| self.real_of(kind, id).is_some_and(|known| known != real);
+        if ![Kind::Process, Kind::Group, Kind::Session].into_iter().any(known) {
             return id;
         }
         let id = VirtualPid(FIRST_MADE_UP + self.made_up.fetch_add(1, Ordering::Relaxed));
-        self.add_alias(real, id);
+        self.add_alias(Kind::Process, real, id);
         id
     }
 
@@ -264,6 +283,12 @@ impl PodTable {
             let pid = entry.real_pid.load(Ordering::Acquire);
             (pid != 0).then_some((RealPid(pid), entry))
         })
+    }
+}
+
+impl Alias {
+    fn real(&self) -> RealPid {
+        RealPid(self.real.load(Ordering::Acquire))
     }
 }
 
@@ -351,7 +376,11 @@ mod tests {
                 failed: AtomicU32::new(0),
             }),
             reasons: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU8::new(0))),
-            aliases: core::array::from_fn(|_| Alias { real: AtomicI32::new(0), virtual_id: AtomicI32::new(0) }),
+            aliases: core::array::from_fn(|_| Alias {
+                real: AtomicI32::new(0),
+                virtual_id: AtomicI32::new(0),
+                kind: AtomicU32::new(0),
+            }),
         }
     }
 
@@ -377,15 +406,18 @@ mod tests {
         assert_eq!(table.free_id(RealPid(10)), VirtualPid(10));
         table.moved.store(1, Ordering::Relaxed);
         first.virtual_pid.store(500, Ordering::Relaxed);
-        assert!(table.add_alias(RealPid(11), VirtualPid(501)) && table.add_alias(RealPid(11), VirtualPid(501)));
+        assert!(table.add_alias(Kind::Group, RealPid(11), VirtualPid(501)));
+        assert!(table.add_alias(Kind::Session, RealPid(11), VirtualPid(502)));
         assert!(table.find_virtual(VirtualPid(500)).is_none());
-        assert!(table.add_alias(RealPid(10), VirtualPid(500)));
+        assert!(table.add_alias(Kind::Process, RealPid(10), VirtualPid(500)));
         assert!(core::ptr::eq(first, table.find_virtual(VirtualPid(500)).unwrap()));
-        assert_eq!(table.real_group(VirtualPid(500)), Some(RealPid(10)));
-        assert_eq!(table.real_group(VirtualPid(501)), Some(RealPid(11)));
-        assert!(table.find_virtual(VirtualPid(501)).is_none());
-        assert_eq!(table.virtual_of(RealPid(11)), Some(VirtualPid(501)));
-        assert_eq!(table.real_group(VirtualPid(10)), None);
+        assert_eq!(table.real_of(Kind::Group, VirtualPid(500)), Some(RealPid(10)));
+        assert_eq!(table.real_of(Kind::Group, VirtualPid(501)), Some(RealPid(11)));
+        assert_eq!(table.real_of(Kind::Process, VirtualPid(501)), None);
+        assert_eq!(table.virtual_of(Kind::Group, RealPid(11)), Some(VirtualPid(501)));
+        assert_eq!(table.virtual_of(Kind::Session, RealPid(11)), Some(VirtualPid(502)));
+        assert_eq!(table.virtual_of(Kind::Process, RealPid(11)), None);
+        assert_eq!(table.real_of(Kind::Process, VirtualPid(10)), None);
         assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));
         assert_eq!(table.free_id(RealPid(500)), VirtualPid(FIRST_MADE_UP));
         first.drop_entry();
@@ -409,7 +441,7 @@ mod tests {
             };
         }
         offsets!(PodTable: magic version signal pod_id streams moved made_up padding entries reasons aliases);
-        offsets!(Alias: real virtual_id);
+        offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");
     }

@@ -12,6 +12,7 @@ use redhook::{hook, real};
 use zap_engine::guard::with_ids;
 use zap_engine::{identity, state};
 use zap_sys::{process, RealPid, VirtualPid};
+use zap_wire::table::Kind;
 
 super::resolve_all!(getpgid, getsid, setpgid, setsid, tcgetpgrp, tcgetsid, tcsetpgrp, sched_getaffinity, sched_setaffinity);
 
@@ -30,10 +31,19 @@ hook! { unsafe fn getppid() -> pid_t => zap_getppid {
     if state::moved() { identity::virtual_parent(real).0 } else { real.0 }
 } }
 
-/// The real form of an argument that names a process group or session; 0 means the caller's.
+/// The real form of an argument that names a process group; 0 means the caller's.
 fn real_group(id: pid_t) -> pid_t {
-    if id > 0 && state::moved() {
-        identity::real_group_of(VirtualPid(id)).0
+    if id > 0 {
+        identity::real_group_of(Kind::Group, VirtualPid(id)).0
+    } else {
+        id
+    }
+}
+
+/// The virtual form of a result that names a process group or session.
+fn virtual_group(kind: Kind, id: pid_t) -> pid_t {
+    if id > 0 {
+        identity::virtual_group_of(kind, RealPid(id)).0
     } else {
         id
     }
@@ -84,7 +94,7 @@ hook! { unsafe fn killpg(group: pid_t, signal: c_int) -> c_int => zap_killpg {
 } }
 
 hook! { unsafe fn getpgrp() -> pid_t => zap_getpgrp {
-    virtual_result(process::getpgrp().0)
+    virtual_group(Kind::Group, process::getpgrp().0)
 } }
 
 hook! { unsafe fn setpgid(pid: pid_t, group: pid_t) -> c_int => zap_setpgid {
@@ -96,17 +106,17 @@ hook! { unsafe fn setpgid(pid: pid_t, group: pid_t) -> c_int => zap_setpgid {
 
 hook! { unsafe fn setsid() -> pid_t => zap_setsid {
     // SAFETY: no memory is touched.
-    virtual_result(unsafe { real!(setsid)() })
+    virtual_group(Kind::Session, unsafe { real!(setsid)() })
 } }
 
 hook! { unsafe fn tcgetpgrp(terminal: c_int) -> pid_t => zap_tcgetpgrp {
     // SAFETY: no memory is touched.
-    virtual_result(unsafe { real!(tcgetpgrp)(terminal) })
+    virtual_group(Kind::Group, unsafe { real!(tcgetpgrp)(terminal) })
 } }
 
 hook! { unsafe fn tcgetsid(terminal: c_int) -> pid_t => zap_tcgetsid {
     // SAFETY: no memory is touched.
-    virtual_result(unsafe { real!(tcgetsid)(terminal) })
+    virtual_group(Kind::Session, unsafe { real!(tcgetsid)(terminal) })
 } }
 
 hook! { unsafe fn tcsetpgrp(terminal: c_int, group: pid_t) -> c_int => zap_tcsetpgrp {
@@ -123,12 +133,12 @@ hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int 
 
 hook! { unsafe fn getpgid(pid: pid_t) -> pid_t => zap_getpgid {
     // SAFETY: no memory is touched.
-    virtual_result(unsafe { real!(getpgid)(real_argument(pid)) })
+    virtual_group(Kind::Group, unsafe { real!(getpgid)(real_argument(pid)) })
 } }
 
 hook! { unsafe fn getsid(pid: pid_t) -> pid_t => zap_getsid {
     // SAFETY: no memory is touched.
-    virtual_result(unsafe { real!(getsid)(real_argument(pid)) })
+    virtual_group(Kind::Session, unsafe { real!(getsid)(real_argument(pid)) })
 } }
 
 hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_int => zap_sigqueue {

@@ -28,7 +28,11 @@ hook! { unsafe fn syscall(
     if state::moved() {
         let real = |id: c_long| c_long::from(real_argument(id as pid_t));
         match number {
-            libc::SYS_getpid | libc::SYS_gettid | libc::SYS_getpgrp | libc::SYS_setsid => {
+            // SAFETY: no memory is touched.
+            libc::SYS_getpgrp => return c_long::from(unsafe { libc::getpgrp() }),
+            // SAFETY: no memory is touched.
+            libc::SYS_setsid => return c_long::from(unsafe { libc::setsid() }),
+            libc::SYS_getpid | libc::SYS_gettid => {
                 // SAFETY: no arguments.
                 let id = unsafe { real!(syscall)(number, 0, 0, 0, 0, 0, 0) };
                 return c_long::from(virtual_result(id as pid_t));

@@ -9,13 +9,14 @@ use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use redhook::{hook, real};
 use zap_engine::{identity, state};
 use zap_sys::VirtualPid;
+use zap_wire::table::Kind;
 
 super::resolve_all!(wait, waitpid, wait3, wait4, waitid);
 
 /// The real form of the id that says which children are meant: a child, or with its sign changed a process group.
 fn real_choice(id: pid_t) -> pid_t {
     if id < -1 && state::moved() {
-        -identity::real_group_of(VirtualPid(-id)).0
+        -identity::real_group_of(Kind::Group, VirtualPid(-id)).0
     } else {
         real_argument(id)
     }
@@ -44,7 +45,7 @@ hook! { unsafe fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *
 hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int => zap_waitid {
     let real = match kind {
         libc::P_PID => real_argument(id as pid_t) as id_t,
-        libc::P_PGID if id != 0 && state::moved() => identity::real_group_of(VirtualPid(id as pid_t)).0 as id_t,
+        libc::P_PGID if id != 0 && state::moved() => identity::real_group_of(Kind::Group, VirtualPid(id as pid_t)).0 as id_t,
         _ => id,
     };
     // SAFETY: the caller's arguments.
