@@ -201,7 +201,8 @@ impl Family {
     /// Ends all of it, and what it has made: a helper of the engine shares memory with its maker, and not its end.
     pub fn abandon(&self) {
         self.shared.failed().store(1, Ordering::Release);
-        let all = (0..self.shared.members).map(|member| self.pid(member).0).chain(self.own.iter().map(|(_, pid)| pid.0));
+        let all =
+            (0..self.shared.members).map(|member| self.pid(member).0).chain(self.own.iter().map(|(_, pid)| pid.0));
         let mut family: Vec<i32> = all.filter(|pid| *pid > 0).collect::<BTreeSet<_>>().into_iter().collect();
         // Stopped they make no more of them.
         for pid in &family {
@@ -329,12 +330,15 @@ impl Plan<'_> {
         let shared = self.shared;
         let own = process::getpid();
         // A group of another PID namespace is 0 here: one can be in it, but not come into it.
-        let enter = |group: i32| {
-            process::getpgrp().0 == group || (group > 0 && process::setpgid(own, RealPid(group)).is_ok())
-        };
+        let enter =
+            |group: i32| process::getpgrp().0 == group || (group > 0 && process::setpgid(own, RealPid(group)).is_ok());
         let await_word = |word: &AtomicI32| {
             let known = shared.wait(|| word.load(Ordering::Acquire) > 0);
-            if known { word.load(Ordering::Acquire) } else { -1 }
+            if known {
+                word.load(Ordering::Acquire)
+            } else {
+                -1
+            }
         };
         match self.tree.places[member].group {
             Group::Own => {

@@ -6,6 +6,7 @@
 //! verify     reads the extents of what is not known to be untouched
 //! backing    compares the host's files with those the image relies on
 //! vanished   what is done about small shared files that are gone, pure
+//! commons    memory that several processes share
 //! planner    header → plan, pure                      → planner::Planned
 //! tree       who makes whom, pure                     → tree::Tree
 //! start      pod, and the conversation with its processes until they run
@@ -18,6 +19,7 @@
 pub mod arguments;
 pub mod backing;
 pub mod chunks;
+pub mod commons;
 pub mod fault;
 pub mod generation;
 pub mod grow;

@@ -306,10 +306,15 @@ fn ending(status: i32) -> String {
     }
 }
 
-fn in_memory(bytes: &[u8]) -> Result<File> {
-    let number = fd::memfd_create(c"zap-plan", libc::MFD_CLOEXEC).map_err(|error| Error::new("plan", error))?;
+/// A new file without a name, in memory.
+pub fn memory_file(name: &std::ffi::CStr) -> std::result::Result<File, SysError> {
+    let number = fd::memfd_create(name, libc::MFD_CLOEXEC)?;
     // SAFETY: a new descriptor that nobody else knows.
-    let mut file = unsafe { File::from_raw_fd(number) };
+    Ok(unsafe { File::from_raw_fd(number) })
+}
+
+fn in_memory(bytes: &[u8]) -> Result<File> {
+    let mut file = memory_file(c"zap-plan").map_err(|error| Error::new("plan", error))?;
     file.write_all(bytes).map_err(|error| Error::new("plan", reason(&error)))?;
     Ok(file)
 }

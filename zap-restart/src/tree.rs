@@ -185,12 +185,20 @@ mod tests {
             (
                 "a pipeline of a script",
                 vec![kin(10, 2, 10, 1), kin(11, 10, 10, 1), kin(12, 11, 10, 1)],
-                vec![(Restart, false, false, Outside), (Member(0), false, false, Outside), (Member(1), false, false, Outside)],
+                vec![
+                    (Restart, false, false, Outside),
+                    (Member(0), false, false, Outside),
+                    (Member(1), false, false, Outside),
+                ],
             ),
             (
                 "jobs of a shell",
                 vec![kin(10, 2, 10, 1), kin(11, 10, 11, 1), kin(12, 10, 11, 1)],
-                vec![(Restart, false, false, Outside), (Member(0), false, false, Own), (Member(0), false, false, Of(1))],
+                vec![
+                    (Restart, false, false, Outside),
+                    (Member(0), false, false, Own),
+                    (Member(0), false, false, Of(1)),
+                ],
             ),
             (
                 "a job whose leader has ended",

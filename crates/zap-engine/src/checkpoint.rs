@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
 use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
 use zap_sys::{fd, libc, process, RawFd};
-use zap_wire::message::{SaveOrder, Share};
+use zap_wire::message::SaveOrder;
 use zap_wire::{fault as faults, FromCoordinator, Phase, ToCoordinator};
 
 /// What the leader has collected for the image; kept for the restart that may continue from it.
@@ -210,14 +210,16 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
     }
 }
 
-/// Descriptions in one message: it stays far below its limit.
-const DESCRIPTIONS: usize = 1000;
+/// Descriptions, or stretches of memory, in one message: it stays far below its limit.
+const AT_ONCE: usize = 1000;
 
-/// Tells the coordinator what is open.
+/// Tells the coordinator what other processes may have too.
 fn drain(agent: &Agent) -> Result<(), Refusal> {
     let seen = descriptors::find(&[agent.socket()])?;
-    seen.chunks(DESCRIPTIONS)
-        .try_for_each(|part| agent.say(&ToCoordinator::Open { descriptions: part.to_vec() }))
+    let memory = shared::find()?;
+    let say = |descriptions, memory| agent.say(&ToCoordinator::Open { descriptions, memory });
+    seen.chunks(AT_ONCE).try_for_each(|part| say(part.to_vec(), Vec::new()))?;
+    memory.chunks(AT_ONCE).try_for_each(|part| say(Vec::new(), part.to_vec()))
 }
 
 /// The frozen copy that writes; 0 when none is to be watched.
@@ -253,7 +255,7 @@ fn close_if_open(descriptor: Option<RawFd>) {
 
 /// Collects the process's state and forks the frozen copy that writes it.
 fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved, Refusal> {
-    let collected = collect(&order.shares);
+    let collected = collect(order);
     let result = collected.and_then(|copies| {
         let result = fork_copy(agent, order, image, &copies);
         // In a restarted process they are not there: they were no part of the image.
@@ -269,11 +271,11 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
     result
 }
 
-fn collect(shares: &[Share]) -> Result<Vec<SharedCopy>, Refusal> {
+fn collect(order: &SaveOrder) -> Result<Vec<SharedCopy>, Refusal> {
     children::save()?;
     identity::save_relations();
     waits::save();
-    let descriptions = descriptors::take(shares);
+    let descriptions = descriptors::take(&order.shares);
     let owners = descriptors::claim(&descriptions)?;
     let mut sections = Vec::new();
     for (index, plugin) in registry::plugins().iter().enumerate() {
@@ -287,7 +289,7 @@ fn collect(shares: &[Share]) -> Result<Vec<SharedCopy>, Refusal> {
     timers::save()?;
     attributes::save()?;
     COLLECTED.with(|collected| collected.sections = sections);
-    shared::copy_shared()
+    shared::copy_shared(&order.elsewhere)
 }
 
 /// Forks the copy. Memory that the program keeps out of forks (MADV_DONTFORK) is found by what the copy lacks; it is

@@ -64,6 +64,11 @@ pub fn find(own: &[RawFd]) -> Result<Vec<Seen>, Refusal> {
     Ok(seen)
 }
 
+/// Whether a file is among what [`find`] has found.
+pub fn has_open(device: u64, inode: u64) -> bool {
+    OPEN.with(|open| open.iter().any(|one| one.stat.st_dev == device && one.stat.st_ino == inode))
+}
+
 /// Takes what [`find`] has found, and notes what of it other processes have too. Returns all.
 pub fn take(shares: &[Share]) -> Vec<Description> {
     let mut all = OPEN.with(core::mem::take);
@@ -237,11 +242,7 @@ pub(crate) fn make_room(highest: RawFd) -> Result<(), Refusal> {
 }
 
 /// Moves `new` to every number of description `id`; `publish` hands it to other processes that have the description.
-pub fn install(
-    id: u32,
-    new: RawFd,
-    publish: impl FnOnce(u64, RawFd) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
+pub fn install(id: u32, new: RawFd, publish: impl FnOnce(u64, RawFd) -> Result<(), Refusal>) -> Result<(), Refusal> {
     SAVED.with(|saved| {
         let Some(one) = saved.iter().find(|one| one.id == id) else {
             return Err(Refusal::new(format!("description {id}"), "is not in the image"));

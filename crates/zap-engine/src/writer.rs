@@ -50,6 +50,7 @@ pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
     let extents_length = survey.extents_length;
     header.chunk_sums = Bytes(ChunkSums::for_length(extents_length).into_bytes());
     header.files = survey.files;
+    header.objects = survey.objects;
     header.regions = survey.regions;
     let encode = |header: &Header| {
         zap_image::encode_head(header, extents_length).map_err(|error| Refusal::new("image header", error))
@@ -156,6 +157,7 @@ fn header(task: &Task<'_>) -> Result<Header, Refusal> {
             .map(|slot| Thread { virtual_tid: slot.virtual_tid.load(Ordering::Relaxed), name: threads::name_of(slot) })
             .collect(),
         files: Vec::new(),
+        objects: Vec::new(),
         regions: Vec::new(),
         sections: task
             .sections

@@ -53,6 +53,8 @@ pub struct Header {
     pub threads: Vec<Thread>,
     /// Files that regions are backed by, each once.
     pub files: Vec<BackingFile>,
+    /// The objects that `Backing::Shared` names.
+    pub objects: Vec<SharedObject>,
     /// Mappings in ascending order of address.
     pub regions: Vec<Region>,
     pub sections: Vec<Section>,
@@ -167,6 +169,14 @@ pub struct BackingFile {
     pub checksum: Bytes,
 }
 
+/// An object of shared memory, by which those of a pod's processes know that they have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedObject {
+    /// Device and inode at the checkpoint: the same in all images of a generation, and of no meaning otherwise.
+    pub device: u64,
+    pub inode: u64,
+}
+
 /// What lies under a region where no extent covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backing {
@@ -174,8 +184,8 @@ pub enum Backing {
     Anonymous,
     /// Pages of `files[file]` from `offset` on.
     File { file: u32, offset: u64 },
-    /// Anonymous memory that is shared: pages of object `object` from `offset` on, zeroes where no extent of any region
-    /// covers them. All regions with the same number show the same object; each of its pages is in one extent at most.
+    /// Memory that is shared and in no file: pages of `objects[object]` from `offset` on, zeroes where no extent of any
+    /// region covers them, in this image or in another of the generation. Each of its pages is in one extent at most.
     Shared { object: u32, offset: u64 },
 }
 

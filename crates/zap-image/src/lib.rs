@@ -26,7 +26,9 @@ pub mod prelude;
 pub mod validate;
 
 pub use compression::Compression;
-pub use header::{Backing, BackingFile, Bounds, Entry, Extent, Header, Member, Pod, Process, Region, Section, Thread};
+pub use header::{
+    Backing, BackingFile, Bounds, Entry, Extent, Header, Member, Pod, Process, Region, Section, SharedObject, Thread,
+};
 pub use layout::{checksum, ChunkSums, StoredChunk, StoredChunks, CHUNK_SIZE};
 pub use prelude::{Prelude, FORMAT_VERSION, PRELUDE_SIZE};
 pub use validate::FormatError;

@@ -57,11 +57,7 @@ pub struct RestoreContext<'a> {
 
 impl<'a> RestoreContext<'a> {
     /// For the engine and for tests.
-    pub fn new(
-        sections: &'a [SavedSection],
-        streams: [RawFd; 3],
-        exchange: &'a mut dyn Exchange,
-    ) -> Self {
+    pub fn new(sections: &'a [SavedSection], streams: [RawFd; 3], exchange: &'a mut dyn Exchange) -> Self {
         Self { sections, streams, exchange }
     }
 

@@ -5,8 +5,8 @@
 //! mistake, or version, page (docs/wire-protocol.md) and golden file change in one commit.
 
 use crate::message::{
-    CheckpointRecord, CheckpointResult, Launch, PodSettings, PodStatus, ProcessStatus, Refusal, Restart, SaveOrder, Seen,
-    Selection, Share, Status,
+    CheckpointRecord, CheckpointResult, Launch, PodSettings, PodStatus, ProcessStatus, Refusal, Restart, SaveOrder,
+    Seen, Selection, Share, Status, Stretch,
 };
 use crate::restart::{Order, Report, RestartParts};
 use crate::{decode, encode, FromCoordinator, Phase, ToCoordinator, PROTOCOL_VERSION};
@@ -75,6 +75,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         members: members(),
         images: vec!["/ckpt/i".into()],
     };
+    let stretch = Stretch { object: (1, 70), start: 0, end: 1 << 12 };
     let seen = Seen { id: 3, fd: 5, file: (13, 700), object: (13, 699), access: 1 };
     let mut all = vec![
         ToCoordinator::Launch(launch(None)),
@@ -87,7 +88,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         ToCoordinator::Interval { selection: Selection::Only, seconds: 600 },
         ToCoordinator::Quit { kill: true },
         ToCoordinator::Suspended { pod_id: POD, virtual_pid: 4711, threads: 2 },
-        ToCoordinator::Open { descriptions: vec![seen] },
+        ToCoordinator::Open { descriptions: vec![seen], memory: vec![stretch] },
         ToCoordinator::Refused { phase: Phase::Save, refusal: refusal() },
         ToCoordinator::Written { bytes: 1 << 32 },
         ToCoordinator::WriteFailed { refusal: refusal() },
@@ -121,6 +122,7 @@ fn from_coordinator() -> Vec<FromCoordinator> {
         settings: settings(),
         members: members(),
         shares: vec![Share { id: 3, description: 70, leads: true, object: 80, leads_object: false, accesses: 3 }],
+        elsewhere: vec![Stretch { object: (1, 70), start: 0, end: 1 << 12 }],
     };
     vec![
         FromCoordinator::InPod { pod_id: POD, name: "pod".into(), table: "/run/pods/1.table".into() },

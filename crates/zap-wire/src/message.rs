@@ -120,10 +120,11 @@ pub enum ToCoordinator {
         virtual_pid: i32,
         threads: u32,
     },
-    /// Said in phase Drain, before it is reached: the process's open file descriptions. What is too much for one message
-    /// comes in several.
+    /// Said in phase Drain, before it is reached: the process's open file descriptions, and the shared memory that it
+    /// would save. What is too much for one message comes in several.
     Open {
         descriptions: Vec<Seen>,
+        memory: Vec<Stretch>,
     },
     Reached {
         phase: Phase,
@@ -162,6 +163,16 @@ pub struct Seen {
     pub access: i32,
 }
 
+/// A part of an object of shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Device and inode, as the process's list of mappings shows them.
+    pub object: (u64, u64),
+    /// Offsets in the object: first byte, and behind the last.
+    pub start: u64,
+    pub end: u64,
+}
+
 /// What a description of one process has in common with those of others. Processes are told of no other ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
@@ -191,6 +202,8 @@ pub struct SaveOrder {
     /// (virtual pid, program) of every process of the pod.
     pub members: Vec<(i32, String)>,
     pub shares: Vec<Share>,
+    /// What other processes save of the shared memory.
+    pub elsewhere: Vec<Stretch>,
 }
 
 /// What the coordinator says.

@@ -165,7 +165,8 @@ impl PodTable {
         };
         // Most processes have the number that they were made with; every other one has an alias.
         let by_alias = || {
-            let candidates = self.aliases(Kind::Process).filter(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0);
+            let candidates =
+                self.aliases(Kind::Process).filter(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0);
             candidates.filter_map(|alias| self.find(alias.real())).find(is_it)
         };
         let crowded = || self.aliases.last().is_some_and(|alias| alias.real.load(Ordering::Acquire) != 0);
@@ -176,9 +177,8 @@ impl PodTable {
     /// The kernel's id of what the pod knows as `id`. Of a process also when it has ended: then the number may be that of
     /// another one.
     pub fn real_of(&self, kind: Kind, id: VirtualPid) -> Option<RealPid> {
-        let alias = |kind| {
-            self.aliases(kind).find(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0).map(Alias::real)
-        };
+        let alias =
+            |kind| self.aliases(kind).find(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0).map(Alias::real);
         let own = if kind == Kind::Process { None } else { alias(kind) };
         own.or_else(|| self.find_virtual(id).map(Entry::real_pid)).or_else(|| alias(Kind::Process))
     }

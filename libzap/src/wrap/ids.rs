@@ -14,7 +14,17 @@ use zap_engine::{identity, state};
 use zap_sys::{process, RealPid, VirtualPid};
 use zap_wire::table::Kind;
 
-super::resolve_all!(getpgid, getsid, setpgid, setsid, tcgetpgrp, tcgetsid, tcsetpgrp, sched_getaffinity, sched_setaffinity);
+super::resolve_all!(
+    getpgid,
+    getsid,
+    setpgid,
+    setsid,
+    tcgetpgrp,
+    tcgetsid,
+    tcsetpgrp,
+    sched_getaffinity,
+    sched_setaffinity
+);
 
 hook! { unsafe fn getpid() -> pid_t => zap_getpid {
     let real = process::getpid();
@@ -27,8 +37,9 @@ hook! { unsafe fn gettid() -> pid_t => zap_gettid {
 } }
 
 hook! { unsafe fn getppid() -> pid_t => zap_getppid {
-    let real = process::getppid();
-    if state::moved() { identity::virtual_parent(real).0 } else { real.0 }
+    // SAFETY: no arguments. A filter of the program's own may make it fail.
+    let real = unsafe { real!(getppid)() };
+    if real >= 0 && state::moved() { identity::virtual_parent(RealPid(real)).0 } else { real }
 } }
 
 /// The real form of an argument that names a process group; 0 means the caller's.

@@ -173,12 +173,7 @@ fn make(state: &State) -> Result<(RawFd, RawFd), Refusal> {
 }
 
 /// Gives the process its ends, and closes the given ones.
-fn hand_over(
-    state: &State,
-    reader: RawFd,
-    writer: RawFd,
-    context: &mut RestoreContext<'_>,
-) -> Result<(), Refusal> {
+fn hand_over(state: &State, reader: RawFd, writer: RawFd, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let refusal = |error| Refusal::new("pipe", error);
     // The given ends are one description each, which whoever has made the pipe keeps.
     let mut taken = [!state.leads; 2];

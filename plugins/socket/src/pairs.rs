@@ -27,7 +27,10 @@ enum Second {
     Closed,
     Here(End),
     /// In another process; `leads`: the pair is made in this one.
-    Elsewhere { object: u64, leads: bool },
+    Elsewhere {
+        object: u64,
+        leads: bool,
+    },
 }
 
 /// Parts of the object, for the process that does not make the pair: its own end, and the other one.
@@ -91,7 +94,10 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
             return Err(Refusal::new(one.name(), "is connected to a socket outside of the pod"));
         } else if kind == libc::SOCK_DGRAM && socket.shutdown != 0 {
             // Not told to the other end, which does the last step.
-            return Err(Refusal::new(one.name(), "a datagram pair of two processes with a half shut is not supported yet"));
+            return Err(Refusal::new(
+                one.name(),
+                "a datagram pair of two processes with a half shut is not supported yet",
+            ));
         } else {
             Second::Elsewhere { object: share.object, leads: share.leads_object }
         };

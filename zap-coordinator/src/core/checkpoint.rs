@@ -4,11 +4,11 @@
 //! and older images stay.
 
 use super::pod::{Member, PodState};
-use super::{fault_at, Action, Core, Kept, Limits, Millis, Now, Peer, Verdict};
+use super::{fault_at, Action, Common, Core, Kept, Limits, Millis, Now, Open, Peer, Verdict};
 use std::collections::BTreeMap;
 use std::mem::Discriminant;
 use zap_image::name::ImageName;
-use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder, Seen, Share};
+use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder, Seen, Stretch};
 use zap_wire::{fault, FromCoordinator, Phase};
 
 /// How much longer than any other phase saving may take: shared memory is copied while the program stands.
@@ -68,7 +68,7 @@ struct Participant {
     /// It has been asked to suspend itself.
     signalled: bool,
     /// What it has open.
-    open: Vec<Seen>,
+    open: Open,
     /// What kind of verdict it got last, and since when.
     obstacle: Option<(Discriminant<Verdict>, Millis)>,
     peer: Option<Peer>,
@@ -89,7 +89,7 @@ impl Participant {
             program: member.program.clone(),
             ready: false,
             signalled: false,
-            open: Vec::new(),
+            open: Open::default(),
             obstacle: None,
             peer: None,
             reached: Phase::Suspend,
@@ -248,10 +248,11 @@ impl Core {
         }
     }
 
-    pub(super) fn open(&mut self, peer: Peer, descriptions: Vec<Seen>) {
+    pub(super) fn open(&mut self, peer: Peer, descriptions: Vec<Seen>, memory: Vec<Stretch>) {
         let checkpoint = self.pod_of_peer(peer).and_then(|id| self.in_stage(id, Stage::Drain));
         if let Some(participant) = checkpoint.and_then(|checkpoint| checkpoint.member_of_peer(peer)) {
-            participant.open.extend(descriptions);
+            participant.open.descriptions.extend(descriptions);
+            participant.open.memory.extend(memory);
         }
     }
 
@@ -281,7 +282,7 @@ impl Core {
         &mut self,
         now: Now,
         id: u64,
-        shares: Result<BTreeMap<i32, Vec<Share>>, String>,
+        shares: Result<BTreeMap<i32, Common>, String>,
         out: &mut Vec<Action>,
     ) {
         let limit = self.limits.answer * SAVE_PATIENCE;
@@ -301,11 +302,12 @@ impl Core {
             settings: pod.settings.clone(),
             members: checkpoint.participants.iter().map(|p| (p.virtual_pid, p.program.clone())).collect(),
             shares: Vec::new(),
+            elsewhere: Vec::new(),
         };
         for participant in &checkpoint.participants {
             if let Some(peer) = participant.peer {
-                let shares = shares.remove(&participant.pid).unwrap_or_default();
-                let order = Box::new(SaveOrder { shares, ..order.clone() });
+                let Common { shares, elsewhere } = shares.remove(&participant.pid).unwrap_or_default();
+                let order = Box::new(SaveOrder { shares, elsewhere, ..order.clone() });
                 out.push(Action::Save { pod: id, pid: participant.pid, peer, order });
             }
         }

@@ -13,7 +13,9 @@ mod tests;
 pub use pod::{Member, Pod, PodState};
 
 use std::collections::BTreeMap;
-use zap_wire::message::{CheckpointRecord, Launch, PodSettings, Refusal, Restart, SaveOrder, Seen, Selection, Share, StreamId};
+use zap_wire::message::{
+    CheckpointRecord, Launch, PodSettings, Refusal, Restart, SaveOrder, Seen, Selection, Share, StreamId, Stretch,
+};
 use zap_wire::{fault, FromCoordinator, ToCoordinator};
 
 /// A connection, by a number that is never used again.
@@ -93,6 +95,21 @@ pub struct Kept {
     pub bytes: u64,
 }
 
+/// What a process has that others may have too.
+#[derive(Clone, Debug, Default)]
+pub struct Open {
+    pub descriptions: Vec<Seen>,
+    pub memory: Vec<Stretch>,
+}
+
+/// What a process has in common with others.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    pub shares: Vec<Share>,
+    /// Shared memory that others save.
+    pub elsewhere: Vec<Stretch>,
+}
+
 /// What has happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -155,7 +172,7 @@ pub enum Event {
     /// What each process, by its pid, has in common with others.
     Compared {
         pod: u64,
-        shares: Result<BTreeMap<i32, Vec<Share>>, String>,
+        shares: Result<BTreeMap<i32, Common>, String>,
     },
     Committed {
         pod: u64,
@@ -238,7 +255,7 @@ pub enum Action {
     /// Find what processes share, by what each has open.
     Compare {
         pod: u64,
-        open: Vec<(i32, Vec<Seen>)>,
+        open: Vec<(i32, Open)>,
     },
     /// Look for trouble in the table's entry.
     Look {
@@ -372,7 +389,7 @@ impl Core {
             ToCoordinator::Interval { selection, seconds } => self.interval(now, peer, &selection, seconds, out),
             ToCoordinator::Quit { kill } => self.quit(now, peer, kill, out),
             ToCoordinator::Suspended { pod_id, .. } => self.suspended(now, peer, pid, pod_id, out),
-            ToCoordinator::Open { descriptions } => self.open(peer, descriptions),
+            ToCoordinator::Open { descriptions, memory } => self.open(peer, descriptions, memory),
             ToCoordinator::Reached { phase, stop_ns } => self.reached(now, peer, phase, stop_ns, out),
             // Said by the program when its frozen copy has ended, which may have written all before.
             ToCoordinator::WriteFailed { .. } if self.has_written(peer) => {}

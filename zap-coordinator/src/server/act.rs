@@ -69,7 +69,7 @@ impl Server {
             }
             Action::Survey { pod } => self.survey(pod),
             Action::Compare { pod, open } => {
-                let shares = compare::shares(&open, compare::same_description);
+                let shares = compare::compare(&open, compare::same_description);
                 self.queue.push_back(Event::Compared { pod, shares });
             }
             Action::Examine { pod, pid } => {

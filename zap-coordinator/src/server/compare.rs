@@ -1,9 +1,10 @@
 //! What processes of a pod have in common: which of their descriptors are one open file description, and which of those
-//! are of one object, as the ends of a pipe are.
+//! are of one object, as the ends of a pipe are; and who saves which part of the memory that they share.
 
+use crate::core::{Common, Open};
 use std::collections::{BTreeMap, BTreeSet};
 use zap_sys::{process, RealPid, SysError};
-use zap_wire::message::{Seen, Share};
+use zap_wire::message::{Seen, Share, Stretch};
 
 /// A descriptor of a process.
 pub type Place = (i32, i32);
@@ -19,15 +20,34 @@ struct Known {
     holders: Vec<(i32, u32)>,
 }
 
-/// What each process shares, by its pid. The first process that has a thing leads it: `open` is in the order of the
-/// processes' standing in the pod.
-pub fn shares(
-    open: &[(i32, Vec<Seen>)],
+/// What each process has in common with others, by its pid. The first process that has a thing leads it: `open` is in the
+/// order of the processes' standing in the pod.
+pub fn compare(
+    open: &[(i32, Open)],
+    same: impl Fn(Place, Place) -> Result<bool, SysError>,
+) -> Result<BTreeMap<i32, Common>, String> {
+    let mut shares = shares(open, same)?;
+    let mut seen: BTreeMap<(u64, u64), Vec<Stretch>> = BTreeMap::new();
+    let mut result = BTreeMap::new();
+    for (pid, open) in open {
+        let objects: BTreeSet<(u64, u64)> = open.memory.iter().map(|stretch| stretch.object).collect();
+        let elsewhere = objects.iter().filter_map(|object| seen.get(object)).flatten().copied().collect();
+        for stretch in &open.memory {
+            seen.entry(stretch.object).or_default().push(*stretch);
+        }
+        let shares = shares.remove(pid).unwrap_or_default();
+        result.insert(*pid, Common { shares, elsewhere });
+    }
+    Ok(result)
+}
+
+fn shares(
+    open: &[(i32, Open)],
     same: impl Fn(Place, Place) -> Result<bool, SysError>,
 ) -> Result<BTreeMap<i32, Vec<Share>>, String> {
     let mut files: BTreeMap<(u64, u64), Vec<Known>> = BTreeMap::new();
-    for (pid, descriptions) in open {
-        for seen in descriptions {
+    for (pid, open) in open {
+        for seen in &open.descriptions {
             let known = files.entry(seen.file).or_default();
             let mut found = None;
             for (index, other) in known.iter().enumerate() {
@@ -36,7 +56,10 @@ pub fn shares(
                     continue;
                 }
                 let failed = |error| {
-                    format!("descriptor {} of process {pid}: cannot be compared with those of process {holder}: {error}", seen.fd)
+                    format!(
+                        "descriptor {} of process {pid}: cannot be compared with those of process {holder}: {error}",
+                        seen.fd
+                    )
                 };
                 if same((holder, other.seen.fd), (*pid, seen.fd)).map_err(failed)? {
                     found = Some(index);
@@ -92,10 +115,11 @@ mod tests {
     #[test]
     fn table() {
         // A pipe of which 30 has the reading and 20 the writing end, a file that 10 and 20 share, /dev/null opened twice.
+        let of = |descriptions| Open { descriptions, memory: Vec::new() };
         let open = vec![
-            (10, vec![seen(0, 3, 7, false, 2), seen(1, 4, 5, false, 0)]),
-            (20, vec![seen(0, 3, 7, false, 2), seen(1, 9, 8, true, 1)]),
-            (30, vec![seen(4, 0, 8, true, 0), seen(5, 1, 5, false, 0)]),
+            (10, of(vec![seen(0, 3, 7, false, 2), seen(1, 4, 5, false, 0)])),
+            (20, of(vec![seen(0, 3, 7, false, 2), seen(1, 9, 8, true, 1)])),
+            (30, of(vec![seen(4, 0, 8, true, 0), seen(5, 1, 5, false, 0)])),
         ];
         let same = |a: Place, b: Place| Ok([a, b] == [(10, 3), (20, 3)]);
         let found = shares(&open, same).unwrap();
@@ -104,10 +128,28 @@ mod tests {
         assert_ne!(file.description, 0);
         assert_eq!((found[&20][0].description, found[&20][0].leads), (file.description, false));
         let (write, read) = (found[&20][1], found[&30][0]);
-        assert_eq!((write.id, write.description, write.leads, write.leads_object, write.accesses), (1, 0, true, true, 3));
+        assert_eq!(
+            (write.id, write.description, write.leads, write.leads_object, write.accesses),
+            (1, 0, true, true, 3)
+        );
         assert_eq!((read.id, read.description, read.leads, read.leads_object), (4, 0, true, false));
         assert_eq!((found[&30].len(), read.object != 0, read.object), (1, true, write.object));
         let error = shares(&open, |_, _| Err(SysError::new("kcmp", libc::EPERM))).unwrap_err();
         assert!(error.starts_with("descriptor 3 of process 20: cannot be compared"), "{error}");
+    }
+
+    #[test]
+    fn memory_is_saved_once() {
+        let stretch = |inode, start, end| Stretch { object: (1, inode), start, end };
+        let of = |memory| Open { descriptions: Vec::new(), memory };
+        let open = vec![
+            (10, of(vec![stretch(5, 0, 10), stretch(6, 0, 4)])),
+            (20, of(vec![stretch(5, 5, 20)])),
+            (30, of(vec![stretch(5, 0, 20), stretch(7, 0, 1)])),
+        ];
+        let found = compare(&open, |_, _| Ok(false)).unwrap();
+        assert!(found[&10].elsewhere.is_empty());
+        assert_eq!(found[&20].elsewhere, [stretch(5, 0, 10)]);
+        assert_eq!(found[&30].elsewhere, [stretch(5, 0, 10), stretch(5, 5, 20)]);
     }
 }

@@ -48,9 +48,8 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
     if !matches!(verdict, Verdict::Ready | Verdict::Masked) {
         return verdict;
     }
-    let others = || {
-        children.iter().filter(|(child, _)| !is_member(*child) && is_the_programs(Path::new("/proc"), *child))
-    };
+    let others =
+        || children.iter().filter(|(child, _)| !is_member(*child) && is_the_programs(Path::new("/proc"), *child));
     // Looked for first: this one only takes time.
     if let Some((child, _)) = others().find(|(_, sleeps)| *sleeps) {
         let object = format!("child {child} ({})", super::process::name(*child));
@@ -73,8 +72,9 @@ pub fn stranger(child: i32) -> Refusal {
 pub fn living_children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let numbers: Vec<i32> =
-        lists.flat_map(|list| list.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>()).collect();
+    let numbers: Vec<i32> = lists
+        .flat_map(|list| list.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>())
+        .collect();
     numbers.into_iter().filter(|child| is_the_programs(Path::new("/proc"), *child)).collect()
 }
 

@@ -381,7 +381,8 @@ impl Server {
         }
         // Who was made first comes first: a pod's first process, and parents before their children.
         members.sort_by_cached_key(|member| {
-            let started = table.find(zap_sys::RealPid(member.pid)).map(|entry| entry.start_time.load(Ordering::Relaxed));
+            let started =
+                table.find(zap_sys::RealPid(member.pid)).map(|entry| entry.start_time.load(Ordering::Relaxed));
             (started, member.pid)
         });
         members

@@ -40,6 +40,7 @@ pub fn of_generation(generation: u32) -> Vec<u8> {
         process,
         threads: Vec::new(),
         files: Vec::new(),
+        objects: Vec::new(),
         regions: vec![region],
         sections: Vec::new(),
         chunk_sums: Bytes::default(),

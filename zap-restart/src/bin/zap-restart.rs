@@ -10,6 +10,7 @@ use zap_client::error::{reason, Error, Result};
 use zap_client::{trusted, Connection, RuntimeDir};
 use zap_image::name::ImageName;
 use zap_restart::arguments::Restart as Arguments;
+use zap_restart::commons::Commons;
 use zap_restart::generation::{self, choose};
 use zap_restart::image::{self, Image};
 use zap_restart::planner::{self, Facts, Planned};
@@ -53,7 +54,9 @@ fn run(arguments: &Arguments) -> Result<RealPid> {
     }
     let kin: Vec<Kin> = images.iter().map(kin_of).collect();
     let tree = tree::plan(&kin).map_err(|why| Error::new(images[0].path.display(), why))?;
-    let mut candidates = images.into_iter().map(plan_without_missing).collect::<Result<Vec<_>>>()?;
+    let commons = Commons::make(&images)?;
+    let plan = |image| plan_without_missing(image, &commons);
+    let mut candidates = images.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let pod = make_pod(arguments, &candidates, ckpt_dir)?;
     let circumstances = Circumstances { background: arguments.background, mask: supervise::block() };
@@ -61,7 +64,7 @@ fn run(arguments: &Arguments) -> Result<RealPid> {
         return Ok(child);
     }
     // A JVM that starts now removes such files of others.
-    candidates = candidates.into_iter().map(|one| plan_without_missing(one.image)).collect::<Result<Vec<_>>>()?;
+    candidates = candidates.into_iter().map(|one| plan(one.image)).collect::<Result<Vec<_>>>()?;
     match start::start(&candidates, &tree, &pod, circumstances)? {
         Start::Runs(child) => Ok(child),
         Start::FileGone(error) => Err(error),
@@ -91,10 +94,10 @@ fn kin_of(image: &Image) -> Kin {
     Kin { pid: process.virtual_pid, parent: process.parent, group: process.group, session: process.session }
 }
 
-fn plan_without_missing(mut image: Image) -> Result<Candidate> {
+fn plan_without_missing(mut image: Image, commons: &Commons) -> Result<Candidate> {
     let missing = backing::missing(&image.header);
     vanished::replace(&mut image.header, &missing);
-    let planned = plan(&image)?;
+    let planned = plan(&image, commons)?;
     Ok(Candidate { image, planned })
 }
 
@@ -107,11 +110,12 @@ fn choose_images(arguments: &Arguments) -> Result<Vec<Image>> {
     Ok(chosen.into_iter().filter_map(|index| images[index].take()).collect())
 }
 
-fn plan(image: &Image) -> Result<Planned> {
+fn plan(image: &Image, commons: &Commons) -> Result<Planned> {
     start::check_executable(image)?;
     let facts = Facts {
         extents_start: image.extents_start,
         mappable: image.is_mappable(),
+        commons: commons.paths(image),
         writable_files: backing::check(&image.header)?,
     };
     planner::plan(&image.header, &facts).map_err(|error| Error::new(image.path.display(), error))
