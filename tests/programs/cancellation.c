@@ -1,5 +1,6 @@
 /* Threads that are cancelled (pthread_cancel(3)) while they wait, in every call that waits; asynchronously; with the
- * cancellation disabled; and before the checkpoint, to be noticed after it.
+ * cancellation disabled; and before the checkpoint, to be noticed after it. Threads beside them end by pthread_exit from
+ * a handler that interrupts the same calls. With a directory as argument: the calls that need files there.
  *
  * Wrong would be: a thread that goes on, a join that does not give PTHREAD_CANCELED, a clean-up handler that does not run
  * or runs twice, a lock of Zap's that a cancelled thread leaves behind.
@@ -18,12 +19,17 @@
 #include <sys/wait.h>
 
 enum call {
-    READ,
+    LOCK,
+    OPEN_FIFO,
+    FILES,
+    READ = FILES,
     READV,
     WRITE,
+    WRITEV,
     PAUSE,
     NANOSLEEP,
     CLOCK_NANOSLEEP,
+    CLOCK_NANOSLEEP_UNTIL,
     SLEEP,
     USLEEP,
     POLL,
@@ -32,17 +38,28 @@ enum call {
     PSELECT,
     EPOLL_WAIT,
     EPOLL_PWAIT,
+    EPOLL_PWAIT2,
     SEM_WAIT,
     SEM_TIMEDWAIT,
+    SEM_CLOCKWAIT,
     COND_WAIT,
     COND_TIMEDWAIT,
+    COND_CLOCKWAIT,
     RECV,
     RECVFROM,
     RECVMSG,
+    RECV_ALL,
+    SEND,
+    SENDTO,
+    SENDMSG,
+    SPLICE,
     SIGWAIT,
     SIGTIMEDWAIT,
+    SIGWAITINFO,
     SIGSUSPEND,
     JOIN,
+    TIMED_JOIN,
+    CLOCK_JOIN,
     ASYNCHRONOUS,
     PENDING,
     DISABLED,
@@ -50,18 +67,25 @@ enum call {
 };
 
 static const char *const names[CALLS] = {
-    "read",           "readv",         "write",     "pause",          "nanosleep",  "clock_nanosleep",
-    "sleep",          "usleep",        "poll",      "ppoll",          "select",     "pselect",
-    "epoll_wait",     "epoll_pwait",   "sem_wait",  "sem_timedwait",  "cond_wait",  "cond_timedwait",
-    "recv",           "recvfrom",      "recvmsg",   "sigwait",        "sigtimedwait", "sigsuspend",
-    "join",           "asynchronous",  "pending",   "disabled"};
+    "fcntl",       "open",         "read",           "readv",           "write",       "writev",
+    "pause",       "nanosleep",    "clock_nanosleep", "clock_nanosleep until", "sleep", "usleep",
+    "poll",        "ppoll",        "select",         "pselect",         "epoll_wait",  "epoll_pwait",
+    "epoll_pwait2", "sem_wait",    "sem_timedwait",  "sem_clockwait",   "cond_wait",   "cond_timedwait",
+    "cond_clockwait", "recv",      "recvfrom",       "recvmsg",         "recv of all", "send",
+    "sendto",      "sendmsg",      "splice",         "sigwait",         "sigtimedwait", "sigwaitinfo",
+    "sigsuspend",  "join",         "timedjoin",      "clockjoin",       "asynchronous", "pending",
+    "disabled"};
 
 static int cleaned[CALLS], cleaned_outer[CALLS], went_on[CALLS];
-static int empty_pipe[2], full_pipe[2], sockets[2], epoll;
+static int empty_pipe[2], other_pipe[2], full_pipe[2], sockets[2], full_sockets[2], epoll, locked[2];
+static const char *fifo;
+/* More than fits into a socket, however full it is after a restart. */
+static char large[1 << 20];
 static sem_t standing, never, go;
-static pthread_mutex_t mutexes[2] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+static pthread_mutex_t mutexes[3] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
-static pthread_t threads[CALLS], forever;
+static pthread_t threads[CALLS], leavers[CALLS], forever[3];
+static int left[CALLS];
 static volatile int spinning = 1;
 
 static void clean(void *argument) { ++*(int *)argument; }
@@ -75,10 +99,12 @@ static void *wait_forever(void *argument) {
 
 static void wait_in(enum call call) {
     char space[16];
-    struct timespec hour = {3600, 0}, until;
+    struct timespec hour = {3600, 0}, until, monotonic_until;
     struct timeval hour_of_select = {3600, 0};
     struct iovec part = {space, sizeof space};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    struct iovec large_part = {large, sizeof large};
+    struct msghdr large_message = {.msg_iov = &large_part, .msg_iovlen = 1};
     struct pollfd poll_of = {empty_pipe[0], POLLIN, 0};
     struct epoll_event event;
     fd_set set;
@@ -91,14 +117,21 @@ static void wait_in(enum call call) {
     sigaddset(&signals, SIGUSR2);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += 3600;
+    clock_gettime(CLOCK_MONOTONIC, &monotonic_until);
+    monotonic_until.tv_sec += 3600;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     sem_post(&standing);
     switch (call) {
+    case LOCK: CHECK(fcntl(locked[1], F_OFD_SETLKW, &lock) == 99, "fcntl came back"); break;
+    case OPEN_FIFO: CHECK(open(fifo, O_RDONLY) == 99, "open came back"); break;
     case READ: CHECK(read(empty_pipe[0], space, 1) == 99, "read came back"); break;
     case READV: CHECK(readv(empty_pipe[0], &part, 1) == 99, "readv came back"); break;
     case WRITE: CHECK(write(full_pipe[1], space, 1) == 99, "write came back"); break;
+    case WRITEV: CHECK(writev(full_pipe[1], &part, 1) == 99, "writev came back"); break;
     case PAUSE: pause(); break;
     case NANOSLEEP: nanosleep(&hour, NULL); break;
     case CLOCK_NANOSLEEP: clock_nanosleep(CLOCK_MONOTONIC, 0, &hour, NULL); break;
+    case CLOCK_NANOSLEEP_UNTIL: clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &monotonic_until, NULL); break;
     case SLEEP: sleep(3600); break;
     case USLEEP: usleep(3600000000u); break;
     case POLL: poll(&poll_of, 1, 3600000); break;
@@ -107,16 +140,22 @@ static void wait_in(enum call call) {
     case PSELECT: pselect(FD_SETSIZE, &set, NULL, NULL, &hour, NULL); break;
     case EPOLL_WAIT: epoll_wait(epoll, &event, 1, 3600000); break;
     case EPOLL_PWAIT: epoll_pwait(epoll, &event, 1, -1, &none); break;
+    case EPOLL_PWAIT2:
+        if (epoll_pwait2(epoll, &event, 1, &hour, NULL) == -1 && errno == ENOSYS) sem_wait(&never);
+        break;
     case SEM_WAIT: sem_wait(&never); break;
     case SEM_TIMEDWAIT: sem_timedwait(&never, &until); break;
+    case SEM_CLOCKWAIT: sem_clockwait(&never, CLOCK_MONOTONIC, &monotonic_until); break;
     case COND_WAIT:
+    case COND_CLOCKWAIT:
     case COND_TIMEDWAIT: {
         pthread_mutex_t *mutex = &mutexes[call - COND_WAIT];
         pthread_mutex_lock(mutex);
         pthread_cleanup_push(clean_and_unlock, mutex);
         while (1) {
             if (call == COND_WAIT) pthread_cond_wait(&condition, mutex);
-            else pthread_cond_timedwait(&condition, mutex, &until);
+            else if (call == COND_TIMEDWAIT) pthread_cond_timedwait(&condition, mutex, &until);
+            else pthread_cond_clockwait(&condition, mutex, CLOCK_MONOTONIC, &monotonic_until);
         }
         pthread_cleanup_pop(1);
         break;
@@ -124,10 +163,18 @@ static void wait_in(enum call call) {
     case RECV: recv(sockets[0], space, 1, 0); break;
     case RECVFROM: recvfrom(sockets[0], space, 1, 0, NULL, NULL); break;
     case RECVMSG: recvmsg(sockets[0], &message, 0); break;
+    case RECV_ALL: recv(sockets[0], space, sizeof space, MSG_WAITALL); break;
+    case SEND: send(full_sockets[1], large, sizeof large, 0); break;
+    case SENDTO: sendto(full_sockets[1], large, sizeof large, 0, NULL, 0); break;
+    case SENDMSG: sendmsg(full_sockets[1], &large_message, 0); break;
+    case SPLICE: CHECK(splice(empty_pipe[0], NULL, other_pipe[1], NULL, 1, 0) == 99, "splice came back"); break;
     case SIGWAIT: sigwait(&signals, &number); break;
     case SIGTIMEDWAIT: sigtimedwait(&signals, NULL, &hour); break;
+    case SIGWAITINFO: sigwaitinfo(&signals, NULL); break;
     case SIGSUSPEND: sigsuspend(&signals); break;
-    case JOIN: pthread_join(forever, NULL); break;
+    case JOIN: pthread_join(forever[0], NULL); break;
+    case TIMED_JOIN: pthread_timedjoin_np(forever[1], NULL, &until); break;
+    case CLOCK_JOIN: pthread_clockjoin_np(forever[2], NULL, CLOCK_MONOTONIC, &monotonic_until); break;
     case ASYNCHRONOUS:
         pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
         while (spinning) continue;
@@ -161,6 +208,35 @@ static void *run(void *argument) {
     return argument;
 }
 
+/* Ends by pthread_exit from a handler. */
+static void *run_and_leave(void *argument) {
+    enum call call = (enum call)(long)argument;
+    pthread_cleanup_push(clean, &left[call]);
+    wait_in(call);
+    pthread_cleanup_pop(0);
+    return argument;
+}
+
+static void leave(int number) { pthread_exit((void *)(long)number); }
+
+/* A thread can be joined by one only. */
+static int can_leave(enum call call) { return call < JOIN; }
+
+static void start_leaver(enum call call) {
+    if (can_leave(call))
+        MAKE(pthread_create(&leavers[call], NULL, run_and_leave, (void *)(long)call) == 0 && sem_wait(&standing) == 0);
+}
+
+static void check_left(enum call call) {
+    void *result = NULL;
+    if (!can_leave(call)) return;
+    int went = went_on[call];
+    CHECK(pthread_kill(leavers[call], SIGUSR1) == 0 && pthread_join(leavers[call], &result) == 0, "%s: join", names[call]);
+    CHECK(result == (void *)(long)SIGUSR1 && left[call] == 1 && went_on[call] == went, "%s: pthread_exit from a handler",
+          names[call]);
+    left[call] = 0;
+}
+
 static void check_cancelled(enum call call) {
     void *result = NULL;
     CHECK(pthread_join(threads[call], &result) == 0 && result == PTHREAD_CANCELED, "%s: PTHREAD_CANCELED", names[call]);
@@ -173,42 +249,79 @@ static void start(enum call call) {
     MAKE(pthread_create(&threads[call], NULL, run, (void *)(long)call) == 0 && sem_wait(&standing) == 0);
 }
 
-int main(void) {
-    sigset_t signals;
+/* Threads that spin, cancelled asynchronously one after the other. */
+static void cancel_spinning(void) {
+    for (int i = 0; i < 50; i++) {
+        cleaned[ASYNCHRONOUS] = cleaned_outer[ASYNCHRONOUS] = 0;
+        start(ASYNCHRONOUS);
+        CHECK(pthread_cancel(threads[ASYNCHRONOUS]) == 0, "cancel");
+        check_cancelled(ASYNCHRONOUS);
+    }
+}
+
+static void fill_up(int fd) {
     char page[4096] = {0};
+    MAKE(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
+    while (write(fd, page, sizeof page) > 0) continue;
+    while (write(fd, page, 1) > 0) continue;
+    MAKE(fcntl(fd, F_SETFL, 0) == 0);
+}
+
+int main(int argc, char **argv) {
+    enum call first = argc > 1 ? 0 : FILES, end = argc > 1 ? FILES : ASYNCHRONOUS;
+    sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGUSR2);
-    MAKE(pthread_sigmask(SIG_BLOCK, &signals, NULL) == 0);
-    MAKE(pipe(empty_pipe) == 0 && pipe2(full_pipe, O_NONBLOCK) == 0);
+    MAKE(pthread_sigmask(SIG_BLOCK, &signals, NULL) == 0 && signal(SIGUSR1, leave) != SIG_ERR);
+    MAKE(pipe(empty_pipe) == 0 && pipe(other_pipe) == 0 && pipe(full_pipe) == 0);
     MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) == 0 && (epoll = epoll_create1(0)) >= 0);
-    while (write(full_pipe[1], page, sizeof page) > 0) continue;
-    MAKE(fcntl(full_pipe[1], F_SETFL, 0) == 0);
+    MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, full_sockets) == 0);
+    fill_up(full_pipe[1]);
+    fill_up(full_sockets[1]);
+    if (argc > 1) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        const char *file = in(argv[1], "locked");
+        fifo = in(argv[1], "fifo");
+        MAKE(mkfifo(fifo, 0600) == 0 && (locked[0] = open(file, O_RDWR | O_CREAT, 0600)) >= 0);
+        MAKE((locked[1] = open(file, O_RDWR)) >= 0 && fcntl(locked[0], F_OFD_SETLK, &lock) == 0);
+    }
     struct epoll_event event = {.events = EPOLLIN};
     MAKE(epoll_ctl(epoll, EPOLL_CTL_ADD, empty_pipe[0], &event) == 0);
     MAKE(sem_init(&standing, 0, 0) == 0 && sem_init(&never, 0, 0) == 0 && sem_init(&go, 0, 0) == 0);
-    MAKE(pthread_create(&forever, NULL, wait_forever, NULL) == 0);
-    for (int call = 0; call < CALLS; call++) start((enum call)call);
+    for (int i = 0; i < 3; i++) MAKE(pthread_create(&forever[i], NULL, wait_forever, NULL) == 0);
+    for (enum call call = first; call < end; call++) start_leaver(call);
+    for (enum call call = first; call < end; call++) start(call);
+    for (enum call call = ASYNCHRONOUS; call < CALLS; call++) start(call);
     MAKE(pthread_cancel(threads[PENDING]) == 0 && pthread_cancel(threads[DISABLED]) == 0);
 
     ready();
 
-    for (int call = 0; call < PENDING; call++) CHECK(pthread_cancel(threads[call]) == 0, "%s: cancel", names[call]);
-    for (int call = 0; call < PENDING; call++) {
-        check_cancelled((enum call)call);
+    for (enum call call = first; call < end; call++) check_left(call);
+    SAY("cancellation: handlers that end threads");
+    for (enum call call = first; call < end; call++) {
+        CHECK(pthread_cancel(threads[call]) == 0, "%s: cancel", names[call]);
+        check_cancelled(call);
         SAY("cancellation: in %s", names[call]);
     }
+    CHECK(pthread_cancel(threads[ASYNCHRONOUS]) == 0, "cancel");
+    check_cancelled(ASYNCHRONOUS);
+    cancel_spinning();
+    SAY("cancellation: asynchronously");
     spinning = 0;
     sem_post(&go);
     check_cancelled(PENDING);
     check_cancelled(DISABLED);
     SAY("cancellation: asked for before, noticed after; disabled, then enabled");
-    for (int call = 0; call < ASYNCHRONOUS; call++) {
+    for (enum call call = first; call < end; call++) {
         cleaned[call] = cleaned_outer[call] = 0;
-        start((enum call)call);
+        start(call);
         CHECK(pthread_cancel(threads[call]) == 0, "%s: cancel", names[call]);
-        check_cancelled((enum call)call);
+        check_cancelled(call);
+        start_leaver(call);
+        check_left(call);
     }
     SAY("cancellation: all calls once more, by new threads");
-    CHECK(pthread_cancel(forever) == 0 && pthread_join(forever, NULL) == 0, "the thread that others joined");
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_cancel(forever[i]) == 0 && pthread_join(forever[i], NULL) == 0, "the threads that others joined");
     return finish(7);
 }

@@ -104,10 +104,9 @@ int main(void) {
     }
     pid_t passing = fork();
     if (passing == 0) {
-        MAKE(setsid() == getpid());
+        pid_t parent = setsid();
+        MAKE(parent == getpid());
         if (make(ORPHAN) == 0) {
-            while (getppid() == members[ROOT].asked) pause_shortly();
-            pid_t parent = getppid();
             while (getppid() == parent) pause_shortly();
             serve();
         }

@@ -5,6 +5,7 @@
 #include "program.h"
 
 #include <csignal>
+#include <link.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdexcept>
@@ -35,6 +36,28 @@ bool throws_through_sort() {
         return std::string(error.what()) == "from a comparison";
     }
     return false;
+}
+
+int visit(struct dl_phdr_info *, size_t, void *) { throw 43; }
+void begin() { throw 44; }
+
+// Throws through dl_iterate_phdr, which Zap wraps, and through pthread_once, whose work is then still to be done.
+bool throws_through_others() {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    Counted counted;
+    int caught = 0;
+    try {
+        Counted inner;
+        dl_iterate_phdr(visit, nullptr);
+    } catch (int number) {
+        caught += number == 43;
+    }
+    try {
+        pthread_once(&once, begin);
+    } catch (int number) {
+        caught += number == 44;
+    }
+    return caught == 2;
 }
 
 void *exits(void *argument) {
@@ -91,9 +114,10 @@ int main() {
     int rounds = 0;
     do {
         CHECK(throws_through_sort(), "an exception through qsort");
+        CHECK(throws_through_others(), "an exception through dl_iterate_phdr and pthread_once");
         rounds++;
     } while (!told_to_go_on());
-    CHECK(destroyed == 2 * rounds, "destructors ran %d times, exceptions %d", destroyed, rounds);
+    CHECK(destroyed == 4 * rounds, "destructors ran %d times, exceptions %d", destroyed, rounds);
     SAY("unwinding: exceptions all the time");
     destroyed = 0;
     sem_post(&go);

@@ -4,7 +4,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-enum { WAITPID, WAIT4, WAITID, WAIT_GROUP, WAITID_GROUP, WAIT_ANY, SYSTEM, KINDS };
+enum { BY_WAITPID, BY_WAIT4, BY_WAITID, BY_GROUP, BY_WAITID_GROUP, BY_WAIT, BY_SYSTEM, KINDS };
 static const char *names[] = {"waitpid", "wait4", "waitid", "waitpid of a group", "waitid of a group", "wait", "system"};
 
 static int wait_by(int kind, pid_t child) {
@@ -13,13 +13,13 @@ static int wait_by(int kind, pid_t child) {
     struct rusage usage;
     pid_t found = child;
     switch (kind) {
-    case WAITPID: found = waitpid(child, &status, 0); break;
-    case WAIT4: found = wait4(child, &status, 0, &usage); break;
-    case WAIT_GROUP: found = waitpid(-child, &status, 0); break;
-    case WAIT_ANY: found = wait(&status); break;
-    case WAITID:
-    case WAITID_GROUP:
-        if (waitid(kind == WAITID ? P_PID : P_PGID, child, &info, WEXITED) != 0) return -errno;
+    case BY_WAITPID: found = waitpid(child, &status, 0); break;
+    case BY_WAIT4: found = wait4(child, &status, 0, &usage); break;
+    case BY_GROUP: found = waitpid(-child, &status, 0); break;
+    case BY_WAIT: found = wait(&status); break;
+    case BY_WAITID:
+    case BY_WAITID_GROUP:
+        if (waitid(kind == BY_WAITID ? P_PID : P_PGID, child, &info, WEXITED) != 0) return -errno;
         return info.si_pid == child && info.si_code == CLD_EXITED ? info.si_status : -1000;
     }
     if (found != child) return -errno;
@@ -33,7 +33,7 @@ int main(void) {
         parents[kind] = fork();
         MAKE(parents[kind] >= 0);
         if (parents[kind] != 0) continue;
-        if (kind == SYSTEM) {
+        if (kind == BY_SYSTEM) {
             char command[5000];
             snprintf(command, sizeof command, "until test -e '%s'; do sleep 0.01; done; exit %d", program_path, 50 + kind);
             int status = system(command);
@@ -41,11 +41,11 @@ int main(void) {
         }
         pid_t child = fork();
         if (child == 0) {
-            if (kind == WAIT_GROUP || kind == WAITID_GROUP) setpgid(0, 0);
+            if (kind == BY_GROUP || kind == BY_WAITID_GROUP) setpgid(0, 0);
             wait_for_go();
             _exit(50 + kind);
         }
-        setpgid(child, kind == WAIT_GROUP || kind == WAITID_GROUP ? child : 0);
+        setpgid(child, kind == BY_GROUP || kind == BY_WAITID_GROUP ? child : 0);
         int result = wait_by(kind, child);
         _exit(result >= 0 ? result : 1);
     }

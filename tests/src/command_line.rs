@@ -12,13 +12,14 @@ use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 27] = [
+    let table: [Row; 28] = [
         ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
         ("launch/no-interpreter", no_interpreter),
         ("launch/static", static_program),
         ("launch/setuid", setuid_program),
         ("launch/go", |scene| unserved(scene, "go_section", "is a Go program")),
         ("launch/sanitizer", |scene| unserved(scene, "sanitized", "is built with a sanitizer")),
+        ("launch/sanitizer-inside", |scene| unserved(scene, "sanitized_inside", "is built with a sanitizer")),
         ("launch/valgrind", valgrind),
         ("launch/exit-status", exit_status),
         ("launch/no-coordinator", no_coordinator),

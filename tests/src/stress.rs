@@ -1,6 +1,8 @@
-//! A program whose threads are in libc's locks most of the time, checkpointed many times in a row.
+//! Programs that are checkpointed many times in a row: one whose threads are in libc's locks most of the time, one that
+//! makes other programs, one that becomes another while its threads come and go.
 
 use crate::case::{Case, Doing, Result};
+use crate::ensure;
 use crate::scene::Scene;
 
 /// Checkpoints in a normal run and in a `--long` one.
@@ -12,7 +14,45 @@ pub fn cases() -> Vec<Case> {
         Case::new(format!("stress/libc/{count}-checkpoints"), move |scene: &Scene| run(scene, count)).limit(240)
     };
     let long = || case(LONG).long();
-    vec![case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()]
+    let spawning = || Case::new("stress/spawning/100-checkpoints".to_string(), spawning).limit(240);
+    let exec = || Case::new("stress/exec/50-checkpoints".to_string(), exec_race).limit(240);
+    let mut cases = vec![case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()];
+    cases.extend([spawning(), spawning().by_ordinary_user(), exec(), exec().by_ordinary_user()]);
+    cases
+}
+
+/// Its children last a millisecond, but there nearly always is one. Who meets one may be refused, but by that name, and
+/// at once or in bounded time; who meets none gets a checkpoint.
+fn spawning(scene: &Scene) -> Result {
+    let program = scene.program("spawning")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let mut made = 0;
+    for number in 1..=100 {
+        let said = scene.run(&["zap-command", "--checkpoint"])?;
+        let names_children = said.err.contains("pod has 2 processes") || said.err.contains(": child ");
+        ensure!(said.status == 0 || names_children, "checkpoint {number}: {:?}", said.err);
+        made += u32::from(said.status == 0);
+    }
+    ensure!(made >= 5, "{made} of 100 checkpoints were made");
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+fn exec_race(scene: &Scene) -> Result {
+    let program = scene.program("exec_race")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    for number in 1..50 {
+        scene.checkpoint(&[]).doing(format!("checkpoint {number}"))?;
+    }
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1)?;
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 fn run(scene: &Scene, count: u32) -> Result {

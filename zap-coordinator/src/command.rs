@@ -23,24 +23,34 @@ pub fn run(arguments: &CommandArguments) -> u8 {
     }
 }
 
+/// How many coordinators are tried, each of which ends at the moment when it is asked.
+const ATTEMPTS: u32 = 4;
+
 /// The coordinator's answer; `None` if there is neither a coordinator nor a pod.
 fn answer(arguments: &CommandArguments) -> Result<Option<FromCoordinator>> {
     let Some(runtime) = RuntimeDir::open()? else { return Ok(None) };
-    // A coordinator that ends at this very moment is asked again, or its successor; but only what may be asked twice.
-    let attempts = if arguments.status { 2 } else { 1 };
-    for _ in 0..attempts {
+    // A coordinator that ends at this very moment is asked again, or its successor; but only what may be asked twice, or
+    // has not been asked.
+    let mut asked = 0;
+    for _ in 0..ATTEMPTS {
         let connection = match Connection::connect(&runtime)? {
             Some(connection) => connection,
             // Its coordinator has been killed, but a pod may live: a new coordinator knows.
             None if has_tables(&runtime) => Connection::connect_or_start(&runtime)?,
             None => return Ok(None),
         };
-        connection.send(&request(arguments))?;
+        if !connection.send(&request(arguments))? {
+            continue;
+        }
         if std::env::var(environment::FAULT).is_ok_and(|name| name == fault::COMMAND_REQUESTED) {
             let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, libc::SIGSTOP);
         }
         if let Some(answer) = connection.receive()? {
             return Ok(Some(answer));
+        }
+        asked += 1;
+        if !arguments.status || asked == 2 {
+            break;
         }
     }
     Err(zap_client::Error::new("zap-coordinator", "ended before it answered"))

@@ -74,11 +74,14 @@ impl Connection {
         self.try_exchange(request)?.ok_or_else(|| Error::new("zap-coordinator", "ended before it answered"))
     }
 
-    /// Sends a message.
-    pub fn send(&self, message: &ToCoordinator) -> Result<()> {
+    /// Sends a message; false when the coordinator has hung up, and knows nothing of it.
+    pub fn send(&self, message: &ToCoordinator) -> Result<bool> {
         let bytes = zap_wire::encode(message).map_err(|why| Error::new("request", why))?;
-        net::send(self.descriptor.as_raw_fd(), &bytes, libc::MSG_NOSIGNAL).map_err(failed)?;
-        Ok(())
+        match net::send(self.descriptor.as_raw_fd(), &bytes, libc::MSG_NOSIGNAL) {
+            Err(error) if error.is(libc::EPIPE) || error.is(libc::ECONNRESET) => Ok(false),
+            Err(error) => Err(failed(error)),
+            Ok(_) => Ok(true),
+        }
     }
 
     /// Waits for a message; `None` when the coordinator has hung up.
@@ -99,11 +102,10 @@ impl Connection {
 
     /// The answer, or `None` when the coordinator hung up instead.
     fn try_exchange(&self, request: &ToCoordinator) -> Result<Option<FromCoordinator>> {
-        let bytes = zap_wire::encode(request).map_err(|why| Error::new("request", why))?;
-        match net::send(self.descriptor.as_raw_fd(), &bytes, libc::MSG_NOSIGNAL) {
-            Err(error) if error.is(libc::EPIPE) || error.is(libc::ECONNRESET) => Ok(None),
-            Err(error) => Err(failed(error)),
-            Ok(_) => self.receive(),
+        if self.send(request)? {
+            self.receive()
+        } else {
+            Ok(None)
         }
     }
 }

@@ -187,7 +187,7 @@ fn classify(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> Kind {
     let dynamic = Dynamic::read(&headers, &read);
     if dynamic.needed().iter().all(|name| *name != b"libc.so.6") {
         Kind::NoLibc
-    } else if dynamic.names(|name| SANITIZERS.contains(&name)) {
+    } else if dynamic.names(|name| SANITIZERS.contains(&name)) || dynamic.hides_sanitizer() {
         Kind::Sanitized
     } else {
         Kind::Dynamic
@@ -197,6 +197,12 @@ fn classify(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> Kind {
 /// What programs call to begin a sanitizer. A program that has its runtime inside exports it, one with the runtime as a
 /// library imports it. The others (undefined behaviour, leaks) are ordinary libraries.
 const SANITIZERS: [&[u8]; 4] = [b"__asan_init", b"__hwasan_init", b"__msan_init", b"__tsan_init"];
+
+/// What every sanitizer's runtime asks for, and nobody else: hooks that it may be given.
+const RUNTIME: &[u8] = b"__sanitizer_symbolize_code";
+
+/// What the runtimes of the harmless ones export, if the compiler makes programs export anything of a runtime.
+const HARMLESS: [&[u8]; 2] = [b"__lsan_init", b"__ubsan_handle_type_mismatch_v1"];
 
 /// Whether the file has a section of this name. Sections may have been stripped, which Go's own tools never do.
 fn has_section(head: &[u8], name: &[u8], read: &impl Fn(u64, &mut [u8]) -> bool) -> bool {
@@ -268,6 +274,12 @@ impl Dynamic {
         const DT_NEEDED: u64 = 1;
         let name = |offset: u64| self.strings.get(offset as usize..)?.split(|c| *c == 0).next();
         self.entries.iter().filter(|(tag, _)| *tag == DT_NEEDED).filter_map(|(_, offset)| name(*offset)).collect()
+    }
+
+    /// Whether there is a sanitizer's runtime inside that does not export where it begins: GCC's with -static-libasan,
+    /// -static-libtsan or -static-liblsan.
+    fn hides_sanitizer(&self) -> bool {
+        self.names(|name| name == RUNTIME) && !self.names(|name| HARMLESS.contains(&name))
     }
 
     /// Whether some name satisfies `wanted`.
@@ -408,6 +420,8 @@ mod tests {
             ("musl", elf(musl, Some("libc.so")), 0o755, Kind::Musl),
             ("go", go, 0o755, Kind::Go),
             ("sanitizer", elf(glibc, Some("libc.so.6\0__asan_init")), 0o755, Kind::Sanitized),
+            ("sanitizer inside", elf(glibc, Some("libc.so.6\0__sanitizer_symbolize_code")), 0o755, Kind::Sanitized),
+            ("leaks", elf(glibc, Some("libc.so.6\0__sanitizer_symbolize_code\0__lsan_init")), 0o755, Kind::Dynamic),
             ("aarch64", foreign, 0o755, Kind::ForeignArchitecture),
             ("cut short", b"\x7fELF\x02\x01".to_vec(), 0o755, Kind::ForeignArchitecture),
             ("text", b"echo hello\n".to_vec(), 0o755, Kind::Text),

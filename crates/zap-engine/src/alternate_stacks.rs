@@ -15,10 +15,10 @@
 #![allow(unsafe_code)]
 
 use crate::guard::{self, Guard};
-use crate::{identity, state};
+use crate::state;
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use zap_sys::futex::FutexLock;
-use zap_sys::{libc, mem, process, signal, SysError, VirtualPid, PAGE_SIZE};
+use zap_sys::{libc, mem, process, signal, RealPid, SysError, PAGE_SIZE};
 
 /// Smallest stack that the kernel takes (MINSIGSTKSZ of linux/signal.h on x86-64): it has the last word on smaller ones.
 const SMALLEST: usize = 2048;
@@ -43,7 +43,7 @@ struct Substitute {
     /// The stack that the program believes to have.
     given: AtomicU64,
     given_size: AtomicU64,
-    /// The thread, as the program knows it.
+    /// The thread, as the kernel knows it: see [`renew_owner`]. Of the program's ids, two threads may have had the same.
     owner: AtomicI32,
 }
 
@@ -193,7 +193,7 @@ fn make(size: u64) -> Option<&'static Substitute> {
         length,
         given: AtomicU64::new(0),
         given_size: AtomicU64::new(0),
-        owner: AtomicI32::new(identity::virtual_of(process::gettid()).0),
+        owner: AtomicI32::new(process::gettid().0),
     };
     // SAFETY: aligned, inside the mapping, and nobody else's.
     unsafe { (place as *mut Substitute).write(made) };
@@ -207,7 +207,8 @@ fn make(size: u64) -> Option<&'static Substitute> {
 fn drop_ended(all: &mut All) {
     let process = process::getpid();
     keep(all, |one| {
-        let owner = identity::real_of(VirtualPid(one.owner.load(Ordering::Relaxed)));
+        // A new thread may have been given the number of one that is gone: what that had is then kept a little longer.
+        let owner = RealPid(one.owner.load(Ordering::Relaxed));
         !signal::tgkill(process, owner, 0).is_err_and(|error| error.is(libc::ESRCH))
     });
 }
@@ -230,12 +231,17 @@ fn keep(all: &mut All, wanted: impl Fn(&Substitute) -> bool) {
     }
 }
 
+/// On a thread that a restart has made again: it has another number.
+pub fn renew_owner() {
+    let owner = process::gettid().0;
+    own().for_each(|one| one.owner.store(owner, Ordering::Relaxed));
+}
+
 /// In the child of a fork: its one thread has the forking thread's substitutes, and nobody the others'.
 pub fn begin_in_child() {
     ALL.reset();
     let mut all = ALL.lock();
     let is_own = |one: &Substitute| own().any(|known| core::ptr::eq(known, one));
     keep(&mut all, is_own);
-    let owner = process::gettid().0;
-    own().for_each(|one| one.owner.store(owner, Ordering::Relaxed));
+    renew_owner();
 }

@@ -105,15 +105,33 @@ pub fn save() {
     });
 }
 
-/// Makes the clocks go on. No thread of the program runs yet.
-pub fn restore() {
+/// The kernel's clocks at which those of the program go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    monotonic: i64,
+    monotonic_raw: i64,
+    boottime: i64,
+}
+
+impl Start {
+    /// As they are now: before any timer is set anew, so that none is over before its time by the program's clock.
+    pub fn now() -> Self {
+        Self {
+            monotonic: kernel_ns(libc::CLOCK_MONOTONIC),
+            monotonic_raw: kernel_ns(libc::CLOCK_MONOTONIC_RAW),
+            boottime: kernel_ns(libc::CLOCK_BOOTTIME),
+        }
+    }
+}
+
+/// Makes the clocks go on from `start`. No thread of the program runs yet.
+pub fn restore(start: Start) {
     SAVED.with(|saved| {
         let before = (MONOTONIC.load(Ordering::Relaxed), BOOTTIME.load(Ordering::Relaxed));
-        let now =
-            (saved.monotonic - kernel_ns(libc::CLOCK_MONOTONIC), saved.boottime - kernel_ns(libc::CLOCK_BOOTTIME));
+        let now = (saved.monotonic - start.monotonic, saved.boottime - start.boottime);
         MONOTONIC.store(now.0, Ordering::Relaxed);
         BOOTTIME.store(now.1, Ordering::Relaxed);
-        MONOTONIC_RAW.store(saved.monotonic_raw - kernel_ns(libc::CLOCK_MONOTONIC_RAW), Ordering::Relaxed);
+        MONOTONIC_RAW.store(saved.monotonic_raw - start.monotonic_raw, Ordering::Relaxed);
         PROCESS_CPU.store(saved.process_cpu - kernel_ns(libc::CLOCK_PROCESS_CPUTIME_ID), Ordering::Relaxed);
         TICKS.store(saved.ticks - usage::ticks(), Ordering::Relaxed);
         USED[0].set(&saved.own.minus(&usage::of(libc::RUSAGE_SELF)));

@@ -9,7 +9,7 @@
 //! handler touch it (another thread may while this one is suspended); all its fields are atomics.
 #![allow(unsafe_code)]
 
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use zap_sys::arch::tls;
 
 /// What Zap keeps for each thread. All-zero is the initial state.
@@ -46,6 +46,12 @@ pub struct ThreadBlock {
     pub abandoned: AtomicU32,
     /// The helper that runs on the thread's stack while it waits, 0 for none. See [`crate::beside`].
     pub helper: AtomicU32,
+    /// The thread looks libc's functions up. See [`crate::next`].
+    pub looking_up: AtomicU32,
+    /// Stack address of the wrapper that has lent libc the thread's real id, 0 for none; and the id that comes back. See
+    /// [`crate::identity::lend`].
+    pub lender: AtomicU64,
+    pub lent_id: AtomicI32,
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);

@@ -9,9 +9,10 @@
 
 use crate::state::{self, Owned};
 use crate::threads;
+use crate::{clocks, guard};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{compiler_fence, AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::table::Kind;
 
@@ -20,6 +21,8 @@ static TID_OFFSET: AtomicU64 = AtomicU64::new(0);
 /// Offset of the rseq area from the thread pointer, and its length; length 0 when libc registers none.
 static RSEQ_OFFSET: AtomicU64 = AtomicU64::new(0);
 static RSEQ_LENGTH: AtomicU32 = AtomicU32::new(0);
+/// Whether the kernel tells of the main thread that it has registered its area, as it has.
+static RSEQ_TELLS: AtomicBool = AtomicBool::new(false);
 
 /// A thread that a restart has made again.
 struct Pair {
@@ -59,22 +62,39 @@ pub fn learn(rseq: Option<(i64, u32)>) {
     if let Some((offset, length)) = rseq {
         RSEQ_OFFSET.store(offset as u64, Ordering::Relaxed);
         RSEQ_LENGTH.store(length, Ordering::Relaxed);
+        RSEQ_TELLS.store(has_rseq(), Ordering::Relaxed);
     }
 }
 
-/// Registers the rseq area of the thread whose thread pointer is `fs_base`, if libc had. A thread that is just
-/// beginning has not yet, and would find it done.
-pub fn register_rseq(fs_base: u64) {
-    /// Of `cpu_id` in `struct rseq` (linux/rseq.h), which is negative before the registration.
-    const PROCESSOR_OFFSET: u64 = 4;
+/// Where the calling thread's rseq area is, and its length; `None` when libc registers none.
+fn own_rseq() -> Option<(u64, u32)> {
     let length = RSEQ_LENGTH.load(Ordering::Relaxed);
-    if length != 0 {
-        let area = fs_base.wrapping_add(RSEQ_OFFSET.load(Ordering::Relaxed));
-        // SAFETY: a word of the thread's TCB, aligned as the kernel demands of the area.
-        let processor = unsafe { core::ptr::read_volatile((area + PROCESSOR_OFFSET) as *const i32) };
-        if processor < 0 {
-            return;
-        }
+    let area = zap_sys::arch::tls::thread_pointer().wrapping_add(RSEQ_OFFSET.load(Ordering::Relaxed));
+    (length != 0).then_some((area, length))
+}
+
+/// Whether the calling thread has registered its rseq area, as the kernel tells. One that is just beginning has not yet, and libc ends the
+/// program if it finds that done.
+fn has_rseq() -> bool {
+    own_rseq().is_some_and(|(area, length)| zap_sys::process::has_rseq(area, length, RSEQ_SIGNATURE))
+}
+
+/// As [`has_rseq`], where the kernel does not tell (it was another length): by the area's processor, which is negative
+/// before the registration unless the thread is very young.
+pub fn seems_to_have_rseq() -> bool {
+    /// Of `cpu_id` in `struct rseq` (linux/rseq.h).
+    const PROCESSOR_OFFSET: u64 = 4;
+    if RSEQ_TELLS.load(Ordering::Relaxed) {
+        return has_rseq();
+    }
+    // SAFETY: a word of the thread's TCB, aligned as the kernel demands of the area.
+    own_rseq()
+        .is_some_and(|(area, _)| unsafe { core::ptr::read_volatile((area + PROCESSOR_OFFSET) as *const i32) } >= 0)
+}
+
+/// Registers the rseq area of the calling thread, which had.
+pub fn register_rseq() {
+    if let Some((area, length)) = own_rseq() {
         // SAFETY: the area is part of the thread's TCB, where libc had registered it.
         let _ = unsafe { zap_sys::process::register_rseq(area, length, RSEQ_SIGNATURE) };
     }
@@ -280,27 +300,77 @@ pub unsafe fn tid_of_pthread(pthread: u64) -> Option<VirtualPid> {
     Some(VirtualPid(word.load(Ordering::Relaxed)))
 }
 
-/// Writes the calling thread's real id into its control block, for libc functions that give the kernel what they find
-/// there, until [`give_back`] of what this returns. `None` where both are the same. A restart in between finds it with
-/// the id of before, see [`renew_lent`].
-pub fn lend() -> Option<i32> {
+/// The word of the calling thread's control block that holds its id.
+fn own_word() -> Option<&'static AtomicI32> {
     let offset = TID_OFFSET.load(Ordering::Relaxed);
-    if !state::moved() || offset == 0 {
-        return None;
-    }
-    // SAFETY: the word in the calling thread's own control block.
-    let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
-    Some(word.swap(zap_sys::process::gettid().0, Ordering::Relaxed))
+    // SAFETY: in the calling thread's own control block.
+    (offset != 0).then(|| unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) })
 }
 
-/// Ends what [`lend`] began.
-pub fn give_back(known: Option<i32>) {
-    if let Some(known) = known {
-        let offset = TID_OFFSET.load(Ordering::Relaxed);
-        // SAFETY: as in `lend`.
-        let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
-        word.store(known, Ordering::Relaxed);
+/// Whether the calling thread has a real id to [`lend`], and has not lent it already.
+pub fn may_lend() -> bool {
+    if !state::moved() {
+        return false;
     }
+    let here = 0u8;
+    take_abandoned(&raw const here as u64);
+    own_word().is_some() && guard::block().lender.load(Ordering::Relaxed) == 0
+}
+
+/// Writes the calling thread's real id into its control block, for libc functions that give the kernel what they find
+/// there, until [`give_back`]. A restart in between finds it with the id of before, see [`renew_lent`].
+pub fn lend() {
+    let Some(word) = own_word() else { return };
+    let (block, here) = (guard::block(), 0u8);
+    block.lent_id.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+    block.lender.store(&raw const here as u64, Ordering::Relaxed);
+    loop {
+        let generation = clocks::generation();
+        word.store(zap_sys::process::gettid().0, Ordering::SeqCst);
+        // A restart comes either before the id is asked for, or finds the old one, or is seen here.
+        if clocks::generation() == generation {
+            break;
+        }
+    }
+}
+
+/// In the child of a fork, whose control block libc has written anew.
+#[inline]
+pub fn forget_lent() {
+    guard::block().lender.store(0, Ordering::Relaxed);
+}
+
+/// Ends what [`lend`] began, if it has.
+pub fn give_back() {
+    let block = guard::block();
+    let (Some(word), true) = (own_word(), block.lender.load(Ordering::Relaxed) != 0) else { return };
+    word.store(block.lent_id.load(Ordering::Relaxed), Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
+    block.lender.store(0, Ordering::Relaxed);
+}
+
+/// Before the calling thread goes on with the stack pointer `stack`: a handler that leaves a call in which the id was lent,
+/// by siglongjmp, takes it back.
+#[cold]
+pub fn take_abandoned(stack: u64) {
+    let lender = guard::block().lender.load(Ordering::Relaxed);
+    if lender == 0 || stack <= lender {
+        return;
+    }
+    let mut alternate = zap_sys::signal::no_stack();
+    // SAFETY: nothing is set.
+    let asked = unsafe { zap_sys::signal::set_alternate_stack(None, &mut alternate) };
+    let start = alternate.ss_sp as u64;
+    let is_alternate = |address: u64| {
+        asked.is_ok()
+            && alternate.ss_flags & zap_sys::libc::SS_ONSTACK != 0
+            && (start..start.saturating_add(alternate.ss_size as u64)).contains(&address)
+    };
+    // Within a handler, which may still return into the call.
+    if is_alternate(stack) && !is_alternate(lender) {
+        return;
+    }
+    give_back();
 }
 
 /// After a restart: a thread that was suspended inside [`lend`] has the real id of before in its control

@@ -56,10 +56,11 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
         state::set_signal(0);
         return;
     }
-    let _ = signal::change_mask(libc::SIG_UNBLOCK, signal::bit(signal_number));
+    // First: what waits comes at once, and is for a process that is ready.
     if let Some(entry) = state::entry() {
         entry.ready.store(1, Ordering::Release);
     }
+    let _ = signal::change_mask(libc::SIG_UNBLOCK, signal::bit(signal_number));
 }
 
 struct Variables {
@@ -144,6 +145,7 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
         return Err("not a pod table".to_string());
     }
     let pid = process::getpid();
+    let is_known = table.find(pid).is_some();
     let entry = table.enter(pid, known.unwrap_or_else(|| table.free_id(pid)));
     if let Some(known) = known {
         table.moved.store(1, Ordering::Release);
@@ -157,7 +159,10 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
         }
         entry.start_time.store(process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
         entry.filters.store(seccomp_filters(), Ordering::Relaxed);
-        entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+        // What the program was asked for that has become this one by an exec, and has not answered, is for this one.
+        if !is_known {
+            entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+        }
         entry.forget_failure();
         entry.set_name(&program_name());
         entry.ready.store(u32::from(state::active()), Ordering::Release);
@@ -192,6 +197,7 @@ pub fn begin_in_child() {
     let pid = process::getpid();
     let moved = state::moved();
     identity::forget();
+    identity::forget_lent();
     clocks::begin_in_child();
     crate::locks::begin_in_child();
     let mut virtual_pid = VirtualPid(pid.0);

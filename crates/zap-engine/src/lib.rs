@@ -31,6 +31,7 @@ pub mod init;
 pub mod locked;
 pub mod locks;
 pub mod memory;
+pub mod next;
 mod pieces;
 pub mod registry;
 pub mod restart;

@@ -197,6 +197,7 @@ const WHOLE: u32 = u32::MAX;
 
 /// Restores everything but the running of threads. Returns the slot of the main thread, unless it had ended.
 fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
+    let start = clocks::Start::now();
     let virtual_pid = state::virtual_pid();
     let old_main = virtual_pid.0;
     let real = process::getpid();
@@ -215,7 +216,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     restore_descriptors()?;
     signals::restore();
     children::restore()?;
-    clocks::restore();
+    clocks::restore(start);
     threads::expect_entering(threads::slots().count());
     let is_main = |slot: &Slot| slot.virtual_tid.load(Ordering::Relaxed) == old_main;
     threads::note_main(threads::slots().any(is_main));

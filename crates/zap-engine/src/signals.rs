@@ -11,7 +11,7 @@ use crate::suspend;
 use crate::threads;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::libc;
 use zap_sys::signal::{bit, Info, KernelAction, Mask};
@@ -23,7 +23,7 @@ struct Saved {
     actions: [KernelAction; COUNT],
     /// Signals that wait for the process.
     pending: Mask,
-    /// Real-time signals that wait for it, in order, with their values.
+    /// Those of them that could be read, real-time ones in order, with their values and senders.
     queued: Vec<Info>,
 }
 
@@ -43,6 +43,21 @@ fn is_fixed(signal: i32) -> bool {
 /// Real-time signals, which queue.
 const REAL_TIME: Mask = !0 << (FIRST_REAL_TIME - 1);
 
+/// Signals that do more than wait when they are sent: they take each other away.
+const STOPPING: Mask =
+    bit(libc::SIGCONT) | bit(libc::SIGSTOP) | bit(libc::SIGTSTP) | bit(libc::SIGTTIN) | bit(libc::SIGTTOU);
+
+/// Signals of the interval timers, which go on when the kernel hands theirs over.
+const INTERVALS: Mask = bit(libc::SIGALRM) | bit(libc::SIGVTALRM) | bit(libc::SIGPROF);
+
+/// Signals that are neither of those, nor POSIX timers': what came along with them is read by taking them. Of the others
+/// only that they wait is known.
+static TAKEABLE: AtomicU64 = AtomicU64::new(0);
+
+fn takeable() -> Mask {
+    TAKEABLE.load(Ordering::Relaxed)
+}
+
 /// Reads dispositions, and the signals that wait for the process and for each thread. Queued ones can only be read by
 /// taking them; they are queued again at once.
 pub fn save() -> Result<(), Refusal> {
@@ -55,12 +70,15 @@ pub fn save() -> Result<(), Refusal> {
         }
         saved.pending = 0;
         saved.queued.clear();
+        let mut timers = None;
         for slot in threads::slots().filter(|slot| slot.pending.load(Ordering::Relaxed) & !bit(state::signal()) != 0) {
             let tid = slot.real_tid.load(Ordering::Relaxed);
             let (alone, shared) = waiting(&zap_sys::small!("/proc/{process}/task/{tid}/status"));
             slot.pending.store(alone, Ordering::Relaxed);
             saved.pending = shared;
-            if alone & REAL_TIME == 0 {
+            let timers = *timers.get_or_insert_with(crate::timers::signals);
+            TAKEABLE.store(REAL_TIME | !(STOPPING | INTERVALS | timers), Ordering::Relaxed);
+            if alone & takeable() == 0 {
                 continue;
             }
             if tid == leader.0 {
@@ -71,9 +89,12 @@ pub fn save() -> Result<(), Refusal> {
                 suspend::ask_for_signals(slot)?;
             }
         }
-        for signal in (FIRST_REAL_TIME..=COUNT as i32).filter(|signal| saved.pending & bit(*signal) != 0) {
+        // Only the main thread may say again what the kernel or another process has said.
+        let readable = if leader == process { takeable() } else { REAL_TIME };
+        for signal in (1..=COUNT as i32).filter(|signal| saved.pending & readable & bit(*signal) != 0) {
             let from = saved.queued.len();
-            while let Some(info) = zap_sys::signal::take_info(signal) {
+            while let Some(mut info) = zap_sys::signal::take_info(signal) {
+                know_sender(&mut info);
                 saved.queued.push(info);
             }
             for info in &saved.queued[from..] {
@@ -87,6 +108,14 @@ pub fn save() -> Result<(), Refusal> {
     })
 }
 
+/// Makes a sender that is this process the one that the program knows.
+fn know_sender(info: &mut Info) {
+    let by_process = [libc::SI_USER, libc::SI_TKILL, libc::SI_QUEUE, libc::SI_MESGQ].contains(&(info[2] as i32));
+    if by_process && info[4] as i32 == state::real_pid().0 {
+        info[4] = state::virtual_pid().0 as u32;
+    }
+}
+
 /// Signals that wait for the thread whose status file is `path` alone, and for its process; Zap's own is not among them.
 fn waiting(path: &zap_sys::text::SmallString<128>) -> (Mask, Mask) {
     let mut buffer = [0u8; 4096];
@@ -95,15 +124,16 @@ fn waiting(path: &zap_sys::text::SmallString<128>) -> (Mask, Mask) {
     (mask(b"SigPnd:") & !bit(state::signal()), mask(b"ShdPnd:") & !bit(state::signal()))
 }
 
-/// Takes the real-time signals that wait for the calling thread alone. [`requeue_own`] puts them back.
+/// Takes the signals that wait for the calling thread alone. [`requeue_own`] puts them back.
 pub fn save_own(slot: &threads::Slot) {
     let mut taken = Vec::new();
     let (process, tid) = (zap_sys::process::getpid(), zap_sys::process::gettid());
     let path = zap_sys::small!("/proc/{process}/task/{tid}/status");
-    for signal in FIRST_REAL_TIME..=COUNT as i32 {
+    for signal in (1..=COUNT as i32).filter(|signal| takeable() & bit(*signal) != 0) {
         // The next may be the process's: each is looked at before it is taken.
         while waiting(&path).0 & bit(signal) != 0 {
-            let Some(info) = zap_sys::signal::take_info(signal) else { break };
+            let Some(mut info) = zap_sys::signal::take_info(signal) else { break };
+            know_sender(&mut info);
             taken.push(info);
         }
     }
@@ -125,7 +155,7 @@ pub fn requeue_own(slot: &threads::Slot) {
 
 /// Makes pending again what waited for the thread of `slot`. Called on that thread, with every signal blocked.
 pub fn restore_own(slot: &threads::Slot) {
-    let pending = slot.pending.load(Ordering::Relaxed) & !REAL_TIME;
+    let pending = slot.pending.load(Ordering::Relaxed) & !takeable() & !REAL_TIME;
     let (process, thread) = (zap_sys::process::getpid(), zap_sys::process::gettid());
     for signal in (1..FIRST_REAL_TIME).filter(|signal| pending & bit(*signal) != 0) {
         let _ = zap_sys::signal::tgkill(process, thread, signal);
@@ -141,7 +171,9 @@ pub fn restore() {
             let _ = unsafe { zap_sys::signal::set_action(signal, &saved.actions[signal as usize - 1]) };
         }
         let process = zap_sys::process::getpid();
-        for signal in (1..FIRST_REAL_TIME).filter(|signal| saved.pending & bit(*signal) != 0) {
+        let is_queued = |signal: &i32| saved.queued.iter().any(|info| info[0] as i32 == *signal);
+        let rest = (1..FIRST_REAL_TIME).filter(|signal| saved.pending & bit(*signal) != 0);
+        for signal in rest.filter(|signal| !is_queued(signal)) {
             let _ = zap_sys::signal::kill(process.0, signal);
         }
         for info in &saved.queued {

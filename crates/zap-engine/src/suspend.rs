@@ -107,8 +107,14 @@ extern "C" fn take_part(context: usize) {
         return;
     }
     let number = NEXT_SUSPENSION.load(Ordering::Relaxed).max(1);
-    if SUSPENSION.compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire).is_err() {
+    if SUSPENSION.compare_exchange(0, number, Ordering::SeqCst, Ordering::Acquire).is_err() {
         park(context);
+        return;
+    }
+    // Another thread is about to exec, which ends this one: the new program answers.
+    if entry.ready.load(Ordering::SeqCst) == 0 {
+        SUSPENSION.store(0, Ordering::SeqCst);
+        zap_sys::futex::wake(&SUSPENSION, i32::MAX);
         return;
     }
     NEXT_SUSPENSION.store(number.wrapping_add(1), Ordering::Relaxed);
@@ -295,7 +301,19 @@ pub fn forget_leader() {
 
 /// The number of the suspension that is in force; 0 for none.
 pub fn current() -> u32 {
-    SUSPENSION.load(Ordering::Acquire)
+    SUSPENSION.load(Ordering::SeqCst)
+}
+
+/// Waits until no suspension is in force: by a thread that stands in it, when its signal has come, like all others.
+pub fn wait_until_over() {
+    loop {
+        match current() {
+            0 => return,
+            suspension => {
+                let _ = zap_sys::futex::wait(&SUSPENSION, suspension, None);
+            }
+        }
+    }
 }
 
 /// Waits on a re-made thread until the suspension `number` has ended by [`release`]; another may be in force then.

@@ -33,6 +33,8 @@ pub struct Slot {
     pub virtual_tid: AtomicI32,
     /// The thread had blocked Zap's signal itself: its frame's mask is to say so again.
     pub put_back: AtomicU32,
+    /// It has registered its rseq area.
+    has_rseq: AtomicU32,
     /// Address of its `ucontext`: where rt_sigreturn takes it up.
     pub context: AtomicU64,
     pub fs_base: AtomicU64,
@@ -191,6 +193,7 @@ pub fn describe_self(slot: &Slot, context: u64) {
     let name = zap_sys::process::thread_name();
     let half = |at: usize| u64::from_ne_bytes(name[at..at + 8].try_into().unwrap_or([0; 8]));
     slot.context.store(context, Ordering::Relaxed);
+    slot.has_rseq.store(u32::from(crate::identity::seems_to_have_rseq()), Ordering::Relaxed);
     slot.fs_base.store(fs, Ordering::Relaxed);
     slot.gs_base.store(gs, Ordering::Relaxed);
     slot.robust_list.store(robust, Ordering::Relaxed);
@@ -467,13 +470,16 @@ fn become_thread(slot: &Slot) {
         // SAFETY: as above.
         let _ = unsafe { zap_sys::process::set_robust_list(load(&slot.robust_list), load(&slot.robust_length)) };
     }
-    crate::identity::register_rseq(load(&slot.fs_base));
+    if slot.has_rseq.load(Ordering::Relaxed) != 0 {
+        crate::identity::register_rseq();
+    }
     let mut name = [0u8; 16];
     name[..8].copy_from_slice(&load(&slot.name[0]).to_ne_bytes());
     name[8..].copy_from_slice(&load(&slot.name[1]).to_ne_bytes());
     zap_sys::process::set_thread_name(&name);
     clocks::set_thread_cpu(slot.cpu.load(Ordering::Relaxed));
     crate::deadline::shift_own(&clocks::shift());
+    crate::alternate_stacks::renew_owner();
     slot.restore_scheduling();
     crate::signals::restore_own(slot);
     crate::breakdown::forget_way_back();

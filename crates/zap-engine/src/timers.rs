@@ -77,6 +77,15 @@ pub fn save() -> Result<(), Refusal> {
     })
 }
 
+/// Standard signals that POSIX timers send. Asked while every thread stands.
+pub fn signals() -> zap_sys::signal::Mask {
+    // What cannot be read cannot be saved either, and refuses the checkpoint.
+    let text = crate::memory::read_all(c"/proc/self/timers").unwrap_or_default();
+    let lines = text.split(|c| *c == b'\n').filter_map(|line| line.strip_prefix(b"signal: "));
+    let numbers = lines.map(|value| decimal(value).0).filter(|signal| (1..32).contains(signal));
+    numbers.fold(0, |mask, signal| mask | zap_sys::signal::bit(signal as i32))
+}
+
 /// The clock of the timer that the kernel knows as `id`. Asked while the program runs.
 pub fn clock_of(id: i32) -> Option<i32> {
     let _guard = crate::guard::Guard::enter();

@@ -107,6 +107,42 @@ fn write_own_file(address: u64, bytes: &[u8]) -> Result<()> {
     written.map(|_| ())
 }
 
+/// Whether `length` bytes from `address` on can be read: what a system call that reads them finds out with EFAULT, and a
+/// look of our own by a signal. Most arguments lie in the frame of who calls, which is on the stack's page, as this one
+/// is; for others the kernel is asked, by an rt_sigprocmask(2) that reads a set and then does not know what to do with it.
+#[inline(always)]
+pub fn is_readable(address: u64, length: usize) -> bool {
+    let here = 0u8;
+    let page = |address: u64| address / crate::PAGE_SIZE as u64;
+    let (own, last) = (page(&raw const here as u64), address.wrapping_add(length as u64).wrapping_sub(1));
+    (page(address) == own && page(last) == own) || kernel_reads(address, last)
+}
+
+/// Whether the kernel can read the bytes at `first` and `last`, which are on one page or on two that follow each other.
+#[cold]
+#[inline(never)]
+fn kernel_reads(first: u64, last: u64) -> bool {
+    /// No `how` of rt_sigprocmask(2): EINVAL, once the set has been read.
+    const NOTHING: i32 = -1;
+    const SET: u64 = 8;
+    // Sets that lie on the pages of those bytes, whole.
+    let reads = |address: u64| {
+        let set = address & !(SET - 1);
+        call!(SYS_rt_sigprocmask, NOTHING, set, 0, SET).is_err_and(|error| error.is(libc::EINVAL))
+    };
+    reads(first) && (first / crate::PAGE_SIZE as u64 == last / crate::PAGE_SIZE as u64 || reads(last))
+}
+
+/// As [`is_readable`], for memory that is about to be written to: its first and last bytes may be lost.
+#[inline(always)]
+pub fn is_writable(address: u64, length: usize) -> bool {
+    let here = 0u8;
+    let page = |address: u64| address / crate::PAGE_SIZE as u64;
+    let (own, last) = (page(&raw const here as u64), address.wrapping_add(length as u64).wrapping_sub(8));
+    let writes = |address: u64| call!(SYS_rt_sigprocmask, libc::SIG_BLOCK, 0, address, 8).is_ok();
+    (page(address) == own && page(last.wrapping_add(7)) == own) || (writes(address) && writes(last))
+}
+
 /// madvise(2).
 ///
 /// # Safety
@@ -171,4 +207,36 @@ pub unsafe fn set_bounds(bounds: &MmMap) -> Result<()> {
     const PR_SET_MM: i32 = 35;
     const PR_SET_MM_MAP: i32 = 14;
     call!(SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, bounds as *const MmMap, core::mem::size_of::<MmMap>(), 0).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_read() {
+        let page = crate::PAGE_SIZE as u64;
+        let memory = map_anonymous(3 * page as usize).unwrap();
+        // SAFETY: a mapping of this test's.
+        unsafe { protect(memory + 2 * page, page, libc::PROT_NONE) }.unwrap();
+        let local = [0u64; 2];
+        let table = [
+            (&raw const local as u64, 16, true),
+            (memory, 16, true),
+            (memory + page - 8, 16, true),
+            (memory + 2 * page - 16, 16, true),
+            (memory + 2 * page - 8, 16, false),
+            (memory + 2 * page - 1, 1, true),
+            (memory + 2 * page, 16, false),
+            (1, 16, false),
+            (0, 8, false),
+            (u64::MAX, 1, false),
+            (u64::MAX - 7, 16, false),
+        ];
+        let before = crate::signal::change_mask(libc::SIG_BLOCK, 0);
+        for (address, length, expected) in table {
+            assert_eq!(is_readable(address, length), expected, "{address:x} {length}");
+        }
+        assert_eq!(crate::signal::change_mask(libc::SIG_BLOCK, 0), before);
+    }
 }

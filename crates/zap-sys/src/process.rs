@@ -171,6 +171,13 @@ pub unsafe fn set_robust_list(head: u64, length: u64) -> Result<()> {
     call!(SYS_set_robust_list, head, length).map(|_| ())
 }
 
+/// Whether the calling thread has registered the rseq area at `address`, with that length and signature. Asks for an end
+/// of the registration with another signature: EPERM where there is one, and EINVAL where there is none (kernel/rseq.c).
+pub fn has_rseq(address: u64, length: u32, signature: u32) -> bool {
+    const UNREGISTER: u32 = 1;
+    call!(SYS_rseq, address, length, UNREGISTER, !signature).is_err_and(|error| error.is(libc::EPERM))
+}
+
 /// Registers the restartable-sequence area of the calling thread (rseq(2), Linux 4.18).
 ///
 /// # Safety

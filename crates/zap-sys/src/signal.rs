@@ -125,17 +125,41 @@ pub fn queue_info_for_self(info: &Info) -> Result<()> {
     call!(SYS_rt_tgsigqueueinfo, process.0, thread.0, info[0] as i32, info.as_ptr()).map(|_| ())
 }
 
-/// Queues `signal` with a value for the process `process`: sigqueue(3) by rt_sigqueueinfo(2). `sender` is what its
-/// handler sees as (si_pid, si_uid).
-pub fn queue_value(process: i32, signal: i32, sender: (i32, u32), value: u64) -> Result<()> {
+/// What comes along with a signal of a program's: `sender` is what its handler sees as (si_pid, si_uid).
+fn info_of(signal: i32, code: i32, sender: (i32, u32), value: u64) -> Info {
     let mut info: Info = [0; 32];
     info[0] = signal as u32;
-    info[2] = libc::SI_QUEUE as u32; // si_code
+    info[2] = code as u32; // si_code
     info[4] = sender.0 as u32; // si_pid
     info[5] = sender.1; // si_uid
     info[6] = value as u32; // si_value
     info[7] = (value >> 32) as u32;
+    info
+}
+
+/// Queues `signal` with a value for the process `process`: sigqueue(3) by rt_sigqueueinfo(2).
+pub fn queue_value(process: i32, signal: i32, sender: (i32, u32), value: u64) -> Result<()> {
+    let info = info_of(signal, libc::SI_QUEUE, sender, value);
     call!(SYS_rt_sigqueueinfo, process, signal, info.as_ptr()).map(|_| ())
+}
+
+/// The same for one thread of the calling process: pthread_sigqueue(3) by rt_tgsigqueueinfo(2).
+pub fn queue_value_to(process: RealPid, thread: RealPid, signal: i32, sender: (i32, u32), value: u64) -> Result<()> {
+    let info = info_of(signal, libc::SI_QUEUE, sender, value);
+    call!(SYS_rt_tgsigqueueinfo, process.0, thread.0, signal, info.as_ptr()).map(|_| ())
+}
+
+/// Sends `signal` to the calling thread as tgkill(2) does (`code` SI_TKILL), but for the sender.
+pub fn tell_self(signal: i32, code: i32, sender: (i32, u32)) -> Result<()> {
+    let (process, thread) = (crate::process::getpid(), crate::process::gettid());
+    let info = info_of(signal, code, sender, 0);
+    call!(SYS_rt_tgsigqueueinfo, process.0, thread.0, signal, info.as_ptr()).map(|_| ())
+}
+
+/// Sends `signal` to the calling process as kill(2) does, but for the sender. Only the main thread may.
+pub fn tell_own_process(signal: i32, sender: (i32, u32)) -> Result<()> {
+    let info = info_of(signal, libc::SI_USER, sender, 0);
+    call!(SYS_rt_sigqueueinfo, crate::process::getpid().0, signal, info.as_ptr()).map(|_| ())
 }
 
 /// Takes one pending, blocked `signal` away without waiting (rt_sigtimedwait(2)). Whether there was one.

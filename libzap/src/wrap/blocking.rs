@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use super::clocks::kernel_now_ns;
-use super::deadlines::until;
+use super::deadlines::until_of;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{c_int, c_uint, epoll_event, nfds_t, pollfd, sembuf, sigset_t, size_t, timespec};
 use redhook::{hook, real};
@@ -45,10 +45,10 @@ fn note_timeout(number: i64, timeout: c_int) {
 
 /// Makes `call`, the system call `number` with a relative time-out, of which a suspension takes nothing away.
 fn noted<R>(number: i64, timeout: *const timespec, call: impl FnOnce() -> R) -> R {
-    if timeout.is_null() || !state::active() {
+    if timeout.is_null() || !state::active() || !super::readable(timeout) {
         return call();
     }
-    // SAFETY: the caller's time, which is not null.
+    // SAFETY: it can be read.
     blocking::note(number, zap_sys::time::to_ns(unsafe { &*timeout }), kernel_now_ns());
     let result = call();
     blocking::note_end();
@@ -143,7 +143,7 @@ hook! { unsafe fn clock_nanosleep(
     let (kernel_clock, _) = clocks::translate(clock);
     if flags & libc::TIMER_ABSTIME != 0 {
         // SAFETY: the caller's arguments.
-        return unsafe { until(clock, request, |time| real!(clock_nanosleep)(kernel_clock, flags, time, remain)) };
+        return unsafe { until_of(clock, request, |time| real!(clock_nanosleep)(kernel_clock, flags, time, remain)) };
     }
     let place = if remain.is_null() { &mut own } else { remain };
     // SAFETY: as nanosleep.

@@ -41,6 +41,23 @@ pub(super) unsafe fn until<R>(clock: clockid_t, time: *const timespec, call: imp
     result
 }
 
+/// As [`until`], for a time that the kernel alone reads: where it lies may be no memory, and the kernel is to say so.
+///
+/// # Safety
+/// None: what cannot be read is left to the kernel.
+#[inline]
+pub(super) unsafe fn until_of<R>(
+    clock: clockid_t,
+    time: *const timespec,
+    call: impl FnOnce(*const timespec) -> R,
+) -> R {
+    if time.is_null() || !state::active() || !clocks::moves(clock) || !super::readable(time) {
+        return call(time);
+    }
+    // SAFETY: it can be read.
+    unsafe { until(clock, time, call) }
+}
+
 /// Bytes of a `pthread_cond_t`.
 const CONDITION: usize = core::mem::size_of::<pthread_cond_t>();
 
@@ -128,7 +145,7 @@ hook! { unsafe fn pthread_clockjoin_np(
 
 hook! { unsafe fn timerfd_settime(timer: c_int, flags: c_int, new: *const itimerspec, old: *mut itimerspec) -> c_int
 => zap_timerfd_settime {
-    if flags & libc::TFD_TIMER_ABSTIME == 0 || !clocks::shifted() || new.is_null() {
+    if flags & libc::TFD_TIMER_ABSTIME == 0 || !clocks::shifted() || !super::readable(new) {
         // SAFETY: the caller's arguments.
         return unsafe { real!(timerfd_settime)(timer, flags, new, old) };
     }
@@ -145,7 +162,7 @@ hook! { unsafe fn timer_settime(
     new: *const itimerspec,
     old: *mut itimerspec
 ) -> c_int => zap_timer_settime {
-    let clock = if flags & libc::TIMER_ABSTIME == 0 || !clocks::shifted() || new.is_null() {
+    let clock = if flags & libc::TIMER_ABSTIME == 0 || !clocks::shifted() || !super::readable(new) {
         None
     } else {
         // SAFETY: the caller's timer.

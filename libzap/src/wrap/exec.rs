@@ -12,9 +12,10 @@
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::sync::atomic::Ordering;
 use redhook::{hook, real};
-use zap_engine::{exec_memory, state};
+use zap_engine::{exec_memory, state, suspend};
 use zap_sys::signal::{bit, change_mask};
 use zap_wire::environment;
+use zap_wire::table::READY;
 
 super::resolve_all!(execve, execvpe, fexecve, posix_spawn, posix_spawnp);
 
@@ -39,15 +40,27 @@ impl Environment {
         Self { few: [core::ptr::null_mut(); FEW], short: [0; SHORT] }
     }
 
-    /// Builds the list from `given`; `None` when there is no pod or no room, and the caller's own is to be used.
+    /// Builds the list from `given`; `None` when there is no pod or no room, or when the list is none, which is for the
+    /// kernel to say: the caller's own is to be used.
     fn build(&mut self, given: *const *mut c_char) -> Option<*const *mut c_char> {
         if !state::active() {
             return None;
         }
         let mut count = 0;
         let mut preload_tail: &[u8] = b"";
-        // SAFETY: an environment ends in NULL.
-        while let Some(text) = unsafe { variable(given, count) } {
+        let mut readable = Readable::default();
+        loop {
+            // SAFETY: null, or readable as far as it has been looked at.
+            if !given.is_null() && !(readable.holds(unsafe { given.add(count) } as u64, 8)) {
+                return None;
+            }
+            // SAFETY: an environment ends in NULL.
+            let Some(start) = (unsafe { pointer(given, count) }) else { break };
+            if !readable.holds(start as u64, 1) {
+                return None;
+            }
+            // SAFETY: variables are C strings.
+            let text = unsafe { CStr::from_ptr(start) }.to_bytes();
             preload_tail = value(text, environment::LD_PRELOAD).unwrap_or(preload_tail);
             count += 1;
         }
@@ -98,9 +111,45 @@ unsafe fn variable<'a>(list: *const *mut c_char, index: usize) -> Option<&'a [u8
         return None;
     }
     // SAFETY: the caller's promise.
-    let text = unsafe { *list.add(index) };
+    let text = unsafe { pointer(list, index) }?;
     // SAFETY: variables are C strings.
-    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
+    Some(unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+/// The start of variable `index`; `None` at the list's end.
+///
+/// # Safety
+/// As [`variable`].
+unsafe fn pointer(list: *const *mut c_char, index: usize) -> Option<*const c_char> {
+    if list.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    let text = unsafe { *list.add(index) };
+    (!text.is_null()).then_some(text.cast_const())
+}
+
+/// Pages that have been found readable: variables, and pointers to them, lie side by side.
+#[derive(Default)]
+struct Readable {
+    pages: [u64; 4],
+    next: usize,
+}
+
+impl Readable {
+    /// Whether `length` bytes from `address` on, of one page, can be read.
+    fn holds(&mut self, address: u64, length: usize) -> bool {
+        let page = address / zap_sys::PAGE_SIZE as u64;
+        if page != 0 && self.pages.contains(&page) {
+            return true;
+        }
+        let readable = zap_sys::mem::is_readable(address, length);
+        if readable {
+            self.pages[self.next] = page;
+            self.next = (self.next + 1) % self.pages.len();
+        }
+        readable
+    }
 }
 
 fn value<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
@@ -155,10 +204,21 @@ impl Crossing {
         }
         // In a vfork child this is the parent's entry: it must stay as it is.
         let own = zap_sys::process::getpid() == state::real_pid();
-        if let Some(entry) = state::entry().filter(|_| own) {
-            entry.ready.store(0, Ordering::Release);
+        loop {
+            // Looked up each time: after a restart it is another one.
+            let entry = state::entry().filter(|_| own);
+            if let Some(entry) = entry {
+                entry.ready.store(0, Ordering::SeqCst);
+            }
+            let old_mask = change_mask(libc::SIG_BLOCK, bit(state::signal())).ok();
+            // The exec ends every other thread, and whoever leads a suspension must not be ended. It looks, once it leads,
+            // whether the process is ready: one of both sees the other.
+            if !own || suspend::current() == 0 {
+                return Self { old_mask, entered: own };
+            }
+            Self { old_mask, entered: own }.failed();
+            suspend::wait_until_over();
         }
-        Self { old_mask: change_mask(libc::SIG_BLOCK, bit(state::signal())).ok(), entered: own }
     }
 
     /// The exec has failed: back to what was.
@@ -167,7 +227,7 @@ impl Crossing {
             let _ = change_mask(libc::SIG_SETMASK, old);
         }
         if let Some(entry) = state::entry().filter(|_| self.entered) {
-            entry.ready.store(1, Ordering::Release);
+            entry.ready.store(READY, Ordering::SeqCst);
         }
     }
 }

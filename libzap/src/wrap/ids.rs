@@ -78,6 +78,12 @@ pub fn virtual_result(id: pid_t) -> pid_t {
     }
 }
 
+/// The caller's real user id.
+pub fn user() -> libc::uid_t {
+    // SAFETY: no arguments.
+    unsafe { libc::getuid() }
+}
+
 fn number(result: zap_sys::Result<()>) -> c_int {
     result.map_or_else(|error| error.errno.0, |()| 0)
 }
@@ -92,6 +98,11 @@ fn as_c(error: c_int) -> c_int {
 
 hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
     as_c(with_ids(|| {
+        let own = process::getpid();
+        // The kernel would say that another process has sent it, unless nobody but the main thread asks it not to.
+        if signal != 0 && state::moved() && pid == state::virtual_pid().0 && process::gettid() == own {
+            return number(zap_sys::signal::tell_own_process(signal, (pid, user())));
+        }
         let real = if pid < -1 { -real_group(-pid) } else { real_argument(pid) };
         number(zap_sys::signal::kill(real, signal))
     }))
@@ -138,6 +149,9 @@ hook! { unsafe fn tcsetpgrp(terminal: c_int, group: pid_t) -> c_int => zap_tcset
 hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int => zap_tgkill {
     as_c(with_ids(|| {
         let (process, thread) = (RealPid(real_argument(process)), RealPid(real_argument(thread)));
+        if signal != 0 && state::moved() && thread == zap_sys::process::gettid() && process == zap_sys::process::getpid() {
+            return number(zap_sys::signal::tell_self(signal, libc::SI_TKILL, (state::virtual_pid().0, user())));
+        }
         number(zap_sys::signal::tgkill(process, thread, signal))
     }))
 } }
@@ -155,8 +169,7 @@ hook! { unsafe fn getsid(pid: pid_t) -> pid_t => zap_getsid {
 hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_int => zap_sigqueue {
     // As libc would, but for the sender's id, which the receiver is to know.
     let sender = virtual_result(process::getpid().0);
-    // SAFETY: no arguments.
-    let user = unsafe { libc::getuid() };
+    let user = user();
     as_c(with_ids(|| {
         let value = value.sival_ptr as u64;
         self::number(zap_sys::signal::queue_value(real_argument(pid), number, (sender, user), value))

@@ -14,6 +14,7 @@ mod deadlines;
 mod exec;
 mod fork;
 mod ids;
+mod jump;
 pub mod loader;
 mod memory;
 mod mutex;
@@ -38,6 +39,7 @@ pub fn resolve() {
     exec::note_own_path();
     fork::resolve();
     ids::resolve();
+    jump::resolve();
     loader::resolve();
     memory::resolve();
     mutex::resolve();
@@ -53,6 +55,13 @@ pub fn resolve() {
 pub fn optional(name: &CStr) -> *mut c_void {
     // SAFETY: a plain look-up at init.
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
+/// Whether the caller's argument can be looked at. Where libc does not look itself the answer to a bad pointer is EFAULT,
+/// the kernel's, and no signal: it is passed on as it is.
+#[inline(always)]
+fn readable<T>(argument: *const T) -> bool {
+    zap_sys::mem::is_readable(argument as u64, core::mem::size_of::<T>())
 }
 
 /// Sets errno and returns -1: how a libc function fails.

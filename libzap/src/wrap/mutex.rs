@@ -8,72 +8,63 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use core::ffi::{c_void, CStr};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::ffi::c_void;
 use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, pthread_mutexattr_t, timespec};
+use zap_engine::next::{self, Next};
 use zap_engine::{clocks, identity, locks, state};
 
-/// A libc function, found at its first call.
-struct Next {
-    name: &'static CStr,
-    address: AtomicUsize,
+/// Stands in for every function here: nobody else is in an allocator that is called by the look-up.
+extern "C" fn done() -> c_int {
+    0
 }
 
-impl Next {
-    const fn new(name: &'static CStr) -> Self {
-        Self { name, address: AtomicUsize::new(0) }
-    }
-
-    #[inline(always)]
-    fn get(&self) -> usize {
-        match self.address.load(Ordering::Relaxed) {
-            0 => self.find(),
-            address => address,
-        }
-    }
-
-    #[cold]
-    fn find(&self) -> usize {
-        let address = super::optional(self.name) as usize;
-        self.address.store(address, Ordering::Relaxed);
-        address
-    }
+const fn next(name: &'static core::ffi::CStr) -> Next {
+    Next::new(name, || done as *const () as usize)
 }
 
-static LOCK: Next = Next::new(c"pthread_mutex_lock");
-static TRYLOCK: Next = Next::new(c"pthread_mutex_trylock");
-static TIMEDLOCK: Next = Next::new(c"pthread_mutex_timedlock");
-static CLOCKLOCK: Next = Next::new(c"pthread_mutex_clocklock");
-static UNLOCK: Next = Next::new(c"pthread_mutex_unlock");
-static CONSISTENT: Next = Next::new(c"pthread_mutex_consistent");
-static SETPRIOCEILING: Next = Next::new(c"pthread_mutex_setprioceiling");
-static INIT: Next = Next::new(c"pthread_mutex_init");
-static DESTROY: Next = Next::new(c"pthread_mutex_destroy");
-static WAIT: Next = Next::new(c"pthread_cond_wait");
-static TIMEDWAIT: Next = Next::new(c"pthread_cond_timedwait");
-static CLOCKWAIT: Next = Next::new(c"pthread_cond_clockwait");
+static LOCK: Next = next(c"pthread_mutex_lock");
+static TRYLOCK: Next = next(c"pthread_mutex_trylock");
+static TIMEDLOCK: Next = next(c"pthread_mutex_timedlock");
+static CLOCKLOCK: Next = next(c"pthread_mutex_clocklock");
+static UNLOCK: Next = next(c"pthread_mutex_unlock");
+static CONSISTENT: Next = next(c"pthread_mutex_consistent");
+static SETPRIOCEILING: Next = next(c"pthread_mutex_setprioceiling");
+static INIT: Next = next(c"pthread_mutex_init");
+static DESTROY: Next = next(c"pthread_mutex_destroy");
+static WAIT: Next = next(c"pthread_cond_wait");
+static TIMEDWAIT: Next = next(c"pthread_cond_timedwait");
+static CLOCKWAIT: Next = next(c"pthread_cond_clockwait");
+static PUSH: Next = next(c"_pthread_cleanup_push");
+static POP: Next = next(c"_pthread_cleanup_pop");
+
+static FAMILY: [&Next; 14] = [
+    &LOCK,
+    &TRYLOCK,
+    &TIMEDLOCK,
+    &CLOCKLOCK,
+    &UNLOCK,
+    &CONSISTENT,
+    &SETPRIOCEILING,
+    &INIT,
+    &DESTROY,
+    &WAIT,
+    &TIMEDWAIT,
+    &CLOCKWAIT,
+    &PUSH,
+    &POP,
+];
+
+#[inline(always)]
+fn address(next: &Next) -> usize {
+    match next.known() {
+        0 => next::find(&FAMILY, next, |name| super::optional(name) as usize),
+        address => address,
+    }
+}
 
 /// Finds every function now.
 pub fn resolve() {
-    let all = [
-        &LOCK,
-        &TRYLOCK,
-        &TIMEDLOCK,
-        &CLOCKLOCK,
-        &UNLOCK,
-        &CONSISTENT,
-        &SETPRIOCEILING,
-        &INIT,
-        &DESTROY,
-        &WAIT,
-        &TIMEDWAIT,
-        &CLOCKWAIT,
-        &PUSH,
-        &POP,
-    ];
-    all.iter().for_each(|next| {
-        next.get();
-    });
+    address(&LOCK);
 }
 
 type OnMutex = unsafe extern "C" fn(*mut pthread_mutex_t) -> c_int;
@@ -83,7 +74,7 @@ type OnMutex = unsafe extern "C" fn(*mut pthread_mutex_t) -> c_int;
 #[inline(always)]
 unsafe fn plain(next: &Next, mutex: *mut pthread_mutex_t) -> c_int {
     // SAFETY: the caller's promise.
-    let function: OnMutex = unsafe { core::mem::transmute(next.get()) };
+    let function: OnMutex = unsafe { core::mem::transmute(address(next)) };
     // SAFETY: the program's mutex.
     unsafe { function(mutex) }
 }
@@ -100,33 +91,34 @@ struct CleanupBuffer {
 type Push = unsafe extern "C" fn(*mut CleanupBuffer, extern "C" fn(*mut c_void), *mut c_void);
 type Pop = unsafe extern "C" fn(*mut CleanupBuffer, c_int);
 
-static PUSH: Next = Next::new(c"_pthread_cleanup_push");
-static POP: Next = Next::new(c"_pthread_cleanup_pop");
-
-extern "C" fn give_back(known: *mut c_void) {
-    identity::give_back(Some(known as usize as i32));
+extern "C" fn give_back(_: *mut c_void) {
+    identity::give_back();
 }
 
 /// Makes `call` with the thread's real id lent to libc. Should the thread be cancelled inside, it has its own id back
-/// before the program's cleanup handlers run.
+/// before the program's cleanup handlers run; should a handler leave by siglongjmp, see [`super::jump`].
 fn lent<R>(call: impl FnOnce() -> R) -> R {
-    let Some(known) = identity::lend() else { return call() };
-    let (push, pop) = (PUSH.get(), POP.get());
+    if !identity::may_lend() {
+        return call();
+    }
+    let (push, pop) = (address(&PUSH), address(&POP));
     let mut buffer = CleanupBuffer { routine: 0, argument: 0, cancel_type: 0, previous: 0 };
     if push != 0 && pop != 0 {
         // SAFETY: libc's function of this name.
         let push: Push = unsafe { core::mem::transmute(push) };
         // SAFETY: the buffer outlives the pop below, or is used by the unwinding that skips it.
-        unsafe { push(&mut buffer, give_back, known as u32 as usize as *mut c_void) };
+        unsafe { push(&mut buffer, give_back, core::ptr::null_mut()) };
     }
+    // After the push: asynchronous cancellation finds the id lent, or not, and either way what puts it right.
+    identity::lend();
     let result = call();
+    identity::give_back();
     if push != 0 && pop != 0 {
         // SAFETY: libc's function of this name.
         let pop: Pop = unsafe { core::mem::transmute(pop) };
         // SAFETY: pushed above.
         unsafe { pop(&mut buffer, 0) };
     }
-    identity::give_back(Some(known));
     result
 }
 
@@ -218,7 +210,7 @@ pub unsafe extern "C" fn pthread_mutex_consistent(mutex: *mut pthread_mutex_t) -
 pub unsafe extern "C" fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, time: *const timespec) -> c_int {
     type Function = unsafe extern "C" fn(*mut pthread_mutex_t, *const timespec) -> c_int;
     // SAFETY: libc's function of this name.
-    let function: Function = unsafe { core::mem::transmute(TIMEDLOCK.get()) };
+    let function: Function = unsafe { core::mem::transmute(address(&TIMEDLOCK)) };
     // SAFETY: the caller's arguments.
     unsafe {
         if !locks::concerns_kernel(mutex as u64) {
@@ -240,7 +232,7 @@ pub unsafe extern "C" fn pthread_mutex_clocklock(
 ) -> c_int {
     type Function = unsafe extern "C" fn(*mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
     // SAFETY: libc's function of this name.
-    let function: Function = unsafe { core::mem::transmute(CLOCKLOCK.get()) };
+    let function: Function = unsafe { core::mem::transmute(address(&CLOCKLOCK)) };
     // SAFETY: the caller's arguments.
     unsafe {
         super::deadlines::until(clock, time, |time| {
@@ -264,7 +256,7 @@ pub unsafe extern "C" fn pthread_mutex_setprioceiling(
 ) -> c_int {
     type Function = unsafe extern "C" fn(*mut pthread_mutex_t, c_int, *mut c_int) -> c_int;
     // SAFETY: libc's function of this name.
-    let function: Function = unsafe { core::mem::transmute(SETPRIOCEILING.get()) };
+    let function: Function = unsafe { core::mem::transmute(address(&SETPRIOCEILING)) };
     // SAFETY: the caller's arguments.
     lent(|| unsafe { function(mutex, ceiling, old) })
 }
@@ -280,7 +272,7 @@ pub unsafe extern "C" fn pthread_mutex_init(
 ) -> c_int {
     type Function = unsafe extern "C" fn(*mut pthread_mutex_t, *const pthread_mutexattr_t) -> c_int;
     // SAFETY: libc's function of this name.
-    let function: Function = unsafe { core::mem::transmute(INIT.get()) };
+    let function: Function = unsafe { core::mem::transmute(address(&INIT)) };
     // SAFETY: the caller's arguments.
     let result = unsafe { function(mutex, attributes) };
     if result == 0 && !attributes.is_null() {
@@ -313,7 +305,7 @@ pub unsafe extern "C" fn pthread_mutex_destroy(mutex: *mut pthread_mutex_t) -> c
 pub unsafe extern "C" fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> c_int {
     type Function = unsafe extern "C" fn(*mut pthread_cond_t, *mut pthread_mutex_t) -> c_int;
     // SAFETY: libc's function of this name.
-    let function: Function = unsafe { core::mem::transmute(WAIT.get()) };
+    let function: Function = unsafe { core::mem::transmute(address(&WAIT)) };
     // SAFETY: the caller's arguments.
     unsafe {
         if !locks::concerns_kernel(mutex as u64) {
@@ -335,7 +327,7 @@ pub unsafe extern "C" fn pthread_cond_timedwait(
 ) -> c_int {
     type Function = unsafe extern "C" fn(*mut pthread_cond_t, *mut pthread_mutex_t, *const timespec) -> c_int;
     // SAFETY: libc's function of this name.
-    let function: Function = unsafe { core::mem::transmute(TIMEDWAIT.get()) };
+    let function: Function = unsafe { core::mem::transmute(address(&TIMEDWAIT)) };
     // SAFETY: the caller's arguments.
     unsafe {
         super::deadlines::until(super::deadlines::clock_of(condition), time, |time| {
@@ -361,7 +353,7 @@ pub unsafe extern "C" fn pthread_cond_clockwait(
     type Function =
         unsafe extern "C" fn(*mut pthread_cond_t, *mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
     // SAFETY: libc's function of this name.
-    let function: Function = unsafe { core::mem::transmute(CLOCKWAIT.get()) };
+    let function: Function = unsafe { core::mem::transmute(address(&CLOCKWAIT)) };
     // SAFETY: the caller's arguments.
     unsafe {
         super::deadlines::until(clock, time, |time| {

@@ -18,6 +18,7 @@ use zap_sys::{process, signal, RealPid};
 super::resolve_all!(
     pthread_create,
     pthread_kill,
+    pthread_sigqueue,
     pthread_cancel,
     pthread_setname_np,
     pthread_getname_np,
@@ -61,7 +62,13 @@ fn number(result: Result<usize, zap_sys::Errno>) -> c_int {
 hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int => zap_pthread_kill {
     if thread as u64 == zap_sys::arch::tls::thread_pointer() && signal_number != CANCEL_SIGNAL {
         // By the kernel's own ids of now, as libc does, but in one piece.
-        let result = with_ids(|| signal::tgkill(process::getpid(), process::gettid(), signal_number));
+        let result = with_ids(|| {
+            if state::moved() && signal_number != 0 {
+                let sender = (state::virtual_pid().0, super::ids::user());
+                return signal::tell_self(signal_number, libc::SI_TKILL, sender);
+            }
+            signal::tgkill(process::getpid(), process::gettid(), signal_number)
+        });
         return result.map_or_else(|error| error.errno.0, |()| 0);
     }
     with_ids(|| match target(thread) {
@@ -70,6 +77,22 @@ hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int
         Target::Ended => 0,
         Target::Real(_) if signal_number == CANCEL_SIGNAL || signal_number == CANCEL_SIGNAL + 1 => libc::EINVAL,
         Target::Real(tid) => signal::tgkill(process::getpid(), tid, signal_number).map_or_else(|e| e.errno.0, |()| 0),
+    })
+} }
+
+hook! { unsafe fn pthread_sigqueue(thread: pthread_t, signal_number: c_int, value: libc::sigval) -> c_int
+=> zap_pthread_sigqueue {
+    let user = super::ids::user();
+    with_ids(|| match target(thread) {
+        // SAFETY: the caller's arguments.
+        Target::Libc => unsafe { real!(pthread_sigqueue)(thread, signal_number, value) },
+        Target::Ended => libc::ESRCH,
+        Target::Real(_) if signal_number == CANCEL_SIGNAL || signal_number == CANCEL_SIGNAL + 1 => libc::EINVAL,
+        Target::Real(tid) => {
+            let (sender, value) = ((state::virtual_pid().0, user), value.sival_ptr as u64);
+            let result = signal::queue_value_to(process::getpid(), tid, signal_number, sender, value);
+            result.map_or_else(|error| error.errno.0, |()| 0)
+        }
     })
 } }
 

@@ -35,8 +35,18 @@ pub struct Stripped {
 }
 
 impl Stripped {
-    /// Looks at `set`, which may be null.
+    /// Looks at `set`, which may be null. What cannot be read is left to the kernel.
     pub fn new(set: *const sigset_t) -> Self {
+        // Of libc's set the kernel reads the first word.
+        if set.is_null() || super::readable(set.cast::<u64>()) {
+            return Self::of_memory(set);
+        }
+        // SAFETY: all-zero is a valid set.
+        Self { copy: unsafe { core::mem::zeroed() }, given: set, changed: false }
+    }
+
+    /// As [`Stripped::new`], for a set that libc itself looks at.
+    fn of_memory(set: *const sigset_t) -> Self {
         // SAFETY: all-zero is a valid set.
         let mut stripped = Self { copy: unsafe { core::mem::zeroed() }, given: set, changed: false };
         if !set.is_null() && state::active() {
@@ -92,7 +102,7 @@ hook! { unsafe fn sigaction(number: c_int, new: *const SigAction, old: *mut SigA
     }
     // SAFETY: the caller's pointer.
     let mut action = unsafe { *new };
-    let mask = Stripped::new(&action.sa_mask);
+    let mask = Stripped::of_memory(&action.sa_mask);
     if mask.held() {
         action.sa_mask = mask.copy;
     }
@@ -116,7 +126,7 @@ fn change_mask(real: MaskFunction, how: c_int, set: *const sigset_t, old: *mut s
         // SAFETY: the caller's arguments.
         return unsafe { real(how, set, old) };
     }
-    let stripped = Stripped::new(set);
+    let stripped = Stripped::of_memory(set);
     // SAFETY: the caller's arguments, with our signal out of the mask.
     let result = unsafe { real(how, stripped.pointer(), old) };
     if result != 0 {
@@ -153,13 +163,26 @@ hook! { unsafe fn pthread_sigmask(how: c_int, set: *const sigset_t, old: *mut si
 /// # Safety
 /// As the manual page says.
 pub unsafe fn alternate_stack(new: *const libc::stack_t, old: *mut libc::stack_t) -> c_int {
-    // SAFETY: the caller's pointers. The new stack is read before the old one is written: both may be one place.
-    let (new, old) = unsafe { (new.as_ref().copied(), old.as_mut()) };
-    // SAFETY: the caller's stack.
-    match unsafe { alternate_stacks::set(new, old) } {
-        Ok(()) => 0,
-        Err(error) => super::fail(error.errno.0),
+    if !new.is_null() && !super::readable(new) {
+        return super::fail(libc::EFAULT);
     }
+    // SAFETY: null, or readable. It is read before the old one is written: both may be one place.
+    let new = unsafe { new.as_ref().copied() };
+    let mut before = zap_sys::signal::no_stack();
+    // SAFETY: the caller's stack.
+    if let Err(error) = unsafe { alternate_stacks::set(new, (!old.is_null()).then_some(&mut before)) } {
+        return super::fail(error.errno.0);
+    }
+    if old.is_null() {
+        return 0;
+    }
+    if !zap_sys::mem::is_writable(old as u64, core::mem::size_of_val(&before)) {
+        // The kernel, too, has set the new one by then.
+        return super::fail(libc::EFAULT);
+    }
+    // SAFETY: it can be written to.
+    unsafe { *old = before };
+    0
 }
 
 hook! { unsafe fn sigaltstack(new: *const libc::stack_t, old: *mut libc::stack_t) -> c_int => zap_sigaltstack {
@@ -182,24 +205,42 @@ hook! { unsafe fn sigwait(set: *const sigset_t, received: *mut c_int) -> c_int =
 hook! { unsafe fn sigwaitinfo(set: *const sigset_t, info: *mut siginfo_t) -> c_int => zap_sigwaitinfo {
     let set = Stripped::new(set);
     // SAFETY: the caller's arguments.
-    unsafe { real!(sigwaitinfo)(set.pointer(), info) }
+    told(unsafe { real!(sigwaitinfo)(set.pointer(), info) }, info)
 } }
 
 hook! { unsafe fn sigtimedwait(set: *const sigset_t, info: *mut siginfo_t, timeout: *const timespec) -> c_int
 => zap_sigtimedwait {
     let set = Stripped::new(set);
-    if timeout.is_null() || !state::active() {
+    if timeout.is_null() || !state::active() || !super::readable(timeout) {
         // SAFETY: the caller's arguments.
-        return unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) };
+        return told(unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) }, info);
     }
-    // SAFETY: the caller's time, which is not null.
+    // SAFETY: it can be read.
     let length = zap_sys::time::to_ns(unsafe { &*timeout });
     blocking::note(libc::SYS_rt_sigtimedwait, length, super::clocks::kernel_now_ns());
     // SAFETY: the caller's arguments.
     let result = unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) };
     blocking::note_end();
-    result
+    told(result, info)
 } }
+
+/// After a wait that has given `result`, and `info` where the caller wanted it: a sender of the pod as the program knows
+/// it.
+fn told(result: c_int, info: *mut siginfo_t) -> c_int {
+    if result > 0 && !info.is_null() && state::moved() {
+        // SAFETY: the kernel has filled it.
+        let code = unsafe { (*info).si_code };
+        if matches!(code, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ) {
+            // SAFETY: as above; si_pid is the fifth word.
+            let sender = unsafe { &mut *info.cast::<libc::pid_t>().add(4) };
+            // One that was kept across a restart is the program's already.
+            if *sender != state::virtual_pid().0 {
+                *sender = super::ids::virtual_result(*sender);
+            }
+        }
+    }
+    result
+}
 
 hook! { unsafe fn signalfd(fd: c_int, set: *const sigset_t, flags: c_int) -> c_int => zap_signalfd {
     let set = Stripped::new(set);

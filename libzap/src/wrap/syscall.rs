@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::clocks::ahead;
-use super::deadlines::until;
+use super::deadlines::until_of;
 use super::ids::{real_argument, virtual_result};
 use super::sandbox;
 use libc::{c_int, c_long, clockid_t, pid_t, timespec};
@@ -38,8 +38,6 @@ hook! { unsafe fn syscall(
                 return c_long::from(virtual_result(id as pid_t));
             }
             // SAFETY: no memory is touched.
-            libc::SYS_kill => return c_long::from(unsafe { libc::kill(a as pid_t, b as c_int) }),
-            // SAFETY: no memory is touched.
             libc::SYS_setpgid => return c_long::from(unsafe { libc::setpgid(a as pid_t, b as pid_t) }),
             // SAFETY: no memory is touched.
             libc::SYS_getpgid => return c_long::from(unsafe { libc::getpgid(a as pid_t) }),
@@ -51,13 +49,17 @@ hook! { unsafe fn syscall(
                 // SAFETY: the caller's arguments.
                 return c_long::from(unsafe { libc::wait4(a as pid_t, b as *mut c_int, c as c_int, d as *mut libc::rusage) });
             }
-            libc::SYS_tkill => {
+            libc::SYS_kill => {
                 // SAFETY: no memory is touched.
-                return unsafe { real!(syscall)(number, real(a), b, 0, 0, 0, 0) };
+                return unsafe { libc::kill(a as pid_t, b as c_int) }.into();
             }
-            libc::SYS_tgkill => {
-                // SAFETY: no memory is touched.
-                return unsafe { real!(syscall)(number, real(a), real(b), c, 0, 0, 0) };
+            libc::SYS_tkill | libc::SYS_rt_sigqueueinfo => {
+                // SAFETY: the caller's arguments.
+                return in_one_piece(|| unsafe { raw(number, [real(a), b, c, 0, 0, 0]) });
+            }
+            libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo => {
+                // SAFETY: the caller's arguments.
+                return in_one_piece(|| unsafe { raw(number, [real(a), real(b), c, d, 0, 0]) });
             }
             _ => {}
         }
@@ -100,6 +102,21 @@ hook! { unsafe fn syscall(
 const SYS_FUTEX_WAITV: c_long = 449;
 const SYS_FUTEX_WAIT: c_long = 455;
 
+/// Makes the system call here: in libc's function the thread could be suspended between the ids and the call.
+#[inline(always)]
+unsafe fn raw(number: c_long, arguments: [c_long; 6]) -> Result<usize, zap_sys::Errno> {
+    // SAFETY: the caller's arguments.
+    unsafe { zap_sys::arch::syscall::syscall(number, arguments.map(|argument| argument as usize)) }
+}
+
+#[inline(always)]
+fn in_one_piece(call: impl FnOnce() -> Result<usize, zap_sys::Errno>) -> c_long {
+    match zap_engine::guard::with_ids(call) {
+        Ok(result) => result as c_long,
+        Err(errno) => c_long::from(super::fail(errno.0)),
+    }
+}
+
 /// futex(2): deadlines on the monotonic clock are noted, and a wait for a duration becomes one for a deadline, of
 /// which a suspension takes nothing away.
 unsafe fn futex(arguments: [c_long; 6]) -> c_long {
@@ -115,18 +132,18 @@ unsafe fn futex(arguments: [c_long; 6]) -> c_long {
         result
     };
     match command {
-        libc::FUTEX_WAIT if !time.is_null() && !by_wall => {
-            // SAFETY: the caller's argument.
+        libc::FUTEX_WAIT if !time.is_null() && !by_wall && super::readable(time) => {
+            // SAFETY: it can be read.
             let Some(end) = ahead(unsafe { &*time }) else {
                 return call(operation, time, bits);
             };
             let operation = operation & !c_long::from(libc::FUTEX_CMD_MASK) | c_long::from(libc::FUTEX_WAIT_BITSET);
             // SAFETY: a time of our own.
-            unsafe { until(libc::CLOCK_MONOTONIC, &end, |time| call(operation, time, EVERY_BIT)) }
+            unsafe { until_of(libc::CLOCK_MONOTONIC, &end, |time| call(operation, time, EVERY_BIT)) }
         }
         libc::FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2 if !by_wall => {
             // SAFETY: the caller's argument.
-            unsafe { until(libc::CLOCK_MONOTONIC, time, |time| call(operation, time, bits)) }
+            unsafe { until_of(libc::CLOCK_MONOTONIC, time, |time| call(operation, time, bits)) }
         }
         // Nothing to be noted of calls that do not wait, nor is a pointer what the others have in its place.
         _ => call(operation, time, bits),
@@ -143,7 +160,7 @@ unsafe fn futex2(number: c_long, arguments: [c_long; 6]) -> c_long {
     let at = if number == SYS_FUTEX_WAITV { 3 } else { 4 };
     // SAFETY: the caller's arguments.
     unsafe {
-        until(arguments[at + 1] as clockid_t, arguments[at] as *const timespec, |time| {
+        until_of(arguments[at + 1] as clockid_t, arguments[at] as *const timespec, |time| {
             let mut own = arguments;
             own[at] = time as c_long;
             let [a, b, c, d, e, f] = own;

@@ -19,6 +19,9 @@ use zap_wire::{FromCoordinator, Phase};
 /// How long every thread of a process may block the signal when none can be unblocked.
 const BLOCKED_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a process that has been signalled may wait for a child that it has made with vfork.
+const HELD_LIMIT: Duration = Duration::from_secs(5);
+
 /// What is known of the images that a restart is made from.
 pub fn record_of(request: &Restart) -> CheckpointRecord {
     let metadata: Vec<_> = request.images.iter().filter_map(|path| std::fs::metadata(path).ok()).collect();
@@ -80,6 +83,9 @@ impl Server {
             Action::Look { pod, pid } => {
                 let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
                 let trouble = entry.map_or(0, |entry| entry.trouble.load(Ordering::Relaxed));
+                if self.is_held(pod, pid) {
+                    return;
+                }
                 self.help(pod, pid);
                 if trouble != 0 {
                     let why = Errno(trouble).to_string();
@@ -239,7 +245,8 @@ impl Server {
         let Some(entry) = table.find(RealPid(pid)) else { return };
         let number = table.signal.load(Ordering::Relaxed);
         let woken = entry.stopped.load(Ordering::Acquire) == zap_wire::table::TO_STOP_AGAIN;
-        if reach::is_taken(entry) || woken || entry.ready.load(Ordering::Acquire) == CLOSED {
+        // One that execs blocks the signal, which would end the new program before its library can take it.
+        if reach::is_taken(entry) || woken || entry.ready.load(Ordering::Acquire) != READY {
             return;
         }
         let why = match reach::wake(pid, number, entry) {
@@ -258,6 +265,26 @@ impl Server {
         self.unreachable.remove(&pid);
         let name = super::process::name(pid);
         self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
+    }
+
+    /// Whether the process has made a child with vfork just before it was signalled: it takes the signal when that execs or
+    /// ends, and ptrace(2) has no hold on it before. It is waited for, not for ever.
+    fn is_held(&mut self, pod: u64, pid: i32) -> bool {
+        let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
+        let waits = entry
+            .is_some_and(|entry| entry.requested.load(Ordering::Acquire) != entry.answered.load(Ordering::Acquire));
+        let verdict = if waits { self.examine(pod, pid) } else { Verdict::Ready };
+        let Verdict::Held(refusal) = verdict else {
+            self.held.remove(&pid);
+            return false;
+        };
+        if self.held.entry(pid).or_insert_with(Instant::now).elapsed() > HELD_LIMIT {
+            self.held.remove(&pid);
+            let name = super::process::name(pid);
+            let why = format!("{name} (pid {pid}): {}: {}", refusal.object, refusal.reason);
+            self.queue.push_back(Event::Failed { pod, why });
+        }
+        true
     }
 
     /// A thread that takes the signal where it must not stand goes on as if there had been none: it is sent again, as

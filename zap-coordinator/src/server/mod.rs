@@ -75,6 +75,8 @@ struct Server {
     images: BTreeMap<u64, Images>,
     /// Processes whose every thread blocks the signal and that cannot be helped, and since when.
     unreachable: BTreeMap<i32, Instant>,
+    /// Since when processes that have been signalled wait for the child of a vfork.
+    held: BTreeMap<i32, Instant>,
     /// Pods for which a launch has failed and been answered.
     refused: BTreeSet<u64>,
     jobs: Sender<(Job, Images)>,
@@ -145,6 +147,7 @@ impl Server {
             requesters: BTreeMap::new(),
             images: BTreeMap::new(),
             unreachable: BTreeMap::new(),
+            held: BTreeMap::new(),
             refused: BTreeSet::new(),
             jobs,
             done,

@@ -9,7 +9,7 @@ use std::fs;
 use std::sync::atomic::Ordering;
 use std::thread;
 use zap_sys::{process, ptrace, signal, RealPid, SysError};
-use zap_wire::table::{Entry, TO_STOP_AGAIN};
+use zap_wire::table::{Entry, READY, TO_STOP_AGAIN};
 
 /// One of the threads of the process `pid`, if all that live block `signal`.
 fn all_block(pid: i32, signal: i32) -> Option<RealPid> {
@@ -40,7 +40,7 @@ pub fn unblock(pid: i32, signal: i32, entry: &Entry) -> Result<(), SysError> {
     let Some(tid) = all_block(pid, signal) else { return Ok(()) };
     let may_change = |instruction| {
         // In the handler the mask is the handler's own.
-        if is_taken(entry) || is_in_libzap(pid, tid, instruction) {
+        if is_taken(entry) || entry.ready.load(Ordering::Acquire) != READY || is_in_libzap(pid, tid, instruction) {
             return false;
         }
         entry.unblocked.store(tid.0, Ordering::Release);

@@ -2,12 +2,14 @@
 
 pub mod context;
 pub mod extended_state;
+mod jump;
 pub mod memory;
 pub mod syscall;
 pub mod tls;
 mod unwind;
 
 use extended_state::TILE_DATA;
+pub use jump::stack_of_jump;
 
 /// The architecture's number in an image's prelude (the ELF machine number, `EM_X86_64`).
 pub const ELF_MACHINE: u32 = 62;
