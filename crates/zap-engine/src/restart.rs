@@ -197,7 +197,7 @@ const WHOLE: u32 = u32::MAX;
 
 /// Restores everything but the running of threads. Returns the slot of the main thread, unless it had ended.
 fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
-    let start = clocks::Start::now();
+    let start = clocks::Start::at(parts.started_ns);
     let virtual_pid = state::virtual_pid();
     let old_main = virtual_pid.0;
     let real = process::getpid();
@@ -256,14 +256,16 @@ fn restore_descriptors() -> Result<(), Refusal> {
     let streams = STREAMS.with(|streams| *streams);
     COLLECTED.with(|collected| {
         for plugin in registry::plugins().iter().rev() {
-            plugin.restore(&mut RestoreContext::new(&collected.sections, streams, &mut ByReport))?;
+            let since = clocks::since_moment();
+            plugin.restore(&mut RestoreContext::new(&collected.sections, streams, since, &mut ByReport))?;
         }
         for (id, key) in descriptors::followed() {
             let descriptor = ByReport.subscribe(key, WHOLE)?;
             descriptors::install(id, descriptor, |_, _| Ok(()))?;
         }
         for plugin in registry::plugins().iter().rev() {
-            plugin.refill(&mut RestoreContext::new(&collected.sections, streams, &mut ByReport))?;
+            let since = clocks::since_moment();
+            plugin.refill(&mut RestoreContext::new(&collected.sections, streams, since, &mut ByReport))?;
         }
         Ok(())
     })

@@ -23,13 +23,20 @@ pub struct SaveContext<'a> {
     pub claimed: Vec<&'a Description>,
     /// Every description of the process, for what refers to others by number.
     pub all: &'a [Description],
+    /// Nanoseconds for which the program's clocks have stood: what is left of a timer was more by so much.
+    pub stopped_for: u64,
     sections: &'a mut Vec<SavedSection>,
 }
 
 impl<'a> SaveContext<'a> {
     /// For the engine and for tests.
-    pub fn new(all: &'a [Description], claimed: Vec<&'a Description>, sections: &'a mut Vec<SavedSection>) -> Self {
-        Self { claimed, all, sections }
+    pub fn new(
+        all: &'a [Description],
+        claimed: Vec<&'a Description>,
+        stopped_for: u64,
+        sections: &'a mut Vec<SavedSection>,
+    ) -> Self {
+        Self { claimed, all, stopped_for, sections }
     }
 
     /// Saves `bytes` as section `name` (`plugin.noun`), required at restart.
@@ -52,13 +59,20 @@ pub trait Exchange {
 pub struct RestoreContext<'a> {
     sections: &'a [SavedSection],
     streams: [RawFd; 3],
+    /// Nanoseconds for which the program's clocks have gone on: what is left of a timer is less by so much.
+    pub running_for: u64,
     exchange: &'a mut dyn Exchange,
 }
 
 impl<'a> RestoreContext<'a> {
     /// For the engine and for tests.
-    pub fn new(sections: &'a [SavedSection], streams: [RawFd; 3], exchange: &'a mut dyn Exchange) -> Self {
-        Self { sections, streams, exchange }
+    pub fn new(
+        sections: &'a [SavedSection],
+        streams: [RawFd; 3],
+        running_for: u64,
+        exchange: &'a mut dyn Exchange,
+    ) -> Self {
+        Self { sections, streams, running_for, exchange }
     }
 
     /// The section `name` if the image has it in `version`; another version is refused.

@@ -68,6 +68,9 @@ pub enum Kind {
     Session = 3,
 }
 
+/// What stands in [`Alias::real`] for 0: a group or session whose leader is in another PID namespace (pid_namespaces(7)).
+const OUTSIDE: i32 = -1;
+
 /// Virtual id of an alias that has none any more.
 const GONE: i32 = -1;
 
@@ -202,12 +205,13 @@ impl PodTable {
 
     /// Notes an id that differs from the real one. False if there is no room.
     pub fn add_alias(&self, kind: Kind, real: RealPid, id: VirtualPid) -> bool {
+        let stored = if real.0 == 0 { OUTSIDE } else { real.0 };
         for alias in &self.aliases {
             if alias.kind.load(Ordering::Acquire) == kind as u32 && alias.real() == real {
                 alias.virtual_id.store(id.0, Ordering::Release);
                 return true;
             }
-            if alias.real.compare_exchange(0, real.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if alias.real.compare_exchange(0, stored, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 alias.virtual_id.store(id.0, Ordering::Release);
                 alias.kind.store(kind as u32, Ordering::Release);
                 return true;
@@ -288,7 +292,8 @@ impl PodTable {
 
 impl Alias {
     fn real(&self) -> RealPid {
-        RealPid(self.real.load(Ordering::Acquire))
+        let real = self.real.load(Ordering::Acquire);
+        RealPid(if real == OUTSIDE { 0 } else { real })
     }
 }
 
@@ -418,6 +423,9 @@ mod tests {
         assert_eq!(table.virtual_of(Kind::Session, RealPid(11)), Some(VirtualPid(502)));
         assert_eq!(table.virtual_of(Kind::Process, RealPid(11)), None);
         assert_eq!(table.real_of(Kind::Process, VirtualPid(10)), None);
+        assert!(table.add_alias(Kind::Session, RealPid(0), VirtualPid(3)));
+        assert_eq!(table.virtual_of(Kind::Session, RealPid(0)), Some(VirtualPid(3)));
+        assert_eq!(table.real_of(Kind::Session, VirtualPid(3)), Some(RealPid(0)));
         assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));
         assert_eq!(table.free_id(RealPid(500)), VirtualPid(FIRST_MADE_UP));
         first.drop_entry();

@@ -53,7 +53,7 @@ fn real_group(id: pid_t) -> pid_t {
 
 /// The virtual form of a result that names a process group or session.
 fn virtual_group(kind: Kind, id: pid_t) -> pid_t {
-    if id > 0 {
+    if id >= 0 {
         identity::virtual_group_of(kind, RealPid(id)).0
     } else {
         id

@@ -420,8 +420,8 @@ impl Server {
     }
 
     fn now(&self) -> Now {
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Now { millis: self.millis(), epoch, random: random() }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { millis: self.millis(), epoch: since.as_secs(), epoch_ns: since.as_nanos() as u64, random: random() }
     }
 }
 
