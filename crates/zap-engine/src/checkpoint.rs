@@ -14,7 +14,10 @@ use crate::registry;
 use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
-use crate::{attributes, breakdown, children, clocks, descriptors, identity, signals, suspend, timers, waits, writer};
+use crate::{
+    attributes, breakdown, children, clocks, credentials, descriptors, identity, signals, suspend, timers, waits,
+    writer,
+};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
@@ -81,6 +84,7 @@ pub fn clean_up() {
         None => {}
     }
     zap_sys::opened::close_left();
+    credentials::close_again();
     attributes::give_room_back();
 }
 
@@ -103,7 +107,9 @@ pub fn lead(context: u64) {
     crate::arena::note_large(true);
     fault::point(faults::PROGRAM_SUSPENDED);
     attributes::make_room_for_descriptors();
+    credentials::open_up();
     lead_suspended(threads, begun);
+    credentials::close_again();
     attributes::give_room_back();
     fault::point(faults::PROGRAM_RESUMING);
     note_nothing();
@@ -289,6 +295,7 @@ fn collect(order: &SaveOrder) -> Result<Vec<SharedCopy>, Refusal> {
     clocks::save();
     timers::save()?;
     attributes::save()?;
+    credentials::save()?;
     COLLECTED.with(|collected| collected.sections = sections);
     shared::copy_shared(&order.elsewhere)
 }

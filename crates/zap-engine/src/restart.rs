@@ -14,8 +14,8 @@ use crate::checkpoint::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
-    attributes, children, clocks, descriptors, fault, identity, image_backed, init, locks, registry, signals, suspend,
-    timers, vdso, waits,
+    attributes, children, clocks, credentials, descriptors, fault, identity, image_backed, init, locks, registry,
+    signals, suspend, timers, vdso, waits,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -214,6 +214,10 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     attributes::restore()?;
     threads::check_registers()?;
     restore_descriptors()?;
+    // Whoever becomes another user cannot reach the coordinator as a stranger any more.
+    announce(parts);
+    credentials::restore()?;
+    attributes::restore_parent_death_signal()?;
     signals::restore();
     children::restore()?;
     clocks::restore(start);
@@ -224,7 +228,6 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     identity::set_pairs();
     locks::restore();
     timers::restore()?;
-    announce(parts);
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
 }

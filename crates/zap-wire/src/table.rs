@@ -38,13 +38,18 @@ pub struct PodTable {
     pub moved: AtomicU32,
     /// Counts the virtual ids that had to be made up, see [`PodTable::free_id`].
     made_up: AtomicI32,
-    padding: [u8; 4096 - 80],
+    /// Name of the coordinator's socket without a path, NUL-padded: for members that cannot reach the other one.
+    pub door: [AtomicU8; DOOR_LENGTH],
+    padding: [u8; 4096 - 80 - DOOR_LENGTH],
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
     /// Ids of process groups and sessions that a restart has made again; their leaders may have ended.
     pub aliases: [Alias; ALIASES],
 }
+
+/// Longest name of the socket without a path: the kernel's own choice has five digits (unix(7), autobind).
+pub const DOOR_LENGTH: usize = 8;
 
 /// Number of aliases.
 pub const ALIASES: usize = 512;
@@ -136,6 +141,16 @@ impl PodTable {
             to[1].store(from.1, Ordering::Relaxed);
         }
         self.magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// Stores the name of the coordinator's socket without a path.
+    pub fn set_door(&self, name: &[u8; DOOR_LENGTH]) {
+        self.door.iter().zip(name).for_each(|(to, from)| to.store(*from, Ordering::Release));
+    }
+
+    /// The name of the coordinator's socket without a path, with its padding.
+    pub fn door(&self) -> [u8; DOOR_LENGTH] {
+        core::array::from_fn(|at| self.door[at].load(Ordering::Acquire))
     }
 
     /// The entry of `pid`, if it has one.
@@ -365,7 +380,8 @@ mod tests {
             streams: Default::default(),
             moved: AtomicU32::new(0),
             made_up: AtomicI32::new(0),
-            padding: [0; 4096 - 80],
+            door: Default::default(),
+            padding: [0; 4096 - 80 - DOOR_LENGTH],
             entries: core::array::from_fn(|_| Entry {
                 real_pid: AtomicI32::new(0),
                 virtual_pid: AtomicI32::new(0),
@@ -448,7 +464,7 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams moved made_up padding entries reasons aliases);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door padding entries reasons aliases);
         offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");
