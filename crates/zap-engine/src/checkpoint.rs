@@ -288,7 +288,7 @@ fn collect(order: &SaveOrder) -> Result<Vec<SharedCopy>, Refusal> {
     for (index, plugin) in registry::plugins().iter().enumerate() {
         let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
         let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();
-        plugin.save(&mut SaveContext::new(&descriptions, claimed, clocks::since_moment(), &mut sections))?;
+        plugin.save(&mut SaveContext::new(&descriptions, claimed, clocks::since_moment, &mut sections))?;
         fault::point(faults::SAVING_PLUGINS);
     }
     signals::save()?;

@@ -259,16 +259,24 @@ fn restore_descriptors() -> Result<(), Refusal> {
     let streams = STREAMS.with(|streams| *streams);
     COLLECTED.with(|collected| {
         for plugin in registry::plugins().iter().rev() {
-            let since = clocks::since_moment();
-            plugin.restore(&mut RestoreContext::new(&collected.sections, streams, since, &mut ByReport))?;
+            plugin.restore(&mut RestoreContext::new(
+                &collected.sections,
+                streams,
+                clocks::since_moment,
+                &mut ByReport,
+            ))?;
         }
         for (id, key) in descriptors::followed() {
             let descriptor = ByReport.subscribe(key, WHOLE)?;
             descriptors::install(id, descriptor, |_, _| Ok(()))?;
         }
         for plugin in registry::plugins().iter().rev() {
-            let since = clocks::since_moment();
-            plugin.refill(&mut RestoreContext::new(&collected.sections, streams, since, &mut ByReport))?;
+            plugin.refill(&mut RestoreContext::new(
+                &collected.sections,
+                streams,
+                clocks::since_moment,
+                &mut ByReport,
+            ))?;
         }
         Ok(())
     })

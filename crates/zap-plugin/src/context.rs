@@ -23,8 +23,7 @@ pub struct SaveContext<'a> {
     pub claimed: Vec<&'a Description>,
     /// Every description of the process, for what refers to others by number.
     pub all: &'a [Description],
-    /// Nanoseconds for which the program's clocks have stood: what is left of a timer was more by so much.
-    pub stopped_for: u64,
+    since_stop: fn() -> u64,
     sections: &'a mut Vec<SavedSection>,
 }
 
@@ -33,10 +32,16 @@ impl<'a> SaveContext<'a> {
     pub fn new(
         all: &'a [Description],
         claimed: Vec<&'a Description>,
-        stopped_for: u64,
+        since_stop: fn() -> u64,
         sections: &'a mut Vec<SavedSection>,
     ) -> Self {
-        Self { claimed, all, stopped_for, sections }
+        Self { claimed, all, since_stop, sections }
+    }
+
+    /// Nanoseconds for which the program's clocks have stood: what is left of a timer was more by so much. To be asked
+    /// after the timer.
+    pub fn stopped_for(&self) -> u64 {
+        (self.since_stop)()
     }
 
     /// Saves `bytes` as section `name` (`plugin.noun`), required at restart.
@@ -59,8 +64,7 @@ pub trait Exchange {
 pub struct RestoreContext<'a> {
     sections: &'a [SavedSection],
     streams: [RawFd; 3],
-    /// Nanoseconds for which the program's clocks have gone on: what is left of a timer is less by so much.
-    pub running_for: u64,
+    since_start: fn() -> u64,
     exchange: &'a mut dyn Exchange,
 }
 
@@ -69,10 +73,16 @@ impl<'a> RestoreContext<'a> {
     pub fn new(
         sections: &'a [SavedSection],
         streams: [RawFd; 3],
-        running_for: u64,
+        since_start: fn() -> u64,
         exchange: &'a mut dyn Exchange,
     ) -> Self {
-        Self { sections, streams, running_for, exchange }
+        Self { sections, streams, since_start, exchange }
+    }
+
+    /// Nanoseconds for which the program's clocks have gone on: what is left of a timer is less by so much. To be asked
+    /// before the timer is set.
+    pub fn running_for(&self) -> u64 {
+        (self.since_start)()
     }
 
     /// The section `name` if the image has it in `version`; another version is refused.

@@ -51,7 +51,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
         let value = if left != 0 && flags & libc::TFD_TIMER_ABSTIME != 0 && is_wall_clock(clock) {
             time::to_ns(&time::now(libc::CLOCK_REALTIME)).saturating_add(left)
         } else if left != 0 {
-            left.saturating_add(context.stopped_for)
+            left.saturating_add(context.stopped_for())
         } else {
             0
         };
@@ -78,7 +78,7 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         let own = fd::timerfd_create(state.clock, libc::TFD_CLOEXEC | nonblocking).map_err(refusal)?;
         if state.value != 0 {
             let absolute = state.flags & libc::TFD_TIMER_ABSTIME != 0 && is_wall_clock(state.clock);
-            let value = if absolute { state.value } else { state.value.saturating_sub(context.running_for).max(1) };
+            let value = if absolute { state.value } else { state.value.saturating_sub(context.running_for()).max(1) };
             let setting =
                 libc::itimerspec { it_value: time::from_ns(value), it_interval: time::from_ns(state.interval) };
             let flags = if absolute { state.flags } else { 0 };
