@@ -165,7 +165,8 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
         }
         entry.forget_failure();
         entry.set_name(&program_name());
-        entry.ready.store(u32::from(state::active()), Ordering::Release);
+        // One that is being restored is ready when it is whole.
+        entry.ready.store(u32::from(state::active() && known.is_none()), Ordering::Release);
     }
     state::set_table(table, entry);
     state::set_signal(table.signal.load(Ordering::Relaxed));

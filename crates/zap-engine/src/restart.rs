@@ -166,6 +166,9 @@ fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
     }
     identity::restore_relations();
     waits::restore();
+    if let Some(entry) = state::entry() {
+        entry.ready.store(zap_wire::table::READY, Ordering::Release);
+    }
     attributes::restore_limits();
     Ok(())
 }
@@ -214,8 +217,6 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     attributes::restore()?;
     threads::check_registers()?;
     restore_descriptors()?;
-    // Whoever becomes another user cannot reach the coordinator as a stranger any more.
-    announce(parts);
     credentials::restore()?;
     attributes::restore_parent_death_signal()?;
     signals::restore();
@@ -228,6 +229,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     identity::set_pairs();
     locks::restore();
     timers::restore()?;
+    announce(parts);
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
 }

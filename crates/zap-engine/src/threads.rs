@@ -495,8 +495,6 @@ fn leave(slot: &Slot) -> ! {
     let parts = unsafe { extended_state::parts_of(context) };
     // SAFETY: the frame's registers replace this thread's in a moment; `check_registers` has found them permitted.
     unsafe { extended_state::make_room(parts) };
-    // From here on the slot may be another thread's.
-    ENTERING.fetch_sub(1, Ordering::AcqRel);
     // SAFETY: the context is that of the handler in which the thread was suspended, and this stack is not needed.
-    unsafe { zap_sys::arch::context::return_from_signal(context) }
+    unsafe { zap_sys::arch::context::return_from_signal(context, &ENTERING) }
 }

@@ -2,7 +2,8 @@
 //! been confined. A socket without a path, whose name is in the pods' tables.
 //!
 //! Anybody on the host can connect to it: only known members are let in, whose ids the kernel tells, and only with what a
-//! member has to say.
+//! member has to say. While a pod is restarted, a stranger may be one of it: that one may say so, and must know the pod's id,
+//! which is a secret.
 //!
 //! # Safety
 //! Descriptors that calls return are new.
@@ -59,8 +60,22 @@ fn own(number: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// Whether somebody who has come by the door may say this.
-pub fn may_say(message: &ToCoordinator) -> bool {
+/// How a connection was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By the socket in the runtime directory.
+    Front,
+    /// By the door, by a member.
+    Member,
+    /// By the door, by somebody who may be a member that a restart is making.
+    Stranger,
+}
+
+/// Whether somebody who has come by this way may say this.
+pub fn may_say(way: Way, message: &ToCoordinator) -> bool {
+    if way != Way::Member {
+        return way == Way::Front || matches!(message, ToCoordinator::Restarted { .. });
+    }
     matches!(
         message,
         ToCoordinator::Suspended { .. }

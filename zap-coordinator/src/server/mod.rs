@@ -23,7 +23,7 @@ mod store;
 use crate::arguments::CoordinatorArguments;
 use crate::core::{Core, Event, Kept, Limits, Member, Millis, Now};
 use crossbeam::channel::{unbounded, Receiver, Sender};
-use door::Door;
+use door::{Door, Way};
 use faults::Faults;
 use images::{Images, Job, Tools};
 use process::Process;
@@ -95,8 +95,7 @@ struct Server {
 struct Connected {
     socket: OwnedFd,
     pid: i32,
-    /// It has come by the door.
-    by_door: bool,
+    way: Way,
 }
 
 /// What a descriptor in the poll set means.
@@ -208,7 +207,7 @@ impl Server {
                         while let Some((socket, pid)) = self.listener.accept() {
                             let peer = self.next_peer;
                             self.next_peer += 1;
-                            self.peers.insert(peer, Connected { socket, pid: reach::speaker(pid), by_door: false });
+                            self.peers.insert(peer, Connected { socket, pid: reach::speaker(pid), way: Way::Front });
                         }
                     }
                     Source::Door => self.answer_the_door(),
@@ -286,7 +285,7 @@ impl Server {
     fn listen_to(&mut self, peer: u64, buffer: &mut Vec<u8>) {
         // An earlier event of the same round may have closed it.
         let Some(connected) = self.peers.get(&peer) else { return };
-        let (pid, by_door) = (connected.pid, connected.by_door);
+        let (pid, way) = (connected.pid, connected.way);
         match socket::receive(&connected.socket, buffer) {
             Received::Nothing => {}
             Received::HungUp => self.hang_up(peer),
@@ -295,7 +294,7 @@ impl Server {
                 self.send(peer, &FromCoordinator::Failed { why, usage: false });
                 self.hang_up(peer);
             }
-            Received::Message(message) if by_door && !door::may_say(&message) => self.hang_up(peer),
+            Received::Message(message) if !door::may_say(way, &message) => self.hang_up(peer),
             Received::Message(message) => match *message {
                 ToCoordinator::Launch(request) => {
                     // Only who asks for a certain pod may already be in another one, having entered by fork.
@@ -331,10 +330,16 @@ impl Server {
     fn answer_the_door(&mut self) {
         while let Some((socket, pid)) = self.door.as_ref().and_then(Door::accept) {
             let pid = reach::speaker(pid);
-            if self.members.keys().any(|(_, member)| *member == pid) {
-                self.peers.insert(self.next_peer, Connected { socket, pid, by_door: true });
-                self.next_peer += 1;
-            }
+            let restarting = |pod: &crate::core::Pod| matches!(pod.state, crate::core::PodState::Restarting { .. });
+            let way = if self.members.keys().any(|(_, member)| *member == pid) {
+                Way::Member
+            } else if self.core.pods().any(restarting) {
+                Way::Stranger
+            } else {
+                continue;
+            };
+            self.peers.insert(self.next_peer, Connected { socket, pid, way });
+            self.next_peer += 1;
         }
     }
 
@@ -440,7 +445,7 @@ impl Server {
         self.exiting = false;
         let mut accepted = Some((socket, pid));
         while let Some((socket, pid)) = accepted {
-            self.peers.insert(self.next_peer, Connected { socket, pid, by_door: false });
+            self.peers.insert(self.next_peer, Connected { socket, pid, way: Way::Front });
             self.next_peer += 1;
             accepted = self.listener.accept();
         }
