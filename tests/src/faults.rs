@@ -263,11 +263,14 @@ fn restart_killed(scene: &Scene) -> Result {
     process::kill(restart.pid, libc::SIGKILL);
     scene.wait(restart).doing("zap-restart")?;
     process::kill(halted, libc::SIGCONT);
-    let pods = scene.wait_running(1)?;
-    ensure!(pods[0]["processes"][0]["pid"] == halted, "the status has not the program {halted}: {pods:?}");
-    scene.checkpoint(&[])?;
+    scene.until(PATIENCE, "the program that nobody lets run has ended", || {
+        (process::state(halted).is_none_or(|state| matches!(state, 'Z' | 'X')) && scene.status().ok()?.is_empty())
+            .then_some(())
+    })?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    process::kill(scene.until(PATIENCE, "the next one stops itself", stopped)?, libc::SIGCONT);
     scene.go()?;
-    scene.expect_end(Running { pid: halted }, &program)
+    scene.expect_end(running, &program)
 }
 
 /// A restarted program killed before its plugins restore: zap-restart says so, the image restarts again.

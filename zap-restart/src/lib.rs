@@ -6,8 +6,11 @@
 //! verify     reads the extents of what is not known to be untouched
 //! backing    compares the host's files with those the image relies on
 //! vanished   what is done about small shared files that are gone, pure
+//! commons    memory that several processes share
 //! planner    header → plan, pure                      → planner::Planned
-//! start      pod, fork, exec; reads the outcome
+//! tree       who makes whom, pure                     → tree::Tree
+//! start      pod, and the conversation with its processes until they run
+//! grow       forks the tree; program: exec
 //! supervise  waits for the program, passes signals and the exit status on
 //! ```
 //!
@@ -16,18 +19,22 @@
 pub mod arguments;
 pub mod backing;
 pub mod chunks;
+pub mod commons;
 pub mod fault;
 pub mod generation;
+pub mod grow;
 pub mod image;
 pub mod json;
 pub mod objects;
 pub mod places;
 pub mod planner;
+pub mod program;
 #[cfg(test)]
 mod sample;
 pub mod show;
 pub mod start;
 pub mod supervise;
+pub mod tree;
 pub mod unpack;
 pub mod vanished;
 pub mod verify;

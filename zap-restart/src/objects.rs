@@ -19,6 +19,8 @@ pub struct Stretch {
 /// their own: no byte can be seen through both, and what is made is never longer than what the program had mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
+    /// Its number in the header.
+    pub number: u32,
     /// Offsets that are mapped.
     pub range: Range<u64>,
     /// Address of the stretch that shows all of it, if there is one.
@@ -100,7 +102,8 @@ fn object(header: &Header, parts: &[Part], range: Range<u64>) -> Object {
     contents.sort_by_key(|extent| extent.offset);
     let no_reserve =
         parts.iter().any(|part| header.regions[part.region].flags & zap_image::header::flags::NO_RESERVE != 0);
-    Object { range, home, others: stretches, contents, no_reserve }
+    let number = parts.first().map_or(0, |part| part.object);
+    Object { number, range, home, others: stretches, contents, no_reserve }
 }
 
 #[cfg(test)]

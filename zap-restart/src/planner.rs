@@ -6,6 +6,8 @@
 use crate::objects::{objects, Object, Stretch};
 use crate::places;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use zap_client::error::{Error, Result};
 use zap_image::header::flags;
 use zap_image::{Backing, Extent, Header, Region};
@@ -48,6 +50,8 @@ pub struct Facts {
     pub extents_start: u64,
     /// Whether memory may stay backed by the image.
     pub mappable: bool,
+    /// For each object of shared memory of the header: where it is found when other processes have it too.
+    pub commons: Vec<Option<PathBuf>>,
     /// For each file of the header: whether it is opened for writing too.
     pub writable_files: Vec<bool>,
 }
@@ -252,6 +256,9 @@ impl Maker<'_> {
     /// Adds what makes a shared object and its mappings, readable and writable; their protections come with the
     /// regions. Second mappings are made before any advice, which they would inherit.
     fn object(&mut self, object: &Object, temporary: u64) {
+        if let Some(path) = self.facts.commons.get(object.number as usize).and_then(Option::as_ref) {
+            return self.common(object, path);
+        }
         let (home, length) = (object.home.unwrap_or(temporary), object.length());
         let flags = MAP_SHARED | MAP_ANONYMOUS | if object.no_reserve { MAP_NORESERVE } else { 0 };
         let protection = PROT_READ | PROT_WRITE;
@@ -266,6 +273,25 @@ impl Maker<'_> {
         if object.home.is_none() {
             self.push(Operation::Unmap { address: home, length });
         }
+    }
+
+    /// Adds the mappings of an object that is there already, with its contents.
+    fn common(&mut self, object: &Object, path: &Path) {
+        self.push_open(path.as_os_str().as_bytes(), O_CLOEXEC | O_RDWR);
+        let home = object.home.map(|address| Stretch { address, length: object.length(), offset: object.range.start });
+        let flags = MAP_SHARED | if object.no_reserve { MAP_NORESERVE } else { 0 };
+        for Stretch { address, length, offset } in home.iter().chain(&object.others).copied() {
+            let protection = PROT_READ | PROT_WRITE;
+            self.push(Operation::Map { address, length, protection, flags, source: Source::File, offset });
+        }
+        self.push(Operation::Close);
+    }
+
+    fn push_open(&mut self, path: &[u8], flags: i32) {
+        let place = self.planned.paths.len() as u64;
+        self.planned.paths.extend_from_slice(path);
+        self.planned.paths.push(0);
+        self.push(Operation::Open { place, length: path.len() as u64 + 1, flags });
     }
 
     /// Adds what makes `region` from `start` on. Shared anonymous memory is there already.
@@ -390,12 +416,9 @@ impl Maker<'_> {
         }
         self.current = Some(file);
         let writable = self.facts.writable_files.get(file as usize).copied().unwrap_or(false);
-        let path = &self.header.files[file as usize].path.0;
-        let place = self.planned.paths.len() as u64;
-        self.planned.paths.extend_from_slice(path);
-        self.planned.paths.push(0);
+        let header = self.header;
         let flags = O_CLOEXEC | if writable { O_RDWR } else { O_RDONLY };
-        self.push(Operation::Open { place, length: path.len() as u64 + 1, flags });
+        self.push_open(&header.files[file as usize].path.0, flags);
     }
 }
 
@@ -414,7 +437,7 @@ mod tests {
     use crate::sample::{header, region, shared, MAILBOX, MIB, RW};
 
     fn facts() -> Facts {
-        Facts { extents_start: 0x1000, mappable: true, writable_files: vec![false, true] }
+        Facts { extents_start: 0x1000, mappable: true, commons: vec![], writable_files: vec![false, true] }
     }
 
     /// The operations for one region, without those of the mailbox.

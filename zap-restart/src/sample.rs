@@ -1,7 +1,7 @@
 //! Headers for tests.
 
 use zap_image::header::{bytes::Bytes, flags};
-use zap_image::{Backing, BackingFile, Bounds, Entry, Extent, Header, Pod, Process, Region};
+use zap_image::{Backing, BackingFile, Bounds, Entry, Extent, Header, Pod, Process, Region, SharedObject};
 
 pub const MIB: u64 = 1 << 20;
 pub const MAILBOX: u64 = 0x7000_0000;
@@ -42,6 +42,9 @@ pub fn header(mut regions: Vec<Region>) -> Header {
         zap_version: String::new(),
         kernel: String::new(),
         stack_limit: 8 * MIB,
+        parent: 1,
+        group: 2,
+        session: 3,
     };
     let file = |path: &[u8]| BackingFile {
         path: Bytes(path.to_vec()),
@@ -54,11 +57,13 @@ pub fn header(mut regions: Vec<Region>) -> Header {
         checksum: Bytes(zap_image::layout::UNKNOWN_CHECKSUM.to_vec()),
     };
     let files = vec![file(b"/a"), file(b"/b")];
+    let objects = (0..4).map(|inode| SharedObject { device: 1, inode }).collect();
     Header {
         pod,
         process,
         threads: vec![],
         files,
+        objects,
         regions,
         sections: vec![],
         chunk_sums: Bytes::default(),

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use zap_sys::signal::{self, Mask};
 use zap_sys::{process, RealPid};
 
@@ -37,6 +37,14 @@ pub fn block() -> Mask {
 /// Signals that end zap-restart as long as the program does not run.
 const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
 
+/// What has ended a wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Indices of those that have something to say.
+    Reports(Vec<usize>),
+    Signal(i32),
+}
+
 /// The wait for a restart, which a signal cuts short.
 #[derive(Debug)]
 pub struct Patience {
@@ -64,20 +72,25 @@ impl Patience {
         Ok(Self { signals, descriptor: unsafe { OwnedFd::from_raw_fd(number as i32) } })
     }
 
-    /// Waits until there is something to read in `report`; or the signal that came before.
-    pub fn wait(&self, report: BorrowedFd<'_>) -> Option<i32> {
+    /// Waits until there is something to read in one of `reports`, or a signal has come.
+    pub fn wait(&self, reports: &[RawFd]) -> Woken {
         loop {
-            let entry = |fd: i32| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            let mut set = [entry(report.as_raw_fd()), entry(self.descriptor.as_raw_fd())];
+            let entry = |fd: &i32| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 };
+            let own = self.descriptor.as_raw_fd();
+            let mut set: Vec<libc::pollfd> = reports.iter().chain([&own]).map(entry).collect();
             // SAFETY: the set lives until the call returns.
             let count = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, -1) };
-            // A wait that fails is no wait: reading the report then says what is wrong.
-            let failed = || std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted;
-            if (count < 0 && failed()) || (count > 0 && set[0].revents != 0) {
-                return None;
+            let interrupted = || std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted;
+            if count < 0 && !interrupted() {
+                // A wait that fails is no wait: reading the reports then says what is wrong.
+                return Woken::Reports((0..reports.len()).collect());
+            }
+            let spoken: Vec<usize> = (0..reports.len()).filter(|index| set[*index].revents != 0).collect();
+            if count > 0 && !spoken.is_empty() {
+                return Woken::Reports(spoken);
             }
             if let Some(number) = self.pending() {
-                return Some(number);
+                return Woken::Signal(number);
             }
         }
     }

@@ -32,6 +32,24 @@ pub fn instruction_at(context: u64) -> u64 {
     unsafe { (*(context as *const libc::ucontext_t)).uc_mcontext.gregs[libc::REG_RIP as usize] as u64 }
 }
 
+/// Whether the suspended thread with the frame at `context` makes a system call as soon as it goes on.
+pub fn stands_at_call(context: u64) -> bool {
+    let next = instruction_at(context).wrapping_add(SYSCALL_LENGTH);
+    follows_call(next)
+}
+
+/// A register of the suspended thread with the frame at `context`: `REG_RAX` …
+pub fn register_at(context: u64, register: i32) -> i64 {
+    // SAFETY: the frame of a suspended thread.
+    unsafe { (*(context as *const libc::ucontext_t)).uc_mcontext.gregs[register as usize] }
+}
+
+/// Sets a register of the suspended thread with the frame at `context`.
+pub fn set_register_at(context: u64, register: i32, value: i64) {
+    // SAFETY: the frame of a suspended thread.
+    unsafe { (*(context as *mut libc::ucontext_t)).uc_mcontext.gregs[register as usize] = value };
+}
+
 /// Makes the thread with the frame at `context` block Zap's signal again when it goes on: it had, by a system call of its
 /// own.
 pub fn put_back(context: u64) {

@@ -14,7 +14,10 @@ use crate::registry;
 use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
-use crate::{attributes, breakdown, children, clocks, descriptors, signals, suspend, timers, writer};
+use crate::{
+    attributes, breakdown, children, clocks, credentials, descriptors, identity, signals, suspend, timers, waits,
+    writer,
+};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
@@ -81,6 +84,7 @@ pub fn clean_up() {
         None => {}
     }
     zap_sys::opened::close_left();
+    credentials::close_again();
     attributes::give_room_back();
 }
 
@@ -103,7 +107,9 @@ pub fn lead(context: u64) {
     crate::arena::note_large(true);
     fault::point(faults::PROGRAM_SUSPENDED);
     attributes::make_room_for_descriptors();
+    credentials::open_up();
     lead_suspended(threads, begun);
+    credentials::close_again();
     attributes::give_room_back();
     fault::point(faults::PROGRAM_RESUMING);
     note_nothing();
@@ -181,8 +187,9 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
         };
         let result = match (phase, save, descriptor) {
             (Phase::Drain, ..) => {
+                let result = drain(agent).map(|()| Saved::Here);
                 fault::point(faults::PROGRAM_DRAINED);
-                Ok(Saved::Here)
+                result
             }
             (Phase::Save, Some(order), Some(image)) => save_process(agent, &order, image),
             (Phase::Save, ..) => Err(Refusal::new("coordinator", "sent no image to save to")),
@@ -207,6 +214,18 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
             return Ok(Saved::Here);
         }
     }
+}
+
+/// Descriptions, or stretches of memory, in one message: it stays far below its limit.
+const AT_ONCE: usize = 1000;
+
+/// Tells the coordinator what other processes may have too.
+fn drain(agent: &Agent) -> Result<(), Refusal> {
+    let seen = descriptors::find(&[agent.socket()])?;
+    let memory = shared::find()?;
+    let say = |descriptions, memory| agent.say(&ToCoordinator::Open { descriptions, memory });
+    seen.chunks(AT_ONCE).try_for_each(|part| say(part.to_vec(), Vec::new()))?;
+    memory.chunks(AT_ONCE).try_for_each(|part| say(Vec::new(), part.to_vec()))
 }
 
 /// The frozen copy that writes; 0 when none is to be watched.
@@ -242,7 +261,7 @@ fn close_if_open(descriptor: Option<RawFd>) {
 
 /// Collects the process's state and forks the frozen copy that writes it.
 fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved, Refusal> {
-    let collected = collect(&[agent.socket(), image]);
+    let collected = collect(order);
     let result = collected.and_then(|copies| {
         let result = fork_copy(agent, order, image, &copies);
         // In a restarted process they are not there: they were no part of the image.
@@ -258,23 +277,27 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
     result
 }
 
-fn collect(own: &[RawFd]) -> Result<Vec<SharedCopy>, Refusal> {
+fn collect(order: &SaveOrder) -> Result<Vec<SharedCopy>, Refusal> {
+    clocks::stop(order.stopped_ns);
     children::save()?;
-    let descriptions = descriptors::enumerate(own)?;
+    identity::save_relations();
+    waits::save();
+    let descriptions = descriptors::take(&order.shares);
     let owners = descriptors::claim(&descriptions)?;
     let mut sections = Vec::new();
     for (index, plugin) in registry::plugins().iter().enumerate() {
-        let claimed: Vec<&Description> =
-            descriptions.iter().zip(&owners).filter(|(_, owner)| **owner == index).map(|(one, _)| one).collect();
-        plugin.save(&mut SaveContext::new(&descriptions, claimed, &mut sections))?;
+        let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
+        let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();
+        plugin.save(&mut SaveContext::new(&descriptions, claimed, clocks::since_moment, &mut sections))?;
         fault::point(faults::SAVING_PLUGINS);
     }
     signals::save()?;
     clocks::save();
     timers::save()?;
     attributes::save()?;
+    credentials::save()?;
     COLLECTED.with(|collected| collected.sections = sections);
-    shared::copy_shared()
+    shared::copy_shared(&order.elsewhere)
 }
 
 /// Forks the copy. Memory that the program keeps out of forks (MADV_DONTFORK) is found by what the copy lacks; it is

@@ -1,17 +1,18 @@
-//! Children of the process: a living one refuses the checkpoint; one that has ended and is not waited for yet is made
-//! again at a restart, by a child that ends in the same way.
+//! Children of the process: a living one that is not of the pod refuses the checkpoint; one that has ended and is not
+//! waited for yet is made again at a restart, by a child that ends in the same way.
 //!
 //! # Safety
 //! The child of the raw fork makes system calls only and ends.
 #![allow(unsafe_code)]
 
 use crate::identity;
-use crate::state::Owned;
+use crate::state::{self, Owned};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use zap_plugin::Refusal;
-use zap_sys::{libc, process, RealPid};
+use zap_sys::{libc, process, RealPid, VirtualPid};
+use zap_wire::table::Kind;
 
 struct Zombie {
     virtual_pid: i32,
@@ -21,10 +22,10 @@ struct Zombie {
 
 static SAVED: Owned<Vec<Zombie>> = Owned::new(Vec::new());
 
-/// Finds the children. A living one refuses.
+/// Finds the children. A living one that is not of the pod refuses.
 pub fn save() -> Result<(), Refusal> {
     let mut zombies = Vec::new();
-    let mut living = None;
+    let mut stranger = None;
     let mut tasks = Vec::new();
     let note = |tid| {
         crate::fault::point(zap_wire::fault::SAVING_CHILDREN);
@@ -46,17 +47,15 @@ pub fn save() -> Result<(), Refusal> {
             if after_name.get(2) == Some(&b'Z') {
                 let status = process::stat_field(stat, 52) as i32;
                 zombies.push(Zombie { virtual_pid: identity::virtual_of(RealPid(pid)).0, status });
-            } else {
+            } else if state::table().is_none_or(|table| table.find(RealPid(pid)).is_none()) {
                 let name = stat.iter().position(|c| *c == b'(').map_or(&[][..], |at| &stat[at + 1..]);
                 let length = name.iter().rposition(|c| *c == b')').unwrap_or(0);
-                living = Some((pid, String::from_utf8_lossy(&name[..length]).into_owned()));
+                stranger = Some((pid, String::from_utf8_lossy(&name[..length]).into_owned()));
             }
         }
     }
     SAVED.with(|saved| *saved = zombies);
-    living.map_or(Ok(()), |(pid, name)| {
-        Err(Refusal::new(format!("child {pid} ({name})"), "pods of more than one process are not supported yet"))
-    })
+    stranger.map_or(Ok(()), |(pid, name)| Err(Refusal::new(format!("child {pid} ({name})"), "is not in the pod")))
 }
 
 /// Makes the ended children again. Every signal is blocked; the SIGCHLD that this causes is taken back.
@@ -70,7 +69,9 @@ pub fn restore() -> Result<(), Refusal> {
                 end_with(zombie.status);
             }
             process::await_end(pid).map_err(refusal)?;
-            identity::add_pair(zap_sys::VirtualPid(zombie.virtual_pid), pid);
+            if let Some(table) = state::table().filter(|_| pid.0 != zombie.virtual_pid) {
+                table.add_alias(Kind::Process, pid, VirtualPid(zombie.virtual_pid));
+            }
         }
         if !saved.is_empty() && !crate::signals::was_pending(libc::SIGCHLD) {
             zap_sys::signal::take_pending(libc::SIGCHLD);

@@ -8,17 +8,24 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use zap_plugin::{Description, DescriptorNumber, Refusal};
 use zap_sys::{fd, libc, RawFd};
+use zap_wire::message::{Seen, Share};
 
 /// What is saved of a description beside its plugin's state: which numbers refer to it.
 struct Numbers {
     id: u32,
     numbers: Vec<DescriptorNumber>,
+    /// The description's name in the pod, 0 when no other process has it; and whether it is made again here.
+    key: u64,
+    leads: bool,
 }
+
+/// What is open, from phase Drain until it is saved: nobody can change it meanwhile.
+static OPEN: Owned<Vec<Description>> = Owned::new(Vec::new());
 
 static SAVED: Owned<Vec<Numbers>> = Owned::new(Vec::new());
 
 /// Reads the descriptor table, but for the numbers in `own`, which are Zap's.
-pub fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
+fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
     let mut numbers = Vec::new();
     fd::each_number(c"/proc/thread-self/fd", |number| numbers.push(number))
         .map_err(|error| Refusal::new("descriptors", error))?;
@@ -37,10 +44,49 @@ pub fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
             None => all.push(description),
         }
     }
-    SAVED.with(|saved| {
-        *saved = all.iter().map(|one| Numbers { id: one.id, numbers: one.numbers.clone() }).collect();
-    });
     Ok(all)
+}
+
+/// Finds what is open, but for the numbers in `own`; returns what the coordinator is to compare with others.
+pub fn find(own: &[RawFd]) -> Result<Vec<Seen>, Refusal> {
+    let all = enumerate(own)?;
+    let owners = claim(&all)?;
+    let seen = |(one, owner): (&Description, &usize)| Seen {
+        id: one.id,
+        fd: one.fd(),
+        file: (one.stat.st_dev, one.stat.st_ino),
+        object: registry::plugins()[*owner].object(one).unwrap_or_default(),
+        access: one.status_flags() & libc::O_ACCMODE,
+    };
+    // A stream is whatever zap-restart supplies, to everybody.
+    let seen = all.iter().zip(&owners).filter(|(one, _)| one.stream.is_none()).map(seen).collect();
+    OPEN.with(|open| *open = all);
+    Ok(seen)
+}
+
+/// Whether a file is among what [`find`] has found.
+pub fn has_open(device: u64, inode: u64) -> bool {
+    OPEN.with(|open| open.iter().any(|one| one.stat.st_dev == device && one.stat.st_ino == inode))
+}
+
+/// Takes what [`find`] has found, and notes what of it other processes have too. Returns all.
+pub fn take(shares: &[Share]) -> Vec<Description> {
+    let mut all = OPEN.with(core::mem::take);
+    let share_of = |id: u32| shares.iter().find(|share| share.id == id).copied().unwrap_or_default();
+    for one in &mut all {
+        let Share { description, leads, object, leads_object, accesses, .. } = share_of(one.id);
+        one.share = zap_plugin::Share { follows: description != 0 && !leads, object, leads_object, accesses };
+    }
+    SAVED.with(|saved| {
+        let numbers = |one: &Description| Numbers {
+            id: one.id,
+            numbers: one.numbers.clone(),
+            key: share_of(one.id).description,
+            leads: !one.share.follows,
+        };
+        *saved = all.iter().map(numbers).collect();
+    });
+    all
 }
 
 fn may_share(a: &Description, b: &Description) -> bool {
@@ -82,6 +128,7 @@ fn read(number: RawFd, id: u32) -> Result<Description, Refusal> {
         stat,
         link,
         info,
+        share: zap_plugin::Share::default(),
         stream,
     })
 }
@@ -194,12 +241,15 @@ pub(crate) fn make_room(highest: RawFd) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Moves `new` to every number of description `id`.
-pub fn install(id: u32, new: RawFd) -> Result<(), Refusal> {
+/// Moves `new` to every number of description `id`; `publish` hands it to other processes that have the description.
+pub fn install(id: u32, new: RawFd, publish: impl FnOnce(u64, RawFd) -> Result<(), Refusal>) -> Result<(), Refusal> {
     SAVED.with(|saved| {
         let Some(one) = saved.iter().find(|one| one.id == id) else {
             return Err(Refusal::new(format!("description {id}"), "is not in the image"));
         };
+        if one.key != 0 && one.leads {
+            publish(one.key, new)?;
+        }
         for number in &one.numbers {
             let flags = if number.close_on_exec { libc::O_CLOEXEC } else { 0 };
             fd::dup3(new, number.fd, flags)
@@ -207,4 +257,9 @@ pub fn install(id: u32, new: RawFd) -> Result<(), Refusal> {
         }
         fd::close(new).map_err(|error| Refusal::new("descriptors", error))
     })
+}
+
+/// The descriptions that other processes make again: the process's number, and the name in the pod.
+pub fn followed() -> Vec<(u32, u64)> {
+    SAVED.with(|saved| saved.iter().filter(|one| !one.leads).map(|one| (one.id, one.key)).collect())
 }

@@ -14,6 +14,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{compiler_fence, AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use zap_sys::{RealPid, VirtualPid};
+use zap_wire::table::Kind;
 
 /// Offset of `tid` in glibc's TCB; 0 when unknown.
 static TID_OFFSET: AtomicU64 = AtomicU64::new(0);
@@ -23,11 +24,11 @@ static RSEQ_LENGTH: AtomicU32 = AtomicU32::new(0);
 /// Whether the kernel tells of the main thread that it has registered its area, as it has.
 static RSEQ_TELLS: AtomicBool = AtomicBool::new(false);
 
-/// A process or thread that a restart has made again.
+/// A thread that a restart has made again.
 struct Pair {
     id: AtomicI32,
     real: AtomicI32,
-    /// The thread's control block, which is its `pthread_t`; 0 for a process.
+    /// The thread's control block, which is its `pthread_t`.
     control_block: AtomicU64,
     /// What its CPU time had been before, in nanoseconds.
     cpu_offset: i64,
@@ -47,9 +48,6 @@ struct Pairs {
 }
 
 static PAIRS: AtomicPtr<Pairs> = AtomicPtr::new(core::ptr::null_mut());
-
-/// Children that a restart has made again: (virtual, real), until [`set_pairs`] enters them.
-static CHILDREN: Owned<Vec<(i32, i32)>> = Owned::new(Vec::new());
 
 const THREAD_CPU: i32 = zap_sys::libc::CLOCK_THREAD_CPUTIME_ID;
 
@@ -115,9 +113,14 @@ pub fn virtual_of(real: RealPid) -> VirtualPid {
     if real == state::real_pid() {
         return state::virtual_pid();
     }
-    let pair = pairs().iter().find(|pair| pair.real.load(Ordering::Relaxed) == real.0);
-    VirtualPid(pair.map_or(real.0, |pair| pair.id.load(Ordering::Relaxed)))
+    match pairs().iter().find(|pair| pair.real.load(Ordering::Relaxed) == real.0) {
+        Some(pair) => VirtualPid(pair.id.load(Ordering::Relaxed)),
+        None => state::table().and_then(|table| table.virtual_of(Kind::Process, real)).unwrap_or(VirtualPid(real.0)),
+    }
 }
+
+/// An id that no process has (PID_MAX_LIMIT is 2^22): what the program may not reach does not exist.
+const NOBODY: RealPid = RealPid(i32::MAX);
 
 /// The kernel's id of the process or thread that the program knows as `id`.
 pub fn real_of(id: VirtualPid) -> RealPid {
@@ -127,7 +130,98 @@ pub fn real_of(id: VirtualPid) -> RealPid {
     if id == state::virtual_pid() {
         return state::real_pid();
     }
-    RealPid(find(id).map_or(id.0, |pair| pair.real.load(Ordering::Relaxed)))
+    if let Some(pair) = find(id) {
+        return RealPid(pair.real.load(Ordering::Relaxed));
+    }
+    let table = state::table();
+    if let Some(entry) = table.and_then(|table| table.find_virtual(id)) {
+        return entry.real_pid();
+    }
+    // A thread made after the restart, or a child that has ended: the coordinator has taken it out of the table.
+    let real = table.and_then(|table| table.real_of(Kind::Process, id)).unwrap_or(RealPid(id.0));
+    if is_own_thread(real) || zap_sys::process::parent_of(real) == Some(state::real_pid()) {
+        real
+    } else {
+        NOBODY
+    }
+}
+
+fn is_own_thread(id: RealPid) -> bool {
+    zap_sys::signal::tgkill(state::real_pid(), id, 0).is_ok()
+}
+
+/// The kernel's id of the process group or session that the program knows as `id`.
+pub fn real_group_of(kind: Kind, id: VirtualPid) -> RealPid {
+    let table = state::table().filter(|_| state::moved());
+    table.and_then(|table| table.real_of(kind, id)).unwrap_or(RealPid(id.0))
+}
+
+/// The program's id of the process group or session `real`.
+pub fn virtual_group_of(kind: Kind, real: RealPid) -> VirtualPid {
+    let table = state::table().filter(|_| state::moved());
+    table.and_then(|table| table.virtual_of(kind, real)).unwrap_or(VirtualPid(real.0))
+}
+
+/// Where a process stands among others: ids as the program knows them.
+#[derive(Clone, Copy)]
+pub struct Relations {
+    pub parent: VirtualPid,
+    pub group: VirtualPid,
+    pub session: VirtualPid,
+}
+
+const NO_RELATIONS: Relations = Relations { parent: VirtualPid(0), group: VirtualPid(0), session: VirtualPid(0) };
+
+/// As they were at the checkpoint.
+static RELATIONS: Owned<Relations> = Owned::new(NO_RELATIONS);
+
+/// The parent since the restart, if it is none of the pod's; else 0.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
+/// Finds where the process stands.
+pub fn save_relations() {
+    let relations = Relations {
+        parent: virtual_parent(zap_sys::process::getppid()),
+        group: virtual_group_of(Kind::Group, zap_sys::process::getpgrp()),
+        session: virtual_group_of(Kind::Session, zap_sys::process::getsid()),
+    };
+    RELATIONS.with(|saved| *saved = relations);
+}
+
+/// What [`save_relations`] has found.
+pub fn relations() -> Relations {
+    RELATIONS.with(|saved| *saved)
+}
+
+/// After a restart, when every process of the pod is in the table: one that is not there is the parent of a pod's first
+/// process, in the place of the one that it had.
+pub fn restore_relations() {
+    let parent = zap_sys::process::getppid();
+    let is_stranger = state::table().is_none_or(|table| table.find(parent).is_none());
+    PARENT.store(if is_stranger { parent.0 } else { 0 }, Ordering::Relaxed);
+}
+
+/// The program's id of its parent, which is `real`. One outside of the pod keeps the id that it had at the first; when it
+/// has ended, init has taken its place.
+pub fn virtual_parent(real: RealPid) -> VirtualPid {
+    if !state::moved() {
+        return VirtualPid(real.0);
+    }
+    match state::table().and_then(|table| table.virtual_of(Kind::Process, real)) {
+        Some(id) => id,
+        None if PARENT.load(Ordering::Relaxed) == real.0 => relations().parent,
+        None => VirtualPid(1),
+    }
+}
+
+/// Writes into the calling thread's control block by which id the program knows it.
+pub fn set_own_tid(id: VirtualPid) {
+    let offset = TID_OFFSET.load(Ordering::Relaxed);
+    if offset != 0 {
+        // SAFETY: the word in the calling thread's own control block.
+        let word = unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
+        word.store(id.0, Ordering::Relaxed);
+    }
 }
 
 fn find(id: VirtualPid) -> Option<&'static Pair> {
@@ -149,7 +243,6 @@ pub fn real_of_thread(pthread: u64, id: VirtualPid) -> RealPid {
 
 /// Enters all slots' threads into the table; by the leader of a restart, when every thread has been made.
 pub fn set_pairs() {
-    let children = CHILDREN.with(core::mem::take);
     let own = zap_sys::process::gettid();
     let thread = |slot: &threads::Slot| {
         let (id, real) = (slot.virtual_tid.load(Ordering::Relaxed), slot.real_tid.load(Ordering::Relaxed));
@@ -163,13 +256,7 @@ pub fn set_pairs() {
             cpu_offset: before - used,
         }
     };
-    let child = |(id, real): &(i32, i32)| Pair {
-        id: AtomicI32::new(*id),
-        real: AtomicI32::new(*real),
-        control_block: AtomicU64::new(0),
-        cpu_offset: 0,
-    };
-    let mut list: Vec<Pair> = threads::slots().map(thread).chain(children.iter().map(child)).collect();
+    let mut list: Vec<Pair> = threads::slots().map(thread).collect();
     let room = (0..NEWCOMERS).map(|_| Pair {
         id: AtomicI32::new(-1),
         real: AtomicI32::new(-1),
@@ -187,19 +274,6 @@ pub fn set_pairs() {
     if !old.is_null() {
         // SAFETY: made by this function in an earlier life; no thread runs yet that could be reading it.
         drop(unsafe { Box::from_raw(old) });
-    }
-}
-
-/// Adds one translation, before [`set_pairs`]: a child that was made again.
-pub fn add_pair(id: VirtualPid, real: RealPid) {
-    CHILDREN.with(|children| children.push((id.0, real.0)));
-}
-
-/// Takes the translation of a child out that has been waited for: the host may give its id to another process now.
-pub fn drop_child(real: RealPid) {
-    for pair in pairs().iter().filter(|pair| pair.real.load(Ordering::Relaxed) == real.0) {
-        pair.real.store(-1, Ordering::Relaxed);
-        pair.id.store(-1, Ordering::Relaxed);
     }
 }
 

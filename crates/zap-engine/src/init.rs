@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering;
 use zap_sys::path::CPath;
 use zap_sys::{fd, libc, process, signal, VirtualPid};
 use zap_wire::environment;
-use zap_wire::table::{PodTable, SIZE};
+use zap_wire::table::{Entry, Kind, PodTable, SIZE};
 
 /// What the root tells about libc.
 pub struct LibcFacts {
@@ -40,13 +40,17 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     vdso::learn(facts.vdso);
     crate::alternate_stacks::learn(facts.smallest_stack);
     let pid = process::getpid();
-    let virtual_pid = VirtualPid(pid.0);
     // Before the table is mapped: so the stack lies beside the arena, and the kernel makes one mapping of both. A fork
     // pays for each.
-    if suspend::map_stack().is_err() || join_table(&variables.table, virtual_pid).is_err() {
+    if suspend::map_stack().is_err() || join_table(&variables.table, None).is_err() {
         return;
     }
+    let virtual_pid = state::entry().map_or(VirtualPid(pid.0), Entry::virtual_pid);
     state::set_identity(pid, virtual_pid);
+    if state::table().is_some_and(|table| table.moved.load(Ordering::Acquire) != 0) {
+        state::set_moved();
+        identity::set_own_tid(virtual_pid);
+    }
     let signal_number = state::signal();
     if suspend::install(signal_number).is_err() {
         state::set_signal(0);
@@ -121,8 +125,8 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
     Some(Variables { table: table?, fault })
 }
 
-/// Maps the pod table `path`, enters this process, and notes both. Also used by a restart.
-pub(crate) fn join_table(path: &[u8], virtual_pid: VirtualPid) -> Result<(), String> {
+/// Maps the pod table `path`, enters this process, and notes both. A restart says by which id the process is `known`.
+pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), String> {
     let c_path = CPath::new(path).ok_or("path too long")?;
     // It may be a link: see `MappedTable::put_back`.
     let file = fd::open(c_path.as_c_str(), libc::O_RDWR | libc::O_CLOEXEC, 0).map_err(|error| error.to_string())?;
@@ -142,9 +146,17 @@ pub(crate) fn join_table(path: &[u8], virtual_pid: VirtualPid) -> Result<(), Str
     }
     let pid = process::getpid();
     let is_known = table.find(pid).is_some();
-    let entry = table.enter(pid, virtual_pid);
+    let entry = table.enter(pid, known.unwrap_or_else(|| table.free_id(pid)));
+    if let Some(known) = known {
+        table.moved.store(1, Ordering::Release);
+        if known.0 != pid.0 && !table.add_alias(Kind::Process, pid, known) {
+            return Err("has no room for more ids".to_string());
+        }
+    }
     if let Some(entry) = entry {
-        entry.virtual_pid.store(virtual_pid.0, Ordering::Relaxed);
+        if let Some(known) = known {
+            entry.virtual_pid.store(known.0, Ordering::Release);
+        }
         entry.start_time.store(process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
         entry.filters.store(seccomp_filters(), Ordering::Relaxed);
         // What the program was asked for that has become this one by an exec, and has not answered, is for this one.
@@ -153,7 +165,8 @@ pub(crate) fn join_table(path: &[u8], virtual_pid: VirtualPid) -> Result<(), Str
         }
         entry.forget_failure();
         entry.set_name(&program_name());
-        entry.ready.store(u32::from(state::active()), Ordering::Release);
+        // One that is being restored is ready when it is whole.
+        entry.ready.store(u32::from(state::active() && known.is_none()), Ordering::Release);
     }
     state::set_table(table, entry);
     state::set_signal(table.signal.load(Ordering::Relaxed));
@@ -183,11 +196,23 @@ pub fn begin_in_child() {
     state::note_lock_all(0);
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
+    let moved = state::moved();
     identity::forget();
     identity::forget_lent();
     clocks::begin_in_child();
     crate::locks::begin_in_child();
-    state::set_identity(pid, VirtualPid(pid.0));
+    let mut virtual_pid = VirtualPid(pid.0);
+    if moved {
+        // Parent and child must agree about it.
+        if let Some(entry) = table.enter_child(pid, state::entry()) {
+            virtual_pid = entry.virtual_pid();
+        }
+    }
+    state::set_identity(pid, virtual_pid);
+    if moved {
+        state::set_moved();
+        identity::set_own_tid(virtual_pid);
+    }
     state::set_table(table, None);
 }
 
@@ -195,25 +220,16 @@ pub fn begin_in_child() {
 /// to the shared table would cost it a page fault and a file system's bookkeeping.
 pub fn note_child(pid: i32) {
     let Some(table) = state::table() else { return };
-    let (child, id) = (zap_sys::RealPid(pid), VirtualPid(pid));
+    let child = zap_sys::RealPid(pid);
     if table.find(child).is_some() {
-        // It was faster: it has exec'ed, and entered itself.
+        // It was faster: it has entered itself.
         return;
     }
-    let entry = table.enter(child, id).or_else(|| {
+    let parent = state::entry();
+    if table.enter_child(child, parent).is_none() {
         drop_ended(table, child);
-        table.enter(child, id)
-    });
-    let Some(entry) = entry else { return };
-    if let Some(parent) = state::entry() {
-        entry.filters.store(parent.filters.load(Ordering::Relaxed), Ordering::Relaxed);
-        for (to, from) in entry.name.iter().zip(&parent.name) {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        table.enter_child(child, parent);
     }
-    entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
-    crate::breakdown::tell_table_of(entry);
-    entry.ready.store(1, Ordering::Release);
 }
 
 /// Frees entries, among those where `pid` may lie, of processes that have ended since the coordinator last looked.

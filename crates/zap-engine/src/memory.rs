@@ -10,15 +10,14 @@
 use crate::image_backed;
 use crate::locked::Locked;
 use crate::pieces::{add_to, cut, outside, pieces, without};
-use crate::shared::{self, ObjectKey, SharedCopy};
+use crate::shared::{self, SharedCopy};
 use crate::smaps::{for_each_mapping, Details};
 use crate::state;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use zap_image::header::{bytes::Bytes, flags};
-use zap_image::{Backing, BackingFile, Extent, Region};
+use zap_image::{Backing, BackingFile, Extent, Region, SharedObject};
 use zap_plugin::Refusal;
 use zap_sys::maps::Mapping;
 use zap_sys::pagemap::{Kind, PageFinder};
@@ -35,8 +34,8 @@ pub struct Survey {
     pub sources: Vec<u64>,
     /// Bytes of all extents.
     pub extents_length: u64,
-    /// Numbers of shared anonymous objects.
-    objects: BTreeMap<ObjectKey, u32>,
+    /// Objects of shared memory.
+    pub objects: Vec<SharedObject>,
 }
 
 /// Runs of pages with data that lie closer than this (in bytes) become one extent, zeroes between them included: fewer
@@ -232,8 +231,13 @@ impl Survey {
 
     /// The number of the object that a shared anonymous mapping shows, giving it one when it is new.
     fn object(&mut self, mapping: &Mapping<'_>) -> u32 {
-        let next = self.objects.len() as u32;
-        *self.objects.entry(shared::object_key(mapping)).or_insert(next)
+        let (device, inode) = shared::object_key(mapping);
+        let object = SharedObject { device, inode };
+        let index = self.objects.iter().position(|known| *known == object).unwrap_or_else(|| {
+            self.objects.push(object);
+            self.objects.len() - 1
+        });
+        index as u32
     }
 
     fn push_extent(&mut self, region: &mut Region, address: u64, length: u64, source: u64) {

@@ -14,15 +14,16 @@ use crate::checkpoint::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
-    attributes, children, clocks, descriptors, fault, identity, image_backed, init, locks, registry, signals, suspend,
-    timers, vdso,
+    attributes, children, clocks, credentials, descriptors, fault, identity, image_backed, init, locks, registry,
+    signals, suspend, timers, vdso, waits,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use zap_plugin::context::Exchange;
 use zap_plugin::{Mode, Refusal, RestoreContext};
 use zap_sys::{fd, libc, process, RawFd, RealPid};
-use zap_wire::restart::{Outcome, RestartParts, MAILBOX_SIZE};
+use zap_wire::restart::{Order, Report, RestartParts, MAILBOX_SIZE};
 use zap_wire::ToCoordinator;
 
 /// Where the restorer leaves what zap-restart supplies: a length word, that many bytes of [`RestartParts`], and then
@@ -77,7 +78,7 @@ pub fn end() {
 
 /// Ends a process that cannot be restarted. Also from a panic, on any thread.
 pub fn fail(refusal: Refusal) -> ! {
-    report(REPORT.load(Ordering::Relaxed), &Outcome::Refused { object: refusal.object, reason: refusal.reason });
+    let _ = report(REPORT.load(Ordering::Relaxed), &Report::Refused { object: refusal.object, reason: refusal.reason });
     process::exit_process(125)
 }
 
@@ -107,7 +108,9 @@ pub(crate) fn go_on() -> ! {
             let others = threads::slots().count() - usize::from(main.is_some());
             threads::wait_until_prepared(others);
             // Now that nothing can go wrong any more.
-            process_started(&parts);
+            if let Err(refusal) = await_others(&parts) {
+                fail(refusal);
+            }
             // Everybody runs from here on; this kernel thread is the main thread's.
             match main {
                 Some(slot) => threads::enter_and_release(slot),
@@ -119,15 +122,41 @@ pub(crate) fn go_on() -> ! {
     }
 }
 
-fn report(to: RawFd, outcome: &Outcome) {
-    if let Ok(bytes) = zap_wire::encode(outcome) {
-        let _ = zap_sys::net::send(to, &bytes, libc::MSG_NOSIGNAL).or_else(|_| fd::write(to, &bytes));
+fn report(to: RawFd, report: &Report) -> Result<(), Refusal> {
+    say(to, report, &[])
+}
+
+fn say(to: RawFd, report: &Report, descriptors: &[RawFd]) -> Result<(), Refusal> {
+    let bytes = zap_wire::encode(report).map_err(|why| Refusal::new("zap-restart", why))?;
+    zap_sys::net::send_with_descriptors(to, &bytes, descriptors, libc::MSG_NOSIGNAL)
+        .map(|_| ())
+        .map_err(|error| Refusal::new("zap-restart", error))
+}
+
+/// Waits for what zap-restart says; the descriptor that comes along.
+fn hear(from: RawFd) -> Result<(Order, Option<RawFd>), Refusal> {
+    let mut buffer = [0u8; 256];
+    loop {
+        match zap_sys::net::receive_with_descriptors(from, &mut buffer, 0) {
+            Ok((0, ..)) => return Err(Refusal::new("zap-restart", "has ended")),
+            Ok((length, descriptors, _)) => {
+                let order = zap_wire::decode(&buffer[..length]).map_err(|why| Refusal::new("zap-restart", why))?;
+                return Ok((order, descriptors.as_slice().first().copied()));
+            }
+            Err(error) if error.is(libc::EINTR) => {}
+            Err(error) => return Err(Refusal::new("zap-restart", error)),
+        }
     }
 }
 
-/// Tells zap-restart, and closes all that is Zap's.
-fn process_started(parts: &RestartParts) {
-    report(parts.report, &Outcome::Started);
+/// Waits until every process of the pod is whole; closes all that is Zap's, and translates what had to wait for the
+/// others' ids.
+fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
+    report(parts.report, &Report::Ready)?;
+    let (order, descriptor) = hear(parts.report)?;
+    if order != Order::Go || descriptor.is_some() {
+        return Err(Refusal::new("zap-restart", "said something else"));
+    }
     REPORT.store(-1, Ordering::Relaxed);
     let streams = STREAMS.with(|streams| *streams);
     for descriptor in streams.into_iter().chain([parts.report]).chain(parts.spare.iter().copied()) {
@@ -135,17 +164,49 @@ fn process_started(parts: &RestartParts) {
             let _ = fd::close(descriptor);
         }
     }
+    identity::restore_relations();
+    waits::restore();
+    if let Some(entry) = state::entry() {
+        entry.ready.store(zap_wire::table::READY, Ordering::Release);
+    }
+    attributes::restore_limits();
+    Ok(())
 }
+
+/// Descriptors from and for other processes of the pod, by way of zap-restart.
+struct ByReport;
+
+impl Exchange for ByReport {
+    fn publish(&mut self, key: u64, part: u32, fd: RawFd) -> Result<(), Refusal> {
+        say(REPORT.load(Ordering::Relaxed), &Report::Publish { key, part }, &[fd])
+    }
+
+    fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal> {
+        let to = REPORT.load(Ordering::Relaxed);
+        report(to, &Report::Subscribe { key, part })?;
+        match hear(to)? {
+            (Order::Given, Some(descriptor)) => Ok(descriptor),
+            _ => Err(Refusal::new("zap-restart", "said something else")),
+        }
+    }
+
+    fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {
+        descriptors::install(id, fd, |key, fd| self.publish(key, WHOLE, fd))
+    }
+}
+
+/// The part under which a whole description is published.
+const WHOLE: u32 = u32::MAX;
 
 /// Restores everything but the running of threads. Returns the slot of the main thread, unless it had ended.
 fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
-    let start = clocks::Start::now();
+    let start = clocks::Start::at(parts.started_ns);
     let virtual_pid = state::virtual_pid();
     let old_main = virtual_pid.0;
     let real = process::getpid();
     state::set_identity(real, virtual_pid);
     vdso::settle(parts.vdso)?;
-    init::join_table(parts.table.as_bytes(), virtual_pid).map_err(|why| Refusal::new("pod table", why))?;
+    init::join_table(parts.table.as_bytes(), Some(virtual_pid)).map_err(|why| Refusal::new("pod table", why))?;
     suspend::install(state::signal()).map_err(|error| Refusal::new("signal handler", error))?;
     fault::point(zap_wire::fault::PROGRAM_RESTORING);
     image_backed::note(&parts.image_backed)?;
@@ -156,6 +217,8 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     attributes::restore()?;
     threads::check_registers()?;
     restore_descriptors()?;
+    credentials::restore()?;
+    attributes::restore_parent_death_signal()?;
     signals::restore();
     children::restore()?;
     clocks::restore(start);
@@ -167,7 +230,6 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     locks::restore();
     timers::restore()?;
     announce(parts);
-    attributes::restore_limits();
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
 }
@@ -198,12 +260,25 @@ fn restore_descriptors() -> Result<(), Refusal> {
     descriptors::reserve()?;
     let streams = STREAMS.with(|streams| *streams);
     COLLECTED.with(|collected| {
-        let mut install = descriptors::install;
         for plugin in registry::plugins().iter().rev() {
-            plugin.restore(&mut RestoreContext::new(&collected.sections, streams, &mut install))?;
+            plugin.restore(&mut RestoreContext::new(
+                &collected.sections,
+                streams,
+                clocks::since_moment,
+                &mut ByReport,
+            ))?;
+        }
+        for (id, key) in descriptors::followed() {
+            let descriptor = ByReport.subscribe(key, WHOLE)?;
+            descriptors::install(id, descriptor, |_, _| Ok(()))?;
         }
         for plugin in registry::plugins().iter().rev() {
-            plugin.refill(&mut RestoreContext::new(&collected.sections, streams, &mut install))?;
+            plugin.refill(&mut RestoreContext::new(
+                &collected.sections,
+                streams,
+                clocks::since_moment,
+                &mut ByReport,
+            ))?;
         }
         Ok(())
     })

@@ -12,11 +12,13 @@ use crate::memory::{read_all, unescape};
 use crate::state::Owned;
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use zap_plugin::Refusal;
 use zap_sys::maps::{self, Mapping};
 use zap_sys::path::CPath;
 use zap_sys::{fd, libc, mem, page_down, PAGE_SIZE};
+use zap_wire::message::Stretch;
 
 /// A private copy of a part of a shared object, as it was during the stop.
 pub struct SharedCopy {
@@ -31,11 +33,31 @@ pub struct SharedCopy {
 }
 
 /// What tells one object from another: device and inode, as /proc/thread-self/maps shows them.
-pub type ObjectKey = ((u32, u32), u64);
+pub type ObjectKey = (u64, u64);
 
 /// The object that `mapping` shows.
 pub fn object_key(mapping: &Mapping<'_>) -> ObjectKey {
-    (mapping.device, mapping.inode)
+    (libc::makedev(mapping.device.0, mapping.device.1), mapping.inode)
+}
+
+/// What [`copy_shared`] would copy, for the coordinator: several processes may show the same.
+pub fn find() -> Result<Vec<Stretch>, Refusal> {
+    let text = read_all(c"/proc/thread-self/maps")?;
+    let shared = || maps::parse(&text).filter(|mapping| mapping.shared);
+    let is_open = |mapping: &Mapping<'_>| {
+        let (device, inode) = object_key(mapping);
+        is_object(mapping) && crate::descriptors::has_open(device, inode)
+    };
+    if let Some(mapping) = shared().find(is_open) {
+        let name = String::from_utf8_lossy(mapping.name);
+        return Err(Refusal::new(name, "has been deleted, and is both open and mapped as shared memory"));
+    }
+    let stretch = |mapping: Mapping<'_>| Stretch {
+        object: object_key(&mapping),
+        start: mapping.offset,
+        end: mapping.offset + mapping.length(),
+    };
+    Ok(shared().filter(|mapping| is_object(mapping) || is_small_file(mapping)).map(stretch).collect())
 }
 
 /// Files up to this length are copied when they are mapped shared and writable. Such files are statistics and locks
@@ -49,19 +71,23 @@ const BRIDGE: u64 = 8 * PAGE_SIZE as u64;
 /// Bytes that are read in one go.
 const BUFFER: usize = 64 << 10;
 
-/// Copies what is shared and may be gone at the restart. By the leader, during the stop.
-pub fn copy_shared() -> Result<Vec<SharedCopy>, Refusal> {
+/// Copies what is shared and may be gone at the restart, but for what other processes save. By the leader, during the
+/// stop.
+pub fn copy_shared(elsewhere: &[Stretch]) -> Result<Vec<SharedCopy>, Refusal> {
     let mut copies = Vec::new();
-    let result = copy_into(&mut copies);
+    let result = copy_into(&mut copies, elsewhere);
     if result.is_err() {
         drop_copies(&copies);
     }
     result.map(|()| copies)
 }
 
-fn copy_into(copies: &mut Vec<SharedCopy>) -> Result<(), Refusal> {
+fn copy_into(copies: &mut Vec<SharedCopy>, elsewhere: &[Stretch]) -> Result<(), Refusal> {
     let text = read_all(c"/proc/thread-self/maps")?;
     let mut seen: BTreeMap<ObjectKey, Ranges> = BTreeMap::new();
+    for stretch in elsewhere {
+        seen.entry(stretch.object).or_default().add(stretch.start, stretch.end);
+    }
     for mapping in maps::parse(&text).filter(|mapping| mapping.shared) {
         let whole = !is_object(&mapping);
         if whole && !is_small_file(&mapping) {
@@ -238,10 +264,10 @@ pub fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
     matches!(mapping.name, b"/dev/zero (deleted)" | b"/dev/zero") || mapping.name.starts_with(b"[anon_shmem:")
 }
 
-/// Whether a shared mapping shows memory that is in no file system: anonymous, or of a memfd. (A memfd that is still open
-/// is a descriptor, which is claimed or refused as such.)
+/// Whether a shared mapping shows memory that no path leads to: anonymous, of a memfd, of a file that has been deleted.
+/// (One that is still open is a descriptor, which is claimed or refused as such.)
 pub fn is_object(mapping: &Mapping<'_>) -> bool {
-    is_shared_anonymous(mapping) || (mapping.name.starts_with(b"/memfd:") && mapping.name.ends_with(b" (deleted)"))
+    is_shared_anonymous(mapping) || (mapping.name.starts_with(b"/") && mapping.name.ends_with(b" (deleted)"))
 }
 
 /// See [`SMALL_FILE`].
@@ -317,7 +343,7 @@ mod tests {
         }
         // SAFETY: the mapping's own page.
         unsafe { mem::protect(memory + PAGE, PAGE, libc::PROT_NONE) }.unwrap();
-        let copies = copy_shared().unwrap();
+        let copies = copy_shared(&[]).unwrap();
         let ours = |at: u64| (memory..memory + 40 * PAGE).contains(&at) || (second..second + 40 * PAGE).contains(&at);
         let mut found = Vec::new();
         for copy in copies.iter().filter(|copy| ours(copy.start)) {

@@ -127,6 +127,11 @@ extern "C" fn take_part(context: usize) {
         crate::blocking::put_back(context);
     }
     let stack = LEADER_STACK_TOP.load(Ordering::Relaxed);
+    // The leader of a restart goes on from this stack, a moment after it has let the others go.
+    if !threads::wait_until_entered() {
+        LEADER_TID.store(0, Ordering::Relaxed);
+        return release();
+    }
     // SAFETY: the stack is ours, and one leader at a time uses it (the exchange above).
     if !unsafe { breakdown::guarded_on(stack, lead, context as usize) } {
         // SAFETY: as above; nothing is left on it.

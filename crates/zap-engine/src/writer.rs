@@ -50,6 +50,7 @@ pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
     let extents_length = survey.extents_length;
     header.chunk_sums = Bytes(ChunkSums::for_length(extents_length).into_bytes());
     header.files = survey.files;
+    header.objects = survey.objects;
     header.regions = survey.regions;
     let encode = |header: &Header| {
         zap_image::encode_head(header, extents_length).map_err(|error| Refusal::new("image header", error))
@@ -114,6 +115,7 @@ fn header(task: &Task<'_>) -> Result<Header, Refusal> {
     let (fs_base, gs_base) = zap_sys::process::thread_registers();
     let program = executable.rsplit(|c| *c == b'/').next().unwrap_or_default();
     let (stack_limit, _) = zap_sys::process::limit(zap_sys::libc::RLIMIT_STACK).unwrap_or((8 << 20, 0));
+    let relations = crate::identity::relations();
     Ok(Header {
         pod: Pod {
             id: order.pod_id,
@@ -147,11 +149,15 @@ fn header(task: &Task<'_>) -> Result<Header, Refusal> {
             zap_version: env!("CARGO_PKG_VERSION").to_string(),
             kernel: kernel_release(),
             stack_limit,
+            parent: relations.parent.0,
+            group: relations.group.0,
+            session: relations.session.0,
         },
         threads: threads::slots()
             .map(|slot| Thread { virtual_tid: slot.virtual_tid.load(Ordering::Relaxed), name: threads::name_of(slot) })
             .collect(),
         files: Vec::new(),
+        objects: Vec::new(),
         regions: Vec::new(),
         sections: task
             .sections

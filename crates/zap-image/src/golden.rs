@@ -7,7 +7,8 @@ use crate::header::{bytes::Bytes, flags};
 use crate::layout::ChunkHasher;
 use crate::{
     decode_header, encode_head, encode_packed_head, Backing, BackingFile, Bounds, Compression, Entry, Extent, Header,
-    Member, Pod, Prelude, Process, Region, Section, StoredChunks, Thread, CHUNK_SIZE, FORMAT_VERSION, PRELUDE_SIZE,
+    Member, Pod, Prelude, Process, Region, Section, SharedObject, StoredChunks, Thread, CHUNK_SIZE, FORMAT_VERSION,
+    PRELUDE_SIZE,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -93,6 +94,9 @@ fn sample() -> Header {
             zap_version: "0.0.0".into(),
             kernel: "6.1.0".into(),
             stack_limit: 8 << 20,
+            parent: 1,
+            group: 2,
+            session: 3,
         },
         threads: vec![
             Thread { virtual_tid: 4711, name: "app".into() },
@@ -102,6 +106,7 @@ fn sample() -> Header {
             file(b"/usr/bin/app", &[0xab; 20], 0, 1_600_000_000_123_456_789),
             file(b"/data/\xff", &[], 0x0102_0304_0506_0708, -1_000_000_000),
         ],
+        objects: vec![SharedObject { device: 1, inode: 70 }, SharedObject { device: 1, inode: 71 }],
         regions: vec![
             region(0x400, 2, 5, 0, Backing::File { file: 0, offset: 0 }, &[]),
             region(0x403, 1, 3, 0, Backing::File { file: 0, offset: 2 * PAGE }, &[(0x403, 1, 0)]),

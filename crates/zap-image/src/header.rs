@@ -53,6 +53,8 @@ pub struct Header {
     pub threads: Vec<Thread>,
     /// Files that regions are backed by, each once.
     pub files: Vec<BackingFile>,
+    /// The objects that `Backing::Shared` names.
+    pub objects: Vec<SharedObject>,
     /// Mappings in ascending order of address.
     pub regions: Vec<Region>,
     pub sections: Vec<Section>,
@@ -109,6 +111,12 @@ pub struct Process {
     pub kernel: String,
     /// Soft limit of the stack in bytes: the main stack is given this much room again.
     pub stack_limit: u64,
+    /// Virtual id of the parent, which may be no process of the pod.
+    pub parent: i32,
+    /// Virtual id of the process group, whose leader may have ended, or be no process of the pod.
+    pub group: i32,
+    /// Virtual id of the session; as with the group.
+    pub session: i32,
 }
 
 /// Register values with which the frozen copy is taken up again.
@@ -161,6 +169,14 @@ pub struct BackingFile {
     pub checksum: Bytes,
 }
 
+/// An object of shared memory, by which those of a pod's processes know that they have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedObject {
+    /// Device and inode at the checkpoint: the same in all images of a generation, and of no meaning otherwise.
+    pub device: u64,
+    pub inode: u64,
+}
+
 /// What lies under a region where no extent covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backing {
@@ -168,8 +184,8 @@ pub enum Backing {
     Anonymous,
     /// Pages of `files[file]` from `offset` on.
     File { file: u32, offset: u64 },
-    /// Anonymous memory that is shared: pages of object `object` from `offset` on, zeroes where no extent of any region
-    /// covers them. All regions with the same number show the same object; each of its pages is in one extent at most.
+    /// Memory that is shared and in no file: pages of `objects[object]` from `offset` on, zeroes where no extent of any
+    /// region covers them, in this image or in another of the generation. Each of its pages is in one extent at most.
     Shared { object: u32, offset: u64 },
 }
 

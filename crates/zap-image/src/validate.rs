@@ -96,7 +96,7 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
                 shared.then_some((0, file, offset))
             }
             Backing::Shared { object, offset } => {
-                check((object as usize) < header.regions.len() && aligned(offset) && offset < 1 << 62)?;
+                check((object as usize) < header.objects.len() && aligned(offset) && offset < 1 << 62)?;
                 check(shared && region.flags & (flags::GROWS_DOWN | flags::WIPE_ON_FORK) == 0)?;
                 Some((1, object, offset))
             }
@@ -142,7 +142,7 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
 mod tests {
     use super::*;
     use crate::header::bytes::Bytes;
-    use crate::{BackingFile, Bounds, Entry, Extent, Pod, Process, Region};
+    use crate::{BackingFile, Bounds, Entry, Extent, Pod, Process, Region, SharedObject};
 
     const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -190,9 +190,13 @@ mod tests {
                 zap_version: String::new(),
                 kernel: String::new(),
                 stack_limit: 0,
+                parent: 1,
+                group: 2,
+                session: 3,
             },
             threads: Vec::new(),
             files: vec![file],
+            objects: vec![SharedObject { device: 1, inode: 70 }, SharedObject { device: 1, inode: 71 }],
             regions,
             sections: Vec::new(),
             chunk_sums: Bytes(vec![0; 8]),
@@ -237,7 +241,7 @@ mod tests {
             ("not marked as shared", vec![region(16, 0, object(0, 0), &[])], false),
             ("shared without an object", vec![region(16, shared, Backing::Anonymous, &[])], false),
             ("shared stack", vec![region(16, shared | flags::GROWS_DOWN, object(0, 0), &[])], false),
-            ("number of the object", vec![region(16, shared, object(1, 0), &[])], false),
+            ("number of the object", vec![region(16, shared, object(2, 0), &[])], false),
             ("offset", vec![region(16, shared, Backing::Shared { object: 0, offset: 5 }, &[])], false),
             ("far offset", vec![region(16, shared, Backing::Shared { object: 0, offset: 1 << 62 }, &[])], false),
         ] {

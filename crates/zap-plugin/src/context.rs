@@ -23,13 +23,25 @@ pub struct SaveContext<'a> {
     pub claimed: Vec<&'a Description>,
     /// Every description of the process, for what refers to others by number.
     pub all: &'a [Description],
+    since_stop: fn() -> u64,
     sections: &'a mut Vec<SavedSection>,
 }
 
 impl<'a> SaveContext<'a> {
     /// For the engine and for tests.
-    pub fn new(all: &'a [Description], claimed: Vec<&'a Description>, sections: &'a mut Vec<SavedSection>) -> Self {
-        Self { claimed, all, sections }
+    pub fn new(
+        all: &'a [Description],
+        claimed: Vec<&'a Description>,
+        since_stop: fn() -> u64,
+        sections: &'a mut Vec<SavedSection>,
+    ) -> Self {
+        Self { claimed, all, since_stop, sections }
+    }
+
+    /// Nanoseconds for which the program's clocks have stood: what is left of a timer was more by so much. To be asked
+    /// after the timer.
+    pub fn stopped_for(&self) -> u64 {
+        (self.since_stop)()
     }
 
     /// Saves `bytes` as section `name` (`plugin.noun`), required at restart.
@@ -38,11 +50,22 @@ impl<'a> SaveContext<'a> {
     }
 }
 
+/// How processes of the pod hand each other descriptors at a restart.
+pub trait Exchange {
+    /// See [`RestoreContext::publish`].
+    fn publish(&mut self, key: u64, part: u32, fd: RawFd) -> Result<(), Refusal>;
+    /// See [`RestoreContext::subscribe`].
+    fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal>;
+    /// See [`RestoreContext::install`].
+    fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal>;
+}
+
 /// Handed to [`crate::Plugin::restore`] and [`crate::Plugin::refill`].
 pub struct RestoreContext<'a> {
     sections: &'a [SavedSection],
     streams: [RawFd; 3],
-    installed: &'a mut dyn FnMut(u32, RawFd) -> Result<(), Refusal>,
+    since_start: fn() -> u64,
+    exchange: &'a mut dyn Exchange,
 }
 
 impl<'a> RestoreContext<'a> {
@@ -50,9 +73,16 @@ impl<'a> RestoreContext<'a> {
     pub fn new(
         sections: &'a [SavedSection],
         streams: [RawFd; 3],
-        installed: &'a mut dyn FnMut(u32, RawFd) -> Result<(), Refusal>,
+        since_start: fn() -> u64,
+        exchange: &'a mut dyn Exchange,
     ) -> Self {
-        Self { sections, streams, installed }
+        Self { sections, streams, since_start, exchange }
+    }
+
+    /// Nanoseconds for which the program's clocks have gone on: what is left of a timer is less by so much. To be asked
+    /// before the timer is set.
+    pub fn running_for(&self) -> u64 {
+        (self.since_start)()
     }
 
     /// The section `name` if the image has it in `version`; another version is refused.
@@ -70,7 +100,18 @@ impl<'a> RestoreContext<'a> {
     /// Hands over `fd`, a new descriptor for description `id`. It is moved to all the numbers that the description had;
     /// the plugin must not use it afterwards.
     pub fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {
-        (self.installed)(id, fd)
+        self.exchange.install(id, fd)
+    }
+
+    /// Hands part `part` of the object `key` ([`crate::Share::object`]) to the other processes that ask for it. The
+    /// descriptor stays the caller's.
+    pub fn publish(&mut self, key: u64, part: u32, fd: RawFd) -> Result<(), Refusal> {
+        self.exchange.publish(key, part, fd)
+    }
+
+    /// Waits for what another process publishes under this name: a new descriptor of the same open file description.
+    pub fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal> {
+        self.exchange.subscribe(key, part)
     }
 
     /// The new standard stream `number` (0, 1, 2), or -1. It stays the engine's: duplicate it to install it.

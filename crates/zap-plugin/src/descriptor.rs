@@ -13,6 +13,20 @@ pub struct DescriptorNumber {
     pub close_on_exec: bool,
 }
 
+/// What a description has in common with those of other processes of the pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Another process has the same description, saves it and makes it again.
+    pub follows: bool,
+    /// Names the object ([`crate::Plugin::object`]) in the pod, for [`crate::RestoreContext::publish`]; 0 when every
+    /// description of it is this process's.
+    pub object: u64,
+    /// This process saves what is the object's own, and makes it again.
+    pub leads_object: bool,
+    /// Which access modes there are among the pod's descriptions of the object: bit `1 << O_RDONLY` …
+    pub accesses: u32,
+}
+
 /// One open file description (open(2)): what dup, fork and SCM_RIGHTS share. Found anew at each checkpoint.
 #[derive(Clone)]
 pub struct Description {
@@ -26,6 +40,8 @@ pub struct Description {
     pub link: Vec<u8>,
     /// `/proc/self/fdinfo/<n>` (proc_pid_fdinfo(5)).
     pub info: Vec<u8>,
+    /// What it has in common with descriptions of other processes; all zeroes before phase Save.
+    pub share: Share,
     /// The standard stream (0, 1, 2) of the pod's launch that this is, if it is one: then it is whatever zap-restart
     /// supplies.
     pub stream: Option<u8>,
@@ -77,6 +93,7 @@ mod tests {
             stat,
             link: b"/x".to_vec(),
             info: b"pos:\t17\nflags:\t02102001\nmnt_id:\t1\n".to_vec(),
+            share: Share::default(),
             stream: None,
         };
         assert_eq!(description.position(), 17);

@@ -14,7 +14,7 @@ pub mod context;
 pub mod descriptor;
 
 pub use context::{RestoreContext, SaveContext, SavedSection};
-pub use descriptor::{Description, DescriptorNumber};
+pub use descriptor::{Description, DescriptorNumber, Share};
 pub use zap_sys as sys;
 
 use alloc::string::{String, ToString};
@@ -61,6 +61,13 @@ pub trait Plugin: Sync {
     /// at each checkpoint; exactly one must say yes, or the checkpoint refuses it by name.
     fn claims(&self, description: &Description) -> bool;
 
+    /// What is made again as one thing with other descriptions, in this process or another of the pod: device and inode,
+    /// or whatever else is the same for all of them and for nothing else, not both zero. The ends of a pipe are. Asked
+    /// for what the plugin claims, in phase Drain.
+    fn object(&self, _description: &Description) -> Option<(u64, u64)> {
+        None
+    }
+
     /// Takes in what is in flight (phase Drain). What is drained here must be put back in [`Plugin::refill`], also
     /// when the checkpoint fails; state that can be read without disturbing it belongs in [`Plugin::save`].
     fn drain(&self, _context: &mut SaveContext<'_>) -> Result<(), Refusal> {
@@ -72,7 +79,9 @@ pub trait Plugin: Sync {
     fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal>;
 
     /// Makes the claimed descriptions again, in a process that has none of them (restart only), and hands each to
-    /// [`RestoreContext::install`].
+    /// [`RestoreContext::install`]. A description that several processes have is claimed and made in one of them only.
+    /// What is an object of several processes is published before anything is subscribed to: every process goes through
+    /// the plugins in the same order, so that none waits for one that waits for it.
     fn restore(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal>;
 
     /// Runs when every description of every plugin is back at its numbers (restart only): what refers to other

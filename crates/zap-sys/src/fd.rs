@@ -325,11 +325,10 @@ pub fn timerfd_settime(fd: RawFd, flags: i32, value: &libc::itimerspec) -> Resul
     call!(SYS_timerfd_settime, fd, flags, value as *const libc::itimerspec, 0).map(|_| ())
 }
 
-/// What kcmp(2) KCMP_FILE says of two descriptors of this process: whether they are one open file description.
+/// Whether two descriptors of this process are one open file description, by kcmp(2).
 pub fn same_description(a: RawFd, b: RawFd) -> Result<bool> {
-    let pid = crate::process::getpid().0;
-    // KCMP_FILE is 0; the result is 0 for equal, 1 and 2 for an ordering, 3 for unequal.
-    call!(SYS_kcmp, pid, pid, 0, a, b).map(|order| order == 0)
+    let own = crate::process::getpid();
+    crate::process::same_description((own, a), (own, b))
 }
 
 /// timerfd's ioctl TFD_IOC_SET_TICKS (Linux 3.17, CONFIG_CHECKPOINT_RESTORE): sets the expirations not yet read.

@@ -21,10 +21,44 @@ pub fn use_up_number() -> Option<i32> {
     Some(helper as i32)
 }
 
+/// What kcmp(2) KCMP_FILE says of descriptors of two processes: whether they are one open file description.
+pub fn same_description(a: (RealPid, crate::RawFd), b: (RealPid, crate::RawFd)) -> Result<bool> {
+    // KCMP_FILE is 0; the result is 0 for equal, 1 and 2 for an ordering, 3 for unequal.
+    call!(SYS_kcmp, a.0 .0, b.0 .0, 0, a.1, b.1).map(|order| order == 0)
+}
+
+/// The parent of the process `pid`, as /proc/<pid>/stat tells; `None` if there is no such process.
+pub fn parent_of(pid: RealPid) -> Option<RealPid> {
+    let mut buffer = [0u8; 1024];
+    let path = crate::small!("/proc/{pid}/stat");
+    let stat = crate::fd::read_file(path.as_c_str(), &mut buffer).ok()?;
+    Some(RealPid(stat_field(stat, 4) as i32))
+}
+
 /// getpid(2), from the kernel.
 #[inline]
 pub fn getpid() -> RealPid {
     RealPid(call!(SYS_getpid).unwrap_or(0) as i32)
+}
+
+/// getppid(2), from the kernel.
+pub fn getppid() -> RealPid {
+    RealPid(call!(SYS_getppid).unwrap_or(0) as i32)
+}
+
+/// getpgid(2) of the caller, from the kernel.
+pub fn getpgrp() -> RealPid {
+    RealPid(call!(SYS_getpgid, 0).unwrap_or(0) as i32)
+}
+
+/// getsid(2) of the caller, from the kernel.
+pub fn getsid() -> RealPid {
+    RealPid(call!(SYS_getsid, 0).unwrap_or(0) as i32)
+}
+
+/// setpgid(2).
+pub fn setpgid(pid: RealPid, group: RealPid) -> Result<()> {
+    call!(SYS_setpgid, pid.0, group.0).map(|_| ())
 }
 
 /// gettid(2), from the kernel.

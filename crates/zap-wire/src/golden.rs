@@ -6,9 +6,9 @@
 
 use crate::message::{
     CheckpointRecord, CheckpointResult, Launch, PodSettings, PodStatus, ProcessStatus, Refusal, Restart, SaveOrder,
-    Selection, Status,
+    Seen, Selection, Share, Status, Stretch,
 };
-use crate::restart::{Outcome, RestartParts};
+use crate::restart::{Order, Report, RestartParts};
 use crate::{decode, encode, FromCoordinator, Phase, ToCoordinator, PROTOCOL_VERSION};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -75,6 +75,8 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         members: members(),
         images: vec!["/ckpt/i".into()],
     };
+    let stretch = Stretch { object: (1, 70), start: 0, end: 1 << 12 };
+    let seen = Seen { id: 3, fd: 5, file: (13, 700), object: (13, 699), access: 1 };
     let mut all = vec![
         ToCoordinator::Launch(launch(None)),
         ToCoordinator::Launch(launch(Some("pod".into()))),
@@ -86,6 +88,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         ToCoordinator::Interval { selection: Selection::Only, seconds: 600 },
         ToCoordinator::Quit { kill: true },
         ToCoordinator::Suspended { pod_id: POD, virtual_pid: 4711, threads: 2 },
+        ToCoordinator::Open { descriptions: vec![seen], memory: vec![stretch] },
         ToCoordinator::Refused { phase: Phase::Save, refusal: refusal() },
         ToCoordinator::Written { bytes: 1 << 32 },
         ToCoordinator::WriteFailed { refusal: refusal() },
@@ -117,7 +120,10 @@ fn from_coordinator() -> Vec<FromCoordinator> {
         generation: 3,
         time: 1_700_000_000,
         settings: settings(),
+        stopped_ns: 1_700_000_000_000_000_001,
         members: members(),
+        shares: vec![Share { id: 3, description: 70, leads: true, object: 80, leads_object: false, accesses: 3 }],
+        elsewhere: vec![Stretch { object: (1, 70), start: 0, end: 1 << 12 }],
     };
     vec![
         FromCoordinator::InPod { pod_id: POD, name: "pod".into(), table: "/run/pods/1.table".into() },
@@ -149,6 +155,7 @@ fn name_to(message: &ToCoordinator) -> &'static str {
         ToCoordinator::Interval { .. } => "Interval",
         ToCoordinator::Quit { .. } => "Quit",
         ToCoordinator::Suspended { .. } => "Suspended",
+        ToCoordinator::Open { .. } => "Open",
         ToCoordinator::Reached { .. } => "Reached",
         ToCoordinator::Refused { .. } => "Refused",
         ToCoordinator::Written { .. } => "Written",
@@ -169,10 +176,19 @@ fn name_from(message: &FromCoordinator) -> &'static str {
     }
 }
 
-fn name_outcome(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Started => "Started",
-        Outcome::Refused { .. } => "Refused",
+fn name_report(report: &Report) -> &'static str {
+    match report {
+        Report::Ready => "Ready",
+        Report::Refused { .. } => "Refused",
+        Report::Publish { .. } => "Publish",
+        Report::Subscribe { .. } => "Subscribe",
+    }
+}
+
+fn name_order(order: &Order) -> &'static str {
+    match order {
+        Order::Given => "Given",
+        Order::Go => "Go",
     }
 }
 
@@ -201,10 +217,17 @@ fn messages_are_as_committed() {
         spare: vec![7],
         restorer: (0x1000, 0x2000),
         vdso: (0x7fff_0000_0000, 0x6000),
+        started_ns: 1_700_000_000_000_000_001,
         image_backed: vec![(0x40_0000, 0x1000), (0x7f00_0000_0000, 1 << 32)],
     };
     text += &line("RestartParts", "RestartParts", &parts);
-    let outcomes = [Outcome::Started, Outcome::Refused { object: "pipe".into(), reason: "full".to_string() }];
-    text.extend(outcomes.iter().map(|outcome| line("Outcome", name_outcome(outcome), outcome)));
+    let reports = [
+        Report::Ready,
+        Report::Refused { object: "pipe".into(), reason: "full".to_string() },
+        Report::Publish { key: 70, part: 1 },
+        Report::Subscribe { key: 70, part: 0 },
+    ];
+    text.extend(reports.iter().map(|report| line("Report", name_report(report), report)));
+    text.extend([Order::Given, Order::Go].iter().map(|order| line("Order", name_order(order), order)));
     check(&format!("protocol-{PROTOCOL_VERSION}.txt"), &text, "PROTOCOL_VERSION");
 }

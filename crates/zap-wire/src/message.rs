@@ -120,6 +120,12 @@ pub enum ToCoordinator {
         virtual_pid: i32,
         threads: u32,
     },
+    /// Said in phase Drain, before it is reached: the process's open file descriptions, and the shared memory that it
+    /// would save. What is too much for one message comes in several.
+    Open {
+        descriptions: Vec<Seen>,
+        memory: Vec<Stretch>,
+    },
     Reached {
         phase: Phase,
         stop_ns: u64,
@@ -142,6 +148,48 @@ pub enum ToCoordinator {
     },
 }
 
+/// An open file description as one process sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The process's own number for it.
+    pub id: u32,
+    /// A descriptor that refers to it.
+    pub fd: i32,
+    /// Device and inode of its file.
+    pub file: (u64, u64),
+    /// What is made as one thing with others: both ends of a pipe, say. Else zeroes.
+    pub object: (u64, u64),
+    /// Access mode: O_RDONLY, O_WRONLY or O_RDWR.
+    pub access: i32,
+}
+
+/// A part of an object of shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Device and inode, as the process's list of mappings shows them.
+    pub object: (u64, u64),
+    /// Offsets in the object: first byte, and behind the last.
+    pub start: u64,
+    pub end: u64,
+}
+
+/// What a description of one process has in common with those of others. Processes are told of no other ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// [`Seen::id`].
+    pub id: u32,
+    /// Names the description among those of the pod; 0 when no other process has it.
+    pub description: u64,
+    /// This process saves it, and makes it again.
+    pub leads: bool,
+    /// Names the object; 0 when no other description in another process is of it.
+    pub object: u64,
+    /// This process saves what is the object's own, and makes it again.
+    pub leads_object: bool,
+    /// Which access modes there are among the pod's descriptions of the object: bit `1 << access` for each.
+    pub accesses: u32,
+}
+
 /// The order to save, which goes with the image's descriptor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SaveOrder {
@@ -151,8 +199,13 @@ pub struct SaveOrder {
     /// Seconds since the epoch.
     pub time: u64,
     pub settings: PodSettings,
+    /// CLOCK_REALTIME in nanoseconds, when all processes stood: here the clocks of all stop.
+    pub stopped_ns: u64,
     /// (virtual pid, program) of every process of the pod.
     pub members: Vec<(i32, String)>,
+    pub shares: Vec<Share>,
+    /// What other processes save of the shared memory.
+    pub elsewhere: Vec<Stretch>,
 }
 
 /// What the coordinator says.

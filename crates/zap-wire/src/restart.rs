@@ -17,7 +17,7 @@ pub struct RestartParts {
     pub table: String,
     /// Descriptors, in the restored process, of its new standard streams; -1 where there is none.
     pub streams: [i32; 3],
-    /// Descriptor on which the engine says why it cannot go on ([`Outcome`]); closing it unsaid means death.
+    /// Descriptor of the report channel ([`Report`], [`Order`]); closing it before [`Order::Go`] means death.
     pub report: i32,
     /// Every other descriptor that the engine must close.
     pub spare: Vec<i32>,
@@ -25,15 +25,30 @@ pub struct RestartParts {
     pub restorer: (u64, u64),
     /// First address and length of the kernel's vDSO and its data in this process.
     pub vdso: (u64, u64),
+    /// CLOCK_REALTIME in nanoseconds, when the restart began: here the clocks of all processes go on.
+    pub started_ns: u64,
     /// Ranges of memory that are backed by the image, in ascending order: (start, length).
     pub image_backed: Vec<(u64, u64)>,
 }
 
-/// The one message on the report descriptor.
+/// What a process says on the report channel, once its engine runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Outcome {
-    /// The program runs again.
-    Started,
-    /// It does not: which object, and why. Nothing of the program has run.
+pub enum Report {
+    /// It is whole again, and waits for [`Order::Go`].
+    Ready,
+    /// It cannot go on: which object, and why. Nothing of the program has run.
     Refused { object: String, reason: String },
+    /// For others that need it: the descriptor that comes along.
+    Publish { key: u64, part: u32 },
+    /// Asks for what another process publishes; answered by [`Order::Given`].
+    Subscribe { key: u64, part: u32 },
+}
+
+/// What zap-restart says to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// The descriptor that was asked for comes along.
+    Given,
+    /// Every process of the pod is ready: the program runs.
+    Go,
 }

@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -34,11 +34,53 @@ pub struct PodTable {
     pub pod_id: AtomicU64,
     /// (device, inode) of the standard streams that the pod was launched with.
     pub streams: [[AtomicU64; 2]; 3],
-    padding: [u8; 4096 - 72],
+    /// Not 0: the pod has been restarted here, and virtual ids may differ from real ones.
+    pub moved: AtomicU32,
+    /// Counts the virtual ids that had to be made up, see [`PodTable::free_id`].
+    made_up: AtomicI32,
+    /// Name of the coordinator's socket without a path, NUL-padded: for members that cannot reach the other one.
+    pub door: [AtomicU8; DOOR_LENGTH],
+    padding: [u8; 4096 - 80 - DOOR_LENGTH],
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
+    /// Ids of process groups and sessions that a restart has made again; their leaders may have ended.
+    pub aliases: [Alias; ALIASES],
 }
+
+/// Longest name of the socket without a path: the kernel's own choice has five digits (unix(7), autobind).
+pub const DOOR_LENGTH: usize = 8;
+
+/// Number of aliases.
+pub const ALIASES: usize = 512;
+
+/// An id that may not be a process's any more.
+#[repr(C)]
+pub struct Alias {
+    /// As the kernel knows it; 0 for a free place.
+    real: AtomicI32,
+    virtual_id: AtomicI32,
+    /// A [`Kind`].
+    kind: AtomicU32,
+}
+
+/// What an id is of. A number that is two of these may have two virtual ids: the process group and the session into
+/// which a pod is restarted need not be one, as those were that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Process = 1,
+    Group = 2,
+    Session = 3,
+}
+
+/// What stands in [`Alias::real`] for 0: a group or session whose leader is in another PID namespace (pid_namespaces(7)).
+const OUTSIDE: i32 = -1;
+
+/// Virtual id of an alias that has none any more.
+const GONE: i32 = -1;
+
+/// First of the virtual ids that are made up: above what the kernel gives (PID_MAX_LIMIT, 2^22).
+const FIRST_MADE_UP: i32 = 1 << 22;
 
 /// Bytes of a reason.
 pub const REASON_LENGTH: usize = 256;
@@ -101,6 +143,16 @@ impl PodTable {
         self.magic.store(MAGIC, Ordering::Release);
     }
 
+    /// Stores the name of the coordinator's socket without a path.
+    pub fn set_door(&self, name: &[u8; DOOR_LENGTH]) {
+        self.door.iter().zip(name).for_each(|(to, from)| to.store(*from, Ordering::Release));
+    }
+
+    /// The name of the coordinator's socket without a path, with its padding.
+    pub fn door(&self) -> [u8; DOOR_LENGTH] {
+        core::array::from_fn(|at| self.door[at].load(Ordering::Acquire))
+    }
+
     /// The entry of `pid`, if it has one.
     pub fn find(&self, pid: RealPid) -> Option<&Entry> {
         self.places(pid).find(|entry| entry.real_pid.load(Ordering::Acquire) == pid.0)
@@ -121,6 +173,104 @@ impl PodTable {
             .places(pid)
             .find(|entry| entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Relaxed).is_ok())?;
         entry.virtual_pid.store(virtual_pid.0, Ordering::Release);
+        Some(entry)
+    }
+
+    /// The entry of the process that the pod knows as `id`.
+    pub fn find_virtual(&self, id: VirtualPid) -> Option<&Entry> {
+        let is_it = |entry: &&Entry| {
+            entry.virtual_pid.load(Ordering::Acquire) == id.0 && entry.real_pid.load(Ordering::Acquire) != 0
+        };
+        // Most processes have the number that they were made with; every other one has an alias.
+        let by_alias = || {
+            let candidates =
+                self.aliases(Kind::Process).filter(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0);
+            candidates.filter_map(|alias| self.find(alias.real())).find(is_it)
+        };
+        let crowded = || self.aliases.last().is_some_and(|alias| alias.real.load(Ordering::Acquire) != 0);
+        let by_search = || crowded().then(|| self.entries.iter().find(is_it)).flatten();
+        self.places(RealPid(id.0)).find(is_it).or_else(by_alias).or_else(by_search)
+    }
+
+    /// The kernel's id of what the pod knows as `id`. Of a process also when it has ended: then the number may be that of
+    /// another one.
+    pub fn real_of(&self, kind: Kind, id: VirtualPid) -> Option<RealPid> {
+        let alias =
+            |kind| self.aliases(kind).find(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0).map(Alias::real);
+        let own = if kind == Kind::Process { None } else { alias(kind) };
+        own.or_else(|| self.find_virtual(id).map(Entry::real_pid)).or_else(|| alias(Kind::Process))
+    }
+
+    /// The pod's id of what the kernel knows as `id`.
+    pub fn virtual_of(&self, kind: Kind, id: RealPid) -> Option<VirtualPid> {
+        let alias = |kind| {
+            let found = self.aliases(kind).find(|alias| alias.real() == id)?;
+            Some(VirtualPid(found.virtual_id.load(Ordering::Acquire))).filter(|id| id.0 != GONE)
+        };
+        let own = if kind == Kind::Process { None } else { alias(kind) };
+        own.or_else(|| self.find(id).map(Entry::virtual_pid)).or_else(|| alias(Kind::Process))
+    }
+
+    fn aliases(&self, kind: Kind) -> impl Iterator<Item = &Alias> {
+        self.aliases
+            .iter()
+            .take_while(|alias| alias.real.load(Ordering::Acquire) != 0)
+            .filter(move |alias| alias.kind.load(Ordering::Acquire) == kind as u32)
+    }
+
+    /// Notes an id that differs from the real one. False if there is no room.
+    pub fn add_alias(&self, kind: Kind, real: RealPid, id: VirtualPid) -> bool {
+        let stored = if real.0 == 0 { OUTSIDE } else { real.0 };
+        for alias in &self.aliases {
+            if alias.kind.load(Ordering::Acquire) == kind as u32 && alias.real() == real {
+                alias.virtual_id.store(id.0, Ordering::Release);
+                return true;
+            }
+            if alias.real.compare_exchange(0, stored, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                alias.virtual_id.store(id.0, Ordering::Release);
+                alias.kind.store(kind as u32, Ordering::Release);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The virtual id for a new process: its real one, unless that is known already for another.
+    pub fn free_id(&self, real: RealPid) -> VirtualPid {
+        let id = VirtualPid(real.0);
+        if self.moved.load(Ordering::Acquire) == 0 {
+            return id;
+        }
+        // The kernel has given the number anew: who bore it has been waited for, and no group or session has it.
+        for alias in self.aliases(Kind::Process).filter(|alias| alias.real() == real) {
+            alias.virtual_id.store(GONE, Ordering::Release);
+        }
+        let known = |kind| self.real_of(kind, id).is_some_and(|known| known != real);
+        if ![Kind::Process, Kind::Group, Kind::Session].into_iter().any(known) {
+            return id;
+        }
+        let id = VirtualPid(FIRST_MADE_UP + self.made_up.fetch_add(1, Ordering::Relaxed));
+        self.add_alias(Kind::Process, real, id);
+        id
+    }
+
+    /// Enters the child that a fork of `parent` has just made. `None` when its part of the table is full.
+    pub fn enter_child(&self, child: RealPid, parent: Option<&Entry>) -> Option<&Entry> {
+        if let Some(entry) = self.find(child) {
+            return Some(entry);
+        }
+        let entry = self.enter(child, self.free_id(child))?;
+        if let Some(parent) = parent {
+            entry.filters.store(parent.filters.load(Ordering::Relaxed), Ordering::Relaxed);
+            for (to, from) in entry.name.iter().zip(&parent.name) {
+                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            if let Some(reason) = self.reason(parent) {
+                self.set_reason(entry, &reason);
+            }
+        }
+        entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
+        entry.ready.store(READY, Ordering::Release);
         Some(entry)
     }
 
@@ -155,9 +305,17 @@ impl PodTable {
     }
 }
 
+impl Alias {
+    fn real(&self) -> RealPid {
+        let real = self.real.load(Ordering::Acquire);
+        RealPid(if real == OUTSIDE { 0 } else { real })
+    }
+}
+
 impl Entry {
     /// Frees the entry: its process has ended.
     pub fn drop_entry(&self) {
+        self.virtual_pid.store(0, Ordering::Relaxed);
         for word in [&self.requested, &self.answered, &self.filters, &self.ready, &self.stopped, &self.failed] {
             word.store(0, Ordering::Relaxed);
         }
@@ -179,7 +337,14 @@ impl Entry {
 
     /// The process's virtual id.
     pub fn virtual_pid(&self) -> VirtualPid {
-        VirtualPid(self.virtual_pid.load(Ordering::Acquire))
+        // Whoever enters a process stores it right after the real one.
+        for _ in 0..1000 {
+            match self.virtual_pid.load(Ordering::Acquire) {
+                0 => core::hint::spin_loop(),
+                id => return VirtualPid(id),
+            }
+        }
+        VirtualPid(self.real_pid.load(Ordering::Acquire))
     }
 
     /// Stores the program's name, cut to 15 bytes.
@@ -213,7 +378,10 @@ mod tests {
             signal: AtomicI32::new(0),
             pod_id: AtomicU64::new(0),
             streams: Default::default(),
-            padding: [0; 4096 - 72],
+            moved: AtomicU32::new(0),
+            made_up: AtomicI32::new(0),
+            door: Default::default(),
+            padding: [0; 4096 - 80 - DOOR_LENGTH],
             entries: core::array::from_fn(|_| Entry {
                 real_pid: AtomicI32::new(0),
                 virtual_pid: AtomicI32::new(0),
@@ -229,6 +397,11 @@ mod tests {
                 failed: AtomicU32::new(0),
             }),
             reasons: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU8::new(0))),
+            aliases: core::array::from_fn(|_| Alias {
+                real: AtomicI32::new(0),
+                virtual_id: AtomicI32::new(0),
+                kind: AtomicU32::new(0),
+            }),
         }
     }
 
@@ -251,6 +424,26 @@ mod tests {
         assert!(table.reason(first).is_none());
         table.set_reason(first, b"why");
         assert_eq!(&table.reason(first).unwrap()[..4], b"why\0");
+        assert_eq!(table.free_id(RealPid(10)), VirtualPid(10));
+        table.moved.store(1, Ordering::Relaxed);
+        first.virtual_pid.store(500, Ordering::Relaxed);
+        assert!(table.add_alias(Kind::Group, RealPid(11), VirtualPid(501)));
+        assert!(table.add_alias(Kind::Session, RealPid(11), VirtualPid(502)));
+        assert!(table.find_virtual(VirtualPid(500)).is_none());
+        assert!(table.add_alias(Kind::Process, RealPid(10), VirtualPid(500)));
+        assert!(core::ptr::eq(first, table.find_virtual(VirtualPid(500)).unwrap()));
+        assert_eq!(table.real_of(Kind::Group, VirtualPid(500)), Some(RealPid(10)));
+        assert_eq!(table.real_of(Kind::Group, VirtualPid(501)), Some(RealPid(11)));
+        assert_eq!(table.real_of(Kind::Process, VirtualPid(501)), None);
+        assert_eq!(table.virtual_of(Kind::Group, RealPid(11)), Some(VirtualPid(501)));
+        assert_eq!(table.virtual_of(Kind::Session, RealPid(11)), Some(VirtualPid(502)));
+        assert_eq!(table.virtual_of(Kind::Process, RealPid(11)), None);
+        assert_eq!(table.real_of(Kind::Process, VirtualPid(10)), None);
+        assert!(table.add_alias(Kind::Session, RealPid(0), VirtualPid(3)));
+        assert_eq!(table.virtual_of(Kind::Session, RealPid(0)), Some(VirtualPid(3)));
+        assert_eq!(table.real_of(Kind::Session, VirtualPid(3)), Some(RealPid(0)));
+        assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));
+        assert_eq!(table.free_id(RealPid(500)), VirtualPid(FIRST_MADE_UP));
         first.drop_entry();
         assert!(table.reason(first).is_none());
         assert!(table.find(RealPid(10)).is_none());
@@ -271,7 +464,8 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams padding entries reasons);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door padding entries reasons aliases);
+        offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");
     }

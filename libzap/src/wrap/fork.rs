@@ -7,6 +7,7 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::ids::virtual_result;
 use libc::{c_char, c_int, pid_t, termios, winsize};
 use redhook::{hook, real};
 use zap_engine::{init, state};
@@ -32,7 +33,7 @@ hook! { unsafe fn fork() -> pid_t => zap_fork {
     // SAFETY: the caller's call.
     let child = unsafe { real!(fork)() };
     settle(child);
-    child
+    virtual_result(child)
 } }
 
 hook! { unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, modes: *const termios, size: *const winsize) -> pid_t
@@ -40,7 +41,7 @@ hook! { unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, modes: *const
     // SAFETY: the caller's arguments.
     let child = unsafe { real!(forkpty)(terminal, name, modes, size) };
     settle(child);
-    child
+    virtual_result(child)
 } }
 
 hook! { unsafe fn daemon(stay: c_int, keep: c_int) -> c_int => zap_daemon {

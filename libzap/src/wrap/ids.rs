@@ -12,8 +12,19 @@ use redhook::{hook, real};
 use zap_engine::guard::with_ids;
 use zap_engine::{identity, state};
 use zap_sys::{process, RealPid, VirtualPid};
+use zap_wire::table::Kind;
 
-super::resolve_all!(getpgid, getsid, sched_getaffinity, sched_setaffinity);
+super::resolve_all!(
+    getpgid,
+    getsid,
+    setpgid,
+    setsid,
+    tcgetpgrp,
+    tcgetsid,
+    tcsetpgrp,
+    sched_getaffinity,
+    sched_setaffinity
+);
 
 hook! { unsafe fn getpid() -> pid_t => zap_getpid {
     let real = process::getpid();
@@ -24,6 +35,30 @@ hook! { unsafe fn gettid() -> pid_t => zap_gettid {
     let real = process::gettid();
     if state::moved() { identity::virtual_of(real).0 } else { real.0 }
 } }
+
+hook! { unsafe fn getppid() -> pid_t => zap_getppid {
+    // SAFETY: no arguments. A filter of the program's own may make it fail.
+    let real = unsafe { real!(getppid)() };
+    if real >= 0 && state::moved() { identity::virtual_parent(RealPid(real)).0 } else { real }
+} }
+
+/// The real form of an argument that names a process group; 0 means the caller's.
+fn real_group(id: pid_t) -> pid_t {
+    if id > 0 {
+        identity::real_group_of(Kind::Group, VirtualPid(id)).0
+    } else {
+        id
+    }
+}
+
+/// The virtual form of a result that names a process group or session.
+fn virtual_group(kind: Kind, id: pid_t) -> pid_t {
+    if id >= 0 {
+        identity::virtual_group_of(kind, RealPid(id)).0
+    } else {
+        id
+    }
+}
 
 /// The real form of an id argument; ids that are 0 or negative mean the caller, a group or everybody.
 pub fn real_argument(id: pid_t) -> pid_t {
@@ -68,8 +103,47 @@ hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
         if signal != 0 && state::moved() && pid == state::virtual_pid().0 && process::gettid() == own {
             return number(zap_sys::signal::tell_own_process(signal, (pid, user())));
         }
-        number(zap_sys::signal::kill(real_argument(pid), signal))
+        let real = if pid < -1 { -real_group(-pid) } else { real_argument(pid) };
+        number(zap_sys::signal::kill(real, signal))
     }))
+} }
+
+hook! { unsafe fn killpg(group: pid_t, signal: c_int) -> c_int => zap_killpg {
+    if group < 0 {
+        return super::fail(libc::EINVAL);
+    }
+    as_c(with_ids(|| number(zap_sys::signal::kill(-real_group(group), signal))))
+} }
+
+hook! { unsafe fn getpgrp() -> pid_t => zap_getpgrp {
+    virtual_group(Kind::Group, process::getpgrp().0)
+} }
+
+hook! { unsafe fn setpgid(pid: pid_t, group: pid_t) -> c_int => zap_setpgid {
+    // The group that a process is to lead bears its id.
+    let group = if group > 0 && group == pid { real_argument(group) } else { real_group(group) };
+    // SAFETY: no memory is touched.
+    unsafe { real!(setpgid)(real_argument(pid), group) }
+} }
+
+hook! { unsafe fn setsid() -> pid_t => zap_setsid {
+    // SAFETY: no memory is touched.
+    virtual_group(Kind::Session, unsafe { real!(setsid)() })
+} }
+
+hook! { unsafe fn tcgetpgrp(terminal: c_int) -> pid_t => zap_tcgetpgrp {
+    // SAFETY: no memory is touched.
+    virtual_group(Kind::Group, unsafe { real!(tcgetpgrp)(terminal) })
+} }
+
+hook! { unsafe fn tcgetsid(terminal: c_int) -> pid_t => zap_tcgetsid {
+    // SAFETY: no memory is touched.
+    virtual_group(Kind::Session, unsafe { real!(tcgetsid)(terminal) })
+} }
+
+hook! { unsafe fn tcsetpgrp(terminal: c_int, group: pid_t) -> c_int => zap_tcsetpgrp {
+    // SAFETY: no memory is touched.
+    unsafe { real!(tcsetpgrp)(terminal, real_group(group)) }
 } }
 
 hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int => zap_tgkill {
@@ -84,12 +158,12 @@ hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int 
 
 hook! { unsafe fn getpgid(pid: pid_t) -> pid_t => zap_getpgid {
     // SAFETY: no memory is touched.
-    virtual_result(unsafe { real!(getpgid)(real_argument(pid)) })
+    virtual_group(Kind::Group, unsafe { real!(getpgid)(real_argument(pid)) })
 } }
 
 hook! { unsafe fn getsid(pid: pid_t) -> pid_t => zap_getsid {
     // SAFETY: no memory is touched.
-    virtual_result(unsafe { real!(getsid)(real_argument(pid)) })
+    virtual_group(Kind::Session, unsafe { real!(getsid)(real_argument(pid)) })
 } }
 
 hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_int => zap_sigqueue {

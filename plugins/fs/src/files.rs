@@ -3,7 +3,7 @@
 //! A file that has no name any more (a temporary file, as databases make them) is saved with its contents, and made
 //! again without a name. A file that still has one, but not the one it was opened by, is refused at the checkpoint.
 
-use crate::Noun;
+use crate::{no_object, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ use zap_plugin::sys::text::decimal;
 use zap_plugin::sys::{fd, libc, RawFd};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, save, restore, refill };
+pub(crate) const NOUN: Noun = Noun { claims, object: no_object, save, restore, refill };
 
 const SECTION: &str = "fs.files";
 const VERSION: u32 = 2;

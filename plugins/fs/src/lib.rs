@@ -22,6 +22,7 @@ pub struct Fs;
 /// A kind of description: the functions that a noun's file gives.
 struct Noun {
     claims: fn(&Description) -> bool,
+    object: fn(&Description) -> Option<(u64, u64)>,
     save: fn(&[&Description], &mut SaveContext<'_>) -> Result<(), Refusal>,
     restore: fn(&mut RestoreContext<'_>) -> Result<(), Refusal>,
     refill: fn(&mut RestoreContext<'_>) -> Result<(), Refusal>,
@@ -30,6 +31,10 @@ struct Noun {
 /// In the order in which they are asked and saved: streams come first, since a stream may be anything.
 const NOUNS: &[Noun] =
     &[streams::NOUN, files::NOUN, devices::NOUN, pipes::NOUN, eventfds::NOUN, timerfds::NOUN, epolls::NOUN];
+
+fn no_object(_: &Description) -> Option<(u64, u64)> {
+    None
+}
 
 fn nothing_to_refill(_: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     Ok(())
@@ -46,6 +51,10 @@ impl Plugin for Fs {
 
     fn claims(&self, description: &Description) -> bool {
         noun_of(description).is_some()
+    }
+
+    fn object(&self, description: &Description) -> Option<(u64, u64)> {
+        noun_of(description).and_then(|noun| (NOUNS[noun].object)(description))
     }
 
     fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal> {

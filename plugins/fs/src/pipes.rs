@@ -1,7 +1,8 @@
-//! Pipes inside the process: contents, capacity, packet mode, ends that are gone.
+//! Pipes inside the pod: contents, capacity, packet mode, ends that are gone.
 //!
-//! Contents are read without being taken: tee(2) duplicates them into a pipe of ours. A pipe whose other end is in
-//! another process is refused.
+//! Contents are read without being taken: tee(2) duplicates them into a pipe of ours. Of the processes that have ends of
+//! a pipe one saves the contents and makes the pipe again; the others get the ends from it. A pipe whose other end is in
+//! a process outside of the pod is refused.
 
 use crate::{nothing_to_refill, Noun};
 use alloc::format;
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use zap_plugin::sys::{fd, libc, RawFd};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, save, restore, refill: nothing_to_refill };
+pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.pipes";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -22,7 +23,15 @@ struct State {
     contents: Vec<Vec<u8>>,
     packets: bool,
     ends: Vec<End>,
+    /// The pipe's name in the pod, 0 when all of it is here.
+    object: u64,
+    /// It is made here.
+    leads: bool,
 }
+
+/// Parts of the object.
+const READER: u32 = 0;
+const WRITER: u32 = 1;
 
 /// A description of one of the pipe's ends.
 #[derive(Serialize, Deserialize)]
@@ -34,6 +43,10 @@ struct End {
 
 fn claims(description: &Description) -> bool {
     description.stream.is_none() && description.file_type() == libc::S_IFIFO && description.link.starts_with(b"pipe:")
+}
+
+fn object(description: &Description) -> Option<(u64, u64)> {
+    Some((description.stat.st_dev, description.stat.st_ino))
 }
 
 fn is_writer(description: &Description) -> bool {
@@ -57,28 +70,38 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
 fn save_one(ends: &[&Description]) -> Result<State, Refusal> {
     let any = ends[0];
     let refusal = |error| Refusal::new(any.name(), error);
-    let reader = ends.iter().find(|end| !is_writer(end));
-    let writer = ends.iter().find(|end| is_writer(end));
-    // With only one end here, the other must be gone: then poll says so.
-    let (alone, gone) = match (reader, writer) {
-        (Some(_), Some(_)) => (None, 0),
-        (Some(reader), None) => (Some(reader), libc::POLLHUP),
-        (None, Some(writer)) => (Some(writer), libc::POLLERR),
-        (None, None) => (None, 0),
+    let share = any.share;
+    let leads = share.object == 0 || share.leads_object;
+    // What of the pipe the pod has, in this process or another.
+    let has = |access: i32| {
+        share.accesses & (1 << access) != 0 || ends.iter().any(|end| end.status_flags() & libc::O_ACCMODE == access)
     };
-    if let Some(alone) = alone {
-        if fd::poll_now(alone.fd(), 0).map_err(refusal)? & gone == 0 {
-            return Err(Refusal::new(alone.name(), "the other end is in a process outside of the pod"));
-        }
+    let gone = match (has(libc::O_RDONLY), has(libc::O_WRONLY)) {
+        (true, false) => libc::POLLHUP,
+        (false, true) => libc::POLLERR,
+        _ => 0,
+    };
+    // With only one end in the pod, the other must be gone: then poll says so.
+    if gone != 0 && fd::poll_now(any.fd(), 0).map_err(refusal)? & gone == 0 {
+        return Err(Refusal::new(any.name(), "the other end is in a process outside of the pod"));
     }
     let capacity = fd::fcntl(any.fd(), libc::F_GETPIPE_SZ, 0).map_err(refusal)?;
     let packets = ends.iter().any(|end| end.status_flags() & libc::O_DIRECT != 0);
-    let contents = match reader {
+    let contents = match ends.iter().find(|end| !is_writer(end)) {
+        _ if !leads || !has(libc::O_RDONLY) => Vec::new(),
         Some(reader) => peek(reader.fd(), capacity, packets).map_err(refusal)?,
-        None => Vec::new(),
+        None => {
+            // The reading end is in another process: one of our own shows the same.
+            let path = zap_plugin::sys::small!("/proc/thread-self/fd/{}", any.fd());
+            let own = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC, 0);
+            let own = own.map_err(refusal)?;
+            let contents = peek(own, capacity, packets);
+            let _ = fd::close(own);
+            contents.map_err(refusal)?
+        }
     };
     let ends = ends.iter().map(|end| End { id: end.id, flags: end.status_flags() }).collect();
-    Ok(State { capacity, contents, packets, ends })
+    Ok(State { capacity, contents, packets, ends, object: share.object, leads })
 }
 
 fn peek(reader: RawFd, capacity: usize, packets: bool) -> zap_plugin::sys::Result<Vec<Vec<u8>>> {
@@ -117,10 +140,24 @@ fn peek(reader: RawFd, capacity: usize, packets: bool) -> zap_plugin::sys::Resul
 fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let states: Vec<State> = decode(bytes)?;
-    states.iter().try_for_each(|state| restore_one(state, context))
+    // All that others wait for comes first.
+    let made = states.iter().filter(|state| state.leads).try_for_each(|state| {
+        let (reader, writer) = make(state)?;
+        if state.object != 0 {
+            context.publish(state.object, READER, reader)?;
+            context.publish(state.object, WRITER, writer)?;
+        }
+        hand_over(state, reader, writer, context)
+    });
+    made?;
+    states.iter().filter(|state| !state.leads).try_for_each(|state| {
+        let reader = context.subscribe(state.object, READER)?;
+        let writer = context.subscribe(state.object, WRITER)?;
+        hand_over(state, reader, writer, context)
+    })
 }
 
-fn restore_one(state: &State, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+fn make(state: &State) -> Result<(RawFd, RawFd), Refusal> {
     let refusal = |error| Refusal::new("pipe", error);
     let mode = if state.packets { libc::O_DIRECT } else { 0 };
     let (reader, writer) = fd::pipe2(libc::O_CLOEXEC | libc::O_NONBLOCK | mode).map_err(refusal)?;
@@ -132,14 +169,22 @@ fn restore_one(state: &State, context: &mut RestoreContext<'_>) -> Result<(), Re
             return Err(Refusal::new("pipe", "its contents do not fit into it"));
         }
     }
-    let mut taken = [false; 2];
+    Ok((reader, writer))
+}
+
+/// Gives the process its ends, and closes the given ones.
+fn hand_over(state: &State, reader: RawFd, writer: RawFd, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    let refusal = |error| Refusal::new("pipe", error);
+    // The given ends are one description each, which whoever has made the pipe keeps.
+    let mut taken = [!state.leads; 2];
     for end in &state.ends {
         let writes = end.flags & libc::O_ACCMODE == libc::O_WRONLY;
         let original = if writes { writer } else { reader };
         let own = if core::mem::replace(&mut taken[usize::from(writes)], true) {
             // Another description of the same end, as an open of /proc/thread-self/fd/N makes.
             let path = zap_plugin::sys::small!("/proc/thread-self/fd/{original}");
-            fd::open(path.as_c_str(), (end.flags & libc::O_ACCMODE) | libc::O_CLOEXEC, 0).map_err(refusal)?
+            let flags = (end.flags & libc::O_ACCMODE) | libc::O_CLOEXEC | libc::O_NONBLOCK;
+            fd::open(path.as_c_str(), flags, 0).map_err(refusal)?
         } else {
             fd::dup_above(original, 0).map_err(refusal)?
         };

@@ -1,6 +1,6 @@
-//! Plugin socket: conversations inside the process.
+//! Plugin socket: conversations inside the pod.
 //!
-//! Unix socket pairs whose both ends the process holds (or whose other end is closed) are saved with what is in flight
+//! Unix socket pairs whose both ends are in the pod (or whose other end is closed) are saved with what is in flight
 //! and made again, as are those that are not connected yet. Every other socket is refused by name.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
@@ -24,6 +24,10 @@ impl Plugin for Socket {
         description.stream.is_none()
             && description.file_type() == libc::S_IFSOCK
             && net::get_option(description.fd(), libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_UNIX)
+    }
+
+    fn object(&self, description: &Description) -> Option<(u64, u64)> {
+        pairs::object(description)
     }
 
     fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal> {

@@ -11,16 +11,31 @@ use zap_plugin::sys::{fd, libc, net, RawFd, SysError};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
 const SECTION: &str = "socket.pairs";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A pair, or what is left of one.
 #[derive(Serialize, Deserialize)]
 struct Pair {
     kind: i32,
     first: End,
-    /// `None` when it is closed.
-    second: Option<End>,
+    second: Second,
 }
+
+/// The other end.
+#[derive(Serialize, Deserialize)]
+enum Second {
+    Closed,
+    Here(End),
+    /// In another process; `leads`: the pair is made in this one.
+    Elsewhere {
+        object: u64,
+        leads: bool,
+    },
+}
+
+/// Parts of the object, for the process that does not make the pair: its own end, and the other one.
+const OWN: u32 = 0;
+const OTHER: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct End {
@@ -61,13 +76,10 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
         let first = save_end(one, kind, socket.shutdown, true)?;
         done.push(one.id);
         let mut first = first;
+        let share = one.share;
         let second = if socket.peer == 0 {
-            None
-        } else {
-            let peer = own
-                .iter()
-                .find(|other| other.stat.st_ino as u32 == socket.peer)
-                .ok_or_else(|| Refusal::new(one.name(), "is connected to a socket outside of the pod"))?;
+            Second::Closed
+        } else if let Some(peer) = own.iter().find(|other| other.stat.st_ino as u32 == socket.peer) {
             done.push(peer.id);
             refuse_named(peer)?;
             let socket = diag::query(peer.stat.st_ino as u32).map_err(refusal)?;
@@ -77,7 +89,17 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
                 first.waiting = take_and_return(one, peer, first.waiting)?;
                 second.waiting = take_and_return(peer, one, second.waiting)?;
             }
-            Some(second)
+            Second::Here(second)
+        } else if share.object == 0 {
+            return Err(Refusal::new(one.name(), "is connected to a socket outside of the pod"));
+        } else if kind == libc::SOCK_DGRAM && socket.shutdown != 0 {
+            // Not told to the other end, which does the last step.
+            return Err(Refusal::new(
+                one.name(),
+                "a datagram pair of two processes with a half shut is not supported yet",
+            ));
+        } else {
+            Second::Elsewhere { object: share.object, leads: share.leads_object }
         };
         pairs.push(Pair { kind, first, second });
     }
@@ -85,6 +107,13 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
         context.section(SECTION, VERSION, encode(&pairs)?);
     }
     crate::unconnected::save(&unconnected, context)
+}
+
+/// Both ends of a pair are one object: the smaller inode names it.
+pub(crate) fn object(one: &Description) -> Option<(u64, u64)> {
+    let own = one.stat.st_ino;
+    let peer = diag::query(own as u32).map_or(0, |socket| u64::from(socket.peer));
+    Some((one.stat.st_dev, if peer == 0 { own } else { own.min(peer) }))
 }
 
 /// Named and listening sockets are no pairs.
@@ -196,32 +225,52 @@ fn peek_all(socket: RawFd, kind: i32) -> Result<Vec<Vec<u8>>, Option<SysError>> 
 pub(crate) fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let pairs: Vec<Pair> = decode(bytes)?;
-    pairs.iter().try_for_each(|pair| restore_pair(pair, context))
+    // All that others wait for comes first.
+    let waits = |pair: &&Pair| matches!(pair.second, Second::Elsewhere { leads: false, .. });
+    pairs.iter().filter(|pair| !waits(pair)).try_for_each(|pair| make(pair, context))?;
+    pairs.iter().filter(waits).try_for_each(|pair| take_over(pair, context))
 }
 
-fn restore_pair(pair: &Pair, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+fn make(pair: &Pair, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let refusal = |error| Refusal::new("socket pair", error);
     let (first, second) =
         net::socketpair(libc::AF_UNIX, pair.kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0).map_err(refusal)?;
     set_up(first, &pair.first)?;
     match &pair.second {
-        Some(state) => set_up(second, state)?,
-        // What the closed end had sent must fit through its successor.
-        None => set_send_buffer(second, pair.first.receive_buffer.max(pair.first.send_buffer)).map_err(refusal)?,
+        Second::Here(state) => set_up(second, state)?,
+        // What had been sent must fit through the successor of the end that had sent it.
+        _ => set_send_buffer(second, pair.first.receive_buffer.max(pair.first.send_buffer)).map_err(refusal)?,
     }
     refill(second, &pair.first.waiting)?;
-    if let Some(state) = &pair.second {
-        refill(first, &state.waiting)?;
-    }
-    shut(first, pair.first.shutdown, pair.second.is_none()).map_err(refusal)?;
     match &pair.second {
-        Some(state) => {
-            shut(second, state.shutdown, false).map_err(refusal)?;
+        Second::Here(state) => {
+            refill(first, &state.waiting)?;
+            shut(first, pair.first.shutdown).map_err(refusal)?;
+            shut(second, state.shutdown).map_err(refusal)?;
             hand_over(second, state, context)?;
         }
-        None => fd::close(second).map_err(refusal)?,
+        Second::Closed => fd::close(second).map_err(refusal)?,
+        Second::Elsewhere { object, .. } => {
+            context.publish(*object, OWN, second)?;
+            context.publish(*object, OTHER, first)?;
+            fd::close(second).map_err(refusal)?;
+        }
     }
     hand_over(first, &pair.first, context)
+}
+
+/// In the process that has one end, while another has made the pair. What is shut at one end is shut at the other too
+/// (unix(7)), and that comes last.
+fn take_over(pair: &Pair, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    let Second::Elsewhere { object, .. } = pair.second else { return Ok(()) };
+    let refusal = |error| Refusal::new("socket pair", error);
+    let own = context.subscribe(object, OWN)?;
+    let other = context.subscribe(object, OTHER)?;
+    set_up(own, &pair.first)?;
+    refill(other, &pair.first.waiting)?;
+    shut(own, pair.first.shutdown).map_err(refusal)?;
+    fd::close(other).map_err(refusal)?;
+    hand_over(own, &pair.first, context)
 }
 
 /// The kernel doubles what it is given and shows the double (socket(7)).
@@ -255,10 +304,9 @@ fn refill(from: RawFd, messages: &[Vec<u8>]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Shuts the halves of an end that were. Where the peer closes next, that does it.
-fn shut(socket: RawFd, shutdown: u8, peer_closed: bool) -> zap_plugin::sys::Result<()> {
+/// Shuts the halves of an end that were. Where the peer has closed, that has done it.
+fn shut(socket: RawFd, shutdown: u8) -> zap_plugin::sys::Result<()> {
     match shutdown & 3 {
-        _ if peer_closed => Ok(()),
         1 => net::shutdown(socket, libc::SHUT_RD),
         2 => net::shutdown(socket, libc::SHUT_WR),
         3 => net::shutdown(socket, libc::SHUT_RDWR),

@@ -3,11 +3,12 @@
 //! All or nothing: whatever fails on the way, every process that still stands is told to abandon, the temporary files go
 //! and older images stay.
 
-use super::pod::PodState;
-use super::{fault_at, Action, Core, Kept, Limits, Millis, Now, Peer, Verdict};
+use super::pod::{Member, PodState};
+use super::{fault_at, Action, Common, Core, Kept, Limits, Millis, Now, Open, Peer, Verdict};
+use std::collections::BTreeMap;
 use std::mem::Discriminant;
 use zap_image::name::ImageName;
-use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder};
+use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder, Seen, Stretch};
 use zap_wire::{fault, FromCoordinator, Phase};
 
 /// How much longer than any other phase saving may take: shared memory is copied while the program stands.
@@ -20,7 +21,11 @@ pub enum Stage {
     Examine,
     /// Processes have been signalled, and connect.
     Suspend,
+    /// All that are known stand; whether others have been made meanwhile is looked for.
+    Survey,
     Drain,
+    /// What several processes have open is compared.
+    Compare,
     Save,
     Refill,
     Resume,
@@ -42,6 +47,8 @@ pub struct Checkpoint {
     pub looked: Millis,
     /// When processes that stand until their images are there last heard something.
     reminded: Millis,
+    /// Since when a process that is none of the pod's has been in the way of the survey.
+    obstructed: Option<Millis>,
     started: Millis,
     /// Seconds since the epoch.
     time: u64,
@@ -58,6 +65,10 @@ struct Participant {
     virtual_pid: i32,
     program: String,
     ready: bool,
+    /// It has been asked to suspend itself.
+    signalled: bool,
+    /// What it has open.
+    open: Open,
     /// What kind of verdict it got last, and since when.
     obstacle: Option<(Discriminant<Verdict>, Millis)>,
     peer: Option<Peer>,
@@ -71,6 +82,30 @@ struct Participant {
 }
 
 impl Participant {
+    fn new(member: &Member) -> Self {
+        Self {
+            pid: member.pid,
+            virtual_pid: member.virtual_pid,
+            program: member.program.clone(),
+            ready: false,
+            signalled: false,
+            open: Open::default(),
+            obstacle: None,
+            peer: None,
+            reached: Phase::Suspend,
+            resumed: false,
+            lost: false,
+            written: false,
+            stop_ns: 0,
+        }
+    }
+
+    /// Pid, and the name of its image.
+    fn image(&self, pod: u64, generation: u32) -> (i32, String) {
+        let (program, virtual_pid) = (self.program.clone(), self.virtual_pid);
+        (self.pid, ImageName { program, pod_id: pod, virtual_pid, generation }.format())
+    }
+
     fn describe(&self) -> String {
         format!("{} (pid {})", self.program, self.pid)
     }
@@ -98,6 +133,12 @@ impl Checkpoint {
             let message = Box::new(FromCoordinator::Proceed { phase, save: None });
             out.push(Action::Send { peer, message });
         }
+    }
+
+    /// The order to make the temporary files, one for each participant.
+    fn prepare(&self, pod: u64, directory: &str) -> Action {
+        let images = self.participants.iter().map(|participant| participant.image(pod, self.generation)).collect();
+        Action::Prepare { pod, directory: directory.to_string(), images }
     }
 
     fn all(&self, done: impl Fn(&Participant) -> bool) -> bool {
@@ -134,16 +175,10 @@ impl Core {
             _ if pod.ending => Some("is ending".to_string()),
             (PodState::Restarting { .. }, _) => Some("is restarting".to_string()),
             (_, []) => Some("has no processes".to_string()),
-            (_, [member]) => {
+            (_, members) => members.iter().find_map(|member| {
                 let why = member.not_checkpointable.as_ref();
                 why.map(|why| format!("{} (pid {}): {why}", member.program, member.pid))
-            }
-            (_, members) => {
-                let names: Vec<String> =
-                    members.iter().map(|member| format!("{} (pid {})", member.program, member.pid)).collect();
-                let (count, names) = (members.len(), names.join(", "));
-                Some(format!("pod has {count} processes: {names}; only pods of one process can be checkpointed so far"))
-            }
+            }),
         };
         if let Some(why) = objection {
             if let Some(number) = inquiry {
@@ -151,42 +186,20 @@ impl Core {
             }
             return;
         }
-        let participants = pod.members.iter().map(|member| Participant {
-            pid: member.pid,
-            virtual_pid: member.virtual_pid,
-            program: member.program.clone(),
-            ready: false,
-            obstacle: None,
-            peer: None,
-            reached: Phase::Suspend,
-            resumed: false,
-            lost: false,
-            written: false,
-            stop_ns: 0,
-        });
         let checkpoint = Checkpoint {
             stage: Stage::Examine,
             deadline: None,
             looked: now.millis,
             reminded: now.millis,
+            obstructed: None,
             started: now.millis,
             time: now.epoch,
             generation: pod.generation.saturating_add(1),
             kill,
             inquiry,
-            participants: participants.collect(),
+            participants: pod.members.iter().map(Participant::new).collect(),
         };
-        let image = |participant: &Participant| {
-            let name = ImageName {
-                program: participant.program.clone(),
-                pod_id: id,
-                virtual_pid: participant.virtual_pid,
-                generation: checkpoint.generation,
-            };
-            (participant.pid, name.format())
-        };
-        let images = checkpoint.participants.iter().map(image).collect();
-        out.push(Action::Prepare { pod: id, directory: pod.settings.ckpt_dir.clone(), images });
+        out.push(checkpoint.prepare(id, &pod.settings.ckpt_dir));
         out.extend(checkpoint.participants.iter().map(|participant| Action::Examine { pod: id, pid: participant.pid }));
         pod.checkpoint = Some(checkpoint);
     }
@@ -220,9 +233,10 @@ impl Core {
     }
 
     pub(super) fn suspended(&mut self, now: Now, peer: Peer, pid: i32, id: u64, out: &mut Vec<Action>) {
-        let checkpoint = self.in_stage(id, Stage::Suspend);
+        let checkpoint = self.checkpoint_of(id).filter(|checkpoint| checkpoint.stage <= Stage::Suspend);
         let expected = checkpoint.and_then(|checkpoint| {
-            checkpoint.participants.iter_mut().find(|participant| participant.pid == pid && participant.peer.is_none())
+            let is_it = |participant: &&mut Participant| participant.pid == pid && participant.signalled;
+            checkpoint.participants.iter_mut().find(is_it).filter(|participant| participant.peer.is_none())
         });
         match expected {
             Some(participant) => {
@@ -232,6 +246,75 @@ impl Core {
             // It answers a request that has been given up, or that another coordinator made.
             None => out.push(Action::Send { peer, message: Box::new(FromCoordinator::Abandon) }),
         }
+    }
+
+    pub(super) fn open(&mut self, peer: Peer, descriptions: Vec<Seen>, memory: Vec<Stretch>) {
+        let checkpoint = self.pod_of_peer(peer).and_then(|id| self.in_stage(id, Stage::Drain));
+        if let Some(participant) = checkpoint.and_then(|checkpoint| checkpoint.member_of_peer(peer)) {
+            participant.open.descriptions.extend(descriptions);
+            participant.open.memory.extend(memory);
+        }
+    }
+
+    /// All that are known stand; `stranger` is a process that is in the way.
+    pub(super) fn surveyed(&mut self, now: Now, id: u64, stranger: Option<Refusal>, out: &mut Vec<Action>) {
+        let limit = self.limits;
+        let Some(pod) = self.pods.get_mut(&id) else { return };
+        let Some(checkpoint) = pod.checkpoint.as_mut().filter(|checkpoint| checkpoint.stage == Stage::Survey) else {
+            return;
+        };
+        if let Some(stranger) = stranger {
+            let since = *checkpoint.obstructed.get_or_insert(now.millis);
+            if now.millis.saturating_sub(since) >= limit.blocked {
+                self.fail(now, id, render(&stranger), out);
+            }
+            return;
+        }
+        fault_at(out, fault::COORDINATOR_SUSPENDED);
+        out.push(checkpoint.prepare(id, &pod.settings.ckpt_dir));
+        checkpoint.proceed(Phase::Drain, out);
+        checkpoint.stage = Stage::Drain;
+        checkpoint.deadline = Some(now.millis + limit.answer);
+    }
+
+    /// It is known what the processes share: for each pid.
+    pub(super) fn compared(
+        &mut self,
+        now: Now,
+        id: u64,
+        shares: Result<BTreeMap<i32, Common>, String>,
+        out: &mut Vec<Action>,
+    ) {
+        let limit = self.limits.answer * SAVE_PATIENCE;
+        let Some(pod) = self.pods.get_mut(&id) else { return };
+        let Some(checkpoint) = pod.checkpoint.as_mut().filter(|checkpoint| checkpoint.stage == Stage::Compare) else {
+            return;
+        };
+        let mut shares = match shares {
+            Ok(shares) => shares,
+            Err(why) => return self.fail(now, id, why, out),
+        };
+        let order = SaveOrder {
+            pod_id: id,
+            pod_name: pod.name.clone(),
+            generation: checkpoint.generation,
+            time: checkpoint.time,
+            settings: pod.settings.clone(),
+            stopped_ns: now.epoch_ns,
+            members: checkpoint.participants.iter().map(|p| (p.virtual_pid, p.program.clone())).collect(),
+            shares: Vec::new(),
+            elsewhere: Vec::new(),
+        };
+        for participant in &checkpoint.participants {
+            if let Some(peer) = participant.peer {
+                let Common { shares, elsewhere } = shares.remove(&participant.pid).unwrap_or_default();
+                let order = Box::new(SaveOrder { shares, elsewhere, ..order.clone() });
+                out.push(Action::Save { pod: id, pid: participant.pid, peer, order });
+            }
+        }
+        fault_at(out, fault::COORDINATOR_SAVING);
+        checkpoint.stage = Stage::Save;
+        checkpoint.deadline = Some(now.millis + limit);
     }
 
     pub(super) fn reached(&mut self, now: Now, peer: Peer, phase: Phase, stop_ns: u64, out: &mut Vec<Action>) {
@@ -290,7 +373,7 @@ impl Core {
     }
 
     pub(super) fn trouble(&mut self, now: Now, id: u64, pid: i32, why: String, out: &mut Vec<Action>) {
-        let Some(checkpoint) = self.in_stage(id, Stage::Suspend) else { return };
+        let Some(checkpoint) = self.checkpoint_of(id).filter(|it| it.stage <= Stage::Suspend) else { return };
         let who =
             checkpoint.participants.iter().find(|participant| participant.pid == pid && participant.peer.is_none());
         if let Some(participant) = who {
@@ -326,6 +409,19 @@ impl Core {
         }
         let Some(checkpoint) = &mut pod.checkpoint else { return };
         let mut gone = None;
+        if checkpoint.stage <= Stage::Survey {
+            // One that had not been suspended yet has ended by itself, and is in no image.
+            let is_there = |pid: i32| pod.members.iter().any(|member| member.pid == pid);
+            let others = pod.members.len();
+            checkpoint.participants.retain(|p| p.peer.is_some() || is_there(p.pid) || others == 0);
+            let known: Vec<i32> = checkpoint.participants.iter().map(|participant| participant.pid).collect();
+            for member in pod.members.iter().filter(|member| !known.contains(&member.pid)) {
+                checkpoint.participants.push(Participant::new(member));
+                checkpoint.stage = Stage::Examine;
+                checkpoint.deadline = None;
+                out.push(Action::Examine { pod: id, pid: member.pid });
+            }
+        }
         for participant in &mut checkpoint.participants {
             if !pod.members.iter().any(|member| member.pid == participant.pid) {
                 if checkpoint.stage < Stage::Save || participant.reached < Phase::Save {
@@ -410,9 +506,14 @@ impl Core {
             let pid = participant.pid;
             match checkpoint.stage {
                 Stage::Examine if !participant.ready => out.push(Action::Examine { pod: id, pid }),
-                Stage::Suspend if participant.peer.is_none() => out.push(Action::Look { pod: id, pid }),
+                Stage::Examine | Stage::Suspend if participant.signalled && participant.peer.is_none() => {
+                    out.push(Action::Look { pod: id, pid })
+                }
                 _ => {}
             }
+        }
+        if checkpoint.stage == Stage::Survey {
+            out.push(Action::Survey { pod: id });
         }
     }
 
@@ -445,33 +546,22 @@ impl Core {
             let limit = Some(now.millis + limits.answer);
             let (stage, deadline) = match checkpoint.stage {
                 Stage::Examine if checkpoint.all(|participant| participant.ready) => {
-                    let signal = |participant: &Participant| Action::Signal { pod: id, pid: participant.pid };
-                    out.extend(checkpoint.participants.iter().map(signal));
+                    for participant in checkpoint.participants.iter_mut().filter(|participant| !participant.signalled) {
+                        participant.signalled = true;
+                        out.push(Action::Signal { pod: id, pid: participant.pid });
+                    }
                     fault_at(out, fault::COORDINATOR_SIGNALLED);
                     (Stage::Suspend, limit)
                 }
                 Stage::Suspend if checkpoint.all(|participant| participant.peer.is_some()) => {
-                    fault_at(out, fault::COORDINATOR_SUSPENDED);
-                    checkpoint.proceed(Phase::Drain, out);
-                    (Stage::Drain, limit)
+                    out.push(Action::Survey { pod: id });
+                    (Stage::Survey, limit)
                 }
                 Stage::Drain if checkpoint.all(|participant| participant.reached >= Phase::Drain) => {
-                    let order = SaveOrder {
-                        pod_id: id,
-                        pod_name: pod.name.clone(),
-                        generation: checkpoint.generation,
-                        time: checkpoint.time,
-                        settings: pod.settings.clone(),
-                        members: checkpoint.participants.iter().map(|p| (p.virtual_pid, p.program.clone())).collect(),
-                    };
-                    for participant in &checkpoint.participants {
-                        if let Some(peer) = participant.peer {
-                            let order = Box::new(order.clone());
-                            out.push(Action::Save { pod: id, pid: participant.pid, peer, order });
-                        }
-                    }
-                    fault_at(out, fault::COORDINATOR_SAVING);
-                    (Stage::Save, Some(now.millis + limits.answer * SAVE_PATIENCE))
+                    let open = checkpoint.participants.iter_mut();
+                    let open = open.map(|participant| (participant.pid, std::mem::take(&mut participant.open)));
+                    out.push(Action::Compare { pod: id, open: open.collect() });
+                    (Stage::Compare, limit)
                 }
                 Stage::Save if checkpoint.all(|participant| participant.reached >= Phase::Save) => {
                     if checkpoint.kill {
@@ -531,7 +621,7 @@ impl Core {
     /// The pod that waits for the process `pid` to connect.
     fn pod_awaiting(&self, pid: i32) -> Option<u64> {
         let awaits = |checkpoint: &Checkpoint| {
-            checkpoint.stage == Stage::Suspend
+            checkpoint.stage <= Stage::Suspend
                 && checkpoint
                     .participants
                     .iter()

@@ -13,7 +13,9 @@ mod tests;
 pub use pod::{Member, Pod, PodState};
 
 use std::collections::BTreeMap;
-use zap_wire::message::{CheckpointRecord, Launch, PodSettings, Refusal, Restart, SaveOrder, Selection, StreamId};
+use zap_wire::message::{
+    CheckpointRecord, Launch, PodSettings, Refusal, Restart, SaveOrder, Seen, Selection, Share, StreamId, Stretch,
+};
 use zap_wire::{fault, FromCoordinator, ToCoordinator};
 
 /// A connection, by a number that is never used again.
@@ -64,6 +66,8 @@ pub struct Now {
     pub millis: Millis,
     /// Seconds since the epoch.
     pub epoch: u64,
+    /// The same in nanoseconds.
+    pub epoch_ns: u64,
     /// A random number that is used at most once.
     pub random: u64,
 }
@@ -91,6 +95,21 @@ pub struct Kept {
     pub images: Vec<String>,
     /// Bytes that they have on disk.
     pub bytes: u64,
+}
+
+/// What a process has that others may have too.
+#[derive(Clone, Debug, Default)]
+pub struct Open {
+    pub descriptions: Vec<Seen>,
+    pub memory: Vec<Stretch>,
+}
+
+/// What a process has in common with others.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    pub shares: Vec<Share>,
+    /// Shared memory that others save.
+    pub elsewhere: Vec<Stretch>,
 }
 
 /// What has happened.
@@ -145,6 +164,17 @@ pub enum Event {
     /// The table of a pod could not be made; the requester knows already.
     NotMade {
         pod: u64,
+    },
+    /// The table has been read anew, and every process's children looked at, when all members stood: one that is in the
+    /// way.
+    Surveyed {
+        pod: u64,
+        stranger: Option<Refusal>,
+    },
+    /// What each process, by its pid, has in common with others.
+    Compared {
+        pod: u64,
+        shares: Result<BTreeMap<i32, Common>, String>,
     },
     Committed {
         pod: u64,
@@ -206,7 +236,7 @@ pub enum Action {
     Remove {
         pod: u64,
     },
-    /// Make the temporary files of the images, one for each (pid, image's name).
+    /// Make the temporary files of the images, one for each (pid, image's name), as far as they are not there. Others go.
     Prepare {
         pod: u64,
         directory: String,
@@ -219,6 +249,15 @@ pub enum Action {
     Signal {
         pod: u64,
         pid: i32,
+    },
+    /// Read the table anew, and look for children of its processes that are not in it.
+    Survey {
+        pod: u64,
+    },
+    /// Find what processes share, by what each has open.
+    Compare {
+        pod: u64,
+        open: Vec<(i32, Open)>,
     },
     /// Look for trouble in the table's entry.
     Look {
@@ -314,6 +353,8 @@ impl Core {
             Event::NotMade { pod } => {
                 self.pods.remove(&pod);
             }
+            Event::Surveyed { pod, stranger } => self.surveyed(now, pod, stranger, out),
+            Event::Compared { pod, shares } => self.compared(now, pod, shares, out),
             Event::Committed { pod, outcome } => self.committed(now, pod, outcome, out),
             Event::Adopted { pod } => {
                 self.pods.insert(pod.id, *pod);
@@ -350,6 +391,7 @@ impl Core {
             ToCoordinator::Interval { selection, seconds } => self.interval(now, peer, &selection, seconds, out),
             ToCoordinator::Quit { kill } => self.quit(now, peer, kill, out),
             ToCoordinator::Suspended { pod_id, .. } => self.suspended(now, peer, pid, pod_id, out),
+            ToCoordinator::Open { descriptions, memory } => self.open(peer, descriptions, memory),
             ToCoordinator::Reached { phase, stop_ns } => self.reached(now, peer, phase, stop_ns, out),
             // Said by the program when its frozen copy has ended, which may have written all before.
             ToCoordinator::WriteFailed { .. } if self.has_written(peer) => {}

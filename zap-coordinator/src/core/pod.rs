@@ -123,7 +123,7 @@ impl Pod {
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Millis> {
         match &self.checkpoint {
             Some(checkpoint) => {
-                let looks = matches!(checkpoint.stage, Stage::Examine | Stage::Suspend);
+                let looks = matches!(checkpoint.stage, Stage::Examine | Stage::Suspend | Stage::Survey);
                 let look = looks.then_some(checkpoint.looked + limits.look);
                 look.into_iter().chain(checkpoint.deadline).chain(checkpoint.reminder(limits)).min()
             }

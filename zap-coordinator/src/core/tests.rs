@@ -32,7 +32,7 @@ impl Bench {
     }
 
     fn handle(&mut self, event: Event) -> Vec<Action> {
-        let now = Now { millis: self.millis, epoch: 1_000_000, random: self.random };
+        let now = Now { millis: self.millis, epoch: 1_000_000, epoch_ns: 1_000_000_000_000_000, random: self.random };
         self.core.handle(now, event)
     }
 
@@ -73,11 +73,19 @@ impl Bench {
     }
 
     fn suspended(&mut self) -> Vec<Action> {
-        self.say(PROCESS, ToCoordinator::Suspended { pod_id: POD, virtual_pid: PID, threads: 1 })
+        let mut actions = self.say(PROCESS, ToCoordinator::Suspended { pod_id: POD, virtual_pid: PID, threads: 1 });
+        if matches!(actions[..], [Action::Survey { .. }]) {
+            actions = self.handle(Event::Surveyed { pod: POD, stranger: None });
+        }
+        actions
     }
 
     fn reached(&mut self, phase: Phase) -> Vec<Action> {
-        self.say(PROCESS, ToCoordinator::Reached { phase, stop_ns: 5_000_000 })
+        let mut actions = self.say(PROCESS, ToCoordinator::Reached { phase, stop_ns: 5_000_000 });
+        if matches!(actions[..], [Action::Compare { .. }]) {
+            actions = self.handle(Event::Compared { pod: POD, shares: Ok(BTreeMap::new()) });
+        }
+        actions
     }
 
     fn written(&mut self) -> Vec<Action> {
@@ -162,7 +170,7 @@ fn a_checkpoint_goes_well() {
     let mut bench = Bench::with_pod();
     expect(&bench.checkpoint(false), &["Prepare", "Examine"]);
     expect(&bench.examined(Verdict::Ready), &["Signal", "fault coordinator-signalled"]);
-    expect(&bench.suspended(), &["fault coordinator-suspended", "proceed Drain"]);
+    expect(&bench.suspended(), &["fault coordinator-suspended", "Prepare", "proceed Drain"]);
     expect(&bench.reached(Phase::Drain), &["Save", "fault coordinator-saving"]);
     expect(&bench.reached(Phase::Save), &["proceed Refill"]);
     expect(&bench.reached(Phase::Refill), &["proceed Resume"]);
@@ -341,12 +349,72 @@ fn a_program_that_ends_after_its_snapshot_leaves_a_whole_image() {
     expect(&bench.committed(), &["Record", "Remove", "checkpointed 1 5000us"]);
 }
 
+/// As a process of number `pid`, whose connection has the number `pid` too.
+fn say_as(bench: &mut Bench, pid: i32, message: ToCoordinator) -> Vec<Action> {
+    bench.handle(Event::Message { peer: pid as Peer, pid, message })
+}
+
+fn suspended_as(bench: &mut Bench, pid: i32) -> Vec<Action> {
+    say_as(bench, pid, ToCoordinator::Suspended { pod_id: POD, virtual_pid: pid, threads: 1 })
+}
+
+fn examined_as(bench: &mut Bench, pid: i32) -> Vec<Action> {
+    bench.handle(Event::Examined { pod: POD, pid, verdict: Verdict::Ready })
+}
+
+fn members(pids: &[i32]) -> Event {
+    Event::Members { pod: POD, members: pids.iter().map(|pid| member(*pid, *pid, "app")).collect() }
+}
+
 #[test]
-fn pods_of_several_processes_are_refused_by_name() {
+fn several_processes_are_taken_together() {
     let mut bench = Bench::with_pod();
-    bench.launch(Some("app"), "helper", 101);
-    let text = short(&bench.checkpoint(false)).remove(0);
-    assert!(text.contains("pod has 2 processes: app (pid 100), helper (pid 101); only pods of one process"), "{text}");
+    bench.handle(members(&[100, 101]));
+    expect(&bench.checkpoint(false), &["Prepare", "Examine", "Examine"]);
+    expect(&examined_as(&mut bench, 100), &[]);
+    expect(&examined_as(&mut bench, 101), &["Signal", "Signal", "fault coordinator-signalled"]);
+    expect(&suspended_as(&mut bench, 100), &[]);
+    // One has made another before it was suspended, and one has ended.
+    expect(&bench.handle(members(&[100, 102])), &["Examine"]);
+    expect(&examined_as(&mut bench, 102), &["Signal", "fault coordinator-signalled"]);
+    expect(&suspended_as(&mut bench, 102), &["Survey"]);
+    expect(&bench.handle(members(&[100, 102, 103])), &["Examine"]);
+    expect(&bench.handle(Event::Surveyed { pod: POD, stranger: None }), &[]);
+    expect(&examined_as(&mut bench, 103), &["Signal", "fault coordinator-signalled"]);
+    expect(&suspended_as(&mut bench, 103), &["Survey"]);
+    let all = ["fault coordinator-suspended", "Prepare", "proceed Drain", "proceed Drain", "proceed Drain"];
+    expect(&bench.handle(Event::Surveyed { pod: POD, stranger: None }), &all);
+    let reached = |phase| ToCoordinator::Reached { phase, stop_ns: 1 };
+    expect(&say_as(&mut bench, 100, reached(Phase::Drain)), &[]);
+    expect(&say_as(&mut bench, 103, reached(Phase::Drain)), &[]);
+    expect(&say_as(&mut bench, 102, reached(Phase::Drain)), &["Compare"]);
+    let shares = Ok(BTreeMap::new());
+    expect(&bench.handle(Event::Compared { pod: POD, shares }), &["Save", "Save", "Save", "fault coordinator-saving"]);
+    // What one refuses is off for all.
+    let refusal = Refusal { object: "descriptor 5".into(), reason: "is odd".into() };
+    let outcome = "not checkpointed: app (pid 102): descriptor 5: is odd";
+    expect(
+        &say_as(&mut bench, 102, ToCoordinator::Refused { phase: Phase::Save, refusal }),
+        &["abandon", "abandon", "abandon", "Discard", outcome],
+    );
+}
+
+#[test]
+fn a_stranger_among_the_children_is_waited_for_and_then_refused() {
+    let mut bench = Bench::with_pod();
+    bench.checkpoint(false);
+    bench.examined(Verdict::Ready);
+    bench.say(PROCESS, ToCoordinator::Suspended { pod_id: POD, virtual_pid: PID, threads: 1 });
+    let stranger = || {
+        let refusal = Refusal { object: "child 5".into(), reason: "is not in the pod".into() };
+        Event::Surveyed { pod: POD, stranger: Some(refusal) }
+    };
+    expect(&bench.handle(stranger()), &[]);
+    bench.millis = 500;
+    expect(&bench.handle(Event::Tick), &["Survey"]);
+    expect(&bench.handle(stranger()), &[]);
+    bench.millis = 1000;
+    expect(&bench.handle(stranger()), &["abandon", "Discard", "not checkpointed: child 5: is not in the pod"]);
 }
 
 #[test]

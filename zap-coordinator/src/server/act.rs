@@ -3,7 +3,7 @@
 use super::examine::{examine, Known, FILTERED};
 use super::images::{Images, Job};
 use super::process::{self, Process};
-use super::{random, reach, store, Server};
+use super::{compare, random, reach, store, Server};
 use crate::core::{Action, Event, PodState, Verdict};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -64,12 +64,17 @@ impl Server {
                 }
             }
             Action::Remove { pod } => self.remove(pod),
-            Action::Prepare { pod, directory, images } => match Images::prepare(&directory, &images, random()) {
-                Ok(images) => {
-                    self.images.insert(pod, images);
+            Action::Prepare { pod, directory, images } => {
+                let files = self.images.entry(pod).or_insert_with(|| Images::none(&directory, random()));
+                if let Err(error) = files.prepare(&images) {
+                    self.queue.push_back(Event::Failed { pod, why: error.to_string() });
                 }
-                Err(error) => self.queue.push_back(Event::Failed { pod, why: error.to_string() }),
-            },
+            }
+            Action::Survey { pod } => self.survey(pod),
+            Action::Compare { pod, open } => {
+                let shares = compare::compare(&open, compare::same_description);
+                self.queue.push_back(Event::Compared { pod, shares });
+            }
             Action::Examine { pod, pid } => {
                 let verdict = self.examine(pod, pid);
                 self.queue.push_back(Event::Examined { pod, pid, verdict });
@@ -116,6 +121,7 @@ impl Server {
         store::remove(&self.runtime, pod);
         match MappedTable::create(&self.runtime.table_path(pod), pod, settings.signal, streams) {
             Ok(table) => {
+                self.tell_door(&table);
                 self.tables.insert(pod, table);
             }
             Err(error) => {
@@ -182,6 +188,28 @@ impl Server {
             in_handler: entry.stopped.load(Ordering::Acquire) == zap_wire::table::STANDS,
         };
         examine(pid, known, |child| table.find(RealPid(child)).is_some())
+    }
+
+    /// Takes in who has been made since the table was read last. A child that a fork has just made may not be in it yet,
+    /// because its parent was suspended before it could enter it.
+    fn survey(&mut self, pod: u64) {
+        let Some(table) = self.tables.get(&pod) else { return };
+        let path = self.runtime.table_path(pod);
+        let mut stranger = None;
+        for (pid, entry) in table.members() {
+            for child in super::examine::living_children(pid.0) {
+                if table.find(RealPid(child)).is_some() {
+                    continue;
+                }
+                if process::maps(child, &path) {
+                    table.enter_child(RealPid(child), Some(entry));
+                } else {
+                    stranger = Some(super::examine::stranger(child));
+                }
+            }
+        }
+        self.rescan(pod);
+        self.queue.push_back(Event::Surveyed { pod, stranger });
     }
 
     fn signal(&mut self, pod: u64, pid: i32) {

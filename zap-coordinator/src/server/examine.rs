@@ -48,24 +48,34 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
     if !matches!(verdict, Verdict::Ready | Verdict::Masked) {
         return verdict;
     }
-    let living = || children.iter().filter(|(child, _)| is_the_programs(Path::new("/proc"), *child));
-    let object = |child: i32| format!("child {child} ({})", super::process::name(child));
+    let others =
+        || children.iter().filter(|(child, _)| !is_member(*child) && is_the_programs(Path::new("/proc"), *child));
     // Looked for first: this one only takes time.
-    if let Some((child, _)) = living().find(|(child, sleeps)| *sleeps && !is_member(*child)) {
+    if let Some((child, _)) = others().find(|(_, sleeps)| *sleeps) {
+        let object = format!("child {child} ({})", super::process::name(*child));
         let reason = "was made with vfork, and has neither exec'ed nor ended: its parent cannot be suspended so long";
-        return Verdict::Held(Refusal { object: object(*child), reason: reason.into() });
+        return Verdict::Held(Refusal { object, reason: reason.into() });
     }
-    match living().next() {
-        Some((child, _)) if is_member(*child) => {
-            let reason = "pods of more than one process are not supported yet";
-            Verdict::Blocked(Refusal { object: object(*child), reason: reason.into() })
-        }
-        Some((child, _)) => {
-            let reason = "is not in the pod: static, privileged or started around Zap; wait until it has ended";
-            Verdict::Blocked(Refusal { object: object(*child), reason: reason.into() })
-        }
+    match others().next() {
+        Some((child, _)) => Verdict::Blocked(stranger(*child)),
         None => verdict,
     }
+}
+
+/// What is said of a child that is not in the pod.
+pub fn stranger(child: i32) -> Refusal {
+    let reason = "is not in the pod: static, privileged or started around Zap; wait until it has ended";
+    Refusal { object: format!("child {child} ({})", super::process::name(child)), reason: reason.into() }
+}
+
+/// The living children of the process `pid`.
+pub fn living_children(pid: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let numbers: Vec<i32> = lists
+        .flat_map(|list| list.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    numbers.into_iter().filter(|child| is_the_programs(Path::new("/proc"), *child)).collect()
 }
 
 /// The verdict on the texts of `status` of the process and of each of its threads.

@@ -33,14 +33,27 @@ struct Image {
 }
 
 impl Images {
-    /// Makes a temporary file in `directory` for each (pid, name).
-    pub fn prepare(directory: &str, images: &[(i32, String)], random: u64) -> Result<Self> {
-        let mut made = Self { directory: directory.into(), files: Vec::new(), random };
+    /// No images, in `directory`.
+    pub fn none(directory: &str, random: u64) -> Self {
+        Self { directory: directory.into(), files: Vec::new(), random }
+    }
+
+    /// Makes a temporary file for each (pid, name) that has none, and removes all others.
+    pub fn prepare(&mut self, images: &[(i32, String)]) -> Result<()> {
+        self.files.retain(|image| {
+            let wanted = images.iter().any(|(pid, name)| image.pid == *pid && image.name == *name);
+            if !wanted {
+                let _ = fs::remove_file(&image.temporary);
+            }
+            wanted
+        });
         for (pid, name) in images {
-            let (temporary, file) = Image::make(&made.directory, name, random)?;
-            made.files.push(Image { pid: *pid, name: name.clone(), temporary, file });
+            if self.file(*pid).is_none() {
+                let (temporary, file) = Image::make(&self.directory, name, self.random)?;
+                self.files.push(Image { pid: *pid, name: name.clone(), temporary, file });
+            }
         }
-        Ok(made)
+        Ok(())
     }
 
     /// The file for the process `pid`.

@@ -31,12 +31,16 @@ pub fn of_generation(generation: u32) -> Vec<u8> {
         zap_version: String::new(),
         kernel: String::new(),
         stack_limit: 0,
+        parent: 1,
+        group: 2,
+        session: 3,
     };
     let header = Header {
         pod,
         process,
         threads: Vec::new(),
         files: Vec::new(),
+        objects: Vec::new(),
         regions: vec![region],
         sections: Vec::new(),
         chunk_sums: Bytes::default(),

@@ -10,10 +10,12 @@ use zap_client::error::{reason, Error, Result};
 use zap_client::{trusted, Connection, RuntimeDir};
 use zap_image::name::ImageName;
 use zap_restart::arguments::Restart as Arguments;
-use zap_restart::generation::{choose, Candidate};
+use zap_restart::commons::Commons;
+use zap_restart::generation::{self, choose};
 use zap_restart::image::{self, Image};
 use zap_restart::planner::{self, Facts, Planned};
-use zap_restart::start::{self, Circumstances, Pod, Start};
+use zap_restart::start::{self, Candidate, Circumstances, Pod, Start};
+use zap_restart::tree::{self, Kin};
 use zap_restart::{backing, fault, supervise, unpack, vanished, verify};
 use zap_sys::RealPid;
 use zap_wire::message::{PodSettings, Restart, StreamId};
@@ -44,61 +46,76 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<RealPid> {
-    let mut image = choose_image(arguments)?;
-    let ckpt_dir = checkpoint_directory(arguments, &image.path)?;
+    let mut images = choose_images(arguments)?;
+    let ckpt_dir = checkpoint_directory(arguments, &images[0].path)?;
+    let runtime = RuntimeDir::open()?;
+    for image in &mut images {
+        prepare(image, runtime.as_ref(), arguments.verify)?;
+    }
+    let kin: Vec<Kin> = images.iter().map(kin_of).collect();
+    let tree = tree::plan(&kin).map_err(|why| Error::new(images[0].path.display(), why))?;
+    let commons = Commons::make(&images)?;
+    let plan = |image| plan_without_missing(image, &commons);
+    let mut candidates = images.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
+    fault::reach(zap_wire::fault::RESTART_PLANNED);
+    let pod = make_pod(arguments, &candidates, ckpt_dir)?;
+    let circumstances = Circumstances { background: arguments.background, mask: supervise::block() };
+    if let Start::Runs(child) = start::start(&candidates, &tree, &pod, circumstances)? {
+        return Ok(child);
+    }
+    // A JVM that starts now removes such files of others.
+    candidates = candidates.into_iter().map(|one| plan(one.image)).collect::<Result<Vec<_>>>()?;
+    match start::start(&candidates, &tree, &pod, circumstances)? {
+        Start::Runs(child) => Ok(child),
+        Start::FileGone(error) => Err(error),
+    }
+}
+
+/// Makes sure that the image is what was written, and can be mapped.
+fn prepare(image: &mut Image, runtime: Option<&RuntimeDir>, verify_all: bool) -> Result<()> {
     image.check_owner()?;
     let remote = image.is_remote();
     let compressed = image.is_compressed();
     if remote && !compressed {
         image.take_in()?;
     }
-    let runtime = RuntimeDir::open()?;
-    let untouched = !remote && runtime.as_ref().is_some_and(|runtime| trusted::is_untouched(runtime, &image.file));
+    let untouched = !remote && runtime.is_some_and(|runtime| trusted::is_untouched(runtime, &image.file));
     if compressed {
-        unpack::unpack(&mut image)?;
-    } else if arguments.verify || !untouched {
-        verify::extents(&image)?;
-    }
-    let mut planned = plan_without_missing(&mut image)?;
-    fault::reach(zap_wire::fault::RESTART_PLANNED);
-    let pod = make_pod(arguments, &image, ckpt_dir)?;
-    let circumstances = Circumstances { background: arguments.background, mask: supervise::block() };
-    if let Start::Runs(child) = start::start(&image, &planned, &pod, circumstances)? {
-        return Ok(child);
-    }
-    // A JVM that starts now removes such files of others.
-    planned = plan_without_missing(&mut image)?;
-    match start::start(&image, &planned, &pod, circumstances)? {
-        Start::Runs(child) => Ok(child),
-        Start::FileGone(error) => Err(error),
+        unpack::unpack(image)
+    } else if verify_all || !untouched {
+        verify::extents(image)
+    } else {
+        Ok(())
     }
 }
 
-fn plan_without_missing(image: &mut Image) -> Result<Planned> {
+fn kin_of(image: &Image) -> Kin {
+    let process = &image.header.process;
+    Kin { pid: process.virtual_pid, parent: process.parent, group: process.group, session: process.session }
+}
+
+fn plan_without_missing(mut image: Image, commons: &Commons) -> Result<Candidate> {
     let missing = backing::missing(&image.header);
     vanished::replace(&mut image.header, &missing);
-    plan(image)
+    let planned = plan(&image, commons)?;
+    Ok(Candidate { image, planned })
 }
 
-fn choose_image(arguments: &Arguments) -> Result<Image> {
+fn choose_images(arguments: &Arguments) -> Result<Vec<Image>> {
     let paths = image::find(&arguments.images)?;
-    let mut images = paths.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
-    let candidates: Vec<Candidate<'_>> = images.iter().map(Candidate::of).collect();
-    match choose(&candidates)?[..] {
-        [only] => Ok(images.swap_remove(only)),
-        ref several => {
-            let why =
-                format!("is one of {} processes of its pod; restarting several is not supported yet", several.len());
-            Err(Error::new(images[several[0]].path.display(), why))
-        }
-    }
+    let images = paths.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
+    let candidates: Vec<generation::Candidate<'_>> = images.iter().map(generation::Candidate::of).collect();
+    let chosen = choose(&candidates)?;
+    let mut images: Vec<Option<Image>> = images.into_iter().map(Some).collect();
+    Ok(chosen.into_iter().filter_map(|index| images[index].take()).collect())
 }
 
-fn plan(image: &Image) -> Result<Planned> {
+fn plan(image: &Image, commons: &Commons) -> Result<Planned> {
     start::check_executable(image)?;
     let facts = Facts {
         extents_start: image.extents_start,
         mappable: image.is_mappable(),
+        commons: commons.paths(image),
         writable_files: backing::check(&image.header)?,
     };
     planner::plan(&image.header, &facts).map_err(|error| Error::new(image.path.display(), error))
@@ -112,8 +129,9 @@ fn highest_generation(directory: &Path, pod: u64) -> u32 {
     parsed.filter(|name| name.pod_id == pod).map(|name| name.generation).max().unwrap_or(0)
 }
 
-fn make_pod(arguments: &Arguments, image: &Image, ckpt_dir: String) -> Result<Pod> {
-    let recorded = &image.header.pod;
+fn make_pod(arguments: &Arguments, candidates: &[Candidate], ckpt_dir: String) -> Result<Pod> {
+    let recorded = &candidates[0].image.header.pod;
+    let images = candidates.iter().map(|one| Ok(absolute(&one.image.path)?.to_string_lossy().into_owned()));
     let request = Restart {
         protocol: PROTOCOL_VERSION,
         pod_id: recorded.id,
@@ -129,7 +147,7 @@ fn make_pod(arguments: &Arguments, image: &Image, ckpt_dir: String) -> Result<Po
         },
         streams: streams(),
         members: recorded.members.iter().map(|member| (member.virtual_pid, member.program.clone())).collect(),
-        images: vec![absolute(&image.path)?.to_string_lossy().into_owned()],
+        images: images.collect::<Result<_>>()?,
     };
     let runtime = RuntimeDir::open_or_create()?;
     match Connection::request(&runtime, &ToCoordinator::Restart(request))? {

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::arch::naked_asm;
+use core::sync::atomic::AtomicU32;
 
 /// Where a frozen copy can be taken up again: filled by [`snapshot`] before it forks, and so part of the copy.
 #[repr(C)]
@@ -170,14 +171,16 @@ pub unsafe extern "C" fn spawn_thread(
 }
 
 /// Continues a thread from the signal frame whose `ucontext` lies at `ucontext`: the kernel restores all registers,
-/// the signal mask and the alternate stack (sigreturn(2)).
+/// the signal mask and the alternate stack (sigreturn(2)). `on_stack` is one less when the calling stack is not used any
+/// more.
 ///
 /// # Safety
 /// `ucontext` is the third argument of a handler that has not returned; the calling stack is not needed any more.
 #[unsafe(naked)]
-pub unsafe extern "C" fn return_from_signal(ucontext: u64) -> ! {
+pub unsafe extern "C" fn return_from_signal(ucontext: u64, on_stack: &AtomicU32) -> ! {
     naked_asm!(
         "mov rsp, rdi", // rt_sigreturn finds the frame just below rsp: the pretcode word is already popped
+        "lock dec dword ptr [rsi]", // from here on the stack may be another thread's
         "mov eax, 15",  // rt_sigreturn
         "syscall",
         "ud2",

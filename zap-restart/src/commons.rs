@@ -1,0 +1,77 @@
+//! Memory that several processes of the pod share: each object is made here, filled from whichever images hold its
+//! contents, and opened by all who have it.
+//!
+//! The descriptors stay this process's: others reach them by /proc, so that they lose none of their own.
+
+use crate::image::Image;
+use crate::objects::objects;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use zap_client::error::{reason, Error, Result};
+use zap_image::SharedObject;
+
+/// Bytes that are copied in one go.
+const PART: u64 = 1 << 20;
+
+/// The objects that more than one process has.
+#[derive(Debug, Default)]
+pub struct Commons {
+    made: BTreeMap<(u64, u64), File>,
+}
+
+fn key(object: &SharedObject) -> (u64, u64) {
+    (object.device, object.inode)
+}
+
+impl Commons {
+    /// Makes them, with their contents.
+    pub fn make(images: &[Image]) -> Result<Self> {
+        let mut seen: BTreeSet<(u64, u64)> = BTreeSet::new();
+        let mut commons = Self::default();
+        for object in images.iter().flat_map(|image| &image.header.objects).map(key) {
+            if !seen.insert(object) && !commons.made.contains_key(&object) {
+                commons.made.insert(object, new_memory()?);
+            }
+        }
+        images.iter().try_for_each(|image| commons.fill(image))?;
+        Ok(commons)
+    }
+
+    /// Takes in what an image holds of them.
+    fn fill(&self, image: &Image) -> Result<()> {
+        for object in objects(&image.header) {
+            let known = image.header.objects.get(object.number as usize).and_then(|known| self.made.get(&key(known)));
+            let Some(file) = known else { continue };
+            let failed = |error: std::io::Error| Error::new("shared memory", reason(&error));
+            if file.metadata().map_err(failed)?.len() < object.range.end {
+                file.set_len(object.range.end).map_err(failed)?;
+            }
+            for extent in &object.contents {
+                let mut done = 0;
+                while done < extent.length {
+                    let mut part = vec![0; (extent.length - done).min(PART) as usize];
+                    let from = image.extents_start + extent.offset + done;
+                    let unreadable = |error: std::io::Error| Error::new(image.path.display(), reason(&error));
+                    image.file.read_exact_at(&mut part, from).map_err(unreadable)?;
+                    file.write_all_at(&part, extent.address + done).map_err(failed)?;
+                    done += part.len() as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// For each object of `image`, where it is found if others have it too.
+    pub fn paths(&self, image: &Image) -> Vec<Option<PathBuf>> {
+        let path = |file: &File| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+        image.header.objects.iter().map(|object| self.made.get(&key(object)).map(path)).collect()
+    }
+}
+
+fn new_memory() -> Result<File> {
+    let failed = |error: zap_sys::SysError| Error::new("shared memory", error);
+    crate::start::memory_file(c"zap-shared").map_err(failed)
+}
