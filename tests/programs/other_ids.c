@@ -44,13 +44,14 @@ static void *work(void *argument) {
     return argument;
 }
 
-static int pages[2];
+static int pages[2], up[2];
 
 /* The child answers to what its parent does to it; it ends when the pipe does. */
 static void serve(void) {
     char byte;
     strcpy(secret, "the child's");
     close(pages[1]);
+    if (write(up[1], "!", 1) != 1) _exit(1);
     while (read(pages[0], &byte, 1) == -1 && errno == EINTR) continue;
     _exit(6);
 }
@@ -299,7 +300,7 @@ int main(int argc, char **argv) {
     directory = argv[1];
     pthread_t worker;
     signal(SIGRTMIN, note_timer);
-    MAKE(sem_init(&started, 0, 0) == 0 && sem_init(&finish_thread, 0, 0) == 0 && pipe(pages) == 0);
+    MAKE(sem_init(&started, 0, 0) == 0 && sem_init(&finish_thread, 0, 0) == 0 && pipe(pages) == 0 && pipe(up) == 0);
     MAKE(pthread_create(&worker, NULL, work, NULL) == 0 && sem_wait(&started) == 0);
     pid_t child = fork();
     MAKE(child >= 0);
@@ -309,6 +310,8 @@ int main(int argc, char **argv) {
     }
     setpgid(child, child);
     close(pages[0]);
+    char byte;
+    MAKE(read(up[0], &byte, 1) == 1);
 
     ready();
 

@@ -25,7 +25,7 @@ static struct {
     volatile int step, done;
 } *orders;
 
-enum { BY_KILL = 1, BY_QUEUE, BY_TGKILL, TO_STOP, TO_END };
+enum { BY_KILL = 1, BY_QUEUE, BY_TGKILL, BY_GROUP, TO_STOP, TO_END };
 
 static void serve(pid_t parent) {
     union sigval value = {.sival_int = 5};
@@ -35,6 +35,7 @@ static void serve(pid_t parent) {
         case BY_KILL: kill(parent, SIGUSR1); break;
         case BY_QUEUE: sigqueue(parent, SIGUSR1, value); break;
         case BY_TGKILL: syscall(SYS_tgkill, parent, parent, SIGUSR1); break;
+        case BY_GROUP: kill(-getpgid(parent), SIGUSR1); break;
         case TO_STOP: raise(SIGSTOP); break;
         case TO_END: _exit(3);
         }
@@ -69,7 +70,7 @@ static void all_ways(pid_t child) {
     static const struct {
         int how, code;
         const char *name;
-    } ways[] = {{BY_KILL, SI_USER, "kill"}, {BY_QUEUE, SI_QUEUE, "sigqueue"}, {BY_TGKILL, SI_TKILL, "tgkill"}};
+    } ways[] = {{BY_KILL, SI_USER, "kill"}, {BY_QUEUE, SI_QUEUE, "sigqueue"}, {BY_TGKILL, SI_TKILL, "tgkill"}, {BY_GROUP, SI_USER, "a group"}};
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGUSR1);
@@ -97,6 +98,7 @@ static void all_ways(pid_t child) {
 }
 
 int main(void) {
+    setpgid(0, 0);
     orders = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     MAKE(orders != MAP_FAILED);
     struct sigaction action = {.sa_sigaction = note, .sa_flags = SA_SIGINFO | SA_RESTART}, old;
@@ -144,6 +146,8 @@ int main(void) {
     kill(child, SIGKILL);
     expect_handled(SIGCHLD, CLD_KILLED, child, "a kill");
     CHECK(waitpid(child, &status, 0) == child, "waitpid");
+    CHECK(kill(0, SIGUSR1) == 0, "its own group");
+    expect_handled(SIGUSR1, SI_USER, getpid(), "its own group");
     SAY("told senders: a child of later");
     return finish(7);
 }

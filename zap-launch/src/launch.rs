@@ -87,7 +87,9 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
         let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(signal));
     }
     let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| name != environment::LD_PRELOAD && name != environment::POD_TABLE)
+        .filter(|(name, _)| {
+            ![environment::LD_PRELOAD, environment::POD_TABLE, environment::FORCE_VIRTUAL].iter().any(|own| name == own)
+        })
         .collect();
     variables.push((environment::LD_PRELOAD.into(), preload));
     variables.push((environment::POD_TABLE.into(), table.into_os_string()));

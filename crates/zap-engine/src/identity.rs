@@ -105,6 +105,19 @@ fn pairs() -> &'static [Pair] {
     unsafe { PAIRS.load(Ordering::Acquire).as_ref() }.map_or(&[], |pairs| pairs.pairs.as_slice())
 }
 
+/// The program's id of the calling thread, which is `real`. A thread keeps its id for life, so it is looked for once.
+#[inline]
+pub fn virtual_of_caller(real: RealPid) -> VirtualPid {
+    let known = &guard::block().known_tid;
+    if known[0].load(Ordering::Relaxed) != real.0 {
+        let id = virtual_of(real);
+        known[0].store(0, Ordering::Relaxed);
+        known[1].store(id.0, Ordering::Relaxed);
+        known[0].store(real.0, Ordering::Relaxed);
+    }
+    VirtualPid(known[1].load(Ordering::Relaxed))
+}
+
 /// The program's id of the process or thread `real`.
 pub fn virtual_of(real: RealPid) -> VirtualPid {
     if !state::moved() {
@@ -154,8 +167,10 @@ pub fn real_of(id: VirtualPid) -> RealPid {
         return RealPid(pair.real.load(Ordering::Relaxed));
     }
     let table = state::table();
-    if let Some(entry) = table.and_then(|table| table.find_virtual(id)) {
-        return entry.real_pid();
+    // 0: it has just been dropped.
+    let living = table.and_then(|table| table.find_virtual(id)).map(zap_wire::table::Entry::real_pid);
+    if let Some(real) = living.filter(|real| real.0 != 0) {
+        return real;
     }
     // A thread made after the restart, or a child that has ended: the coordinator has taken it out of the table.
     let real = table.and_then(|table| table.real_of(Kind::Process, id)).unwrap_or_else(|| unknown_id(id));
@@ -194,7 +209,18 @@ pub fn virtual_sender(signal: i32, code: i32, pid: i32) -> i32 {
 /// The kernel's id of the process group or session that the program knows as `id`.
 pub fn real_group_of(kind: Kind, id: VirtualPid) -> RealPid {
     let table = state::table().filter(|_| state::moved());
-    table.map_or(RealPid(id.0), |table| table.real_of(kind, id).unwrap_or_else(|| unknown_id(id)))
+    let Some(table) = table else { return RealPid(id.0) };
+    table.real_of(kind, id).unwrap_or_else(|| {
+        // One that has no leader any more, or none of the pod's.
+        let real = unknown_id(id);
+        let of = if kind == Kind::Group { zap_sys::process::group_of } else { zap_sys::process::session_of };
+        let is_there = table.members().any(|(member, _)| of(member) == Ok(real));
+        if is_there {
+            real
+        } else {
+            NOBODY
+        }
+    })
 }
 
 /// The program's id of the process group or session `real`.
@@ -252,9 +278,11 @@ pub fn virtual_parent(real: RealPid) -> VirtualPid {
     if !state::moved() {
         return VirtualPid(real.0);
     }
+    if PARENT.load(Ordering::Relaxed) == real.0 {
+        return relations().parent;
+    }
     match state::table().and_then(|table| table.virtual_of(Kind::Process, real)) {
         Some(id) => id,
-        None if PARENT.load(Ordering::Relaxed) == real.0 => relations().parent,
         // Not restarted yet: the one that it has always had.
         None if offset() != 0 && PARENT.load(Ordering::Relaxed) == 0 => unknown_real(real),
         None => VirtualPid(1),
@@ -388,6 +416,7 @@ pub fn lend() {
 #[inline]
 pub fn forget_lent() {
     guard::block().lender.store(0, Ordering::Relaxed);
+    guard::block().known_tid[0].store(0, Ordering::Relaxed);
 }
 
 /// Ends what [`lend`] began, if it has.

@@ -36,6 +36,8 @@ static SAVED: Owned<Saved> = Owned::new(Saved {
 
 /// The program's handlers that are told who has sent a signal, where ids differ: the kernel knows [`handle`] in their place.
 static HANDLERS: [AtomicU64; COUNT] = [const { AtomicU64::new(0) }; COUNT];
+/// glibc's signals for cancellation and for setuid and its kind.
+const LIBCS: [i32; 2] = [32, 33];
 static TRANSLATES: AtomicBool = AtomicBool::new(false);
 
 /// From now on handlers are called by way of [`handle`].
@@ -54,8 +56,10 @@ pub fn kernels_handler(signal: i32, handler: u64, flags: u64) -> u64 {
     let own = handle as *const () as u64;
     let place = usize::try_from(signal - 1).ok().and_then(|at| HANDLERS.get(at));
     match place {
-        // SIG_DFL, SIG_IGN.
-        Some(place) if flags & libc::SA_SIGINFO as u64 != 0 && handler > 1 && handler != own => {
+        // Neither SIG_DFL nor SIG_IGN. Libc's own handlers want to hear of the kernel's ids.
+        Some(place)
+            if flags & libc::SA_SIGINFO as u64 != 0 && handler > 1 && handler != own && !LIBCS.contains(&signal) =>
+        {
             place.store(handler, Ordering::Release);
             own
         }

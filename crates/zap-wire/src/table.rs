@@ -200,7 +200,9 @@ impl PodTable {
         let alias =
             |kind| self.aliases(kind).find(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0).map(Alias::real);
         let own = if kind == Kind::Process { None } else { alias(kind) };
-        own.or_else(|| self.find_virtual(id).map(Entry::real_pid)).or_else(|| alias(Kind::Process))
+        // An entry may be dropped at any moment.
+        let living = || self.find_virtual(id).map(Entry::real_pid).filter(|real| real.0 != 0);
+        own.or_else(living).or_else(|| alias(Kind::Process))
     }
 
     /// The pod's id of what the kernel knows as `id`.
@@ -210,7 +212,13 @@ impl PodTable {
             Some(VirtualPid(found.virtual_id.load(Ordering::Acquire))).filter(|id| id.0 != GONE)
         };
         let own = if kind == Kind::Process { None } else { alias(kind) };
-        own.or_else(|| self.find(id).map(Entry::virtual_pid)).or_else(|| alias(Kind::Process))
+        let living = || {
+            let entry = self.find(id)?;
+            // It may be dropped at any moment, and be another's then.
+            let found = entry.virtual_pid();
+            (entry.real_pid() == id && found.0 != 0).then_some(found)
+        };
+        own.or_else(living).or_else(|| alias(Kind::Process))
     }
 
     fn aliases(&self, kind: Kind) -> impl Iterator<Item = &Alias> {
@@ -344,7 +352,7 @@ impl Entry {
         RealPid(self.real_pid.load(Ordering::Acquire))
     }
 
-    /// The process's virtual id.
+    /// The process's virtual id; 0 if the entry has been dropped.
     pub fn virtual_pid(&self) -> VirtualPid {
         // Whoever enters a process stores it right after the real one, unless it is interrupted there.
         for _ in 0..100_000 {
@@ -354,7 +362,7 @@ impl Entry {
                 id => return VirtualPid(id),
             }
         }
-        VirtualPid(self.real_pid.load(Ordering::Acquire))
+        VirtualPid(0)
     }
 
     /// Stores the program's name, cut to 15 bytes.
