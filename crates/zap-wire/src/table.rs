@@ -74,7 +74,7 @@ pub enum Kind {
 /// multiple of [`CAPACITY`], so that an entry is found by both ids in one place.
 pub const OFFSET: i32 = 1 << 23;
 
-const _: () = assert!(OFFSET as usize % CAPACITY == 0);
+const _: () = assert!((OFFSET as usize).is_multiple_of(CAPACITY));
 
 /// Virtual id of an alias that has none any more.
 const GONE: i32 = -1;

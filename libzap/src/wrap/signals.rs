@@ -273,7 +273,7 @@ fn know_senders(fd: c_int, buffer: *mut c_void, length: usize) {
     const EACH: usize = core::mem::size_of::<libc::signalfd_siginfo>();
     let path = zap_sys::small!("/proc/thread-self/fd/{fd}");
     let mut name = [0u8; 64];
-    if length % EACH != 0
+    if !length.is_multiple_of(EACH)
         || !zap_sys::fd::read_link(path.as_c_str(), &mut name).is_ok_and(|name| name == b"anon_inode:[signalfd]")
     {
         return;
