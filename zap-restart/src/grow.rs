@@ -194,7 +194,6 @@ impl Family {
         all.extend(tree.ghosts.iter().enumerate().map(|(at, id)| (Kind::Group, real(self.shared.ghost(at)), *id)));
         let helpers = tree.helpers.iter().enumerate();
         all.extend(helpers.filter_map(|(at, one)| Some((Kind::Session, real(self.shared.helper(at)), one.session?))));
-        all.retain(|(_, real, _)| real.0 > 0);
         all
     }
 

@@ -71,7 +71,8 @@ pub struct Ready<'a> {
 /// process, and what it has made.
 pub fn start(candidates: &[Candidate], tree: &Tree, pod: &Pod, circumstances: Circumstances) -> Result<Start> {
     let numbers = Numbers::below_limit();
-    let ready = candidates.iter().map(|one| make_ready(one, pod, numbers)).collect::<Result<Vec<_>>>()?;
+    let started_ns = zap_sys::time::to_ns(&zap_sys::time::now(libc::CLOCK_REALTIME));
+    let ready = candidates.iter().map(|one| make_ready(one, pod, numbers, started_ns)).collect::<Result<Vec<_>>>()?;
     let patience = Patience::new(circumstances.mask).map_err(|error| Error::new("signals", error))?;
     let mut left = ATTEMPTS;
     loop {
@@ -85,7 +86,7 @@ pub fn start(candidates: &[Candidate], tree: &Tree, pod: &Pod, circumstances: Ci
     }
 }
 
-fn make_ready<'a>(candidate: &'a Candidate, pod: &Pod, numbers: Numbers) -> Result<Ready<'a>> {
+fn make_ready<'a>(candidate: &'a Candidate, pod: &Pod, numbers: Numbers, started_ns: u64) -> Result<Ready<'a>> {
     let Candidate { image, planned } = candidate;
     let parts = RestartParts {
         pod_id: pod.id,
@@ -96,6 +97,7 @@ fn make_ready<'a>(candidate: &'a Candidate, pod: &Pod, numbers: Numbers) -> Resu
         // Only the restorer knows these two; it writes them behind the parts (`zap_restorer::plan::Trailer`).
         restorer: (0, 0),
         vdso: (0, 0),
+        started_ns,
         image_backed: planned.image_backed.clone(),
     };
     let parts = zap_wire::encode(&parts).map_err(|why| Error::new("restart parts", why))?;

@@ -57,7 +57,7 @@ impl Agent {
         // SO_SNDTIMEO bounds connect(2) too.
         let connected = net::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &patience)
             .and_then(|()| net::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &patience))
-            .and_then(|()| net::connect_unix(socket, &path));
+            .and_then(|()| net::connect_unix(socket, &path).or_else(|error| by_the_door(socket).map_err(|_| error)));
         if let Err(error) = connected {
             let _ = fd::close(socket);
             return Err(error);
@@ -119,6 +119,16 @@ impl Agent {
         OPEN.store(-1, Ordering::Relaxed);
         let _ = fd::close(self.socket);
     }
+}
+
+/// Connects where a process does that has become another user, or been confined since it joined the pod.
+fn by_the_door(socket: RawFd) -> zap_sys::Result<()> {
+    let name = state::table().map(|table| table.door()).unwrap_or_default();
+    let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    if length == 0 {
+        return Err(zap_sys::SysError::new("connect", libc::ENOENT));
+    }
+    net::connect_abstract(socket, &name[..length])
 }
 
 /// Repeats a call that was interrupted: no signal can be, but the kernel's own work for the process (closing an io_uring)

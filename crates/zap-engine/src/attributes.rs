@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::path::{CPath, PATH_MAX};
-use zap_sys::{libc, process};
+use zap_sys::{credentials, libc, process};
 
 /// Number of resources that setrlimit(2) knows.
 const RESOURCES: usize = 16;
@@ -17,10 +17,23 @@ struct Saved {
     /// Soft and hard limit of each resource.
     limits: [Option<(u64, u64)>; RESOURCES],
     permitted_state: u64,
+    subreaper: bool,
+    parent_death_signal: i32,
+    personality: u32,
+    /// As /proc/self/oom_score_adj has it.
+    oom_score_adjustment: i64,
 }
 
-static SAVED: Owned<Saved> =
-    Owned::new(Saved { directory: Vec::new(), umask: 0, limits: [None; RESOURCES], permitted_state: 0 });
+static SAVED: Owned<Saved> = Owned::new(Saved {
+    directory: Vec::new(),
+    umask: 0,
+    limits: [None; RESOURCES],
+    permitted_state: 0,
+    subreaper: false,
+    parent_death_signal: 0,
+    personality: 0,
+    oom_score_adjustment: 0,
+});
 
 /// Processors of the machine at the checkpoint; 0 when unknown.
 static ONLINE: AtomicU32 = AtomicU32::new(0);
@@ -39,6 +52,12 @@ pub fn save() -> Result<(), Refusal> {
     if directory.ends_with(b" (deleted)") {
         return Err(Refusal::new("working directory", "it has been deleted"));
     }
+    let mut root = [0u8; PATH_MAX];
+    let root = zap_sys::fd::read_link(c"/proc/thread-self/root", &mut root)
+        .map_err(|error| Refusal::new("root directory", error))?;
+    if root != b"/" {
+        return Err(Refusal::new("root directory", "a program that has called chroot is not supported yet"));
+    }
     crate::fault::point(zap_wire::fault::SAVING_ATTRIBUTES);
     // The mask can only be read by setting it.
     let umask = process::umask(0o77);
@@ -52,8 +71,36 @@ pub fn save() -> Result<(), Refusal> {
     }
     ONLINE.store(count_online(), Ordering::Relaxed);
     let permitted_state = process::permitted_state();
-    SAVED.with(|saved| *saved = Saved { directory: directory.to_vec(), umask, limits, permitted_state });
+    let parent_death_signal =
+        credentials::parent_death_signal().map_err(|error| Refusal::new("parent-death signal", error))?;
+    let personality = credentials::personality(u32::MAX).map_err(|error| Refusal::new("personality", error))?;
+    SAVED.with(|saved| {
+        *saved = Saved {
+            directory: directory.to_vec(),
+            umask,
+            limits,
+            permitted_state,
+            subreaper: process::is_subreaper(),
+            parent_death_signal,
+            personality,
+            oom_score_adjustment: oom_score_adjustment(),
+        }
+    });
     Ok(())
+}
+
+const OOM: &core::ffi::CStr = c"/proc/thread-self/oom_score_adj";
+
+fn oom_score_adjustment() -> i64 {
+    let mut buffer = [0u8; 16];
+    zap_sys::fd::read_file(OOM, &mut buffer).map_or(0, |text| zap_sys::text::decimal(text).0)
+}
+
+fn set_oom_score_adjustment(value: i64) -> zap_sys::Result<()> {
+    let file = zap_sys::fd::open(OOM, libc::O_WRONLY | libc::O_CLOEXEC, 0)?;
+    let written = zap_sys::fd::write_all(file, zap_sys::small!("{value}").as_bytes());
+    let _ = zap_sys::fd::close(file);
+    written
 }
 
 /// Sets them again, but for what would stand in the way of the rest of the restart.
@@ -65,6 +112,15 @@ pub fn restore() -> Result<(), Refusal> {
         let path = CPath::new(&saved.directory).ok_or_else(|| Refusal::new("working directory", "path too long"))?;
         process::chdir(path.as_c_str())
             .map_err(|error| Refusal::new(alloc::format!("working directory {name}"), error))?;
+        process::set_subreaper(saved.subreaper);
+        if credentials::personality(u32::MAX) != Ok(saved.personality) {
+            credentials::personality(saved.personality).map_err(|error| Refusal::new("personality", error))?;
+        }
+        // Only who is privileged may make a process less likely to be killed.
+        if saved.oom_score_adjustment != oom_score_adjustment() {
+            set_oom_score_adjustment(saved.oom_score_adjustment)
+                .map_err(|error| Refusal::new("oom_score_adj", error))?;
+        }
         // A thread whose signal frame holds such state dies without the permission.
         let missing = saved.permitted_state & !process::permitted_state();
         (0..u64::BITS).filter(|number| missing & (1 << number) != 0).try_for_each(|number| {
@@ -91,6 +147,13 @@ pub fn restore_limits() {
         // Where the limit is lower, memory is where it was, but not locked.
         let _ = zap_sys::mem::lock_all(flags);
     }
+}
+
+/// Sets what a change of users clears.
+pub fn restore_parent_death_signal() -> Result<(), Refusal> {
+    let signal = SAVED.with(|saved| saved.parent_death_signal);
+    credentials::set_attribute(libc::PR_SET_PDEATHSIG, signal as usize)
+        .map_err(|error| Refusal::new("parent-death signal", error))
 }
 
 /// Processors of the machine at the checkpoint; 0 when unknown.

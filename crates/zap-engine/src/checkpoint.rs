@@ -14,7 +14,10 @@ use crate::registry;
 use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
-use crate::{attributes, breakdown, children, clocks, descriptors, identity, signals, suspend, timers, waits, writer};
+use crate::{
+    attributes, breakdown, children, clocks, credentials, descriptors, identity, signals, suspend, timers, waits,
+    writer,
+};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
@@ -81,6 +84,7 @@ pub fn clean_up() {
         None => {}
     }
     zap_sys::opened::close_left();
+    credentials::close_again();
     attributes::give_room_back();
 }
 
@@ -103,7 +107,9 @@ pub fn lead(context: u64) {
     crate::arena::note_large(true);
     fault::point(faults::PROGRAM_SUSPENDED);
     attributes::make_room_for_descriptors();
+    credentials::open_up();
     lead_suspended(threads, begun);
+    credentials::close_again();
     attributes::give_room_back();
     fault::point(faults::PROGRAM_RESUMING);
     note_nothing();
@@ -272,6 +278,7 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
 }
 
 fn collect(order: &SaveOrder) -> Result<Vec<SharedCopy>, Refusal> {
+    clocks::stop(order.stopped_ns);
     children::save()?;
     identity::save_relations();
     waits::save();
@@ -281,13 +288,14 @@ fn collect(order: &SaveOrder) -> Result<Vec<SharedCopy>, Refusal> {
     for (index, plugin) in registry::plugins().iter().enumerate() {
         let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
         let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();
-        plugin.save(&mut SaveContext::new(&descriptions, claimed, &mut sections))?;
+        plugin.save(&mut SaveContext::new(&descriptions, claimed, clocks::since_moment, &mut sections))?;
         fault::point(faults::SAVING_PLUGINS);
     }
     signals::save()?;
     clocks::save();
     timers::save()?;
     attributes::save()?;
+    credentials::save()?;
     COLLECTED.with(|collected| collected.sections = sections);
     shared::copy_shared(&order.elsewhere)
 }

@@ -92,12 +92,32 @@ fn kernel_ns(clock: i32) -> i64 {
     time::to_ns(&time::now(clock)) as i64
 }
 
-/// Notes the clocks. Every thread stands, and has noted its own CPU time ([`thread_cpu`]).
+/// When the clocks have stopped, or gone on: on the clock of the wall, which is the one that all processes of a pod share
+/// whatever time namespace they are in (time_namespaces(7)).
+static MOMENT: AtomicI64 = AtomicI64::new(0);
+
+/// Longest time, in nanoseconds, that is taken for the time since the moment: more comes of a wall clock that is set.
+const LONGEST: i64 = 300_000_000_000;
+
+/// The clocks of the whole pod have stopped at `stopped_ns` (CLOCK_REALTIME).
+pub fn stop(stopped_ns: u64) {
+    MOMENT.store(stopped_ns as i64, Ordering::Relaxed);
+}
+
+/// Nanoseconds since [`stop`], or since the clocks have gone on by [`Start`]. What is left of a timer is more by the one,
+/// and less by the other.
+pub fn since_moment() -> u64 {
+    (kernel_ns(libc::CLOCK_REALTIME) - MOMENT.load(Ordering::Relaxed)).clamp(0, LONGEST) as u64
+}
+
+/// Notes the clocks as they were when they have stopped. Every thread stands, and has noted its own CPU time
+/// ([`thread_cpu`]).
 pub fn save() {
     SAVED.with(|saved| {
-        saved.monotonic = kernel_ns(libc::CLOCK_MONOTONIC) + MONOTONIC.load(Ordering::Relaxed);
-        saved.monotonic_raw = kernel_ns(libc::CLOCK_MONOTONIC_RAW) + MONOTONIC_RAW.load(Ordering::Relaxed);
-        saved.boottime = kernel_ns(libc::CLOCK_BOOTTIME) + BOOTTIME.load(Ordering::Relaxed);
+        let since = since_moment() as i64;
+        saved.monotonic = kernel_ns(libc::CLOCK_MONOTONIC) + MONOTONIC.load(Ordering::Relaxed) - since;
+        saved.monotonic_raw = kernel_ns(libc::CLOCK_MONOTONIC_RAW) + MONOTONIC_RAW.load(Ordering::Relaxed) - since;
+        saved.boottime = kernel_ns(libc::CLOCK_BOOTTIME) + BOOTTIME.load(Ordering::Relaxed) - since;
         saved.process_cpu = kernel_ns(libc::CLOCK_PROCESS_CPUTIME_ID) + PROCESS_CPU.load(Ordering::Relaxed);
         saved.ticks = usage::ticks() + TICKS.load(Ordering::Relaxed);
         saved.own = usage::of(libc::RUSAGE_SELF).plus(&added(libc::RUSAGE_SELF));
@@ -114,12 +134,15 @@ pub struct Start {
 }
 
 impl Start {
-    /// As they are now: before any timer is set anew, so that none is over before its time by the program's clock.
-    pub fn now() -> Self {
+    /// As they were at `started_ns` (CLOCK_REALTIME): the same moment for all processes of a pod, and before any timer is
+    /// set anew.
+    pub fn at(started_ns: u64) -> Self {
+        MOMENT.store(started_ns as i64, Ordering::Relaxed);
+        let since = since_moment() as i64;
         Self {
-            monotonic: kernel_ns(libc::CLOCK_MONOTONIC),
-            monotonic_raw: kernel_ns(libc::CLOCK_MONOTONIC_RAW),
-            boottime: kernel_ns(libc::CLOCK_BOOTTIME),
+            monotonic: kernel_ns(libc::CLOCK_MONOTONIC) - since,
+            monotonic_raw: kernel_ns(libc::CLOCK_MONOTONIC_RAW) - since,
+            boottime: kernel_ns(libc::CLOCK_BOOTTIME) - since,
         }
     }
 }

@@ -226,10 +226,6 @@ pub fn real_group_of(kind: Kind, id: VirtualPid) -> RealPid {
 /// The program's id of the process group or session `real`.
 pub fn virtual_group_of(kind: Kind, real: RealPid) -> VirtualPid {
     let table = state::table().filter(|_| state::moved());
-    // One of outside of the PID namespace, which an earlier host was in, has no number here.
-    if real.0 == 0 && table.is_some() {
-        return if kind == Kind::Group { relations().group } else { relations().session };
-    }
     table.map_or(VirtualPid(real.0), |table| table.virtual_of(kind, real).unwrap_or_else(|| unknown_real(real)))
 }
 

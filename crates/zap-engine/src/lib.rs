@@ -20,6 +20,7 @@ pub mod checkpoint;
 pub mod children;
 pub mod clocks;
 mod comparison;
+mod credentials;
 pub mod deadline;
 pub mod descriptors;
 pub mod exec_memory;

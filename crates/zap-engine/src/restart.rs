@@ -14,8 +14,8 @@ use crate::checkpoint::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
-    attributes, children, clocks, descriptors, fault, identity, image_backed, init, locks, registry, signals, suspend,
-    timers, vdso, waits,
+    attributes, children, clocks, credentials, descriptors, fault, identity, image_backed, init, locks, registry,
+    signals, suspend, timers, vdso, waits,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -197,7 +197,7 @@ const WHOLE: u32 = u32::MAX;
 
 /// Restores everything but the running of threads. Returns the slot of the main thread, unless it had ended.
 fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
-    let start = clocks::Start::now();
+    let start = clocks::Start::at(parts.started_ns);
     let virtual_pid = state::virtual_pid();
     let old_main = virtual_pid.0;
     let real = process::getpid();
@@ -214,6 +214,10 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     attributes::restore()?;
     threads::check_registers()?;
     restore_descriptors()?;
+    // Whoever becomes another user cannot reach the coordinator as a stranger any more.
+    announce(parts);
+    credentials::restore()?;
+    attributes::restore_parent_death_signal()?;
     signals::restore();
     children::restore()?;
     clocks::restore(start);
@@ -224,7 +228,6 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     identity::set_pairs();
     locks::restore();
     timers::restore()?;
-    announce(parts);
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
 }
@@ -256,14 +259,24 @@ fn restore_descriptors() -> Result<(), Refusal> {
     let streams = STREAMS.with(|streams| *streams);
     COLLECTED.with(|collected| {
         for plugin in registry::plugins().iter().rev() {
-            plugin.restore(&mut RestoreContext::new(&collected.sections, streams, &mut ByReport))?;
+            plugin.restore(&mut RestoreContext::new(
+                &collected.sections,
+                streams,
+                clocks::since_moment,
+                &mut ByReport,
+            ))?;
         }
         for (id, key) in descriptors::followed() {
             let descriptor = ByReport.subscribe(key, WHOLE)?;
             descriptors::install(id, descriptor, |_, _| Ok(()))?;
         }
         for plugin in registry::plugins().iter().rev() {
-            plugin.refill(&mut RestoreContext::new(&collected.sections, streams, &mut ByReport))?;
+            plugin.refill(&mut RestoreContext::new(
+                &collected.sections,
+                streams,
+                clocks::since_moment,
+                &mut ByReport,
+            ))?;
         }
         Ok(())
     })

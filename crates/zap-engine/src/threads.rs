@@ -65,6 +65,7 @@ pub struct Slot {
     /// All zero when unknown.
     processors: [AtomicU64; 16],
     timer_slack: AtomicU64,
+    io_priority: AtomicI32,
 }
 
 const CELL: usize = zap_sys::PAGE_SIZE;
@@ -224,6 +225,7 @@ impl Slot {
         let processors = zap_sys::process::processors().unwrap_or_default();
         self.processors.iter().zip(processors).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
         self.timer_slack.store(zap_sys::process::timer_slack(), Ordering::Relaxed);
+        self.io_priority.store(zap_sys::credentials::io_priority(0).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Gives the calling thread what the slot's had. What needs a privilege that is not there, or processors that this
@@ -252,6 +254,7 @@ impl Slot {
         if slack != 0 {
             zap_sys::process::set_timer_slack(slack);
         }
+        let _ = zap_sys::credentials::set_io_priority(self.io_priority.load(Ordering::Relaxed));
     }
 }
 

@@ -3,8 +3,8 @@
 //! A POSIX timer's id is the kernel's, and ids count upwards within a process: at a restart timers are made and deleted
 //! until the wanted id comes, as CRIU does.
 
-use crate::identity;
 use crate::state::Owned;
+use crate::{clocks, identity};
 use alloc::format;
 use alloc::vec::Vec;
 use zap_plugin::Refusal;
@@ -12,6 +12,7 @@ use zap_sys::text::{decimal, hex};
 use zap_sys::time::{self, TimerEvent};
 use zap_sys::{libc, RealPid, VirtualPid};
 
+#[derive(Clone)]
 struct PosixTimer {
     id: i32,
     clock: i32,
@@ -21,6 +22,20 @@ struct PosixTimer {
     /// Virtual id of the thread for SIGEV_THREAD_ID, else 0.
     thread: i32,
     setting: libc::itimerspec,
+}
+
+impl PosixTimer {
+    fn is_armed(&self) -> bool {
+        time::to_ns(&self.setting.it_value) != 0
+    }
+
+    /// Adds so many nanoseconds to what is left, unless that is time of the processor.
+    fn shift(&mut self, by: i64) {
+        let counts_processor = matches!(self.clock, libc::CLOCK_PROCESS_CPUTIME_ID | libc::CLOCK_THREAD_CPUTIME_ID);
+        if self.is_armed() && !counts_processor {
+            self.setting.it_value = time::from_ns(time::to_ns(&self.setting.it_value).saturating_add_signed(by).max(1));
+        }
+    }
 }
 
 struct Saved {
@@ -41,6 +56,9 @@ pub fn save() -> Result<(), Refusal> {
     SAVED.with(|saved| {
         for (place, which) in saved.intervals.iter_mut().zip(WHICH) {
             *place = time::get_itimer(which).ok();
+            if let Some(left) = place.as_mut().filter(|left| which == libc::ITIMER_REAL && !is_zero(&left.it_value)) {
+                left.it_value = later(&left.it_value, clocks::since_moment() as i64);
+            }
         }
         crate::fault::point(zap_wire::fault::SAVING_TIMERS);
         saved.posix.clear();
@@ -73,6 +91,8 @@ pub fn save() -> Result<(), Refusal> {
                 }
             }
         }
+        let stopped_for = clocks::since_moment() as i64;
+        saved.posix.iter_mut().for_each(|timer| timer.shift(stopped_for));
         Ok(())
     })
 }
@@ -100,15 +120,26 @@ pub fn clock_of(id: i32) -> Option<i32> {
     })
 }
 
+fn is_zero(time: &libc::timeval) -> bool {
+    time.tv_sec == 0 && time.tv_usec == 0
+}
+
+/// `time` and so many nanoseconds, at least a microsecond.
+fn later(time: &libc::timeval, by: i64) -> libc::timeval {
+    let microseconds = (time.tv_sec * 1_000_000 + time.tv_usec + by / 1000).max(1);
+    libc::timeval { tv_sec: microseconds / 1_000_000, tv_usec: microseconds % 1_000_000 }
+}
+
 /// Makes all timers again; the threads that some of them signal exist.
 pub fn restore() -> Result<(), Refusal> {
     SAVED.with(|saved| {
         for (value, which) in saved.intervals.iter().zip(WHICH) {
             let Some(mut value) = *value else { continue };
-            let is_zero = |time: &libc::timeval| time.tv_sec == 0 && time.tv_usec == 0;
             // One that has expired starts again when its signal is delivered, and shows nothing left until then.
             if is_zero(&value.it_value) {
                 value.it_value = value.it_interval;
+            } else if which == libc::ITIMER_REAL {
+                value.it_value = later(&value.it_value, -(clocks::since_moment() as i64));
             }
             if !is_zero(&value.it_value) {
                 time::set_itimer(which, &value).map_err(|error| Refusal::new("interval timer", error))?;
@@ -139,8 +170,10 @@ fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
             return Err(Refusal::new(format!("POSIX timer {}", timer.id), "its id is taken"));
         }
     }
-    let armed = timer.setting.it_value.tv_sec != 0 || timer.setting.it_value.tv_nsec != 0;
-    if armed {
+    if timer.is_armed() {
+        let running_for = clocks::since_moment() as i64;
+        let mut timer = timer.clone();
+        timer.shift(-running_for);
         time::timer_settime(timer.id, &timer.setting).map_err(refusal)?;
     }
     Ok(())

@@ -23,13 +23,25 @@ pub struct SaveContext<'a> {
     pub claimed: Vec<&'a Description>,
     /// Every description of the process, for what refers to others by number.
     pub all: &'a [Description],
+    since_stop: fn() -> u64,
     sections: &'a mut Vec<SavedSection>,
 }
 
 impl<'a> SaveContext<'a> {
     /// For the engine and for tests.
-    pub fn new(all: &'a [Description], claimed: Vec<&'a Description>, sections: &'a mut Vec<SavedSection>) -> Self {
-        Self { claimed, all, sections }
+    pub fn new(
+        all: &'a [Description],
+        claimed: Vec<&'a Description>,
+        since_stop: fn() -> u64,
+        sections: &'a mut Vec<SavedSection>,
+    ) -> Self {
+        Self { claimed, all, since_stop, sections }
+    }
+
+    /// Nanoseconds for which the program's clocks have stood: what is left of a timer was more by so much. To be asked
+    /// after the timer.
+    pub fn stopped_for(&self) -> u64 {
+        (self.since_stop)()
     }
 
     /// Saves `bytes` as section `name` (`plugin.noun`), required at restart.
@@ -52,13 +64,25 @@ pub trait Exchange {
 pub struct RestoreContext<'a> {
     sections: &'a [SavedSection],
     streams: [RawFd; 3],
+    since_start: fn() -> u64,
     exchange: &'a mut dyn Exchange,
 }
 
 impl<'a> RestoreContext<'a> {
     /// For the engine and for tests.
-    pub fn new(sections: &'a [SavedSection], streams: [RawFd; 3], exchange: &'a mut dyn Exchange) -> Self {
-        Self { sections, streams, exchange }
+    pub fn new(
+        sections: &'a [SavedSection],
+        streams: [RawFd; 3],
+        since_start: fn() -> u64,
+        exchange: &'a mut dyn Exchange,
+    ) -> Self {
+        Self { sections, streams, since_start, exchange }
+    }
+
+    /// Nanoseconds for which the program's clocks have gone on: what is left of a timer is less by so much. To be asked
+    /// before the timer is set.
+    pub fn running_for(&self) -> u64 {
+        (self.since_start)()
     }
 
     /// The section `name` if the image has it in `version`; another version is refused.

@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod arch;
+pub mod credentials;
 pub mod errno;
 pub mod fd;
 pub mod futex;

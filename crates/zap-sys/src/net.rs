@@ -34,6 +34,33 @@ pub fn connect_unix(fd: RawFd, path: &[u8]) -> Result<()> {
     call!(SYS_connect, fd, &address as *const libc::sockaddr_un, size_of::<libc::sockaddr_un>()).map(|_| ())
 }
 
+/// As [`connect_unix`], to a name without a path (unix(7), abstract).
+pub fn connect_abstract(fd: RawFd, name: &[u8]) -> Result<()> {
+    // SAFETY: all-zero is a valid sockaddr_un.
+    let mut address: libc::sockaddr_un = unsafe { core::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    if name.len() >= address.sun_path.len() {
+        return Err(SysError::new("connect", libc::ENAMETOOLONG));
+    }
+    for (to, from) in address.sun_path[1..].iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    let length = size_of::<libc::sa_family_t>() + 1 + name.len();
+    call!(SYS_connect, fd, &address as *const libc::sockaddr_un, length).map(|_| ())
+}
+
+/// Listens under a name without a path, which the kernel chooses (unix(7), autobind).
+pub fn listen_anywhere(fd: RawFd) -> Result<()> {
+    let family = libc::AF_UNIX as libc::sa_family_t;
+    call!(SYS_bind, fd, &family as *const libc::sa_family_t, size_of::<libc::sa_family_t>())?;
+    call!(SYS_listen, fd, 1024).map(|_| ())
+}
+
+/// accept4(2); who it is does not matter.
+pub fn accept(fd: RawFd, flags: i32) -> Result<RawFd> {
+    call!(SYS_accept4, fd, 0, 0, flags).map(|number| crate::opened::come(number as RawFd))
+}
+
 /// shutdown(2).
 pub fn shutdown(fd: RawFd, how: i32) -> Result<()> {
     call!(SYS_shutdown, fd, how).map(|_| ())

@@ -120,6 +120,7 @@ fn from_coordinator() -> Vec<FromCoordinator> {
         generation: 3,
         time: 1_700_000_000,
         settings: settings(),
+        stopped_ns: 1_700_000_000_000_000_001,
         members: members(),
         shares: vec![Share { id: 3, description: 70, leads: true, object: 80, leads_object: false, accesses: 3 }],
         elsewhere: vec![Stretch { object: (1, 70), start: 0, end: 1 << 12 }],
@@ -216,6 +217,7 @@ fn messages_are_as_committed() {
         spare: vec![7],
         restorer: (0x1000, 0x2000),
         vdso: (0x7fff_0000_0000, 0x6000),
+        started_ns: 1_700_000_000_000_000_001,
         image_backed: vec![(0x40_0000, 0x1000), (0x7f00_0000_0000, 1 << 32)],
     };
     text += &line("RestartParts", "RestartParts", &parts);

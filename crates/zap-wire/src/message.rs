@@ -199,6 +199,8 @@ pub struct SaveOrder {
     /// Seconds since the epoch.
     pub time: u64,
     pub settings: PodSettings,
+    /// CLOCK_REALTIME in nanoseconds, when all processes stood: here the clocks of all stop.
+    pub stopped_ns: u64,
     /// (virtual pid, program) of every process of the pod.
     pub members: Vec<(i32, String)>,
     pub shares: Vec<Share>,

@@ -25,6 +25,8 @@ pub struct RestartParts {
     pub restorer: (u64, u64),
     /// First address and length of the kernel's vDSO and its data in this process.
     pub vdso: (u64, u64),
+    /// CLOCK_REALTIME in nanoseconds, when the restart began: here the clocks of all processes go on.
+    pub started_ns: u64,
     /// Ranges of memory that are backed by the image, in ascending order: (start, length).
     pub image_backed: Vec<(u64, u64)>,
 }

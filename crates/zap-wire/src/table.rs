@@ -38,15 +38,20 @@ pub struct PodTable {
     pub moved: AtomicU32,
     /// Counts the virtual ids that had to be made up, see [`PodTable::free_id`].
     made_up: AtomicI32,
+    /// Name of the coordinator's socket without a path, NUL-padded: for members that cannot reach the other one.
+    pub door: [AtomicU8; DOOR_LENGTH],
     /// What a new process's virtual id has more than its real one: 0, or [`OFFSET`] where both are to differ from the start.
     pub offset: AtomicI32,
-    padding: [u8; 4096 - 84],
+    padding: [u8; 4096 - 84 - DOOR_LENGTH],
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
     /// Ids of process groups and sessions that a restart has made again; their leaders may have ended.
     pub aliases: [Alias; ALIASES],
 }
+
+/// Longest name of the socket without a path: the kernel's own choice has five digits (unix(7), autobind).
+pub const DOOR_LENGTH: usize = 8;
 
 /// Number of aliases.
 pub const ALIASES: usize = 512;
@@ -75,6 +80,9 @@ pub enum Kind {
 pub const OFFSET: i32 = 1 << 23;
 
 const _: () = assert!((OFFSET as usize).is_multiple_of(CAPACITY));
+
+/// What stands in [`Alias::real`] for 0: a group or session whose leader is in another PID namespace (pid_namespaces(7)).
+const OUTSIDE: i32 = -1;
 
 /// Virtual id of an alias that has none any more.
 const GONE: i32 = -1;
@@ -141,6 +149,16 @@ impl PodTable {
             to[1].store(from.1, Ordering::Relaxed);
         }
         self.magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// Stores the name of the coordinator's socket without a path.
+    pub fn set_door(&self, name: &[u8; DOOR_LENGTH]) {
+        self.door.iter().zip(name).for_each(|(to, from)| to.store(*from, Ordering::Release));
+    }
+
+    /// The name of the coordinator's socket without a path, with its padding.
+    pub fn door(&self) -> [u8; DOOR_LENGTH] {
+        core::array::from_fn(|at| self.door[at].load(Ordering::Acquire))
     }
 
     /// The entry of `pid`, if it has one.
@@ -230,12 +248,13 @@ impl PodTable {
 
     /// Notes an id that differs from the real one. False if there is no room.
     pub fn add_alias(&self, kind: Kind, real: RealPid, id: VirtualPid) -> bool {
+        let stored = if real.0 == 0 { OUTSIDE } else { real.0 };
         for alias in &self.aliases {
             if alias.kind.load(Ordering::Acquire) == kind as u32 && alias.real() == real {
                 alias.virtual_id.store(id.0, Ordering::Release);
                 return true;
             }
-            if alias.real.compare_exchange(0, real.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if alias.real.compare_exchange(0, stored, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 alias.virtual_id.store(id.0, Ordering::Release);
                 alias.kind.store(kind as u32, Ordering::Release);
                 return true;
@@ -325,7 +344,8 @@ impl PodTable {
 
 impl Alias {
     fn real(&self) -> RealPid {
-        RealPid(self.real.load(Ordering::Acquire))
+        let real = self.real.load(Ordering::Acquire);
+        RealPid(if real == OUTSIDE { 0 } else { real })
     }
 }
 
@@ -398,8 +418,9 @@ mod tests {
             streams: Default::default(),
             moved: AtomicU32::new(0),
             made_up: AtomicI32::new(0),
+            door: Default::default(),
             offset: AtomicI32::new(0),
-            padding: [0; 4096 - 84],
+            padding: [0; 4096 - 84 - DOOR_LENGTH],
             entries: core::array::from_fn(|_| Entry {
                 real_pid: AtomicI32::new(0),
                 virtual_pid: AtomicI32::new(0),
@@ -457,6 +478,9 @@ mod tests {
         assert_eq!(table.virtual_of(Kind::Session, RealPid(11)), Some(VirtualPid(502)));
         assert_eq!(table.virtual_of(Kind::Process, RealPid(11)), None);
         assert_eq!(table.real_of(Kind::Process, VirtualPid(10)), None);
+        assert!(table.add_alias(Kind::Session, RealPid(0), VirtualPid(3)));
+        assert_eq!(table.virtual_of(Kind::Session, RealPid(0)), Some(VirtualPid(3)));
+        assert_eq!(table.real_of(Kind::Session, VirtualPid(3)), Some(RealPid(0)));
         assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));
         assert_eq!(table.free_id(RealPid(500)), VirtualPid(FIRST_MADE_UP));
         table.offset.store(OFFSET, Ordering::Relaxed);
@@ -484,7 +508,7 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams moved made_up offset padding entries reasons aliases);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset padding entries reasons aliases);
         offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");

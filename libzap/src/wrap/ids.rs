@@ -42,16 +42,6 @@ hook! { unsafe fn getppid() -> pid_t => zap_getppid {
     if real >= 0 && state::moved() { identity::virtual_parent(RealPid(real)).0 } else { real }
 } }
 
-/// The kernel's number of the process group that the program knows as `id`; 0 if it has none in this PID namespace.
-fn group_to_signal(id: pid_t) -> RealPid {
-    let own = if state::moved() { process::getpgrp() } else { RealPid(1) };
-    if own.0 == 0 && identity::relations().group.0 == id {
-        own
-    } else {
-        RealPid(real_group(id))
-    }
-}
-
 /// The real form of an argument that names a process group; 0 means the caller's.
 fn real_group(id: pid_t) -> pid_t {
     if id > 0 {
@@ -63,7 +53,7 @@ fn real_group(id: pid_t) -> pid_t {
 
 /// The virtual form of a result that names a process group or session.
 fn virtual_group(kind: Kind, id: pid_t) -> pid_t {
-    if id > 0 {
+    if id >= 0 {
         identity::virtual_group_of(kind, RealPid(id)).0
     } else {
         id
@@ -150,7 +140,7 @@ hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
             // Everybody but the caller: the pod is all that there is.
             -1 if state::active() => kill_members(signal, |member| member != own),
             0 => kill_group(process::getpgrp(), signal),
-            ..-1 => kill_group(group_to_signal(pid.saturating_neg()), signal),
+            ..-1 => kill_group(RealPid(real_group(pid.saturating_neg())), signal),
             _ => number(zap_sys::signal::kill(real_argument(pid), signal)),
         }
     }))
@@ -162,7 +152,7 @@ hook! { unsafe fn killpg(group: pid_t, signal: c_int) -> c_int => zap_killpg {
     }
     as_c(with_ids(|| match group {
         0 => kill_group(process::getpgrp(), signal),
-        _ => kill_group(group_to_signal(group), signal),
+        _ => kill_group(RealPid(real_group(group)), signal),
     }))
 } }
 

@@ -12,7 +12,8 @@ use super::ids::{real_argument, virtual_result};
 use super::sandbox;
 use libc::{c_int, c_long, clockid_t, pid_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{blocking, clocks, state};
+use zap_engine::{blocking, clocks, identity, state};
+use zap_sys::RealPid;
 
 super::resolve_all!(syscall);
 
@@ -43,8 +44,11 @@ hook! { unsafe fn syscall(
             libc::SYS_getpgid => return c_long::from(unsafe { libc::getpgid(a as pid_t) }),
             // SAFETY: no memory is touched.
             libc::SYS_getsid => return c_long::from(unsafe { libc::getsid(a as pid_t) }),
-            // SAFETY: no memory is touched.
-            libc::SYS_getppid => return c_long::from(unsafe { libc::getppid() }),
+            libc::SYS_getppid => {
+                // SAFETY: no arguments. Libc's function sets no errno where a filter makes the call fail.
+                let id = unsafe { real!(syscall)(number, 0, 0, 0, 0, 0, 0) };
+                return if id < 0 { id } else { identity::virtual_parent(RealPid(id as pid_t)).0.into() };
+            }
             libc::SYS_wait4 => {
                 // SAFETY: the caller's arguments.
                 return c_long::from(unsafe { libc::wait4(a as pid_t, b as *mut c_int, c as c_int, d as *mut libc::rusage) });

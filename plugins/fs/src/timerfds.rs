@@ -50,8 +50,10 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
         let left = time::to_ns(&current.it_value);
         let value = if left != 0 && flags & libc::TFD_TIMER_ABSTIME != 0 && is_wall_clock(clock) {
             time::to_ns(&time::now(libc::CLOCK_REALTIME)).saturating_add(left)
+        } else if left != 0 {
+            left.saturating_add(context.stopped_for())
         } else {
-            left
+            0
         };
         states.push(State {
             id: description.id,
@@ -75,9 +77,10 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         let nonblocking = if state.nonblocking { libc::TFD_NONBLOCK } else { 0 };
         let own = fd::timerfd_create(state.clock, libc::TFD_CLOEXEC | nonblocking).map_err(refusal)?;
         if state.value != 0 {
-            let setting =
-                libc::itimerspec { it_value: time::from_ns(state.value), it_interval: time::from_ns(state.interval) };
             let absolute = state.flags & libc::TFD_TIMER_ABSTIME != 0 && is_wall_clock(state.clock);
+            let value = if absolute { state.value } else { state.value.saturating_sub(context.running_for()).max(1) };
+            let setting =
+                libc::itimerspec { it_value: time::from_ns(value), it_interval: time::from_ns(state.interval) };
             let flags = if absolute { state.flags } else { 0 };
             fd::timerfd_settime(own, flags, &setting).map_err(refusal)?;
         }

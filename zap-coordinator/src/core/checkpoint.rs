@@ -300,6 +300,7 @@ impl Core {
             generation: checkpoint.generation,
             time: checkpoint.time,
             settings: pod.settings.clone(),
+            stopped_ns: now.epoch_ns,
             members: checkpoint.participants.iter().map(|p| (p.virtual_pid, p.program.clone())).collect(),
             shares: Vec::new(),
             elsewhere: Vec::new(),

@@ -66,6 +66,8 @@ pub struct Now {
     pub millis: Millis,
     /// Seconds since the epoch.
     pub epoch: u64,
+    /// The same in nanoseconds.
+    pub epoch_ns: u64,
     /// A random number that is used at most once.
     pub random: u64,
 }

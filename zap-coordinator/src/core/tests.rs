@@ -32,7 +32,7 @@ impl Bench {
     }
 
     fn handle(&mut self, event: Event) -> Vec<Action> {
-        let now = Now { millis: self.millis, epoch: 1_000_000, random: self.random };
+        let now = Now { millis: self.millis, epoch: 1_000_000, epoch_ns: 1_000_000_000_000_000, random: self.random };
         self.core.handle(now, event)
     }
 

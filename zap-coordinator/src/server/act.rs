@@ -121,6 +121,7 @@ impl Server {
         store::remove(&self.runtime, pod);
         match MappedTable::create(&self.runtime.table_path(pod), pod, settings.signal, streams) {
             Ok(table) => {
+                self.tell_door(&table);
                 self.tables.insert(pod, table);
             }
             Err(error) => {

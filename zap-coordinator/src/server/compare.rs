@@ -85,6 +85,9 @@ fn shares(
     let mut name = || names.next().unwrap_or(0);
     for descriptions in objects.values() {
         let leaders: BTreeSet<_> = descriptions.iter().map(|known| rank(known.holders[0].0)).collect();
+        // What is in a pipe can be looked at from its reading end alone: another user may not open that anew.
+        let order = |known: &&&Known| (known.seen.access == libc::O_WRONLY, rank(known.holders[0].0));
+        let leader = descriptions.iter().min_by_key(order).map(|known| known.holders[0].0);
         let object = if leaders.len() > 1 { name() } else { 0 };
         let accesses = descriptions.iter().fold(0, |bits, known| bits | 1 << (known.seen.access & 3));
         for known in descriptions {
@@ -94,7 +97,7 @@ fn shares(
             }
             for (index, (pid, id)) in known.holders.iter().enumerate() {
                 let leads = index == 0;
-                let leads_object = leads && Some(&rank(*pid)) == leaders.first();
+                let leads_object = leads && Some(*pid) == leader;
                 let share = Share { id: *id, description, leads, object, leads_object, accesses };
                 result.entry(*pid).or_default().push(share);
             }
@@ -130,9 +133,9 @@ mod tests {
         let (write, read) = (found[&20][1], found[&30][0]);
         assert_eq!(
             (write.id, write.description, write.leads, write.leads_object, write.accesses),
-            (1, 0, true, true, 3)
+            (1, 0, true, false, 3)
         );
-        assert_eq!((read.id, read.description, read.leads, read.leads_object), (4, 0, true, false));
+        assert_eq!((read.id, read.description, read.leads, read.leads_object), (4, 0, true, true));
         assert_eq!((found[&30].len(), read.object != 0, read.object), (1, true, write.object));
         let error = shares(&open, |_, _| Err(SysError::new("kcmp", libc::EPERM))).unwrap_err();
         assert!(error.starts_with("descriptor 3 of process 20: cannot be compared"), "{error}");

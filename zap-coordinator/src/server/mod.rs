@@ -9,6 +9,7 @@ mod act;
 mod compare;
 mod contents;
 mod directory;
+mod door;
 mod examine;
 mod faults;
 mod head;
@@ -22,6 +23,7 @@ mod store;
 use crate::arguments::CoordinatorArguments;
 use crate::core::{Core, Event, Kept, Limits, Member, Millis, Now};
 use crossbeam::channel::{unbounded, Receiver, Sender};
+use door::Door;
 use faults::Faults;
 use images::{Images, Job, Tools};
 use process::Process;
@@ -63,6 +65,7 @@ struct Server {
     core: Core,
     runtime: RuntimeDir,
     listener: Listener,
+    door: Option<Door>,
     faults: Arc<Faults>,
     started: Instant,
     queue: VecDeque<Event>,
@@ -92,12 +95,15 @@ struct Server {
 struct Connected {
     socket: OwnedFd,
     pid: i32,
+    /// It has come by the door.
+    by_door: bool,
 }
 
 /// What a descriptor in the poll set means.
 #[derive(Clone, Copy)]
 enum Source {
     Listener,
+    Door,
     Bell,
     Peer(u64),
     Member(u64, i32),
@@ -137,6 +143,8 @@ impl Server {
             core: Core::new(limits()),
             runtime,
             listener,
+            // Without it, members that become another user are not reached.
+            door: Door::open().ok(),
             faults,
             started: Instant::now(),
             queue: VecDeque::new(),
@@ -164,6 +172,7 @@ impl Server {
         for (pod, table) in store::scan(&self.runtime, self.millis(), |id| self.tables.contains_key(&id)) {
             let id = pod.id;
             store::clean(&pod);
+            self.tell_door(&table);
             self.tables.insert(id, table);
             // Members first: a pod without any is removed as soon as the core hears of it.
             let members = self.scan(id);
@@ -180,6 +189,13 @@ impl Server {
         self.work();
     }
 
+    /// Tells the members of a pod where the door is.
+    fn tell_door(&self, table: &MappedTable) {
+        if let Some(door) = &self.door {
+            table.set_door(&door.name);
+        }
+    }
+
     fn serve(&mut self) -> Result<()> {
         let mut buffer = Vec::new();
         loop {
@@ -192,9 +208,10 @@ impl Server {
                         while let Some((socket, pid)) = self.listener.accept() {
                             let peer = self.next_peer;
                             self.next_peer += 1;
-                            self.peers.insert(peer, Connected { socket, pid: reach::speaker(pid) });
+                            self.peers.insert(peer, Connected { socket, pid: reach::speaker(pid), by_door: false });
                         }
                     }
+                    Source::Door => self.answer_the_door(),
                     Source::Bell => {
                         let _ = zap_sys::fd::read(self.bell.as_raw_fd(), &mut [0u8; 8]);
                         while let Ok((pod, outcome)) = self.done.try_recv() {
@@ -232,6 +249,10 @@ impl Server {
     fn wait(&self) -> Result<Vec<Source>> {
         let mut sources = vec![Source::Listener, Source::Bell];
         let mut numbers = vec![self.listener.descriptor(), self.bell.as_raw_fd()];
+        if let Some(door) = &self.door {
+            sources.push(Source::Door);
+            numbers.push(door.descriptor());
+        }
         for (peer, connected) in &self.peers {
             sources.push(Source::Peer(*peer));
             numbers.push(connected.socket.as_raw_fd());
@@ -265,7 +286,7 @@ impl Server {
     fn listen_to(&mut self, peer: u64, buffer: &mut Vec<u8>) {
         // An earlier event of the same round may have closed it.
         let Some(connected) = self.peers.get(&peer) else { return };
-        let pid = connected.pid;
+        let (pid, by_door) = (connected.pid, connected.by_door);
         match socket::receive(&connected.socket, buffer) {
             Received::Nothing => {}
             Received::HungUp => self.hang_up(peer),
@@ -274,6 +295,7 @@ impl Server {
                 self.send(peer, &FromCoordinator::Failed { why, usage: false });
                 self.hang_up(peer);
             }
+            Received::Message(message) if by_door && !door::may_say(&message) => self.hang_up(peer),
             Received::Message(message) => match *message {
                 ToCoordinator::Launch(request) => {
                     // Only who asks for a certain pod may already be in another one, having entered by fork.
@@ -302,6 +324,17 @@ impl Server {
                     self.queue.push_back(Event::Message { peer, pid, message });
                 }
             },
+        }
+    }
+
+    /// Lets in members of the pods; others are turned away.
+    fn answer_the_door(&mut self) {
+        while let Some((socket, pid)) = self.door.as_ref().and_then(Door::accept) {
+            let pid = reach::speaker(pid);
+            if self.members.keys().any(|(_, member)| *member == pid) {
+                self.peers.insert(self.next_peer, Connected { socket, pid, by_door: true });
+                self.next_peer += 1;
+            }
         }
     }
 
@@ -407,7 +440,7 @@ impl Server {
         self.exiting = false;
         let mut accepted = Some((socket, pid));
         while let Some((socket, pid)) = accepted {
-            self.peers.insert(self.next_peer, Connected { socket, pid });
+            self.peers.insert(self.next_peer, Connected { socket, pid, by_door: false });
             self.next_peer += 1;
             accepted = self.listener.accept();
         }
@@ -420,8 +453,8 @@ impl Server {
     }
 
     fn now(&self) -> Now {
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Now { millis: self.millis(), epoch, random: random() }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { millis: self.millis(), epoch: since.as_secs(), epoch_ns: since.as_nanos() as u64, random: random() }
     }
 }
 

@@ -120,7 +120,7 @@ fn checkpoint(runtime: &RuntimeDir, table: &MappedTable, behaviour: &str, bell: 
             let failure = Refusal { object: "image".into(), reason: "no space left on device".into() };
             let _ = match behaviour {
                 "write-fails" => say(ToCoordinator::WriteFailed { refusal: failure }),
-                behaviour if behaviour.starts_with("hang-up") => Ok(()),
+                behaviour if behaviour.starts_with("hang-up") => Ok(true),
                 _ => say(ToCoordinator::Written { bytes }),
             };
         }

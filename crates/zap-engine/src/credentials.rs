@@ -1,0 +1,203 @@
+//! Who the process is, and what it may do: users and groups, capabilities, and what keeps it from getting more.
+//!
+//! A restart never gives a process more than it had: one that had become another user becomes that user again, before any
+//! of its code runs, or does not come back. It loses nothing silently either: what is missing here refuses.
+
+use crate::state::Owned;
+use alloc::format;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use zap_plugin::Refusal;
+use zap_sys::credentials::{self, Capabilities, Triple};
+use zap_sys::text::field;
+use zap_sys::{fd, libc};
+
+#[derive(Clone, Default)]
+struct Saved {
+    users: Triple,
+    groups: Triple,
+    file_user: u32,
+    file_group: u32,
+    supplementary: Vec<u32>,
+    capabilities: Capabilities,
+    bounding: u64,
+    ambient: u64,
+    secure_bits: usize,
+    keeps_capabilities: usize,
+    no_new_privileges: usize,
+    dumpable: usize,
+}
+
+static SAVED: Owned<Option<Saved>> = Owned::new(None);
+
+/// What PR_GET_DUMPABLE had said, plus one, while [`open_up`] is in force; else 0.
+static CLOSED: AtomicUsize = AtomicUsize::new(0);
+
+/// A process that is not dumpable cannot list its own descriptors, nor can the coordinator compare them: for the time of
+/// the checkpoint it is, until [`close_again`]. (proc(5); the files of such a process belong to root.)
+pub fn open_up() {
+    match credentials::attribute(libc::PR_GET_DUMPABLE) {
+        Ok(1) | Err(_) => {}
+        Ok(before) => {
+            if credentials::set_attribute(libc::PR_SET_DUMPABLE, 1).is_ok() {
+                CLOSED.store(before + 1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Undoes [`open_up`].
+pub fn close_again() {
+    if CLOSED.swap(0, Ordering::Relaxed) != 0 {
+        // 2, which only the kernel gives, is no less closed as 0.
+        let _ = credentials::set_attribute(libc::PR_SET_DUMPABLE, 0);
+    }
+}
+
+fn refusal(object: &str, error: zap_sys::SysError) -> Refusal {
+    Refusal::new(object, error)
+}
+
+/// Lines of /proc/<pid>/task/<tid>/status that must be the same for all threads.
+const OF_ALL: [&[u8]; 6] = [b"Uid:", b"Gid:", b"Groups:", b"CapPrm:", b"CapEff:", b"NoNewPrivs:"];
+
+/// Reads them. Threads that differ refuse.
+pub fn save() -> Result<(), Refusal> {
+    compare_threads()?;
+    let mut saved = find()?;
+    // Not kept by the kernel for its own sake: by default it follows the effective ids.
+    saved.file_user = credentials::file_user(u32::MAX);
+    saved.file_group = credentials::file_group(u32::MAX);
+    SAVED.with(|place| *place = Some(saved));
+    Ok(())
+}
+
+fn find() -> Result<Saved, Refusal> {
+    let error = |error| refusal("credentials", error);
+    let mut supplementary = alloc::vec![0u32; credentials::count_supplementary().map_err(error)?];
+    let count = credentials::supplementary(&mut supplementary).map_err(error)?.len();
+    supplementary.truncate(count);
+    supplementary.sort_unstable();
+    let (mut bounding, mut ambient) = (0, 0);
+    credentials::each_bound(|number, bound| {
+        bounding |= u64::from(bound) << number;
+        ambient |= u64::from(credentials::is_ambient(number)) << number;
+    });
+    Ok(Saved {
+        users: credentials::users().map_err(error)?,
+        groups: credentials::groups().map_err(error)?,
+        supplementary,
+        capabilities: credentials::capabilities().map_err(error)?,
+        bounding,
+        ambient,
+        secure_bits: credentials::attribute(libc::PR_GET_SECUREBITS).map_err(error)?,
+        keeps_capabilities: credentials::attribute(libc::PR_GET_KEEPCAPS).map_err(error)?,
+        no_new_privileges: credentials::attribute(libc::PR_GET_NO_NEW_PRIVS).map_err(error)?,
+        dumpable: match CLOSED.load(Ordering::Relaxed) {
+            0 => credentials::attribute(libc::PR_GET_DUMPABLE).map_err(error)?,
+            closed => closed - 1,
+        },
+        ..Saved::default()
+    })
+}
+
+fn compare_threads() -> Result<(), Refusal> {
+    let mut tids = Vec::new();
+    fd::each_number(c"/proc/self/task", |tid| tids.push(tid)).map_err(|error| refusal("credentials", error))?;
+    let mut first: Option<[Vec<u8>; OF_ALL.len()]> = None;
+    let mut buffer = alloc::vec![0u8; 16 * 1024];
+    for tid in tids {
+        let path = zap_sys::small!("/proc/self/task/{tid}/status");
+        let Ok(text) = fd::read_file(path.as_c_str(), &mut buffer) else { continue };
+        let own = OF_ALL.map(|key| field(text, key).unwrap_or_default().to_vec());
+        // The main thread may have ended before the others.
+        let ended = field(text, b"State:").is_some_and(|state| state.trim_ascii_start().starts_with(b"Z"));
+        match &first {
+            _ if ended => {}
+            Some(first) if *first != own => {
+                return Err(Refusal::new(format!("thread {tid}"), "has credentials of its own"));
+            }
+            Some(_) => {}
+            None => first = Some(own),
+        }
+    }
+    Ok(())
+}
+
+/// Becomes who the program was; on the one thread that there is.
+pub fn restore() -> Result<(), Refusal> {
+    CLOSED.store(0, Ordering::Relaxed);
+    let Some(saved) = SAVED.with(|place| place.clone()) else { return Ok(()) };
+    let now = find()?;
+    restore_bounding(&saved, &now)?;
+    let changes_user = saved.users != now.users;
+    if changes_user {
+        // Else the capabilities that the process had as this user would go with the change.
+        let _ = credentials::set_attribute(libc::PR_SET_KEEPCAPS, 1);
+    }
+    if saved.supplementary != now.supplementary {
+        let set = credentials::set_supplementary(&saved.supplementary);
+        // Without privilege, then and now, the groups are those of whoever restarts it.
+        let unprivileged = saved.capabilities.permitted == 0 && now.users == saved.users;
+        set.or_else(|error| if unprivileged { Ok(()) } else { Err(error) })
+            .map_err(|error| refusal("supplementary groups", error))?;
+    }
+    if saved.groups != now.groups {
+        let name = format!("group {}", saved.groups[1]);
+        credentials::set_groups(&saved.groups).map_err(|error| refusal(&name, error))?;
+    }
+    if changes_user {
+        let name = format!("user {}", saved.users[1]);
+        credentials::set_users(&saved.users).map_err(|error| refusal(&name, error))?;
+    }
+    if saved.file_user != saved.users[1] {
+        credentials::file_user(saved.file_user);
+    }
+    if saved.file_group != saved.groups[1] {
+        credentials::file_group(saved.file_group);
+    }
+    restore_capabilities(&saved)?;
+    for (get, set, value, name) in [
+        (libc::PR_GET_KEEPCAPS, libc::PR_SET_KEEPCAPS, saved.keeps_capabilities, "PR_SET_KEEPCAPS"),
+        (libc::PR_GET_SECUREBITS, libc::PR_SET_SECUREBITS, saved.secure_bits, "PR_SET_SECUREBITS"),
+        (libc::PR_GET_NO_NEW_PRIVS, libc::PR_SET_NO_NEW_PRIVS, saved.no_new_privileges, "PR_SET_NO_NEW_PRIVS"),
+    ] {
+        if credentials::attribute(get) != Ok(value) {
+            credentials::set_attribute(set, value).map_err(|error| refusal(name, error))?;
+        }
+    }
+    // A change of users has cleared it. 2, which only the kernel gives, is no less closed as 0.
+    let dumpable = usize::from(saved.dumpable == 1);
+    credentials::set_attribute(libc::PR_SET_DUMPABLE, dumpable).map_err(|error| refusal("PR_SET_DUMPABLE", error))
+}
+
+fn restore_bounding(saved: &Saved, now: &Saved) -> Result<(), Refusal> {
+    let surplus = now.bounding & !saved.bounding;
+    for number in (0..u64::BITS).filter(|number| surplus & (1 << number) != 0) {
+        let dropped = credentials::drop_bound(u64::from(number));
+        // It bounds what a program can get that has nothing: whoever may not narrow it could run the program anyway.
+        if saved.capabilities.permitted != 0 || now.capabilities.permitted != 0 {
+            dropped.map_err(|error| refusal(&format!("capability {number}"), error))?;
+        }
+    }
+    Ok(())
+}
+
+fn restore_capabilities(saved: &Saved) -> Result<(), Refusal> {
+    let error = |error| refusal("capabilities", error);
+    let now = credentials::capabilities().map_err(error)?;
+    let missing = saved.capabilities.permitted & !now.permitted;
+    if missing != 0 {
+        let why = format!("the program had capability {}, which this process has not", missing.trailing_zeros());
+        return Err(Refusal::new("capabilities", why));
+    }
+    if now != saved.capabilities {
+        credentials::set_capabilities(&saved.capabilities).map_err(error)?;
+    }
+    for number in (0..u64::from(u64::BITS)).filter(|number| saved.ambient & (1 << number) != 0) {
+        if !credentials::is_ambient(number) {
+            credentials::raise_ambient(number).map_err(error)?;
+        }
+    }
+    Ok(())
+}
