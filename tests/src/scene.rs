@@ -66,6 +66,7 @@ pub struct Scene<'p> {
     runtime: RefCell<PathBuf>,
     directory: RefCell<PathBuf>,
     fault: RefCell<Option<String>>,
+    virtual_ids: Cell<bool>,
     launch_options: RefCell<Vec<String>>,
     steps: RefCell<Vec<String>>,
     counter: Cell<u32>,
@@ -84,6 +85,7 @@ impl<'p> Scene<'p> {
             directory: RefCell::new(dir.join("work")),
             dir,
             fault: RefCell::new(None),
+            virtual_ids: Cell::new(false),
             launch_options: RefCell::default(),
             steps: RefCell::default(),
             counter: Cell::new(0),
@@ -145,6 +147,11 @@ impl<'p> Scene<'p> {
         *self.fault.borrow_mut() = fault.map(str::to_string);
     }
 
+    /// What is launched from now on has ids that differ from the kernel's from the start.
+    pub fn use_virtual_ids(&self) {
+        self.virtual_ids.set(true);
+    }
+
     /// Every program is launched with these options from now on.
     pub fn use_launch_options(&self, options: &[&str]) {
         *self.launch_options.borrow_mut() = options.iter().map(|option| option.to_string()).collect();
@@ -186,6 +193,9 @@ impl<'p> Scene<'p> {
             .process_group(0);
         if let Some(fault) = self.fault.borrow().as_ref() {
             command.env("ZAP_FAULT", fault);
+        }
+        if self.virtual_ids.get() {
+            command.env("ZAP_FORCE_VIRTUAL", "1");
         }
         if self.user == User::Nobody {
             command.uid(NOBODY).gid(NOBODY);

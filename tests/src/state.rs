@@ -11,9 +11,11 @@ use std::fs;
 pub type Road = fn(&Scene, &Program) -> Result;
 
 /// The roads, and whether root alone can take them.
-pub const ROADS: [(&str, Road); 8] = [
+pub const ROADS: [(&str, Road); 10] = [
     ("plain", plain),
     ("resumed", resumed),
+    ("virtual", virtually),
+    ("virtual-restarted", virtually_restarted),
     ("restarted", restarted),
     ("restarted-twice", restarted_twice),
     ("clone", clone),
@@ -67,6 +69,22 @@ fn resumed(scene: &Scene, program: &Program) -> Result {
     }
     scene.go()?;
     scene.expect_end(running, program)
+}
+
+/// Ids differ from the start; a checkpoint while it runs on.
+fn virtually(scene: &Scene, program: &Program) -> Result {
+    scene.use_virtual_ids();
+    let running = scene.launch(program, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[])?;
+    scene.go()?;
+    scene.expect_end(running, program)
+}
+
+/// Ids differ from the start, and are others after a restart.
+fn virtually_restarted(scene: &Scene, program: &Program) -> Result {
+    scene.use_virtual_ids();
+    restarted(scene, program)
 }
 
 fn restarted(scene: &Scene, program: &Program) -> Result {

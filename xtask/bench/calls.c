@@ -49,6 +49,7 @@ int main(int argc, char **argv) {
         execl(argv[0], argv[0], "exec", count, argv[3], NULL);
         return 1;
     }
+    if (argc == 2 && strcmp(argv[1], "nothing") == 0) return 0;
     int rounds = argc > 1 ? atoi(argv[1]) : 100000;
     int pipes[2], zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY), set = epoll_create1(0);
     if (pipe(pipes) != 0) return 1;
@@ -61,6 +62,7 @@ int main(int argc, char **argv) {
     sigemptyset(&signals);
     sigaddset(&signals, SIGUSR1);
     MEASURE("getpid", rounds, getpid());
+    MEASURE("gettid", rounds, gettid());
     MEASURE("getppid", rounds, getppid());
     MEASURE("read", rounds, if (read(zero, &byte, 1) != 1) return 1);
     MEASURE("write", rounds, if (write(null, &byte, 1) != 1) return 1);
@@ -79,6 +81,9 @@ int main(int argc, char **argv) {
     MEASURE("pthread_create+join", rounds / 500, pthread_t thread; if (pthread_create(&thread, NULL, nothing, NULL)) return 1;
             pthread_join(thread, NULL));
     MEASURE("fork+exit+wait", rounds / 1000, pid_t child = fork(); if (child == 0) _exit(0); waitpid(child, NULL, 0));
+    MEASURE("fork+exec+wait", rounds / 2000, pid_t child = fork();
+            if (child == 0) execl(argv[0], argv[0], "nothing", NULL), _exit(1);
+            waitpid(child, NULL, 0));
     char start[32];
     snprintf(start, sizeof start, "%lld", (long long)now());
     fflush(stdout);

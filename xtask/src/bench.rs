@@ -271,8 +271,8 @@ impl Bench {
             let sign = if zap < bare { "" } else { "+" };
             let shown = format!("{} ({:.2}×, {sign}{})", nanoseconds(zap), zap / bare, nanoseconds(zap - bare));
             let aim = match name.as_str() {
-                "execve" => "≤ +1 ms",
-                "getpid" => "no slower",
+                "execve" | "fork+exec+wait" => "≤ +1 ms",
+                "getpid" | "gettid" | "getppid" => "no slower",
                 _ if slow => "≤ 1.10×",
                 _ => "≤ +50 ns",
             };

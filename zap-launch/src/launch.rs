@@ -15,11 +15,13 @@ use std::fmt::Display;
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use zap_client::error::reason;
 use zap_client::executable::Kind;
 use zap_client::{install, Connection, MappedTable, RuntimeDir};
 use zap_sys::{fd, process, signal};
 use zap_wire::message::{Launch, PodSettings, StreamId};
+use zap_wire::table::OFFSET;
 use zap_wire::{environment, FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
 
 /// zap-launch's own failures, as with env(1) and timeout(1).
@@ -76,12 +78,18 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
         Some(table) => table,
         None => join(arguments, &found.path, streams)?,
     };
-    let signal = MappedTable::open(&table).map_err(own)?.signal.load(std::sync::atomic::Ordering::Relaxed);
+    let mapped = MappedTable::open(&table).map_err(own)?;
+    if !stays {
+        force_virtual(&mapped);
+    }
+    let signal = mapped.signal.load(Ordering::Relaxed);
     if (1..=64).contains(&signal) {
         let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(signal));
     }
     let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| name != environment::LD_PRELOAD && name != environment::POD_TABLE)
+        .filter(|(name, _)| {
+            ![environment::LD_PRELOAD, environment::POD_TABLE, environment::FORCE_VIRTUAL].iter().any(|own| name == own)
+        })
         .collect();
     variables.push((environment::LD_PRELOAD.into(), preload));
     variables.push((environment::POD_TABLE.into(), table.into_os_string()));
@@ -96,6 +104,19 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
     };
     let status = if errno.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
     Err(Failure::new(status, format_args!("{}: {}", name.display(), reason(&errno))))
+}
+
+/// Gives the process an id that differs from its real one, in a pod where all do: in a new one, if the environment wants that.
+fn force_virtual(table: &MappedTable) {
+    let wanted = std::env::var_os(environment::FORCE_VIRTUAL).is_some_and(|value| value == "1");
+    if wanted && table.members().count() <= 1 && table.moved.load(Ordering::Acquire) == 0 {
+        table.offset.store(OFFSET, Ordering::Relaxed);
+        table.moved.store(1, Ordering::Release);
+    }
+    let (offset, own) = (table.offset.load(Ordering::Relaxed), process::getpid());
+    if let Some(entry) = table.find(own).filter(|_| offset != 0) {
+        entry.virtual_pid.store(own.0 + offset, Ordering::Release);
+    }
 }
 
 /// Asks the coordinator to put this process into a pod; returns the pod's table.

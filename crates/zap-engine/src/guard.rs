@@ -52,6 +52,9 @@ pub struct ThreadBlock {
     /// [`crate::identity::lend`].
     pub lender: AtomicU64,
     pub lent_id: AtomicI32,
+    /// The thread's real id, and by which the program knows it; 0 while that is not known. See
+    /// [`crate::identity::virtual_of_caller`].
+    pub known_tid: [AtomicI32; 2],
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadBlock>() <= tls::BLOCK_SIZE);

@@ -105,6 +105,19 @@ fn pairs() -> &'static [Pair] {
     unsafe { PAIRS.load(Ordering::Acquire).as_ref() }.map_or(&[], |pairs| pairs.pairs.as_slice())
 }
 
+/// The program's id of the calling thread, which is `real`. A thread keeps its id for life, so it is looked for once.
+#[inline]
+pub fn virtual_of_caller(real: RealPid) -> VirtualPid {
+    let known = &guard::block().known_tid;
+    if known[0].load(Ordering::Relaxed) != real.0 {
+        let id = virtual_of(real);
+        known[0].store(0, Ordering::Relaxed);
+        known[1].store(id.0, Ordering::Relaxed);
+        known[0].store(real.0, Ordering::Relaxed);
+    }
+    VirtualPid(known[1].load(Ordering::Relaxed))
+}
+
 /// The program's id of the process or thread `real`.
 pub fn virtual_of(real: RealPid) -> VirtualPid {
     if !state::moved() {
@@ -115,8 +128,28 @@ pub fn virtual_of(real: RealPid) -> VirtualPid {
     }
     match pairs().iter().find(|pair| pair.real.load(Ordering::Relaxed) == real.0) {
         Some(pair) => VirtualPid(pair.id.load(Ordering::Relaxed)),
-        None => state::table().and_then(|table| table.virtual_of(Kind::Process, real)).unwrap_or(VirtualPid(real.0)),
+        None => {
+            let known = state::table().and_then(|table| table.virtual_of(Kind::Process, real));
+            known.unwrap_or_else(|| unknown_real(real))
+        }
     }
+}
+
+/// What virtual ids have more than real ones where nothing else is known of them, see `PodTable::offset`.
+fn offset() -> i32 {
+    state::table().map_or(0, |table| table.offset.load(Ordering::Relaxed))
+}
+
+/// The program's id of what the pod's table does not know. Init keeps its number.
+fn unknown_real(real: RealPid) -> VirtualPid {
+    let offset = offset();
+    VirtualPid(if (2..offset).contains(&real.0) { real.0 + offset } else { real.0 })
+}
+
+/// The kernel's id of what the pod's table does not know.
+fn unknown_id(id: VirtualPid) -> RealPid {
+    let offset = offset();
+    RealPid(if offset != 0 && (offset..FIRST_OWN_ID).contains(&id.0) { id.0 - offset } else { id.0 })
 }
 
 /// An id that no process has (PID_MAX_LIMIT is 2^22): what the program may not reach does not exist.
@@ -134,11 +167,13 @@ pub fn real_of(id: VirtualPid) -> RealPid {
         return RealPid(pair.real.load(Ordering::Relaxed));
     }
     let table = state::table();
-    if let Some(entry) = table.and_then(|table| table.find_virtual(id)) {
-        return entry.real_pid();
+    // 0: it has just been dropped.
+    let living = table.and_then(|table| table.find_virtual(id)).map(zap_wire::table::Entry::real_pid);
+    if let Some(real) = living.filter(|real| real.0 != 0) {
+        return real;
     }
     // A thread made after the restart, or a child that has ended: the coordinator has taken it out of the table.
-    let real = table.and_then(|table| table.real_of(Kind::Process, id)).unwrap_or(RealPid(id.0));
+    let real = table.and_then(|table| table.real_of(Kind::Process, id)).unwrap_or_else(|| unknown_id(id));
     if is_own_thread(real) || zap_sys::process::parent_of(real) == Some(state::real_pid()) {
         real
     } else {
@@ -150,16 +185,48 @@ fn is_own_thread(id: RealPid) -> bool {
     zap_sys::signal::tgkill(state::real_pid(), id, 0).is_ok()
 }
 
+/// The program's id of the sender `pid` of a signal that came with `code`; of anything else that a signal brings along, what
+/// it is. What was kept across a restart, and what a process of the pod says of itself (sigqueue), is the program's already.
+pub fn virtual_sender(signal: i32, code: i32, pid: i32) -> i32 {
+    let told_by_kernel = matches!(code, zap_sys::libc::SI_USER | zap_sys::libc::SI_TKILL)
+        || (signal == zap_sys::libc::SIGCHLD && code > 0 && code <= zap_sys::libc::CLD_CONTINUED);
+    let told_by_sender = matches!(code, zap_sys::libc::SI_QUEUE | zap_sys::libc::SI_MESGQ);
+    if pid <= 0 || !(told_by_kernel || told_by_sender) || !state::moved() || pid == state::virtual_pid().0 {
+        return pid;
+    }
+    let table = state::table();
+    if told_by_sender && table.is_some_and(|table| table.find_virtual(VirtualPid(pid)).is_some()) {
+        return pid;
+    }
+    match table.and_then(|table| table.virtual_of(Kind::Process, RealPid(pid))) {
+        Some(id) => id.0,
+        None if told_by_kernel => virtual_of(RealPid(pid)).0,
+        None if pid == state::real_pid().0 => state::virtual_pid().0,
+        None => pid,
+    }
+}
+
 /// The kernel's id of the process group or session that the program knows as `id`.
 pub fn real_group_of(kind: Kind, id: VirtualPid) -> RealPid {
     let table = state::table().filter(|_| state::moved());
-    table.and_then(|table| table.real_of(kind, id)).unwrap_or(RealPid(id.0))
+    let Some(table) = table else { return RealPid(id.0) };
+    table.real_of(kind, id).unwrap_or_else(|| {
+        // One that has no leader any more, or none of the pod's.
+        let real = unknown_id(id);
+        let of = if kind == Kind::Group { zap_sys::process::group_of } else { zap_sys::process::session_of };
+        let is_there = table.members().any(|(member, _)| of(member) == Ok(real));
+        if is_there {
+            real
+        } else {
+            NOBODY
+        }
+    })
 }
 
 /// The program's id of the process group or session `real`.
 pub fn virtual_group_of(kind: Kind, real: RealPid) -> VirtualPid {
     let table = state::table().filter(|_| state::moved());
-    table.and_then(|table| table.virtual_of(kind, real)).unwrap_or(VirtualPid(real.0))
+    table.map_or(VirtualPid(real.0), |table| table.virtual_of(kind, real).unwrap_or_else(|| unknown_real(real)))
 }
 
 /// Where a process stands among others: ids as the program knows them.
@@ -207,9 +274,13 @@ pub fn virtual_parent(real: RealPid) -> VirtualPid {
     if !state::moved() {
         return VirtualPid(real.0);
     }
+    if PARENT.load(Ordering::Relaxed) == real.0 {
+        return relations().parent;
+    }
     match state::table().and_then(|table| table.virtual_of(Kind::Process, real)) {
         Some(id) => id,
-        None if PARENT.load(Ordering::Relaxed) == real.0 => relations().parent,
+        // Not restarted yet: the one that it has always had.
+        None if offset() != 0 && PARENT.load(Ordering::Relaxed) == 0 => unknown_real(real),
         None => VirtualPid(1),
     }
 }
@@ -238,7 +309,10 @@ pub fn cpu_offset_of(id: VirtualPid) -> i64 {
 pub fn real_of_thread(pthread: u64, id: VirtualPid) -> RealPid {
     let is_it =
         |pair: &&Pair| pair.control_block.load(Ordering::Relaxed) == pthread && pair.id.load(Ordering::Relaxed) == id.0;
-    RealPid(pairs().iter().find(is_it).map_or(id.0, |pair| pair.real.load(Ordering::Relaxed)))
+    match pairs().iter().find(is_it) {
+        Some(pair) => RealPid(pair.real.load(Ordering::Relaxed)),
+        None => unknown_id(id),
+    }
 }
 
 /// Enters all slots' threads into the table; by the leader of a restart, when every thread has been made.
@@ -338,6 +412,7 @@ pub fn lend() {
 #[inline]
 pub fn forget_lent() {
     guard::block().lender.store(0, Ordering::Relaxed);
+    guard::block().known_tid[0].store(0, Ordering::Relaxed);
 }
 
 /// Ends what [`lend`] began, if it has.
@@ -386,13 +461,17 @@ pub fn renew_lent(slot: &threads::Slot) {
     }
 }
 
-/// On a thread that a restarted program has just made: when the kernel has given it the number by which the program knows
+/// On a thread that has just been made where ids differ: when the kernel has given it the number by which the program knows
 /// another one, it gets an id of its own, and its control block says so. Locks would take the one for the other.
 pub fn take_own_id() {
     let offset = TID_OFFSET.load(Ordering::Relaxed);
     let real = zap_sys::process::gettid();
-    let known = |pair: &&Pair| pair.id.load(Ordering::Relaxed) == real.0 && pair.real.load(Ordering::Relaxed) != real.0;
+    let id = unknown_real(real);
+    let known = |pair: &&Pair| pair.id.load(Ordering::Relaxed) == id.0 && pair.real.load(Ordering::Relaxed) != real.0;
     if offset == 0 || !pairs().iter().any(|pair| known(&pair)) {
+        if id.0 != real.0 {
+            set_own_tid(id);
+        }
         return;
     }
     let process = zap_sys::process::getpid();

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::state;
-use crate::{clocks, identity, suspend, vdso};
+use crate::{clocks, identity, signals, suspend, vdso};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::{c_char, CStr};
@@ -50,6 +50,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     if state::table().is_some_and(|table| table.moved.load(Ordering::Acquire) != 0) {
         state::set_moved();
         identity::set_own_tid(virtual_pid);
+        signals::translate();
     }
     let signal_number = state::signal();
     if suspend::install(signal_number).is_err() {
@@ -145,8 +146,8 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
         return Err("not a pod table".to_string());
     }
     let pid = process::getpid();
-    let is_known = table.find(pid).is_some();
-    let entry = table.enter(pid, known.unwrap_or_else(|| table.free_id(pid)));
+    // What the program was asked for that has become this one by an exec, and has not answered, is for this one.
+    let entry = table.enter_as(pid, || known.unwrap_or_else(|| table.free_id(pid))).map(|(entry, _)| entry);
     if let Some(known) = known {
         table.moved.store(1, Ordering::Release);
         if known.0 != pid.0 && !table.add_alias(Kind::Process, pid, known) {
@@ -159,10 +160,6 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
         }
         entry.start_time.store(process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
         entry.filters.store(seccomp_filters(), Ordering::Relaxed);
-        // What the program was asked for that has become this one by an exec, and has not answered, is for this one.
-        if !is_known {
-            entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
-        }
         entry.forget_failure();
         entry.set_name(&program_name());
         // One that is being restored is ready when it is whole.
@@ -229,6 +226,23 @@ pub fn note_child(pid: i32) {
     if table.enter_child(child, parent).is_none() {
         drop_ended(table, child);
         table.enter_child(child, parent);
+    }
+}
+
+/// In a process that has made the child `pid`, which becomes another program or has become it: enters it into the pod's table
+/// where its id may differ. Elsewhere it does so itself, if it can be followed.
+pub fn note_spawned(pid: i32) {
+    let Some(table) = state::table().filter(|_| state::moved()) else { return };
+    let child = zap_sys::RealPid(pid);
+    // It may have ended, and nobody waits for it.
+    let Ok(started) = process::start_time(child) else { return };
+    let parent = state::entry();
+    let entry = table.enter_spawned(child, parent).or_else(|| {
+        drop_ended(table, child);
+        table.enter_spawned(child, parent)
+    });
+    if let Some(entry) = entry {
+        entry.start_time.store(started, Ordering::Relaxed);
     }
 }
 

@@ -6,12 +6,13 @@
 //! What is installed at a restart is what the program had installed, at the same addresses.
 #![allow(unsafe_code)]
 
+use crate::identity;
 use crate::state::{self, Owned};
 use crate::suspend;
 use crate::threads;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::libc;
 use zap_sys::signal::{bit, Info, KernelAction, Mask};
@@ -32,6 +33,69 @@ static SAVED: Owned<Saved> = Owned::new(Saved {
     pending: 0,
     queued: Vec::new(),
 });
+
+/// The program's handlers that are told who has sent a signal, where ids differ: the kernel knows [`handle`] in their place.
+static HANDLERS: [AtomicU64; COUNT] = [const { AtomicU64::new(0) }; COUNT];
+/// glibc's signals for cancellation and for setuid and its kind.
+const LIBCS: [i32; 2] = [32, 33];
+static TRANSLATES: AtomicBool = AtomicBool::new(false);
+
+/// From now on handlers are called by way of [`handle`].
+pub fn translate() {
+    TRANSLATES.store(true, Ordering::Release);
+}
+
+/// Whether handlers are called by way of [`handle`].
+#[inline]
+pub fn translates() -> bool {
+    TRANSLATES.load(Ordering::Relaxed)
+}
+
+/// The handler by which the kernel is to know the program's own, `handler`, of `signal` with these flags.
+pub fn kernels_handler(signal: i32, handler: u64, flags: u64) -> u64 {
+    let own = handle as *const () as u64;
+    let place = usize::try_from(signal - 1).ok().and_then(|at| HANDLERS.get(at));
+    match place {
+        // Neither SIG_DFL nor SIG_IGN. Libc's own handlers want to hear of the kernel's ids.
+        Some(place)
+            if flags & libc::SA_SIGINFO as u64 != 0 && handler > 1 && handler != own && !LIBCS.contains(&signal) =>
+        {
+            place.store(handler, Ordering::Release);
+            own
+        }
+        _ => handler,
+    }
+}
+
+/// By which the kernel knows handlers that are called by way of [`handle`].
+pub fn own_handler() -> u64 {
+    handle as *const () as u64
+}
+
+/// The program's handler of `signal`, which the kernel knows as `handler`.
+pub fn programs_handler(signal: i32, handler: u64) -> u64 {
+    let place = usize::try_from(signal - 1).ok().and_then(|at| HANDLERS.get(at));
+    match place {
+        Some(place) if handler == handle as *const () as u64 => place.load(Ordering::Acquire),
+        _ => handler,
+    }
+}
+
+/// Calls the program's handler, with the sender's id as the program knows it.
+extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let handler = programs_handler(signal, handle as *const () as u64);
+    if handler <= 1 {
+        return;
+    }
+    // SAFETY: the kernel's structure, in the frame of this signal: words 2 and 4 are si_code and, of those that have a
+    // sender, si_pid.
+    let words = unsafe { &mut *info.cast::<[i32; 5]>() };
+    words[4] = identity::virtual_sender(signal, words[2], words[4]);
+    // SAFETY: the program's handler, which it has set with SA_SIGINFO.
+    let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
+        unsafe { core::mem::transmute(handler as usize) };
+    handler(signal, info, context);
+}
 
 /// First of the signals that queue.
 const FIRST_REAL_TIME: i32 = 32;
@@ -66,7 +130,9 @@ pub fn save() -> Result<(), Refusal> {
     let mut own = None;
     SAVED.with(|saved| {
         for signal in 1..=COUNT as i32 {
-            saved.actions[signal as usize - 1] = zap_sys::signal::get_action(signal).unwrap_or_default();
+            let action = zap_sys::signal::get_action(signal).unwrap_or_default();
+            let handler = programs_handler(signal, action.handler);
+            saved.actions[signal as usize - 1] = KernelAction { handler, ..action };
         }
         saved.pending = 0;
         saved.queued.clear();
@@ -108,12 +174,9 @@ pub fn save() -> Result<(), Refusal> {
     })
 }
 
-/// Makes a sender that is this process the one that the program knows.
+/// Makes a sender of the pod the one that the program knows.
 fn know_sender(info: &mut Info) {
-    let by_process = [libc::SI_USER, libc::SI_TKILL, libc::SI_QUEUE, libc::SI_MESGQ].contains(&(info[2] as i32));
-    if by_process && info[4] as i32 == state::real_pid().0 {
-        info[4] = state::virtual_pid().0 as u32;
-    }
+    info[4] = identity::virtual_sender(info[0] as i32, info[2] as i32, info[4] as i32) as u32;
 }
 
 /// Signals that wait for the thread whose status file is `path` alone, and for its process; Zap's own is not among them.
@@ -165,10 +228,13 @@ pub fn restore_own(slot: &threads::Slot) {
 
 /// Sets dispositions, and makes pending what was. The caller has every signal blocked.
 pub fn restore() {
+    translate();
     SAVED.with(|saved| {
         for signal in (1..=COUNT as i32).filter(|signal| !is_fixed(*signal)) {
+            let action = saved.actions[signal as usize - 1];
+            let handler = kernels_handler(signal, action.handler, action.flags);
             // SAFETY: the program's own handler, in the program's own memory.
-            let _ = unsafe { zap_sys::signal::set_action(signal, &saved.actions[signal as usize - 1]) };
+            let _ = unsafe { zap_sys::signal::set_action(signal, &KernelAction { handler, ..action }) };
         }
         let process = zap_sys::process::getpid();
         let is_queued = |signal: &i32| saved.queued.iter().any(|info| info[0] as i32 == *signal);

@@ -51,6 +51,16 @@ pub fn getpgrp() -> RealPid {
     RealPid(call!(SYS_getpgid, 0).unwrap_or(0) as i32)
 }
 
+/// getpgid(2).
+pub fn group_of(pid: RealPid) -> Result<RealPid> {
+    call!(SYS_getpgid, pid.0).map(|group| RealPid(group as i32))
+}
+
+/// getsid(2).
+pub fn session_of(pid: RealPid) -> Result<RealPid> {
+    call!(SYS_getsid, pid.0).map(|session| RealPid(session as i32))
+}
+
 /// getsid(2) of the caller, from the kernel.
 pub fn getsid() -> RealPid {
     RealPid(call!(SYS_getsid, 0).unwrap_or(0) as i32)

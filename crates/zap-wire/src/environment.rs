@@ -16,6 +16,9 @@ pub const LD_PRELOAD: &str = "LD_PRELOAD";
 /// Where a program stops itself, for tests that kill it there: see [`crate::fault`].
 pub const FAULT: &str = "ZAP_FAULT";
 
+/// `1`: virtual ids differ from real ones in a new pod from the start, for tests of their translation.
+pub const FORCE_VIRTUAL: &str = "ZAP_FORCE_VIRTUAL";
+
 /// Descriptor of the plan, for the restorer. Set for the last exec of a restart only.
 pub const PLAN: &str = "ZAP_PLAN";
 

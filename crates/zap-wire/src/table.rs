@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -40,7 +40,9 @@ pub struct PodTable {
     made_up: AtomicI32,
     /// Name of the coordinator's socket without a path, NUL-padded: for members that cannot reach the other one.
     pub door: [AtomicU8; DOOR_LENGTH],
-    padding: [u8; 4096 - 80 - DOOR_LENGTH],
+    /// What a new process's virtual id has more than its real one: 0, or [`OFFSET`] where both are to differ from the start.
+    pub offset: AtomicI32,
+    padding: [u8; 4096 - 84 - DOOR_LENGTH],
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
@@ -72,6 +74,12 @@ pub enum Kind {
     Group = 2,
     Session = 3,
 }
+
+/// [`PodTable::offset`] of a pod whose virtual ids differ from the start (ZAP_FORCE_VIRTUAL): above those that are made up. A
+/// multiple of [`CAPACITY`], so that an entry is found by both ids in one place.
+pub const OFFSET: i32 = 1 << 23;
+
+const _: () = assert!((OFFSET as usize).is_multiple_of(CAPACITY));
 
 /// What stands in [`Alias::real`] for 0: a group or session whose leader is in another PID namespace (pid_namespaces(7)).
 const OUTSIDE: i32 = -1;
@@ -166,14 +174,26 @@ impl PodTable {
 
     /// The entry of `pid`, taking a free one when it has none. `None` when its part of the table is full.
     pub fn enter(&self, pid: RealPid, virtual_pid: VirtualPid) -> Option<&Entry> {
+        self.enter_as(pid, || virtual_pid).map(|(entry, _)| entry)
+    }
+
+    /// As [`PodTable::enter`]; and whether the entry is new. The id is chosen by who is the first of several that enter the
+    /// process.
+    pub fn enter_as(&self, pid: RealPid, virtual_pid: impl FnOnce() -> VirtualPid) -> Option<(&Entry, bool)> {
         if let Some(entry) = self.find(pid) {
-            return Some(entry);
+            return Some((entry, false));
         }
-        let entry = self
-            .places(pid)
-            .find(|entry| entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Relaxed).is_ok())?;
-        entry.virtual_pid.store(virtual_pid.0, Ordering::Release);
-        Some(entry)
+        for entry in self.places(pid) {
+            match entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    entry.virtual_pid.store(virtual_pid().0, Ordering::Release);
+                    return Some((entry, true));
+                }
+                Err(other) if other == pid.0 => return Some((entry, false)),
+                Err(_) => {}
+            }
+        }
+        None
     }
 
     /// The entry of the process that the pod knows as `id`.
@@ -198,7 +218,9 @@ impl PodTable {
         let alias =
             |kind| self.aliases(kind).find(|alias| alias.virtual_id.load(Ordering::Acquire) == id.0).map(Alias::real);
         let own = if kind == Kind::Process { None } else { alias(kind) };
-        own.or_else(|| self.find_virtual(id).map(Entry::real_pid)).or_else(|| alias(Kind::Process))
+        // An entry may be dropped at any moment.
+        let living = || self.find_virtual(id).map(Entry::real_pid).filter(|real| real.0 != 0);
+        own.or_else(living).or_else(|| alias(Kind::Process))
     }
 
     /// The pod's id of what the kernel knows as `id`.
@@ -208,7 +230,13 @@ impl PodTable {
             Some(VirtualPid(found.virtual_id.load(Ordering::Acquire))).filter(|id| id.0 != GONE)
         };
         let own = if kind == Kind::Process { None } else { alias(kind) };
-        own.or_else(|| self.find(id).map(Entry::virtual_pid)).or_else(|| alias(Kind::Process))
+        let living = || {
+            let entry = self.find(id)?;
+            // It may be dropped at any moment, and be another's then.
+            let found = entry.virtual_pid();
+            (entry.real_pid() == id && found.0 != 0).then_some(found)
+        };
+        own.or_else(living).or_else(|| alias(Kind::Process))
     }
 
     fn aliases(&self, kind: Kind) -> impl Iterator<Item = &Alias> {
@@ -235,9 +263,9 @@ impl PodTable {
         false
     }
 
-    /// The virtual id for a new process: its real one, unless that is known already for another.
+    /// The virtual id for a new process: its real one (and [`PodTable::offset`]), unless that is known already for another.
     pub fn free_id(&self, real: RealPid) -> VirtualPid {
-        let id = VirtualPid(real.0);
+        let id = VirtualPid(real.0.wrapping_add(self.offset.load(Ordering::Relaxed)));
         if self.moved.load(Ordering::Acquire) == 0 {
             return id;
         }
@@ -256,11 +284,22 @@ impl PodTable {
 
     /// Enters the child that a fork of `parent` has just made. `None` when its part of the table is full.
     pub fn enter_child(&self, child: RealPid, parent: Option<&Entry>) -> Option<&Entry> {
-        if let Some(entry) = self.find(child) {
-            return Some(entry);
+        let (entry, is_new) = self.enter_new(child, parent)?;
+        if is_new {
+            entry.ready.store(READY, Ordering::Release);
         }
-        let entry = self.enter(child, self.free_id(child))?;
-        if let Some(parent) = parent {
+        Some(entry)
+    }
+
+    /// As [`PodTable::enter_child`] for a child that is about to become another program, which says itself when it is ready.
+    pub fn enter_spawned(&self, child: RealPid, parent: Option<&Entry>) -> Option<&Entry> {
+        self.enter_new(child, parent).map(|(entry, _)| entry)
+    }
+
+    fn enter_new(&self, child: RealPid, parent: Option<&Entry>) -> Option<(&Entry, bool)> {
+        // Nobody has been asked for anything whose entry is new: a free one says neither that it has nor that it is ready.
+        let (entry, is_new) = self.enter_as(child, || self.free_id(child))?;
+        if let Some(parent) = parent.filter(|_| is_new) {
             entry.filters.store(parent.filters.load(Ordering::Relaxed), Ordering::Relaxed);
             for (to, from) in entry.name.iter().zip(&parent.name) {
                 to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -269,9 +308,7 @@ impl PodTable {
                 self.set_reason(entry, &reason);
             }
         }
-        entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
-        entry.ready.store(READY, Ordering::Release);
-        Some(entry)
+        Some((entry, is_new))
     }
 
     /// Notes why the process of `entry` cannot be checkpointed any more.
@@ -335,16 +372,17 @@ impl Entry {
         RealPid(self.real_pid.load(Ordering::Acquire))
     }
 
-    /// The process's virtual id.
+    /// The process's virtual id; 0 if the entry has been dropped.
     pub fn virtual_pid(&self) -> VirtualPid {
-        // Whoever enters a process stores it right after the real one.
-        for _ in 0..1000 {
+        // Whoever enters a process stores it right after the real one, unless it is interrupted there.
+        for _ in 0..100_000 {
             match self.virtual_pid.load(Ordering::Acquire) {
+                0 if self.real_pid.load(Ordering::Relaxed) == 0 => break,
                 0 => core::hint::spin_loop(),
                 id => return VirtualPid(id),
             }
         }
-        VirtualPid(self.real_pid.load(Ordering::Acquire))
+        VirtualPid(0)
     }
 
     /// Stores the program's name, cut to 15 bytes.
@@ -381,7 +419,8 @@ mod tests {
             moved: AtomicU32::new(0),
             made_up: AtomicI32::new(0),
             door: Default::default(),
-            padding: [0; 4096 - 80 - DOOR_LENGTH],
+            offset: AtomicI32::new(0),
+            padding: [0; 4096 - 84 - DOOR_LENGTH],
             entries: core::array::from_fn(|_| Entry {
                 real_pid: AtomicI32::new(0),
                 virtual_pid: AtomicI32::new(0),
@@ -444,6 +483,11 @@ mod tests {
         assert_eq!(table.real_of(Kind::Session, VirtualPid(3)), Some(RealPid(0)));
         assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));
         assert_eq!(table.free_id(RealPid(500)), VirtualPid(FIRST_MADE_UP));
+        table.offset.store(OFFSET, Ordering::Relaxed);
+        let forced = table.enter_child(RealPid(13), None).unwrap();
+        assert_eq!(forced.virtual_pid(), VirtualPid(OFFSET + 13));
+        assert!(core::ptr::eq(forced, table.find_virtual(VirtualPid(OFFSET + 13)).unwrap()));
+        forced.drop_entry();
         first.drop_entry();
         assert!(table.reason(first).is_none());
         assert!(table.find(RealPid(10)).is_none());
@@ -464,7 +508,7 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams moved made_up door padding entries reasons aliases);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset padding entries reasons aliases);
         offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");

@@ -9,10 +9,11 @@
 //! nothing changed but what exec itself takes away.
 #![allow(unsafe_code)]
 
+use super::ids::virtual_result;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::sync::atomic::Ordering;
 use redhook::{hook, real};
-use zap_engine::{exec_memory, state, suspend};
+use zap_engine::{exec_memory, init, state, suspend};
 use zap_sys::signal::{bit, change_mask};
 use zap_wire::environment;
 use zap_wire::table::READY;
@@ -284,8 +285,9 @@ hook! { unsafe fn execveat(fd: c_int, path: *const c_char, arguments: Strings, e
 type Actions = *const libc::posix_spawn_file_actions_t;
 type Attributes = *const libc::posix_spawnattr_t;
 
-/// Spawns by `call` with Zap's signal blocked, as the child inherits it.
-fn spawn(given: Strings, call: impl FnOnce(Strings) -> c_int) -> c_int {
+/// Spawns by `call` with Zap's signal blocked, as the child inherits it. The id that libc leaves in `pid` becomes the
+/// program's.
+fn spawn(pid: *mut libc::pid_t, given: Strings, call: impl FnOnce(Strings) -> c_int) -> c_int {
     let mut environment = Environment::new();
     let list = environment.build(given).unwrap_or(given);
     if !state::active() {
@@ -295,6 +297,12 @@ fn spawn(given: Strings, call: impl FnOnce(Strings) -> c_int) -> c_int {
     let result = call(list);
     if let Ok(old) = old {
         let _ = change_mask(libc::SIG_SETMASK, old);
+    }
+    if result == 0 && !pid.is_null() && state::moved() {
+        // SAFETY: libc has written there.
+        let place = unsafe { &mut *pid };
+        init::note_spawned(*place);
+        *place = virtual_result(*place);
     }
     result
 }
@@ -308,7 +316,7 @@ hook! { unsafe fn posix_spawn(
     environment: Strings
 ) -> c_int => zap_posix_spawn {
     // SAFETY: the caller's arguments.
-    spawn(environment, |list| unsafe { real!(posix_spawn)(pid, path, actions, attributes, arguments, list) })
+    spawn(pid, environment, |list| unsafe { real!(posix_spawn)(pid, path, actions, attributes, arguments, list) })
 } }
 
 hook! { unsafe fn posix_spawnp(
@@ -320,7 +328,7 @@ hook! { unsafe fn posix_spawnp(
     environment: Strings
 ) -> c_int => zap_posix_spawnp {
     // SAFETY: the caller's arguments.
-    spawn(environment, |list| unsafe { real!(posix_spawnp)(pid, file, actions, attributes, arguments, list) })
+    spawn(pid, environment, |list| unsafe { real!(posix_spawnp)(pid, file, actions, attributes, arguments, list) })
 } }
 
 extern "C" fn execl_listed(path: *const c_char, list: Strings) -> c_int {

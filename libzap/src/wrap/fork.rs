@@ -1,18 +1,20 @@
 //! fork and the libc functions that fork inside: the child is a process of the pod like any other, and says so in the
 //! pod's table.
 //!
-//! vfork needs no wrapper: its child shares memory with the parent, and must not write to it.
+//! vfork's child shares memory with the parent, and must not write to it: only its id is translated, for the parent.
 //!
 //! # Safety
 //! As in the module's head.
 #![allow(unsafe_code)]
 
 use super::ids::virtual_result;
-use libc::{c_char, c_int, pid_t, termios, winsize};
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use libc::{c_char, c_int, c_long, pid_t, termios, winsize};
 use redhook::{hook, real};
 use zap_engine::{init, state};
 
-super::resolve_all!(fork, daemon, forkpty);
+super::resolve_all!(fork, daemon, forkpty, clone);
 
 /// After a fork, in both: `child` is what fork returned.
 #[inline]
@@ -23,6 +25,8 @@ fn settle(child: pid_t) {
             0 => {
                 crate::ARENA.forget_after_fork();
                 init::begin_in_child();
+                super::shell::begin_in_child();
+                super::set_users::begin_in_child();
             }
             _ => init::note_child(child),
         }
@@ -35,6 +39,17 @@ hook! { unsafe fn fork() -> pid_t => zap_fork {
     settle(child);
     virtual_result(child)
 } }
+
+/// The result of vfork(2) in the parent, whose child has exec'ed or ended.
+extern "C" fn vforked(result: isize) -> c_int {
+    if result < 0 {
+        return super::fail(-result as c_int);
+    }
+    init::note_spawned(result as c_int);
+    virtual_result(result as pid_t)
+}
+
+zap_sys::vfork_shim!(vfork, vforked);
 
 hook! { unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, modes: *const termios, size: *const winsize) -> pid_t
 => zap_forkpty {
@@ -53,3 +68,128 @@ hook! { unsafe fn daemon(stay: c_int, keep: c_int) -> c_int => zap_daemon {
     }
     result
 } }
+
+/// A fork by syscall(2): SYS_fork, and SYS_clone and SYS_clone3 where they make a process with memory of its own.
+///
+/// # Safety
+/// As the system call.
+#[cold]
+pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
+    /// Of `struct clone_args` (linux/sched.h), in words.
+    const CHILD_TID: usize = 2;
+    const PARENT_TID: usize = 3;
+    const STACK: usize = 5;
+    let [first, second, third, fourth, ..] = arguments;
+    // SAFETY: of clone3, word `at` of the caller's structure, which has been found readable.
+    let word = |at: usize| unsafe { *(first as *const u64).add(at) };
+    let (flags, stack, parent_place, child_place) = match number {
+        libc::SYS_clone => (first as u64, second as u64, third as u64, fourth as u64),
+        libc::SYS_clone3 if super::readable(first as *const [u64; 8]) => {
+            (word(0), word(STACK), word(PARENT_TID), word(CHILD_TID))
+        }
+        libc::SYS_clone3 => (libc::CLONE_VM as u64, 0, 0, 0),
+        _ => (0, 0, 0, 0),
+    };
+    let has = |flag: c_int| flags & flag as u64 != 0;
+    // SAFETY: the caller's arguments.
+    let result = unsafe { super::syscall::plain(number, arguments) };
+    // A thread; or what goes on elsewhere than here.
+    if has(libc::CLONE_VM) || stack != 0 {
+        return if result > 0 { c_long::from(virtual_result(result as pid_t)) } else { result };
+    }
+    settle(result as pid_t);
+    let told = |place: u64, id: pid_t| {
+        if id > 0 && state::moved() {
+            // SAFETY: the kernel has written the id there.
+            unsafe { *(place as *mut pid_t) = id };
+        }
+    };
+    match result {
+        0 if has(libc::CLONE_CHILD_SETTID) => told(child_place, virtual_result(zap_sys::process::getpid().0)),
+        // With CLONE_PIDFD clone(2) has a descriptor there.
+        1.. if has(libc::CLONE_PARENT_SETTID) && (number == libc::SYS_clone3 || !has(libc::CLONE_PIDFD)) => {
+            told(parent_place, virtual_result(result as pid_t));
+        }
+        _ => {}
+    }
+    if result > 0 {
+        c_long::from(virtual_result(result as pid_t))
+    } else {
+        result
+    }
+}
+
+type Start = extern "C" fn(*mut c_void) -> c_int;
+
+/// What the child of clone(2) is to do; on the stack of its parent, of which it has a copy.
+struct Beginning {
+    start: Start,
+    argument: *mut c_void,
+}
+
+extern "C" fn begin(beginning: *mut c_void) -> c_int {
+    settle(0);
+    // SAFETY: made below.
+    let Beginning { start, argument } = *unsafe { &*beginning.cast::<Beginning>() };
+    start(argument)
+}
+
+hook! { unsafe fn clone(
+    start: Start,
+    stack: *mut c_void,
+    flags: c_int,
+    argument: *mut c_void,
+    parent_place: *mut pid_t,
+    tls: *mut c_void,
+    child_place: *mut pid_t
+) -> c_int => zap_clone {
+    if !state::active() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(clone)(start, stack, flags, argument, parent_place, tls, child_place) };
+    }
+    if flags & libc::CLONE_VM != 0 {
+        // SAFETY: the caller's arguments.
+        let child = unsafe { real!(clone)(start, stack, flags, argument, parent_place, tls, child_place) };
+        if child > 0 && flags & (libc::CLONE_THREAD | libc::CLONE_VFORK) == libc::CLONE_VFORK {
+            init::note_spawned(child);
+        }
+        return virtual_result(child);
+    }
+    let beginning = Beginning { start, argument };
+    let own = (&raw const beginning).cast_mut().cast();
+    // SAFETY: the caller's arguments but for the function, which calls the caller's.
+    let child = unsafe { real!(clone)(begin, stack, flags, own, parent_place, tls, child_place) };
+    settle(child);
+    if child > 0 && flags & libc::CLONE_PARENT_SETTID != 0 && flags & libc::CLONE_PIDFD == 0 && state::moved() {
+        // SAFETY: the kernel has written the id there.
+        unsafe { *parent_place = virtual_result(child) };
+    }
+    virtual_result(child)
+} }
+
+/// _Fork(3) (glibc 2.34), which runs no handlers of pthread_atfork(3). Not by `hook!`, whose look-up panics on a libc without
+/// it.
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn _Fork() -> pid_t {
+    let function = UNDERSCORE.load(Ordering::Relaxed);
+    if function == 0 {
+        return super::fail(libc::ENOSYS);
+    }
+    // SAFETY: libc's function of this name.
+    let function: unsafe extern "C" fn() -> pid_t = unsafe { core::mem::transmute(function) };
+    // SAFETY: the caller's call.
+    let child = unsafe { function() };
+    settle(child);
+    virtual_result(child)
+}
+
+/// libc's _Fork, 0 where it has none.
+static UNDERSCORE: AtomicUsize = AtomicUsize::new(0);
+
+/// Finds the function that not every libc has.
+pub fn resolve_newer() {
+    UNDERSCORE.store(super::optional(c"_Fork") as usize, Ordering::Relaxed);
+}

@@ -33,7 +33,7 @@ hook! { unsafe fn getpid() -> pid_t => zap_getpid {
 
 hook! { unsafe fn gettid() -> pid_t => zap_gettid {
     let real = process::gettid();
-    if state::moved() { identity::virtual_of(real).0 } else { real.0 }
+    if state::moved() { identity::virtual_of_caller(real).0 } else { real.0 }
 } }
 
 hook! { unsafe fn getppid() -> pid_t => zap_getppid {
@@ -96,6 +96,39 @@ fn as_c(error: c_int) -> c_int {
     }
 }
 
+/// Signals each of the pod's processes that `concerns` says; the caller last, if it is one of them.
+#[cold]
+fn kill_members(signal: c_int, concerns: impl Fn(RealPid) -> bool) -> c_int {
+    let own = process::getpid();
+    let (mut reached, mut error) = (false, libc::ESRCH);
+    let mut tell = |member: RealPid| match zap_sys::signal::kill(member.0, signal) {
+        Ok(()) => reached = true,
+        // One that has just ended is none of those that are meant.
+        Err(failed) if failed.is(libc::ESRCH) => {}
+        Err(failed) => error = failed.errno.0,
+    };
+    if let Some(table) = state::table() {
+        table.members().filter(|(member, _)| *member != own && concerns(*member)).for_each(|(member, _)| tell(member));
+    }
+    if concerns(own) {
+        tell(own);
+    }
+    if reached {
+        0
+    } else {
+        error
+    }
+}
+
+/// Signals the process group `group`, of which those that are not of the pod, as zap-restart, are not meant.
+fn kill_group(group: RealPid, signal: c_int) -> c_int {
+    // 0: of another PID namespace.
+    if state::moved() && state::table().is_some_and(|table| group.0 == 0 || table.find(group).is_none()) {
+        return kill_members(signal, |member| process::group_of(member) == Ok(group));
+    }
+    number(zap_sys::signal::kill(-group.0, signal))
+}
+
 hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
     as_c(with_ids(|| {
         let own = process::getpid();
@@ -103,8 +136,13 @@ hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
         if signal != 0 && state::moved() && pid == state::virtual_pid().0 && process::gettid() == own {
             return number(zap_sys::signal::tell_own_process(signal, (pid, user())));
         }
-        let real = if pid < -1 { -real_group(-pid) } else { real_argument(pid) };
-        number(zap_sys::signal::kill(real, signal))
+        match pid {
+            // Everybody but the caller: the pod is all that there is.
+            -1 if state::active() => kill_members(signal, |member| member != own),
+            0 => kill_group(process::getpgrp(), signal),
+            ..-1 => kill_group(RealPid(real_group(pid.saturating_neg())), signal),
+            _ => number(zap_sys::signal::kill(real_argument(pid), signal)),
+        }
     }))
 } }
 
@@ -112,7 +150,10 @@ hook! { unsafe fn killpg(group: pid_t, signal: c_int) -> c_int => zap_killpg {
     if group < 0 {
         return super::fail(libc::EINVAL);
     }
-    as_c(with_ids(|| number(zap_sys::signal::kill(-real_group(group), signal))))
+    as_c(with_ids(|| match group {
+        0 => kill_group(process::getpgrp(), signal),
+        _ => kill_group(RealPid(real_group(group)), signal),
+    }))
 } }
 
 hook! { unsafe fn getpgrp() -> pid_t => zap_getpgrp {

@@ -95,24 +95,18 @@ extern "C" fn give_back(_: *mut c_void) {
     identity::give_back();
 }
 
-/// Makes `call` with the thread's real id lent to libc. Should the thread be cancelled inside, it has its own id back
-/// before the program's cleanup handlers run; should a handler leave by siglongjmp, see [`super::jump`].
-fn lent<R>(call: impl FnOnce() -> R) -> R {
-    if !identity::may_lend() {
-        return call();
-    }
+/// Makes `call`; should the thread be cancelled inside, `routine` runs with `argument` before the program's own cleanup
+/// handlers do.
+pub fn with_cleanup<R>(routine: extern "C" fn(*mut c_void), argument: *mut c_void, call: impl FnOnce() -> R) -> R {
     let (push, pop) = (address(&PUSH), address(&POP));
     let mut buffer = CleanupBuffer { routine: 0, argument: 0, cancel_type: 0, previous: 0 };
     if push != 0 && pop != 0 {
         // SAFETY: libc's function of this name.
         let push: Push = unsafe { core::mem::transmute(push) };
         // SAFETY: the buffer outlives the pop below, or is used by the unwinding that skips it.
-        unsafe { push(&mut buffer, give_back, core::ptr::null_mut()) };
+        unsafe { push(&mut buffer, routine, argument) };
     }
-    // After the push: asynchronous cancellation finds the id lent, or not, and either way what puts it right.
-    identity::lend();
     let result = call();
-    identity::give_back();
     if push != 0 && pop != 0 {
         // SAFETY: libc's function of this name.
         let pop: Pop = unsafe { core::mem::transmute(pop) };
@@ -120,6 +114,21 @@ fn lent<R>(call: impl FnOnce() -> R) -> R {
         unsafe { pop(&mut buffer, 0) };
     }
     result
+}
+
+/// Makes `call` with the thread's real id lent to libc. Should the thread be cancelled inside, it has its own id back
+/// before the program's cleanup handlers run; should a handler leave by siglongjmp, see [`super::jump`].
+fn lent<R>(call: impl FnOnce() -> R) -> R {
+    if !identity::may_lend() {
+        return call();
+    }
+    with_cleanup(give_back, core::ptr::null_mut(), || {
+        // Within: asynchronous cancellation finds the id lent, or not, and either way what puts it right.
+        identity::lend();
+        let result = call();
+        identity::give_back();
+        result
+    })
 }
 
 /// Makes `call`, after which the calling thread holds `mutex` if `holds` says so of its result.

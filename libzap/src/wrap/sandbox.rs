@@ -11,6 +11,7 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::ids::real_argument;
 use core::sync::atomic::Ordering;
 use libc::{c_int, c_long, c_ulong};
 use redhook::{hook, real};
@@ -61,6 +62,16 @@ fn close() {
 }
 
 hook! { unsafe fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int => zap_prctl {
+    if option == libc::PR_SET_PTRACER {
+        // 0 is nobody, -1 anybody.
+        let real = if (1..=i32::MAX as c_ulong).contains(&a) { real_argument(a as c_int) as c_ulong } else { a };
+        // SAFETY: no memory is touched.
+        let result = unsafe { real!(prctl)(option, real, b, c, d) };
+        if result == 0 {
+            state::set_tracer(real as usize);
+        }
+        return result;
+    }
     // SAFETY: the caller's arguments; registers that a variadic caller has not set are not looked at.
     let call = || unsafe { real!(prctl)(option, a, b, c, d) };
     if option == libc::PR_SET_SECCOMP {

@@ -4,10 +4,11 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use libc::{c_int, sigaction as SigAction, sighandler_t, siginfo_t, sigset_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{alternate_stacks, blocking, guard, state};
+use zap_engine::{alternate_stacks, blocking, guard, identity, signals, state};
 use zap_sys::signal::bit;
 
 super::resolve_all!(
@@ -96,18 +97,38 @@ hook! { unsafe fn sigaction(number: c_int, new: *const SigAction, old: *mut SigA
         }
         return 0;
     }
-    if new.is_null() || !state::active() {
+    if (new.is_null() && !signals::translates()) || !state::active() {
         // SAFETY: the caller's arguments.
         return unsafe { real!(sigaction)(number, new, old) };
     }
-    // SAFETY: the caller's pointer.
-    let mut action = unsafe { *new };
-    let mask = Stripped::of_memory(&action.sa_mask);
-    if mask.held() {
-        action.sa_mask = mask.copy;
+    let mut given = new;
+    let mut action;
+    let mut before = None;
+    if !new.is_null() {
+        // SAFETY: the caller's pointer.
+        action = unsafe { *new };
+        let mask = Stripped::of_memory(&action.sa_mask);
+        if mask.held() {
+            action.sa_mask = mask.copy;
+        }
+        // A vfork child has dispositions of its own, and its parent's memory.
+        if signals::translates() && zap_sys::process::getpid() == state::real_pid() {
+            before = Some(signals::programs_handler(number, signals::own_handler()) as usize);
+            action.sa_sigaction =
+                signals::kernels_handler(number, action.sa_sigaction as u64, action.sa_flags as u64) as usize;
+        }
+        given = &action;
     }
     // SAFETY: the caller's arguments, with our signal out of the mask.
-    unsafe { real!(sigaction)(number, &action, old) }
+    let result = unsafe { real!(sigaction)(number, given, old) };
+    if result == 0 && !old.is_null() {
+        // SAFETY: libc has filled it.
+        let old = unsafe { &mut *old };
+        if old.sa_sigaction as u64 == signals::own_handler() {
+            old.sa_sigaction = before.unwrap_or_else(|| signals::programs_handler(number, signals::own_handler()) as usize);
+        }
+    }
+    result
 } }
 
 hook! { unsafe fn signal(number: c_int, handler: sighandler_t) -> sighandler_t => zap_signal {
@@ -115,7 +136,8 @@ hook! { unsafe fn signal(number: c_int, handler: sighandler_t) -> sighandler_t =
         return BELIEVED_HANDLER.swap(handler, Ordering::Relaxed);
     }
     // SAFETY: the caller's arguments.
-    unsafe { real!(signal)(number, handler) }
+    let before = unsafe { real!(signal)(number, handler) };
+    signals::programs_handler(number, before as u64) as sighandler_t
 } }
 
 type MaskFunction = unsafe extern "C" fn(c_int, *const sigset_t, *mut sigset_t) -> c_int;
@@ -228,22 +250,47 @@ hook! { unsafe fn sigtimedwait(set: *const sigset_t, info: *mut siginfo_t, timeo
 /// it.
 fn told(result: c_int, info: *mut siginfo_t) -> c_int {
     if result > 0 && !info.is_null() && state::moved() {
-        // SAFETY: the kernel has filled it.
-        let code = unsafe { (*info).si_code };
-        if matches!(code, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ) {
-            // SAFETY: as above; si_pid is the fifth word.
-            let sender = unsafe { &mut *info.cast::<libc::pid_t>().add(4) };
-            // One that was kept across a restart is the program's already.
-            if *sender != state::virtual_pid().0 {
-                *sender = super::ids::virtual_result(*sender);
-            }
-        }
+        // SAFETY: the kernel has filled it: words 2 and 4 are si_code and si_pid.
+        let words = unsafe { &mut *info.cast::<[i32; 5]>() };
+        words[4] = identity::virtual_sender(result, words[2], words[4]);
     }
     result
 }
 
+/// Whether the program has ever made a signalfd.
+static SIGNALFDS: AtomicBool = AtomicBool::new(false);
+
+/// After a read of `length` bytes from `fd` into `buffer`: if it is a signalfd, senders of the pod as the program knows them.
+#[inline(always)]
+pub fn told_by_descriptor(fd: c_int, buffer: *mut c_void, length: isize) {
+    if SIGNALFDS.load(Ordering::Relaxed) && length > 0 && state::moved() {
+        know_senders(fd, buffer, length as usize);
+    }
+}
+
+#[cold]
+fn know_senders(fd: c_int, buffer: *mut c_void, length: usize) {
+    const EACH: usize = core::mem::size_of::<libc::signalfd_siginfo>();
+    let path = zap_sys::small!("/proc/thread-self/fd/{fd}");
+    let mut name = [0u8; 64];
+    if !length.is_multiple_of(EACH)
+        || !zap_sys::fd::read_link(path.as_c_str(), &mut name).is_ok_and(|name| name == b"anon_inode:[signalfd]")
+    {
+        return;
+    }
+    for at in (0..length).step_by(EACH) {
+        let place = buffer.wrapping_byte_add(at).cast::<libc::signalfd_siginfo>();
+        // SAFETY: the kernel has filled the caller's buffer, which need not be aligned.
+        let mut info = unsafe { place.read_unaligned() };
+        info.ssi_pid = identity::virtual_sender(info.ssi_signo as i32, info.ssi_code, info.ssi_pid as i32) as u32;
+        // SAFETY: as above.
+        unsafe { place.write_unaligned(info) };
+    }
+}
+
 hook! { unsafe fn signalfd(fd: c_int, set: *const sigset_t, flags: c_int) -> c_int => zap_signalfd {
     let set = Stripped::new(set);
+    SIGNALFDS.store(true, Ordering::Relaxed);
     // SAFETY: the caller's arguments.
     unsafe { real!(signalfd)(fd, set.pointer(), flags) }
 } }

@@ -65,7 +65,10 @@ hook! { unsafe fn syscall(
                 // SAFETY: the caller's arguments.
                 return in_one_piece(|| unsafe { raw(number, [real(a), real(b), c, d, 0, 0]) });
             }
-            _ => {}
+            // SAFETY: the caller's arguments.
+            _ => if let Some(result) = unsafe { super::more_ids::by_number(number, [a, b, c, d, e, f]) } {
+                return result;
+            },
         }
     }
     if number == libc::SYS_sigaltstack {
@@ -97,10 +100,20 @@ hook! { unsafe fn syscall(
             libc::SYS_prctl if a == c_long::from(libc::PR_SET_SECCOMP) => {
                 sandbox::confine(|| real!(syscall)(number, a, b, c, d, e, 0), false)
             }
+            libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork if state::active() => super::fork::by_number(number, arguments),
             _ => real!(syscall)(number, a, b, c, d, e, f),
         }
     }
 } }
+
+/// syscall(2), libc's own.
+///
+/// # Safety
+/// As the libc function.
+pub unsafe fn plain(number: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(syscall)(number, a, b, c, d, e, f) }
+}
 
 /// Newer calls than libc's table knows (Linux 5.16 and 6.7).
 const SYS_FUTEX_WAITV: c_long = 449;
@@ -108,13 +121,13 @@ const SYS_FUTEX_WAIT: c_long = 455;
 
 /// Makes the system call here: in libc's function the thread could be suspended between the ids and the call.
 #[inline(always)]
-unsafe fn raw(number: c_long, arguments: [c_long; 6]) -> Result<usize, zap_sys::Errno> {
+pub unsafe fn raw(number: c_long, arguments: [c_long; 6]) -> Result<usize, zap_sys::Errno> {
     // SAFETY: the caller's arguments.
     unsafe { zap_sys::arch::syscall::syscall(number, arguments.map(|argument| argument as usize)) }
 }
 
 #[inline(always)]
-fn in_one_piece(call: impl FnOnce() -> Result<usize, zap_sys::Errno>) -> c_long {
+pub fn in_one_piece(call: impl FnOnce() -> Result<usize, zap_sys::Errno>) -> c_long {
     match zap_engine::guard::with_ids(call) {
         Ok(result) => result as c_long,
         Err(errno) => c_long::from(super::fail(errno.0)),

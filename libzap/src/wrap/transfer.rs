@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use super::clocks::kernel_now_ns;
+use super::credentials::{self, Translate as _};
 use core::sync::atomic::{AtomicBool, Ordering};
 use libc::{c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t, timeval};
 use redhook::{hook, real};
@@ -192,13 +193,17 @@ fn waits_for_all(socket: c_int, flags: c_int) -> bool {
 
 hook! { unsafe fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t => zap_read {
     // SAFETY: the caller's arguments.
-    once(fd, Way::In, || unsafe { real!(read)(fd, buffer, length) })
+    let result = once(fd, Way::In, || unsafe { real!(read)(fd, buffer, length) });
+    super::signals::told_by_descriptor(fd, buffer, result);
+    result
 } }
 
 hook! { unsafe fn __read_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t) -> ssize_t
 => zap_read_checked {
     // SAFETY: the caller's arguments.
-    once(fd, Way::In, || unsafe { real!(__read_chk)(fd, buffer, length, room) })
+    let result = once(fd, Way::In, || unsafe { real!(__read_chk)(fd, buffer, length, room) });
+    super::signals::told_by_descriptor(fd, buffer, result);
+    result
 } }
 
 hook! { unsafe fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t => zap_readv {
@@ -272,7 +277,12 @@ hook! { unsafe fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> 
     // SAFETY: the caller's arguments.
     let first = || unsafe { real!(recvmsg)(socket, message, flags) };
     if !waits_for_all(socket, flags) {
-        return once(socket, Way::In, first);
+        let result = once(socket, Way::In, first);
+        if result >= 0 {
+            // SAFETY: the kernel has filled it.
+            unsafe { credentials::received(message) };
+        }
+        return result;
     }
     // SAFETY: the part of the caller's buffers that is not filled yet.
     let rest = |address, length| unsafe { real!(recv)(socket, address, length, flags) };
@@ -311,6 +321,9 @@ hook! { unsafe fn sendto(
 } }
 
 hook! { unsafe fn sendmsg(socket: c_int, message: *const msghdr, flags: c_int) -> ssize_t => zap_sendmsg {
+    let mut translated = credentials::Translated::new();
+    // SAFETY: the caller's argument.
+    let message = unsafe { translated.of(message) };
     // SAFETY: the caller's arguments.
     let first = || unsafe { real!(sendmsg)(socket, message, flags) };
     if flags & ONLY_ONCE != 0 {

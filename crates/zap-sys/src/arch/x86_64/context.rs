@@ -331,3 +331,33 @@ macro_rules! variadic_shim {
         }
     };
 }
+
+/// Defines the exported function `$name` as vfork(2): `$after(result)` says in the parent, and where it fails, what is
+/// returned. Parent and child return from it one after the other, on one stack: no function of a compiler's can.
+#[macro_export]
+macro_rules! vfork_shim {
+    ($name:ident, $after:path) => {
+        /// vfork(2).
+        ///
+        /// # Safety
+        /// As the libc function.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() -> i32 {
+            core::arch::naked_asm!(
+                "pop rdi", // the return address, since the child's calls write over its place; the kernel keeps rdi
+                "mov eax, 58", // SYS_vfork
+                "syscall",
+                "push rdi",
+                "test rax, rax",
+                "jz 2f", // the child
+                "mov rdi, rax",
+                "sub rsp, 8", // the stack is aligned to 16 at a call
+                "call {after}",
+                "add rsp, 8",
+                "2: ret",
+                after = sym $after,
+            )
+        }
+    };
+}

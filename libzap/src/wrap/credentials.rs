@@ -1,0 +1,159 @@
+//! Who is at the other end of a socket: SO_PEERCRED, and SCM_CREDENTIALS in messages, with ids as the program knows them.
+//!
+//! # Safety
+//! As in the module's head.
+#![allow(unsafe_code)]
+
+use super::ids::{real_argument, virtual_result};
+use core::mem::size_of;
+use libc::{c_int, c_uint, c_void, cmsghdr, mmsghdr, msghdr, pid_t, socklen_t, timespec};
+use redhook::{hook, real};
+use zap_engine::state;
+
+super::resolve_all!(getsockopt, recvmmsg, sendmmsg);
+
+hook! { unsafe fn getsockopt(socket: c_int, level: c_int, name: c_int, value: *mut c_void, length: *mut socklen_t) -> c_int
+=> zap_getsockopt {
+    // SAFETY: the caller's arguments.
+    let result = unsafe { real!(getsockopt)(socket, level, name, value, length) };
+    if result == 0 && name == libc::SO_PEERCRED && level == libc::SOL_SOCKET && state::moved() {
+        // SAFETY: the kernel has filled so many bytes of the caller's buffer, the id first.
+        unsafe {
+            if *length as usize >= size_of::<pid_t>() {
+                let place = value.cast::<pid_t>();
+                place.write_unaligned(virtual_result(place.read_unaligned()));
+            }
+        }
+    }
+    result
+} }
+
+/// Calls `each` with the address of every id in the control messages that begin at `start`.
+///
+/// # Safety
+/// `length` bytes of control messages, as the kernel makes them or is given them.
+unsafe fn each_id(start: *mut c_void, length: usize, each: impl Fn(*mut pid_t)) {
+    const ALIGNMENT: usize = size_of::<usize>();
+    const HEAD: usize = size_of::<cmsghdr>();
+    let mut at = 0;
+    while !start.is_null() && at + HEAD <= length {
+        let place = start.wrapping_byte_add(at);
+        // SAFETY: within the messages.
+        let head = unsafe { place.cast::<cmsghdr>().read_unaligned() };
+        let end = at.saturating_add(head.cmsg_len);
+        if head.cmsg_len < HEAD || end > length {
+            return;
+        }
+        let is_credentials = head.cmsg_level == libc::SOL_SOCKET && head.cmsg_type == libc::SCM_CREDENTIALS;
+        if is_credentials && head.cmsg_len >= HEAD + size_of::<pid_t>() {
+            each(place.wrapping_byte_add(HEAD).cast());
+        }
+        at += (head.cmsg_len + ALIGNMENT - 1) & !(ALIGNMENT - 1);
+    }
+}
+
+/// After the kernel has filled `message`.
+///
+/// # Safety
+/// A message that recvmsg(2) has filled.
+#[inline(always)]
+pub unsafe fn received(message: *const msghdr) {
+    if !state::moved() {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    let message = unsafe { &*message };
+    // SAFETY: as above; ids need not be aligned in the program's buffer.
+    unsafe {
+        each_id(message.msg_control, message.msg_controllen, |id| {
+            id.write_unaligned(virtual_result(id.read_unaligned()));
+        });
+    }
+}
+
+/// Longest control messages in which ids are translated: one with credentials and one with as many descriptors as there
+/// can be (SCM_MAX_FD, 253).
+const LONGEST: usize = 1152;
+
+/// A message with the kernel's ids, made only where ids differ and there are some.
+pub struct Translated {
+    message: msghdr,
+    control: [u64; LONGEST / 8],
+}
+
+impl Translated {
+    /// Room for one.
+    #[inline(always)]
+    pub fn new() -> core::mem::MaybeUninit<Self> {
+        core::mem::MaybeUninit::uninit()
+    }
+}
+
+/// [`Translated::of`] on room that is not initialized: most messages need none.
+pub trait Translate {
+    /// The message to hand to the kernel for the caller's.
+    ///
+    /// # Safety
+    /// The caller's message, or what the kernel is to refuse.
+    unsafe fn of(&mut self, message: *const msghdr) -> *const msghdr;
+}
+
+impl Translate for core::mem::MaybeUninit<Translated> {
+    #[inline(always)]
+    unsafe fn of(&mut self, message: *const msghdr) -> *const msghdr {
+        if !state::moved() || !super::readable(message) {
+            return message;
+        }
+        // SAFETY: it can be read.
+        let given = unsafe { &*message };
+        let (control, length) = (given.msg_control, given.msg_controllen);
+        let fits = (size_of::<cmsghdr>()..=LONGEST).contains(&length);
+        if !fits || !zap_sys::mem::is_readable(control as u64, length) {
+            return message;
+        }
+        let place = self.as_mut_ptr();
+        // SAFETY: room of our own, in which all that is read below is written first.
+        unsafe {
+            let own = (&raw mut (*place).control).cast::<c_void>();
+            core::ptr::copy_nonoverlapping(control.cast::<u8>(), own.cast::<u8>(), length);
+            each_id(own, length, |id| id.write_unaligned(real_argument(id.read_unaligned())));
+            (&raw mut (*place).message).write(msghdr { msg_control: own, ..*given });
+            &raw const (*place).message
+        }
+    }
+}
+
+hook! { unsafe fn recvmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, time: *mut timespec) -> c_int
+=> zap_recvmmsg {
+    // SAFETY: the caller's arguments.
+    let result = unsafe { real!(recvmmsg)(socket, messages, count, flags, time) };
+    if state::moved() {
+        for at in 0..usize::try_from(result).unwrap_or(0) {
+            // SAFETY: the kernel has filled so many.
+            unsafe { received(&raw const (*messages.add(at)).msg_hdr) };
+        }
+    }
+    result
+} }
+
+hook! { unsafe fn sendmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => zap_sendmmsg {
+    let has_control = |at: usize| {
+        // SAFETY: the caller's list, as far as it can be read.
+        unsafe { super::readable(messages.add(at)) && (*messages.add(at)).msg_hdr.msg_controllen != 0 }
+    };
+    if !state::moved() || !(0..count as usize).any(has_control) {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(sendmmsg)(socket, messages, count, flags) };
+    }
+    // One by one, as the kernel does: the first that fails ends it, and is told only where it is the first.
+    for at in 0..count as usize {
+        // SAFETY: the caller's list.
+        let sent = unsafe { libc::sendmsg(socket, &raw const (*messages.add(at)).msg_hdr, flags) };
+        if sent < 0 {
+            return if at == 0 { -1 } else { at as c_int };
+        }
+        // SAFETY: as above.
+        unsafe { (*messages.add(at)).msg_len = sent as c_uint };
+    }
+    count as c_int
+} }

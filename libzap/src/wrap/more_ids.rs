@@ -1,0 +1,438 @@
+//! Ids in the arguments and results of calls that are about something else: scheduling, priorities, limits, the memory of
+//! others, owners of descriptors, locks, terminals, System V IPC, timers; and the same by syscall(2).
+//!
+//! # Safety
+//! As in the module's head.
+#![allow(unsafe_code)]
+
+use super::ids::{real_argument, virtual_result};
+use super::syscall::{in_one_piece, raw};
+use libc::{
+    c_int, c_long, c_uint, c_ulong, c_void, clockid_t, id_t, iovec, pid_t, sched_param, size_t, ssize_t, timespec,
+};
+use redhook::{hook, real};
+use zap_engine::{identity, state};
+use zap_sys::{RealPid, VirtualPid};
+use zap_wire::table::Kind;
+
+super::resolve_all!(
+    sched_setscheduler,
+    sched_getscheduler,
+    sched_setparam,
+    sched_getparam,
+    sched_rr_get_interval,
+    getpriority,
+    setpriority,
+    prlimit,
+    prlimit64,
+    process_vm_readv,
+    process_vm_writev,
+    fcntl,
+    ioctl,
+    timer_create,
+    shmctl,
+    msgctl,
+    semctl,
+);
+
+fn real_group(id: pid_t) -> pid_t {
+    if id > 0 && state::moved() {
+        identity::real_group_of(Kind::Group, VirtualPid(id)).0
+    } else {
+        id
+    }
+}
+
+fn virtual_group(kind: Kind, id: pid_t) -> pid_t {
+    if id > 0 && state::moved() {
+        identity::virtual_group_of(kind, RealPid(id)).0
+    } else {
+        id
+    }
+}
+
+/// The real form of an id whose sign says whether it is a process's or, negative, a group's.
+fn real_owner(id: pid_t) -> pid_t {
+    if id < 0 {
+        -real_group(id.wrapping_neg())
+    } else {
+        real_argument(id)
+    }
+}
+
+/// The virtual form of such an id.
+fn virtual_owner(id: pid_t) -> pid_t {
+    if id < -1 {
+        -virtual_group(Kind::Group, -id)
+    } else {
+        virtual_result(id)
+    }
+}
+
+// Scheduling.
+
+hook! { unsafe fn sched_setscheduler(pid: pid_t, policy: c_int, parameters: *const sched_param) -> c_int
+=> zap_sched_setscheduler {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sched_setscheduler)(real_argument(pid), policy, parameters) }
+} }
+
+hook! { unsafe fn sched_getscheduler(pid: pid_t) -> c_int => zap_sched_getscheduler {
+    // SAFETY: no memory is touched.
+    unsafe { real!(sched_getscheduler)(real_argument(pid)) }
+} }
+
+hook! { unsafe fn sched_setparam(pid: pid_t, parameters: *const sched_param) -> c_int => zap_sched_setparam {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sched_setparam)(real_argument(pid), parameters) }
+} }
+
+hook! { unsafe fn sched_getparam(pid: pid_t, parameters: *mut sched_param) -> c_int => zap_sched_getparam {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sched_getparam)(real_argument(pid), parameters) }
+} }
+
+hook! { unsafe fn sched_rr_get_interval(pid: pid_t, interval: *mut timespec) -> c_int => zap_sched_rr_get_interval {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(sched_rr_get_interval)(real_argument(pid), interval) }
+} }
+
+/// The real form of whom getpriority(2), setpriority(2) (0, 1) or, one more, ioprio_get(2) mean.
+fn real_who(is_process: bool, is_group: bool, who: id_t) -> id_t {
+    match (is_process, is_group) {
+        (true, _) => real_argument(who as pid_t) as id_t,
+        (_, true) => real_group(who as pid_t) as id_t,
+        _ => who,
+    }
+}
+
+fn whose_priority(which: c_uint, who: id_t) -> id_t {
+    real_who(which == libc::PRIO_PROCESS, which == libc::PRIO_PGRP, who)
+}
+
+hook! { unsafe fn getpriority(which: c_uint, who: id_t) -> c_int => zap_getpriority {
+    // SAFETY: no memory is touched.
+    unsafe { real!(getpriority)(which, whose_priority(which, who)) }
+} }
+
+hook! { unsafe fn setpriority(which: c_uint, who: id_t, priority: c_int) -> c_int => zap_setpriority {
+    // SAFETY: no memory is touched.
+    unsafe { real!(setpriority)(which, whose_priority(which, who), priority) }
+} }
+
+// Limits and memory of other processes.
+
+hook! { unsafe fn prlimit(pid: pid_t, resource: c_uint, new: *const libc::rlimit, old: *mut libc::rlimit) -> c_int
+=> zap_prlimit {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(prlimit)(real_argument(pid), resource, new, old) }
+} }
+
+hook! { unsafe fn prlimit64(pid: pid_t, resource: c_uint, new: *const libc::rlimit64, old: *mut libc::rlimit64) -> c_int
+=> zap_prlimit64 {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(prlimit64)(real_argument(pid), resource, new, old) }
+} }
+
+hook! { unsafe fn process_vm_readv(
+    pid: pid_t,
+    own: *const iovec,
+    count: c_ulong,
+    theirs: *const iovec,
+    their_count: c_ulong,
+    flags: c_ulong
+) -> ssize_t => zap_process_vm_readv {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(process_vm_readv)(real_argument(pid), own, count, theirs, their_count, flags) }
+} }
+
+hook! { unsafe fn process_vm_writev(
+    pid: pid_t,
+    own: *const iovec,
+    count: c_ulong,
+    theirs: *const iovec,
+    their_count: c_ulong,
+    flags: c_ulong
+) -> ssize_t => zap_process_vm_writev {
+    // SAFETY: the caller's arguments.
+    unsafe { real!(process_vm_writev)(real_argument(pid), own, count, theirs, their_count, flags) }
+} }
+
+/// pidfd_open(2) (glibc 2.36). Not by `hook!`, whose look-up panics on a libc without it.
+///
+/// # Safety
+/// No memory is touched.
+#[no_mangle]
+pub unsafe extern "C" fn pidfd_open(pid: pid_t, flags: c_uint) -> c_int {
+    let call = || [c_long::from(real_argument(pid)), c_long::from(flags), 0, 0, 0, 0];
+    // SAFETY: no memory is touched.
+    in_one_piece(|| unsafe { raw(libc::SYS_pidfd_open, call()) }) as c_int
+}
+
+// Descriptors.
+
+/// `struct f_owner_ex` of fcntl(2).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Owner {
+    kind: c_int,
+    id: pid_t,
+}
+
+const F_SETOWN_EX: c_int = 15;
+const F_GETOWN_EX: c_int = 16;
+const F_OWNER_PGRP: c_int = 2;
+
+/// fcntl(2) by `call`, which is given its argument, where ids differ.
+#[cold]
+fn control(command: c_int, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
+    match command {
+        libc::F_SETOWN => call(real_owner(argument as pid_t) as usize),
+        libc::F_GETOWN => virtual_owner(call(argument)),
+        F_SETOWN_EX if super::readable(argument as *const Owner) => {
+            // SAFETY: it can be read.
+            let mut owner = unsafe { *(argument as *const Owner) };
+            owner.id = if owner.kind == F_OWNER_PGRP { real_group(owner.id) } else { real_argument(owner.id) };
+            call(&raw const owner as usize)
+        }
+        F_GETOWN_EX => {
+            let result = call(argument);
+            if result == 0 {
+                // SAFETY: the kernel has filled the caller's structure.
+                let owner = unsafe { &mut *(argument as *mut Owner) };
+                let is_group = owner.kind == F_OWNER_PGRP;
+                owner.id = if is_group { virtual_group(Kind::Group, owner.id) } else { virtual_result(owner.id) };
+            }
+            result
+        }
+        libc::F_GETLK => {
+            let result = call(argument);
+            if result == 0 {
+                // SAFETY: as above.
+                let lock = unsafe { &mut *(argument as *mut libc::flock) };
+                if lock.l_type != libc::F_UNLCK as libc::c_short {
+                    lock.l_pid = virtual_result(lock.l_pid);
+                }
+            }
+            result
+        }
+        _ => call(argument),
+    }
+}
+
+hook! { unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int => zap_fcntl {
+    // SAFETY: the caller's arguments; a register that a variadic caller has not set is not looked at.
+    let call = |argument| unsafe { real!(fcntl)(fd, command, argument) };
+    if state::moved() { control(command, argument, call) } else { call(argument) }
+} }
+
+/// fcntl64 (glibc 2.28), which on this architecture is the same.
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
+    // SAFETY: the caller's arguments.
+    unsafe { libc::fcntl(fd, command, argument) }
+}
+
+const FIOSETOWN: c_ulong = 0x8901;
+const SIOCSPGRP: c_ulong = 0x8902;
+const FIOGETOWN: c_ulong = 0x8903;
+const SIOCGPGRP: c_ulong = 0x8904;
+
+/// ioctl(2) by `call`, which is given its argument, where ids differ.
+#[cold]
+fn device_control(request: c_ulong, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
+    let place = argument as *mut pid_t;
+    let set = |real: fn(pid_t) -> pid_t| {
+        if !super::readable(place) {
+            return call(argument);
+        }
+        // SAFETY: it can be read.
+        let id = real(unsafe { *place });
+        call(&raw const id as usize)
+    };
+    let get = |known: fn(pid_t) -> pid_t| {
+        let result = call(argument);
+        if result == 0 {
+            // SAFETY: the kernel has written there.
+            unsafe { *place = known(*place) };
+        }
+        result
+    };
+    match request {
+        libc::TIOCSPGRP => set(real_group),
+        FIOSETOWN | SIOCSPGRP => set(real_owner),
+        libc::TIOCGPGRP => get(|id| virtual_group(Kind::Group, id)),
+        libc::TIOCGSID => get(|id| virtual_group(Kind::Session, id)),
+        FIOGETOWN | SIOCGPGRP => get(virtual_owner),
+        _ => call(argument),
+    }
+}
+
+hook! { unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int => zap_ioctl {
+    // SAFETY: the caller's arguments; a register that a variadic caller has not set is not looked at.
+    let call = |argument| unsafe { real!(ioctl)(fd, request, argument) };
+    if state::moved() { device_control(request, argument, call) } else { call(argument) }
+} }
+
+// Timers.
+
+/// The thread in a `struct sigevent`, where it says that one is to get the signal.
+///
+/// # Safety
+/// The caller's structure, which can be read.
+unsafe fn with_thread(event: *const libc::sigevent) -> Option<libc::sigevent> {
+    // SAFETY: the caller's promise.
+    let mut own = unsafe { *event };
+    if own.sigev_notify != libc::SIGEV_THREAD_ID {
+        return None;
+    }
+    own.sigev_notify_thread_id = real_argument(own.sigev_notify_thread_id);
+    Some(own)
+}
+
+hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, timer: *mut libc::timer_t) -> c_int
+=> zap_timer_create {
+    if state::moved() && !event.is_null() && super::readable(event) {
+        // SAFETY: it can be read.
+        if let Some(mut own) = unsafe { with_thread(event) } {
+            // SAFETY: the caller's arguments, and an event of our own.
+            return unsafe { real!(timer_create)(clock, &mut own, timer) };
+        }
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { real!(timer_create)(clock, event, timer) }
+} }
+
+// System V IPC: who has made an object, and who has used it last.
+
+const SHM_STAT_ANY: c_int = 15;
+const SHM_STAT: c_int = 13;
+const MSG_STAT: c_int = 11;
+const MSG_STAT_ANY: c_int = 13;
+const GETPID: c_int = 11;
+
+hook! { unsafe fn shmctl(id: c_int, command: c_int, buffer: *mut libc::shmid_ds) -> c_int => zap_shmctl {
+    // SAFETY: the caller's arguments.
+    let result = unsafe { real!(shmctl)(id, command, buffer) };
+    if result >= 0 && state::moved() && matches!(command, libc::IPC_STAT | SHM_STAT | SHM_STAT_ANY) {
+        // SAFETY: the kernel has filled it.
+        let found = unsafe { &mut *buffer };
+        (found.shm_cpid, found.shm_lpid) = (virtual_result(found.shm_cpid), virtual_result(found.shm_lpid));
+    }
+    result
+} }
+
+hook! { unsafe fn msgctl(id: c_int, command: c_int, buffer: *mut libc::msqid_ds) -> c_int => zap_msgctl {
+    // SAFETY: the caller's arguments.
+    let result = unsafe { real!(msgctl)(id, command, buffer) };
+    if result >= 0 && state::moved() && matches!(command, libc::IPC_STAT | MSG_STAT | MSG_STAT_ANY) {
+        // SAFETY: the kernel has filled it.
+        let found = unsafe { &mut *buffer };
+        (found.msg_lspid, found.msg_lrpid) = (virtual_result(found.msg_lspid), virtual_result(found.msg_lrpid));
+    }
+    result
+} }
+
+hook! { unsafe fn semctl(id: c_int, number: c_int, command: c_int, argument: usize) -> c_int => zap_semctl {
+    // SAFETY: the caller's arguments; a register that a variadic caller has not set is not looked at.
+    let result = unsafe { real!(semctl)(id, number, command, argument) };
+    if command == GETPID { virtual_result(result) } else { result }
+} }
+
+// By syscall(2).
+
+const SYS_KCMP: c_long = 312;
+
+/// A call by number whose ids are to be translated: its result as syscall(2) gives it, `None` for any other call. Asked only
+/// where ids differ.
+///
+/// # Safety
+/// As the system call.
+#[cold]
+pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
+    let [a, b, c, d, e, f] = arguments;
+    let real = |id: c_long| c_long::from(real_argument(id as pid_t));
+    let with = |own: [c_long; 6]| {
+        // SAFETY: the caller's arguments.
+        Some(in_one_piece(|| unsafe { raw(number, own) }))
+    };
+    // SAFETY: the caller's arguments, for all that follow.
+    unsafe {
+        match number {
+            libc::SYS_sched_setparam
+            | libc::SYS_sched_getparam
+            | libc::SYS_sched_setscheduler
+            | libc::SYS_sched_getscheduler
+            | libc::SYS_sched_setaffinity
+            | libc::SYS_sched_getaffinity
+            | libc::SYS_sched_rr_get_interval
+            | libc::SYS_sched_setattr
+            | libc::SYS_sched_getattr
+            | libc::SYS_prlimit64
+            | libc::SYS_process_vm_readv
+            | libc::SYS_process_vm_writev
+            | libc::SYS_get_robust_list
+            | libc::SYS_pidfd_open
+            | libc::SYS_migrate_pages
+            | libc::SYS_move_pages => with([real(a), b, c, d, e, f]),
+            libc::SYS_getpriority | libc::SYS_setpriority => {
+                with([a, whose_priority(a as c_uint, b as id_t).into(), c, 0, 0, 0])
+            }
+            // IOPRIO_WHO_PROCESS, IOPRIO_WHO_PGRP.
+            libc::SYS_ioprio_get | libc::SYS_ioprio_set => {
+                with([a, real_who(a == 1, a == 2, b as id_t).into(), c, 0, 0, 0])
+            }
+            SYS_KCMP => with([real(a), real(b), c, d, e, 0]),
+            libc::SYS_perf_event_open => with([a, real(b), c, d, e, 0]),
+            libc::SYS_set_tid_address => {
+                let id = in_one_piece(|| raw(number, arguments));
+                Some(virtual_result(id as pid_t).into())
+            }
+            libc::SYS_waitid if e == 0 => {
+                let result = libc::waitid(a as libc::idtype_t, b as id_t, c as *mut libc::siginfo_t, d as c_int);
+                Some(result.into())
+            }
+            libc::SYS_fcntl => Some(libc::fcntl(a as c_int, b as c_int, c).into()),
+            libc::SYS_ioctl => Some(libc::ioctl(a as c_int, b as c_ulong, c).into()),
+            libc::SYS_getsockopt => Some(
+                libc::getsockopt(a as c_int, b as c_int, c as c_int, d as *mut c_void, e as *mut libc::socklen_t)
+                    .into(),
+            ),
+            libc::SYS_recvmsg => Some(libc::recvmsg(a as c_int, b as *mut libc::msghdr, c as c_int) as c_long),
+            libc::SYS_sendmsg => Some(libc::sendmsg(a as c_int, b as *const libc::msghdr, c as c_int) as c_long),
+            libc::SYS_read => Some(libc::read(a as c_int, b as *mut c_void, c as size_t) as c_long),
+            libc::SYS_prctl if a == c_long::from(libc::PR_SET_PTRACER) => {
+                Some(libc::prctl(a as c_int, b, c, d, e).into())
+            }
+            libc::SYS_shmctl => Some(libc::shmctl(a as c_int, b as c_int, c as *mut libc::shmid_ds).into()),
+            libc::SYS_msgctl => Some(libc::msgctl(a as c_int, b as c_int, c as *mut libc::msqid_ds).into()),
+            libc::SYS_semctl => Some(libc::semctl(a as c_int, b as c_int, c as c_int, d).into()),
+            libc::SYS_timer_create if b != 0 && super::readable(b as *const libc::sigevent) => {
+                let own = with_thread(b as *const libc::sigevent)?;
+                with([a, &raw const own as c_long, c, 0, 0, 0])
+            }
+            libc::SYS_rt_sigaction => {
+                let result = in_one_piece(|| raw(number, arguments));
+                if result == 0 && c != 0 {
+                    // The kernel's structure begins with the handler.
+                    let handler = &mut *(c as *mut u64);
+                    *handler = zap_engine::signals::programs_handler(a as c_int, *handler);
+                }
+                Some(result)
+            }
+            libc::SYS_rt_sigtimedwait if d == 8 => {
+                // libc's set is longer than the kernel's.
+                let mut set: libc::sigset_t = core::mem::zeroed();
+                if !super::readable(a as *const u64) {
+                    return None;
+                }
+                *(&raw mut set).cast::<u64>() = *(a as *const u64);
+                Some(libc::sigtimedwait(&set, b as *mut libc::siginfo_t, c as *const timespec).into())
+            }
+            _ => super::proc_paths::by_number(number, arguments),
+        }
+    }
+}
