@@ -10,38 +10,41 @@
 use super::ids::virtual_result;
 use libc::{c_char, c_int, pid_t, termios, winsize};
 use redhook::{hook, real};
-use zap_engine::{init, state};
+use zap_engine::{children, clocks, init, state};
 
 super::resolve_all!(fork, daemon, forkpty);
 
-/// After a fork, in both: `child` is what fork returned.
+/// Forks by `call`; returns what the program is to see.
 #[inline]
-fn settle(child: pid_t) {
-    if state::active() {
-        match child {
-            -1 => {}
-            0 => {
-                crate::ARENA.forget_after_fork();
-                init::begin_in_child();
-            }
-            _ => init::note_child(child),
+fn make(call: impl FnOnce() -> pid_t) -> pid_t {
+    let generation = clocks::generation();
+    let child = call();
+    if !state::active() || child < 0 {
+        return child;
+    }
+    if child == 0 {
+        init::begin_in_child();
+        return 0;
+    }
+    // A restart between the system call and here has made the child anew, in whose place another may stand.
+    if clocks::generation() != generation {
+        if let Some(id) = children::known_before(child) {
+            return id.0;
         }
     }
+    init::note_child(child);
+    virtual_result(child)
 }
 
 hook! { unsafe fn fork() -> pid_t => zap_fork {
     // SAFETY: the caller's call.
-    let child = unsafe { real!(fork)() };
-    settle(child);
-    virtual_result(child)
+    make(|| unsafe { real!(fork)() })
 } }
 
 hook! { unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, modes: *const termios, size: *const winsize) -> pid_t
 => zap_forkpty {
     // SAFETY: the caller's arguments.
-    let child = unsafe { real!(forkpty)(terminal, name, modes, size) };
-    settle(child);
-    virtual_result(child)
+    make(|| unsafe { real!(forkpty)(terminal, name, modes, size) })
 } }
 
 hook! { unsafe fn daemon(stay: c_int, keep: c_int) -> c_int => zap_daemon {
@@ -49,7 +52,7 @@ hook! { unsafe fn daemon(stay: c_int, keep: c_int) -> c_int => zap_daemon {
     let result = unsafe { real!(daemon)(stay, keep) };
     if state::active() && zap_sys::process::getpid() != state::real_pid() {
         init::note_child(zap_sys::process::getpid().0);
-        settle(0);
+        init::begin_in_child();
     }
     result
 } }

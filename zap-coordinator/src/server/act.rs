@@ -225,12 +225,15 @@ impl Server {
         }
         let number = table.signal.load(Ordering::Relaxed);
         let why = match process.signal(number) {
+            // It has ended, as its pidfd says too.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
             Err(error) => format!("cannot be signalled: {}", zap_client::error::reason(&error)),
             Ok(()) => match reach::wake(pid, number, entry) {
                 Ok(_) => {
                     self.unreachable.remove(&pid);
                     return;
                 }
+                Err(error) if error.is(libc::ESRCH) => return,
                 Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
             },
         };
@@ -250,6 +253,7 @@ impl Server {
             return;
         }
         let why = match reach::wake(pid, number, entry) {
+            Err(error) if error.is(libc::ESRCH) => return,
             Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
             Ok(true) => return,
             Ok(false) => match reach::unblock(pid, number, entry) {
