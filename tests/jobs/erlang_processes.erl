@@ -4,12 +4,12 @@
 
 main(_) ->
     Parent = self(),
-    Count = 200,
+    Count = 800,
     Workers = [spawn_link(fun() -> work(Parent, N) end) || N <- lists:seq(1, 20)],
     [lists:nth(1 + N rem 20, Workers) ! {item, N} || N <- lists:seq(1, Count)],
     Sum = lists:sum([receive {result, Value} -> Value end || _ <- lists:seq(1, Count)]),
     io:format("workers: ~p~n", [Sum rem 1000003]),
-    Ports = [string:trim(os:cmd("expr " ++ integer_to_list(N) ++ " \\* 3")) || N <- lists:seq(1, 60)],
+    Ports = [string:trim(os:cmd("expr " ++ integer_to_list(N) ++ " \\* 3")) || N <- lists:seq(1, 150)],
     io:format("ports: ~p~n", [lists:sum([list_to_integer(P) || P <- Ports])]),
     Port = open_port({spawn, "cat"}, [binary, stream]),
     Echo = [echo(Port, N) || N <- lists:seq(1, 300)],

@@ -1,4 +1,4 @@
-"""Processes that hand work to each other: multiprocessing's pool, queue, pipe, lock and shared value, and a process pool.
+"""Processes that hand work to each other: multiprocessing's pool, queue, pipe and lock, and a process pool.
 
 Results are put in order before they are printed.
 """
@@ -21,14 +21,13 @@ def compute(item):
     return checksum
 
 
-def work(tasks, results, counter, number):
+def work(tasks, results, lock, number):
     done = 0
     while (item := tasks.get()) is not None:
         results.put((item, compute(item)))
-        with counter.get_lock():
-            counter.value += 1
-        done += 1
-    results.put((None, number))
+        with lock:
+            done += 1
+    results.put((None, (number, done)))
 
 
 def echo(connection):
@@ -48,25 +47,26 @@ def with_pool():
 
 
 def with_queues():
-    tasks, results, counter = multiprocessing.Queue(), multiprocessing.Queue(), multiprocessing.Value("i", 0)
-    workers = [multiprocessing.Process(target=work, args=(tasks, results, counter, n)) for n in range(3)]
+    tasks, results, lock = multiprocessing.Queue(), multiprocessing.Queue(), multiprocessing.Lock()
+    workers = [multiprocessing.Process(target=work, args=(tasks, results, lock, n)) for n in range(3)]
     for worker in workers:
         worker.start()
     for item in range(ITEMS // 3):
         tasks.put(item)
     for _ in workers:
         tasks.put(None)
-    found, ended = {}, set()
+    found, ended, counted = {}, set(), 0
     while len(ended) < len(workers):
         item, value = results.get(timeout=60)
         if item is None:
-            ended.add(value)
+            ended.add(value[0])
+            counted += value[1]
         else:
             found[item] = value
     for worker in workers:
         worker.join()
     statuses = [worker.exitcode for worker in workers]
-    print("queues:", len(found), counter.value, sorted(ended), statuses, sum(found.values()) % 1_000_007)
+    print("queues:", len(found), counted, sorted(ended), statuses, sum(found.values()) % 1_000_007)
 
 
 def with_pipe():

@@ -145,8 +145,10 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
         return Err("not a pod table".to_string());
     }
     let pid = process::getpid();
-    let is_known = table.find(pid).is_some();
-    let entry = table.enter(pid, known.unwrap_or_else(|| table.free_id(pid)));
+    let before = table.find(pid);
+    let is_known = before.is_some();
+    // One that execs has its entry, and its id: it is not a newcomer, for whom what its number meant would be forgotten.
+    let entry = before.or_else(|| table.enter(pid, known.unwrap_or_else(|| table.free_id(pid))));
     if let Some(known) = known {
         table.moved.store(1, Ordering::Release);
         if known.0 != pid.0 && !table.add_alias(Kind::Process, pid, known) {

@@ -154,11 +154,18 @@ impl PodTable {
         if let Some(entry) = self.find(pid) {
             return Some(entry);
         }
-        let entry = self
-            .places(pid)
-            .find(|entry| entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Relaxed).is_ok())?;
-        entry.virtual_pid.store(virtual_pid.0, Ordering::Release);
-        Some(entry)
+        for entry in self.places(pid) {
+            match entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    entry.virtual_pid.store(virtual_pid.0, Ordering::Release);
+                    return Some(entry);
+                }
+                // Somebody else has been faster.
+                Err(other) if other == pid.0 => return Some(entry),
+                Err(_) => {}
+            }
+        }
+        None
     }
 
     /// The entry of the process that the pod knows as `id`.
@@ -193,7 +200,7 @@ impl PodTable {
             Some(VirtualPid(found.virtual_id.load(Ordering::Acquire))).filter(|id| id.0 != GONE)
         };
         let own = if kind == Kind::Process { None } else { alias(kind) };
-        own.or_else(|| self.find(id).map(Entry::virtual_pid)).or_else(|| alias(Kind::Process))
+        own.or_else(|| self.find(id)?.virtual_pid_of(id)).or_else(|| alias(Kind::Process))
     }
 
     fn aliases(&self, kind: Kind) -> impl Iterator<Item = &Alias> {
@@ -318,6 +325,13 @@ impl Entry {
     /// The process's real id.
     pub fn real_pid(&self) -> RealPid {
         RealPid(self.real_pid.load(Ordering::Acquire))
+    }
+
+    /// The virtual id of the process `real`; `None` when the entry is not, or no longer, its.
+    fn virtual_pid_of(&self, real: RealPid) -> Option<VirtualPid> {
+        let id = self.virtual_pid();
+        // It may have been dropped since it was found.
+        (self.real_pid() == real).then_some(id)
     }
 
     /// The process's virtual id.
