@@ -278,7 +278,7 @@ impl Server {
         let waits = entry
             .is_some_and(|entry| entry.requested.load(Ordering::Acquire) != entry.answered.load(Ordering::Acquire));
         let verdict = if waits { self.examine(pod, pid) } else { Verdict::Ready };
-        let Verdict::Held(refusal) = verdict else {
+        let Verdict::Held(_, refusal) = verdict else {
             self.held.remove(&pid);
             return false;
         };
