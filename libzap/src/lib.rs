@@ -31,6 +31,7 @@ static PLUGINS: [&dyn Plugin; 2] = [&zap_plugin_fs::Fs, &zap_plugin_socket::Sock
 static CONSTRUCTOR: extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char) = construct;
 
 extern "C" fn construct(_count: c_int, _arguments: *mut *mut c_char, environment: *mut *mut c_char) {
+    ARENA.become_own();
     registry::register(&PLUGINS);
     wrap::resolve();
     let facts = LibcFacts {

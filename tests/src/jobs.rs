@@ -3,7 +3,6 @@
 //! "A third of the way" is told by the processor time that a plain run took, not by the clock.
 
 use crate::case::{failed, Case, Doing, Result};
-use crate::ensure;
 use crate::manifest::{Kind, Manifest, Program};
 use crate::process;
 use crate::scene::{Running, Scene, PATIENCE};
@@ -23,6 +22,7 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
         add("plain", 6, |scene, program| scene.plain(program).map(|_| ()));
         add("resumed", 7, resumed);
         add("restarted", 7, |scene, program| restarted(scene, program, 1, 3));
+        add("restarted-twice", 7, restarted_twice);
         for number in 1..=LONG {
             let own = program.clone();
             let run = move |scene: &Scene| restarted(scene, &own, number, LONG + 2);
@@ -65,7 +65,23 @@ fn restarted(scene: &Scene, program: &Program, part: u32, whole: u32) -> Result 
     let running = scene.launch(program, &[])?;
     wait_part(scene, running, program, part, whole)?;
     let images = scene.checkpoint_and_kill(running)?;
-    ensure!(images.len() == 1, "expected one image, seen {images:?}");
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.expect_end(running, program)
+}
+
+/// Killed in the first half of its work, and in the second half of what is left, with a checkpoint before that while it runs
+/// on.
+fn restarted_twice(scene: &Scene, program: &Program) -> Result {
+    scene.plain(program)?;
+    let running = scene.launch(program, &[])?;
+    wait_part(scene, running, program, 1, 5)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    // The processes are new ones, whose time begins anew.
+    wait_part(scene, running, program, 1, 8)?;
+    scene.checkpoint(&[])?;
+    wait_part(scene, running, program, 1, 5)?;
+    let images = scene.checkpoint_and_kill(running)?;
     let running = scene.restart(&[], &images, &scene.out())?;
     scene.expect_end(running, program)
 }

@@ -1,5 +1,6 @@
 //! Programs that are checkpointed many times in a row: one whose threads are in libc's locks most of the time, one that
-//! makes other programs, one that becomes another while its threads come and go.
+//! makes other programs, one that becomes another while its threads come and go, and those that make children as fast as
+//! they can.
 
 use crate::case::{Case, Doing, Result};
 use crate::ensure;
@@ -8,6 +9,9 @@ use crate::scene::Scene;
 /// Checkpoints in a normal run and in a `--long` one.
 const COUNT: u32 = 60;
 const LONG: u32 = 300;
+
+/// The same of programs that make processes.
+const MAKERS_LONG: u32 = 500;
 
 pub fn cases() -> Vec<Case> {
     let case = |count: u32| {
@@ -18,7 +22,35 @@ pub fn cases() -> Vec<Case> {
     let exec = || Case::new("stress/exec/50-checkpoints".to_string(), exec_race).limit(240);
     let mut cases = vec![case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()];
     cases.extend([spawning(), spawning().by_ordinary_user(), exec(), exec().by_ordinary_user()]);
+    for name in ["shell_forks", "spawn_pool"] {
+        let case = |count: u32| {
+            let run = move |scene: &Scene| makers(scene, name, count);
+            Case::new(format!("stress/{name}/{count}-checkpoints"), run).limit(600)
+        };
+        let long = || case(MAKERS_LONG).long();
+        cases.extend([case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()]);
+    }
     cases
+}
+
+/// Every checkpoint is made, whatever processes come and go; none of them is lost, neither in the life that goes on nor in
+/// that which begins with the last checkpoint.
+fn makers(scene: &Scene, name: &str, count: u32) -> Result {
+    let program = scene.program(name)?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    for number in 1..count {
+        scene.checkpoint(&[]).doing(format!("checkpoint {number}"))?;
+    }
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1)?;
+    for number in 1..=5 {
+        scene.checkpoint(&[]).doing(format!("checkpoint {number} after the restart"))?;
+    }
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 /// Its children last a millisecond, but there nearly always is one. Who meets one may be refused, but by that name, and

@@ -11,7 +11,7 @@
 use crate::guard::Guard;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use zap_sys::futex::FutexLock;
 use zap_sys::libc;
 
@@ -86,6 +86,18 @@ fn take_scratch(layout: &Layout) -> *mut u8 {
     at as *mut u8
 }
 
+/// The process's arena; null before init.
+static OWN: AtomicPtr<Arena> = AtomicPtr::new(null_mut());
+
+/// In the child of a fork, before it allocates.
+#[inline]
+pub fn begin_in_child() {
+    // SAFETY: null or an arena that lives for ever, see `become_own`.
+    if let Some(own) = unsafe { OWN.load(Ordering::Acquire).as_ref() } {
+        own.forget_after_fork();
+    }
+}
+
 /// The allocator. The root declares one as the global allocator.
 pub struct Arena {
     lists: FutexLock<Lists>,
@@ -97,6 +109,11 @@ impl Arena {
         Self { lists: FutexLock::new(Lists { free: [0; CLASSES], next: 0, end: 0 }) }
     }
 
+    /// Says that this is the process's arena.
+    pub fn become_own(&'static self) {
+        OWN.store(core::ptr::from_ref(self).cast_mut(), Ordering::Release);
+    }
+
     /// After a panic that may have skipped the end of an allocation: a lock that the calling thread holds is freed. The
     /// lists are whole at every moment; a block at most is lost.
     pub fn give_up(&self) {
@@ -106,7 +123,7 @@ impl Arena {
     /// In the child of a fork: lists that another thread held may have been copied half changed. What they held is lost,
     /// what was handed out is not.
     #[inline]
-    pub fn forget_after_fork(&self) {
+    fn forget_after_fork(&self) {
         if self.lists.reset() {
             *self.lists.lock() = Lists { free: [0; CLASSES], next: 0, end: 0 };
         }

@@ -22,9 +22,18 @@ struct Zombie {
 
 static SAVED: Owned<Vec<Zombie>> = Owned::new(Vec::new());
 
+/// A child that there was at the last checkpoint, living or ended.
+struct Known {
+    real: RealPid,
+    id: VirtualPid,
+}
+
+static KNOWN: Owned<Vec<Known>> = Owned::new(Vec::new());
+
 /// Finds the children. A living one that is not of the pod refuses.
 pub fn save() -> Result<(), Refusal> {
     let mut zombies = Vec::new();
+    let mut known = Vec::new();
     let mut stranger = None;
     let mut tasks = Vec::new();
     let note = |tid| {
@@ -44,6 +53,7 @@ pub fn save() -> Result<(), Refusal> {
             let mut stat = [0u8; 1024];
             let Ok(stat) = zap_sys::fd::read_file(path.as_c_str(), &mut stat) else { continue };
             let after_name = stat.iter().rposition(|c| *c == b')').map_or(&[][..], |at| &stat[at..]);
+            known.push(Known { real: RealPid(pid), id: identity::virtual_of(RealPid(pid)) });
             if after_name.get(2) == Some(&b'Z') {
                 let status = process::stat_field(stat, 52) as i32;
                 zombies.push(Zombie { virtual_pid: identity::virtual_of(RealPid(pid)).0, status });
@@ -55,6 +65,11 @@ pub fn save() -> Result<(), Refusal> {
         }
     }
     SAVED.with(|saved| *saved = zombies);
+    KNOWN.with(|before| {
+        // A fork may be under way for more than one life.
+        before.retain(|old| !known.iter().any(|new| new.real == old.real) && known.iter().any(|new| new.id == old.id));
+        before.append(&mut known);
+    });
     stranger.map_or(Ok(()), |(pid, name)| Err(Refusal::new(format!("child {pid} ({name})"), "is not in the pod")))
 }
 
@@ -77,6 +92,19 @@ pub fn restore() -> Result<(), Refusal> {
             zap_sys::signal::take_pending(libc::SIGCHLD);
         }
         Ok(())
+    })
+}
+
+/// The program's id of the child that a fork has made which began before the last restart, and of which the kernel has said
+/// `real`. `None` if the fork itself came after the restart.
+#[cold]
+pub fn known_before(real: i32) -> Option<VirtualPid> {
+    let _guard = crate::guard::Guard::enter();
+    KNOWN.with(|known| {
+        let found = known.iter().find(|child| child.real.0 == real)?.id;
+        let now = identity::virtual_of(RealPid(real));
+        let is_made_again = known.iter().any(|child| child.id == now) && now.0 != real;
+        (is_made_again || !process::is_child(RealPid(real))).then_some(found)
     })
 }
 

@@ -184,9 +184,13 @@ fn seccomp_filters() -> u32 {
 }
 
 /// In the child of a fork: another process, with ids of its own. Its parent enters it into the pod's table, see
-/// [`note_child`].
+/// [`note_child`]. A checkpoint may come before fork has returned in it: then this was called by the signal's handler.
 #[inline]
 pub fn begin_in_child() {
+    if process::getpid() == state::real_pid() {
+        return;
+    }
+    crate::arena::begin_in_child();
     suspend::forget();
     crate::threads::forget_entering();
     crate::alternate_stacks::begin_in_child();

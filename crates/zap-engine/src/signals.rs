@@ -128,6 +128,10 @@ pub fn save() -> Result<(), Refusal> {
     crate::fault::point(zap_wire::fault::SAVING_SIGNALS);
     let (process, leader) = (zap_sys::process::getpid(), zap_sys::process::gettid());
     let mut own = None;
+    // What has come since this thread stands: a child may have ended while other processes were being suspended.
+    if let Some(slot) = threads::find(leader) {
+        slot.pending.fetch_or(zap_sys::signal::pending(), Ordering::Relaxed);
+    }
     SAVED.with(|saved| {
         for signal in 1..=COUNT as i32 {
             let action = zap_sys::signal::get_action(signal).unwrap_or_default();

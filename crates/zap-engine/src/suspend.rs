@@ -87,6 +87,9 @@ extern "C" fn take_part(context: usize) {
     if !guard::may_suspend(block) {
         return;
     }
+    // The child of a fork that has not returned in it: nothing that it has copied is about itself. One of vfork, which has
+    // copied nothing, is never signalled.
+    crate::init::begin_in_child();
     if SUSPENSION.load(Ordering::Acquire) != 0 {
         park(context);
         return;

@@ -35,6 +35,12 @@ pub fn parent_of(pid: RealPid) -> Option<RealPid> {
     Some(RealPid(stat_field(stat, 4) as i32))
 }
 
+/// Whether the caller has a child of this number, living or ended.
+pub fn is_child(pid: RealPid) -> bool {
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    call!(SYS_waitid, libc::P_PID, pid.0, 0, options, 0).is_ok()
+}
+
 /// getpid(2), from the kernel.
 #[inline]
 pub fn getpid() -> RealPid {

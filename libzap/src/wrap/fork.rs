@@ -12,32 +12,48 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{c_char, c_int, c_long, pid_t, termios, winsize};
 use redhook::{hook, real};
-use zap_engine::{init, state};
+use zap_engine::{children, clocks, init, state};
 
 super::resolve_all!(fork, daemon, forkpty, clone);
 
-/// After a fork, in both: `child` is what fork returned.
+/// Forks by `call`; returns what the program is to see.
 #[inline]
-fn settle(child: pid_t) {
-    if state::active() {
-        match child {
-            -1 => {}
-            0 => {
-                crate::ARENA.forget_after_fork();
-                init::begin_in_child();
-                super::shell::begin_in_child();
-                super::set_users::begin_in_child();
-            }
-            _ => init::note_child(child),
+fn make(call: impl FnOnce() -> pid_t) -> pid_t {
+    let generation = clocks::generation();
+    let child = call();
+    settle(generation, child)
+}
+
+/// After a fork that was begun in the life `generation`, in both: `child` is what the fork returned, and the result what the
+/// program is to see.
+#[inline]
+fn settle(generation: u32, child: pid_t) -> pid_t {
+    if !state::active() || child < 0 {
+        return child;
+    }
+    if child == 0 {
+        begin_in_child();
+        return 0;
+    }
+    // A restart between the system call and here has made the child anew, in whose place another may stand.
+    if clocks::generation() != generation {
+        if let Some(id) = children::known_before(child) {
+            return id.0;
         }
     }
+    init::note_child(child);
+    virtual_result(child)
+}
+
+fn begin_in_child() {
+    init::begin_in_child();
+    super::shell::begin_in_child();
+    super::set_users::begin_in_child();
 }
 
 hook! { unsafe fn fork() -> pid_t => zap_fork {
     // SAFETY: the caller's call.
-    let child = unsafe { real!(fork)() };
-    settle(child);
-    virtual_result(child)
+    make(|| unsafe { real!(fork)() })
 } }
 
 /// The result of vfork(2) in the parent, whose child has exec'ed or ended.
@@ -54,9 +70,7 @@ zap_sys::vfork_shim!(vfork, vforked);
 hook! { unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, modes: *const termios, size: *const winsize) -> pid_t
 => zap_forkpty {
     // SAFETY: the caller's arguments.
-    let child = unsafe { real!(forkpty)(terminal, name, modes, size) };
-    settle(child);
-    virtual_result(child)
+    make(|| unsafe { real!(forkpty)(terminal, name, modes, size) })
 } }
 
 hook! { unsafe fn daemon(stay: c_int, keep: c_int) -> c_int => zap_daemon {
@@ -64,7 +78,7 @@ hook! { unsafe fn daemon(stay: c_int, keep: c_int) -> c_int => zap_daemon {
     let result = unsafe { real!(daemon)(stay, keep) };
     if state::active() && zap_sys::process::getpid() != state::real_pid() {
         init::note_child(zap_sys::process::getpid().0);
-        settle(0);
+        begin_in_child();
     }
     result
 } }
@@ -91,13 +105,14 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
         _ => (0, 0, 0, 0),
     };
     let has = |flag: c_int| flags & flag as u64 != 0;
+    let generation = clocks::generation();
     // SAFETY: the caller's arguments.
     let result = unsafe { super::syscall::plain(number, arguments) };
     // A thread; or what goes on elsewhere than here.
     if has(libc::CLONE_VM) || stack != 0 {
         return if result > 0 { c_long::from(virtual_result(result as pid_t)) } else { result };
     }
-    settle(result as pid_t);
+    let id = settle(generation, result as pid_t);
     let told = |place: u64, id: pid_t| {
         if id > 0 && state::moved() {
             // SAFETY: the kernel has written the id there.
@@ -108,15 +123,11 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
         0 if has(libc::CLONE_CHILD_SETTID) => told(child_place, virtual_result(zap_sys::process::getpid().0)),
         // With CLONE_PIDFD clone(2) has a descriptor there.
         1.. if has(libc::CLONE_PARENT_SETTID) && (number == libc::SYS_clone3 || !has(libc::CLONE_PIDFD)) => {
-            told(parent_place, virtual_result(result as pid_t));
+            told(parent_place, id);
         }
         _ => {}
     }
-    if result > 0 {
-        c_long::from(virtual_result(result as pid_t))
-    } else {
-        result
-    }
+    c_long::from(id)
 }
 
 type Start = extern "C" fn(*mut c_void) -> c_int;
@@ -128,7 +139,7 @@ struct Beginning {
 }
 
 extern "C" fn begin(beginning: *mut c_void) -> c_int {
-    settle(0);
+    begin_in_child();
     // SAFETY: made below.
     let Beginning { start, argument } = *unsafe { &*beginning.cast::<Beginning>() };
     start(argument)
@@ -158,13 +169,12 @@ hook! { unsafe fn clone(
     let beginning = Beginning { start, argument };
     let own = (&raw const beginning).cast_mut().cast();
     // SAFETY: the caller's arguments but for the function, which calls the caller's.
-    let child = unsafe { real!(clone)(begin, stack, flags, own, parent_place, tls, child_place) };
-    settle(child);
+    let child = make(|| unsafe { real!(clone)(begin, stack, flags, own, parent_place, tls, child_place) });
     if child > 0 && flags & libc::CLONE_PARENT_SETTID != 0 && flags & libc::CLONE_PIDFD == 0 && state::moved() {
         // SAFETY: the kernel has written the id there.
-        unsafe { *parent_place = virtual_result(child) };
+        unsafe { *parent_place = child };
     }
-    virtual_result(child)
+    child
 } }
 
 /// _Fork(3) (glibc 2.34), which runs no handlers of pthread_atfork(3). Not by `hook!`, whose look-up panics on a libc without
@@ -181,9 +191,7 @@ pub unsafe extern "C" fn _Fork() -> pid_t {
     // SAFETY: libc's function of this name.
     let function: unsafe extern "C" fn() -> pid_t = unsafe { core::mem::transmute(function) };
     // SAFETY: the caller's call.
-    let child = unsafe { function() };
-    settle(child);
-    virtual_result(child)
+    make(|| unsafe { function() })
 }
 
 /// libc's _Fork, 0 where it has none.

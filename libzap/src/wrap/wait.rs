@@ -7,7 +7,7 @@
 use super::ids::{real_argument, virtual_result};
 use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use redhook::{hook, real};
-use zap_engine::{identity, state};
+use zap_engine::{clocks, identity, state};
 use zap_sys::VirtualPid;
 use zap_wire::table::Kind;
 
@@ -22,6 +22,19 @@ fn real_choice(id: pid_t) -> pid_t {
     }
 }
 
+/// Waits by `call`, which is given the real form of `id`. A restart between that and the system call makes it nobody's.
+fn wait_for<R: Into<i64> + Copy>(mut call: impl FnMut() -> R) -> R {
+    loop {
+        let generation = clocks::generation();
+        let result = call();
+        // SAFETY: errno's address is valid in every thread.
+        let fails = || result.into() == -1 && unsafe { *libc::__errno_location() } == libc::ECHILD;
+        if generation == clocks::generation() || !fails() {
+            return result;
+        }
+    }
+}
+
 hook! { unsafe fn wait(status: *mut c_int) -> pid_t => zap_wait {
     // SAFETY: the caller's argument.
     virtual_result(unsafe { real!(wait)(status) })
@@ -29,7 +42,7 @@ hook! { unsafe fn wait(status: *mut c_int) -> pid_t => zap_wait {
 
 hook! { unsafe fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t => zap_waitpid {
     // SAFETY: the caller's arguments.
-    virtual_result(unsafe { real!(waitpid)(real_choice(pid), status, options) })
+    virtual_result(wait_for(|| unsafe { real!(waitpid)(real_choice(pid), status, options) }))
 } }
 
 hook! { unsafe fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t => zap_wait3 {
@@ -39,17 +52,17 @@ hook! { unsafe fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) 
 
 hook! { unsafe fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t => zap_wait4 {
     // SAFETY: the caller's arguments.
-    virtual_result(unsafe { real!(wait4)(real_choice(pid), status, options, usage) })
+    virtual_result(wait_for(|| unsafe { real!(wait4)(real_choice(pid), status, options, usage) }))
 } }
 
 hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int => zap_waitid {
-    let real = match kind {
+    let real = || match kind {
         libc::P_PID => real_argument(id as pid_t) as id_t,
         libc::P_PGID if id != 0 && state::moved() => identity::real_group_of(Kind::Group, VirtualPid(id as pid_t)).0 as id_t,
         _ => id,
     };
     // SAFETY: the caller's arguments.
-    let result = unsafe { real!(waitid)(kind, real, info, options) };
+    let result = wait_for(|| unsafe { real!(waitid)(kind, real(), info, options) });
     if result == 0 && !info.is_null() && state::moved() {
         // SAFETY: libc has filled the caller's structure; si_pid is the fourth word for SIGCHLD.
         let place = unsafe { &mut *info.cast::<pid_t>().add(4) };

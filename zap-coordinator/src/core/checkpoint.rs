@@ -47,8 +47,8 @@ pub struct Checkpoint {
     pub looked: Millis,
     /// When processes that stand until their images are there last heard something.
     reminded: Millis,
-    /// Since when a process that is none of the pod's has been in the way of the survey.
-    obstructed: Option<Millis>,
+    /// Which process that is none of the pod's is in the way of the survey, and since when.
+    obstructed: Option<(String, Millis)>,
     started: Millis,
     /// Seconds since the epoch.
     time: u64,
@@ -69,8 +69,8 @@ struct Participant {
     signalled: bool,
     /// What it has open.
     open: Open,
-    /// What kind of verdict it got last, and since when.
-    obstacle: Option<(Discriminant<Verdict>, Millis)>,
+    /// What was in its way last, and since when.
+    obstacle: Option<(Obstacle, Millis)>,
     peer: Option<Peer>,
     reached: Phase,
     /// It runs again, or has ended after its snapshot.
@@ -79,6 +79,17 @@ struct Participant {
     lost: bool,
     written: bool,
     stop_ns: u64,
+}
+
+/// A kind of verdict, and the number of the child that it is for.
+type Obstacle = (Discriminant<Verdict>, Option<i32>);
+
+fn obstacle(verdict: &Verdict) -> Obstacle {
+    let child = match verdict {
+        Verdict::Held(child, _) | Verdict::Blocked(child, _) => Some(*child),
+        _ => None,
+    };
+    (std::mem::discriminant(verdict), child)
 }
 
 impl Participant {
@@ -212,8 +223,14 @@ impl Core {
             return;
         };
         // Each obstacle has its own time: one may come up when another has gone.
-        let kind = std::mem::discriminant(&verdict);
-        let begun = participant.obstacle.filter(|(before, _)| *before == kind).map_or(now.millis, |(_, begun)| begun);
+        let kind = obstacle(&verdict);
+        let before = participant.obstacle.replace((kind, now.millis));
+        if before.is_some_and(|(before, _)| before.0 == kind.0 && before.1 != kind.1) {
+            // Another child than before: it makes them all the time, and must stand for the survey to tell.
+            participant.ready = true;
+            return self.advance(now, id, out);
+        }
+        let begun = before.filter(|(before, _)| *before == kind).map_or(now.millis, |(_, begun)| begun);
         participant.obstacle = Some((kind, begun));
         let since = if whole < 2 * limits.starting { now.millis.saturating_sub(begun) } else { whole };
         let why = match verdict {
@@ -223,10 +240,10 @@ impl Core {
                 return self.advance(now, id, out);
             }
             Verdict::Starting if since < limits.starting => return,
-            Verdict::Held(_) if since < limits.starting => return,
-            Verdict::Blocked(_) if since < limits.blocked => return,
+            Verdict::Held(..) if since < limits.starting => return,
+            Verdict::Blocked(..) if since < limits.blocked => return,
             Verdict::Starting => "process: has not finished starting (libzap is not ready in it)".to_string(),
-            Verdict::Held(refusal) | Verdict::Blocked(refusal) | Verdict::Refused(refusal) => render(&refusal),
+            Verdict::Held(_, refusal) | Verdict::Blocked(_, refusal) | Verdict::Refused(refusal) => render(&refusal),
         };
         let why = format!("{}: {why}", participant.describe());
         self.fail(now, id, why, out);
@@ -264,7 +281,9 @@ impl Core {
             return;
         };
         if let Some(stranger) = stranger {
-            let since = *checkpoint.obstructed.get_or_insert(now.millis);
+            let before = checkpoint.obstructed.take().filter(|(object, _)| *object == stranger.object);
+            let since = before.map_or(now.millis, |(_, since)| since);
+            checkpoint.obstructed = Some((stranger.object.clone(), since));
             if now.millis.saturating_sub(since) >= limit.blocked {
                 self.fail(now, id, render(&stranger), out);
             }

@@ -80,10 +80,10 @@ pub enum Verdict {
     Starting,
     /// Every thread blocks Zap's signal: for the moment, as libc does, or until one is made to take it.
     Masked,
-    /// It cannot take a signal before something else has happened, which may take its time.
-    Held(Refusal),
-    /// In the way for the moment, perhaps.
-    Blocked(Refusal),
+    /// It cannot take a signal before this child has done something, which may take its time.
+    Held(i32, Refusal),
+    /// This child is in the way, perhaps for the moment.
+    Blocked(i32, Refusal),
     /// In the way for good.
     Refused(Refusal),
 }

@@ -290,7 +290,9 @@ fn who_has_failed_is_refused_at_once() {
 
 #[test]
 fn who_blocks_or_starts_is_waited_for_and_then_refused() {
-    let blocked = || Verdict::Blocked(Refusal { object: "signal 62".into(), reason: "blocked".into() });
+    let by =
+        |child: i32| Verdict::Blocked(child, Refusal { object: format!("child {child}"), reason: "blocks".into() });
+    let blocked = || by(62);
     let mut bench = Bench::with_pod();
     bench.checkpoint(false);
     expect(&bench.examined(blocked()), &[]);
@@ -301,7 +303,12 @@ fn who_blocks_or_starts_is_waited_for_and_then_refused() {
     bench.millis = 1000;
     expect(&bench.examined(blocked()), &[]);
     bench.millis = 2000;
-    expect(&bench.examined(blocked()), &["Discard", "not checkpointed: app (pid 100): signal 62: blocked"]);
+    expect(&bench.examined(blocked()), &["Discard", "not checkpointed: app (pid 100): child 62: blocks"]);
+    // One that makes children all the time must stand before it is judged.
+    bench.checkpoint(false);
+    expect(&bench.examined(by(63)), &[]);
+    expect(&bench.examined(by(64)), &["Signal"]);
+    bench.handle(Event::Failed { pod: POD, why: String::new() });
     bench.checkpoint(false);
     expect(&bench.examined(Verdict::Starting), &[]);
     bench.millis = 7000;

@@ -226,12 +226,15 @@ impl Server {
         }
         let number = table.signal.load(Ordering::Relaxed);
         let why = match process.signal(number) {
+            // It has ended, as its pidfd says too.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
             Err(error) => format!("cannot be signalled: {}", zap_client::error::reason(&error)),
             Ok(()) => match reach::wake(pid, number, entry) {
                 Ok(_) => {
                     self.unreachable.remove(&pid);
                     return;
                 }
+                Err(error) if error.is(libc::ESRCH) => return,
                 Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
             },
         };
@@ -251,6 +254,7 @@ impl Server {
             return;
         }
         let why = match reach::wake(pid, number, entry) {
+            Err(error) if error.is(libc::ESRCH) => return,
             Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
             Ok(true) => return,
             Ok(false) => match reach::unblock(pid, number, entry) {
@@ -275,7 +279,7 @@ impl Server {
         let waits = entry
             .is_some_and(|entry| entry.requested.load(Ordering::Acquire) != entry.answered.load(Ordering::Acquire));
         let verdict = if waits { self.examine(pod, pid) } else { Verdict::Ready };
-        let Verdict::Held(refusal) = verdict else {
+        let Verdict::Held(_, refusal) = verdict else {
             self.held.remove(&pid);
             return false;
         };

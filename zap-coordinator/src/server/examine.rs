@@ -54,10 +54,10 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
     if let Some((child, _)) = others().find(|(_, sleeps)| *sleeps) {
         let object = format!("child {child} ({})", super::process::name(*child));
         let reason = "was made with vfork, and has neither exec'ed nor ended: its parent cannot be suspended so long";
-        return Verdict::Held(Refusal { object, reason: reason.into() });
+        return Verdict::Held(*child, Refusal { object, reason: reason.into() });
     }
     match others().next() {
-        Some((child, _)) => Verdict::Blocked(stranger(*child)),
+        Some((child, _)) => Verdict::Blocked(*child, stranger(*child)),
         None => verdict,
     }
 }
@@ -153,8 +153,8 @@ mod tests {
             Verdict::Ready => "ready".to_string(),
             Verdict::Starting => "starting".to_string(),
             Verdict::Masked => "masked".to_string(),
-            Verdict::Held(refusal) => format!("held by {}", refusal.object),
-            Verdict::Blocked(refusal) => format!("blocked by {}", refusal.object),
+            Verdict::Held(_, refusal) => format!("held by {}", refusal.object),
+            Verdict::Blocked(_, refusal) => format!("blocked by {}", refusal.object),
             Verdict::Refused(refusal) => format!("refused for {}", refusal.object),
         };
         let table = [

@@ -397,7 +397,7 @@ impl Server {
             if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
                 let started = entry.start_time.load(Ordering::Relaxed);
                 // Entered by a fork's parent, the child may have ended before, and its number be a stranger's.
-                let known = started != 0 || process::maps(pid.0, table_name);
+                let known = started != 0 || process::may_belong(pid.0, table_name);
                 let Some(process) = Process::open(pid.0, started).filter(|_| known) else {
                     entry.drop_entry();
                     continue;

@@ -85,6 +85,18 @@ pub fn maps(pid: i32, path: &Path) -> bool {
     maps.split(|byte| *byte == b'\n').any(|line| line.windows(path.len()).any(|part| part == path))
 }
 
+/// Whether a process that was entered into the pod's table as `table` may be the one that is there now: it has the table
+/// mapped, is about to (it execs), or is just ending and has no memory any more.
+pub fn may_belong(pid: i32, table: &Path) -> bool {
+    let is_empty = || fs::read(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.is_empty());
+    let is_told = || {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let name = table.as_os_str().as_bytes();
+        environment.split(|byte| *byte == 0).any(|variable| variable.ends_with(name))
+    };
+    maps(pid, table) || is_empty() || is_told()
+}
+
 /// The name of a process's program (comm).
 pub fn name(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_string()
