@@ -4,8 +4,8 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-enum { BY_WAITPID, BY_WAIT4, BY_WAITID, BY_GROUP, BY_WAITID_GROUP, BY_WAIT, KINDS };
-static const char *names[] = {"waitpid", "wait4", "waitid", "waitpid of a group", "waitid of a group", "wait"};
+enum { BY_WAITPID, BY_WAIT4, BY_WAITID, BY_GROUP, BY_WAITID_GROUP, BY_WAIT, BY_SYSTEM, KINDS };
+static const char *names[] = {"waitpid", "wait4", "waitid", "waitpid of a group", "waitid of a group", "wait", "system"};
 
 static int wait_by(int kind, pid_t child) {
     int status = -1;
@@ -33,6 +33,12 @@ int main(void) {
         parents[kind] = fork();
         MAKE(parents[kind] >= 0);
         if (parents[kind] != 0) continue;
+        if (kind == BY_SYSTEM) {
+            char command[5000];
+            snprintf(command, sizeof command, "until test -e '%s'; do sleep 0.01; done; exit %d", program_path, 50 + kind);
+            int status = system(command);
+            _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+        }
         pid_t child = fork();
         if (child == 0) {
             if (kind == BY_GROUP || kind == BY_WAITID_GROUP) setpgid(0, 0);
