@@ -226,6 +226,8 @@ impl Server {
         }
         let number = table.signal.load(Ordering::Relaxed);
         let why = match process.signal(number) {
+            // It has ended, which its pidfd tells, too.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
             Err(error) => format!("cannot be signalled: {}", zap_client::error::reason(&error)),
             Ok(()) => match reach::wake(pid, number, entry) {
                 Ok(_) => {
