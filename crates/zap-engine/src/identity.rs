@@ -267,6 +267,10 @@ pub fn relations() -> Relations {
 pub fn restore_relations() {
     let parent = zap_sys::process::getppid();
     let is_stranger = state::table().is_none_or(|table| table.find(parent).is_none());
+    // This process may have its old number, and another one not.
+    if state::table().is_some_and(|table| table.members().any(|(real, member)| member.virtual_pid().0 != real.0)) {
+        state::set_moved();
+    }
     PARENT.store(if is_stranger { parent.0 } else { 0 }, Ordering::Relaxed);
 }
 

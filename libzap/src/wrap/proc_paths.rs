@@ -106,7 +106,8 @@ unsafe fn call(next: &Next, at: usize, arguments: Arguments) -> usize {
         // SAFETY: the caller's arguments.
         unsafe { function(a, b, c, d, e) }
     };
-    if state::moved() && begins_with_proc(arguments[at]) {
+    // Not under a filter of the program's own: looking at a path may take a system call.
+    if state::moved() && state::active() && begins_with_proc(arguments[at]) {
         translated(at, arguments, call)
     } else {
         call(arguments)

@@ -54,7 +54,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             time::to_ns(&time::now(libc::CLOCK_REALTIME)).saturating_add(left)
         } else if left != 0 {
             // It has gone on while the program's clocks stood.
-            let (since, value) = undo(left, interval, context.stopped_for());
+            let (since, value) = undo(left, interval, context.stopped_for(), ticks);
             ticks = ticks.saturating_sub(since);
             value
         } else {
@@ -116,13 +116,12 @@ fn advance(left: u64, interval: u64, by: u64) -> (u64, u64) {
     }
 }
 
-/// The same, so many nanoseconds earlier: how often it had not yet expired then, and what was left.
-fn undo(left: u64, interval: u64, by: u64) -> (u64, u64) {
+/// The same, so many nanoseconds earlier: how often it had not yet expired then, which is no more often than it has
+/// without having been read, and what was left.
+fn undo(left: u64, interval: u64, by: u64, ticks: u64) -> (u64, u64) {
     let before = left.saturating_add(by);
-    match (before - 1).checked_div(interval) {
-        Some(since) => (since, before - since * interval),
-        None => (0, before),
-    }
+    let since = (before - 1).checked_div(interval).unwrap_or(0).min(ticks);
+    (since, before - since * interval)
 }
 
 #[cfg(test)]
@@ -142,14 +141,15 @@ mod tests {
         ] {
             assert_eq!(advance(left, interval, by), expected, "{left} {interval} {by}");
         }
-        for (left, interval, by, expected) in [
-            (10, 0, 4, (0, 14)),
-            (10, 20, 4, (0, 14)),
-            (10, 20, 10, (0, 20)),
-            (10, 20, 11, (1, 1)),
-            (10, 20, 45, (2, 15)),
+        for (left, interval, by, ticks, expected) in [
+            (10, 0, 4, 1, (0, 14)),
+            (10, 20, 4, 1, (0, 14)),
+            (10, 20, 10, 1, (0, 20)),
+            (10, 20, 11, 1, (1, 1)),
+            (10, 20, 45, 9, (2, 15)),
+            (10, 20, 45, 0, (0, 55)),
         ] {
-            assert_eq!(undo(left, interval, by), expected, "{left} {interval} {by}");
+            assert_eq!(undo(left, interval, by, ticks), expected, "{left} {interval} {by}");
         }
     }
 }
