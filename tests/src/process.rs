@@ -116,7 +116,8 @@ pub fn processor_time(pid: i32) -> Option<Duration> {
     let ticks: u64 = (11..=14).filter_map(|at| fields.get(at)?.parse::<u64>().ok()).sum();
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<i32> = lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect();
+    let children: Vec<i32> =
+        lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect();
     // USER_HZ is 100 on every Linux that Zap runs on.
     Some(Duration::from_millis(ticks * 10) + children.into_iter().filter_map(processor_time).sum())
 }

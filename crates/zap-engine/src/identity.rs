@@ -140,8 +140,7 @@ pub fn real_of(id: VirtualPid) -> RealPid {
     // A thread made after the restart, or a child that has ended: the coordinator has taken it out of the table.
     let real = table.and_then(|table| table.real_of(Kind::Process, id)).unwrap_or(RealPid(id.0));
     // One that somebody of the pod has made by vfork is not in the table before its new program has begun.
-    let is_members =
-        |parent| parent == state::real_pid() || table.is_some_and(|table| table.find(parent).is_some());
+    let is_members = |parent| parent == state::real_pid() || table.is_some_and(|table| table.find(parent).is_some());
     if is_own_thread(real) || zap_sys::process::parent_of(real).is_some_and(is_members) {
         real
     } else {

@@ -3,8 +3,8 @@
 //! A POSIX timer's id is the kernel's, and ids count upwards within a process: at a restart timers are made and deleted
 //! until the wanted id comes, as CRIU does.
 
-use crate::{clocks, identity};
 use crate::state::Owned;
+use crate::{clocks, identity};
 use alloc::format;
 use alloc::vec::Vec;
 use zap_plugin::Refusal;

@@ -7,7 +7,8 @@ use crate::header::{bytes::Bytes, flags};
 use crate::layout::ChunkHasher;
 use crate::{
     decode_header, encode_head, encode_packed_head, Backing, BackingFile, Bounds, Compression, Entry, Extent, Header,
-    Member, Pod, Prelude, Process, Region, Section, SharedObject, StoredChunks, Thread, CHUNK_SIZE, FORMAT_VERSION, PRELUDE_SIZE,
+    Member, Pod, Prelude, Process, Region, Section, SharedObject, StoredChunks, Thread, CHUNK_SIZE, FORMAT_VERSION,
+    PRELUDE_SIZE,
 };
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -79,7 +79,8 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         if state.value != 0 {
             let absolute = state.flags & libc::TFD_TIMER_ABSTIME != 0 && is_wall_clock(state.clock);
             let value = if absolute { state.value } else { state.value.saturating_sub(context.running_for).max(1) };
-            let setting = libc::itimerspec { it_value: time::from_ns(value), it_interval: time::from_ns(state.interval) };
+            let setting =
+                libc::itimerspec { it_value: time::from_ns(value), it_interval: time::from_ns(state.interval) };
             let flags = if absolute { state.flags } else { 0 };
             fd::timerfd_settime(own, flags, &setting).map_err(refusal)?;
         }

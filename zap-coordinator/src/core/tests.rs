@@ -290,7 +290,8 @@ fn who_has_failed_is_refused_at_once() {
 
 #[test]
 fn who_blocks_or_starts_is_waited_for_and_then_refused() {
-    let by = |child: i32| Verdict::Blocked(child, Refusal { object: format!("child {child}"), reason: "blocks".into() });
+    let by =
+        |child: i32| Verdict::Blocked(child, Refusal { object: format!("child {child}"), reason: "blocks".into() });
     let blocked = || by(62);
     let mut bench = Bench::with_pod();
     bench.checkpoint(false);

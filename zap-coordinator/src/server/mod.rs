@@ -358,15 +358,18 @@ impl Server {
         for (pid, entry) in table.members() {
             if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
                 let started = entry.start_time.load(Ordering::Relaxed);
-                // Entered by a fork's parent, the child may have ended before, and its number be a stranger's.
-                let known = started != 0 || process::may_belong(pid.0, table_name);
-                let Some(process) = Process::open(pid.0, started).filter(|_| known) else {
+                // Entered by a fork's parent, the child may have ended before, and its number be a stranger's, or that of a
+                // later child, which has found the entry of the one before it.
+                let same = || Process::open(pid.0, started).filter(|_| started != 0);
+                let another = || {
+                    let process = Process::open(pid.0, 0).filter(|_| process::may_belong(pid.0, table_name))?;
+                    entry.start_time.store(zap_sys::process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
+                    Some(process)
+                };
+                let Some(process) = same().or_else(another) else {
                     entry.drop_entry();
                     continue;
                 };
-                if started == 0 {
-                    entry.start_time.store(zap_sys::process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
-                }
                 place.insert(process);
             }
             let bytes = entry.name_bytes();
