@@ -362,7 +362,10 @@ impl Server {
                 // later child, which has found the entry of the one before it.
                 let same = || Process::open(pid.0, started).filter(|_| started != 0);
                 let another = || {
-                    let process = Process::open(pid.0, 0).filter(|_| process::may_belong(pid.0, table_name))?;
+                    let has_parent_here =
+                        || zap_sys::process::parent_of(pid).is_some_and(|parent| table.find(parent).is_some());
+                    let belongs = |_: &Process| process::may_belong(pid.0, table_name) || has_parent_here();
+                    let process = Process::open(pid.0, 0).filter(belongs)?;
                     entry.start_time.store(zap_sys::process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
                     Some(process)
                 };
@@ -396,7 +399,12 @@ impl Server {
 
     /// Drops a process from the table and from the watch.
     fn forget(&mut self, pod: u64, pid: i32) {
-        self.members.remove(&(pod, pid));
+        let watched = self.members.remove(&(pod, pid));
+        // A later process of the same number may have the entry by now.
+        let now = zap_sys::process::start_time(zap_sys::RealPid(pid)).ok();
+        if watched.is_some_and(|process| now.is_some_and(|now| process.is_before(now))) {
+            return;
+        }
         if let Some(entry) = self.tables.get(&pod).and_then(|table| table.find(zap_sys::RealPid(pid))) {
             entry.drop_entry();
         }
