@@ -29,14 +29,13 @@ for ((round = 1; round <= rounds; round++)); do
     set -m
     (sleep 60 | sleep 60) &
     job=$!
-    set +m
-    [ "$(ps -o pgid= -p $job | tr -d ' ')" = $job ] || fail "the job is in group $(ps -o pgid= -p $job), not in $job"
     kill -STOP -- -$job
-    until [ "$(ps -o stat= -p $job | cut -c1)" = T ]; do :; done
+    until [ -n "$(jobs -s)" ]; do sleep 0.01; done
     kill -CONT -- -$job
     kill -TERM -- -$job
     wait $job
     status=$?
+    set +m
     [ $status = 143 ] || fail "the job has ended with $status in round $round"
     diff <(seq 1 $round) <(seq 1 $round | tee >(cat > /dev/null)) > /dev/null || fail "process substitution"
     ((round % 9 == 0)) && echo "round $round: $sum"

@@ -6,7 +6,7 @@ function fail
 end
 
 set total 0
-for step in (seq 1 250)
+for step in (seq 1 180)
     set square (expr $step \* $step)
     set total (math $total + $square)
     set word (echo "step $step" | tr a-z A-Z | sed 's/ /-/' | cat)
@@ -18,7 +18,7 @@ for step in (seq 1 250)
     set job $last_pid
     kill -TERM $job
     wait $job
-    if test (math $step % 50) = 0
+    if test (math $step % 45) = 0
         echo "$word: $total"
     end
 end

@@ -3,7 +3,7 @@
 #
 # Wrong would be: a step whose output or status is lost, a signal that comes twice or never.
 
-steps=$(awk "BEGIN { print int(250 * ${ZAP_JOB_SCALE:-1}) }")
+steps=$(awk "BEGIN { print int(180 * ${ZAP_JOB_SCALE:-1}) }")
 signals=0
 trap 'signals=$((signals + 1))' USR1
 
@@ -35,7 +35,7 @@ END
     (false || exit 3)
     seen=$?
     [ $seen = 3 ] || { echo "FAIL: step $step: status $seen of a subshell"; exit 1; }
-    [ $((step % 50)) -eq 0 ] && echo "$word: $total, $((lines)) lines"
+    [ $((step % 45)) -eq 0 ] && echo "$word: $total, $((lines)) lines"
     step=$((step + 1))
 done
 seq 1 $steps | while read number; do

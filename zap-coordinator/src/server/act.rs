@@ -193,9 +193,11 @@ impl Server {
     /// Takes in who has been made since the table was read last. A child that a fork has just made may not be in it yet,
     /// because its parent was suspended before it could enter it.
     fn survey(&mut self, pod: u64) {
+        // First, since it drops entries: who is found to be in the table below stays there.
+        self.rescan(pod);
         let Some(table) = self.tables.get(&pod) else { return };
         let path = self.runtime.table_path(pod);
-        let mut stranger = None;
+        let (mut stranger, mut newcomers) = (None, false);
         for (pid, entry) in table.members() {
             for child in super::examine::living_children(pid.0) {
                 if table.find(RealPid(child)).is_some() {
@@ -203,13 +205,17 @@ impl Server {
                 }
                 if process::maps(child, &path) {
                     table.enter_child(RealPid(child), Some(entry));
+                    newcomers = true;
                 } else {
                     stranger = Some(super::examine::stranger(child));
                 }
             }
         }
-        self.rescan(pod);
-        self.queue.push_back(Event::Surveyed { pod, stranger });
+        if newcomers {
+            self.rescan(pod);
+        } else {
+            self.queue.push_back(Event::Surveyed { pod, stranger });
+        }
     }
 
     fn signal(&mut self, pod: u64, pid: i32) {

@@ -91,10 +91,11 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
     if known.closed || (known.ready && number(status, "Seccomp_filters:", 10) > u64::from(known.filters)) {
         return refused("seccomp filter", FILTERED.into());
     }
-    if !known.ready {
+    let bit = 1u64 << (known.signal - 1);
+    // What the table says may be of an earlier process of this number: the kernel knows whether the handler stands.
+    if !known.ready || number(status, "SigCgt:", 16) & bit == 0 {
         return Verdict::Starting;
     }
-    let bit = 1u64 << (known.signal - 1);
     // Threads that are gone or only wait to be reaped cannot take a signal.
     let living = threads.iter().filter(|thread| !field(thread, "State:").starts_with(['Z', 'X']));
     let mut living = living.peekable();
@@ -137,7 +138,8 @@ mod tests {
     fn status(state: &str, tracer: u32, filters: u32, blocked: u64) -> String {
         format!(
             "Name:\tapp\nState:\t{state}\nTracerPid:\t{tracer}\nSigBlk:\t{blocked:016x}\nSeccomp:\t0\n\
-             Seccomp_filters:\t{filters}\n"
+             SigCgt:\t{:016x}\nSeccomp_filters:\t{filters}\n",
+            1u64 << 61
         )
     }
 
@@ -164,7 +166,7 @@ mod tests {
             (fine.clone(), vec![fine.clone()], Known { ready: false, ..ready }, "starting"),
             (blocking.clone(), vec![blocking.clone()], ready, "masked"),
             (dead.clone(), vec![dead, blocking.clone()], ready, "masked"),
-            (blocking.clone(), vec![blocking], Known { signal: 61, ..ready }, "ready"),
+            (blocking.clone(), vec![blocking], Known { signal: 61, ..ready }, "starting"),
             (stopped(0), vec![stopped(0), stopped(0)], ready, "ready"),
             (stopped(0), vec![stopped(0), stopped(all)], ready, "ready"),
             (stopped(0), vec![stopped(all), stopped(all)], ready, "refused for process"),

@@ -396,15 +396,21 @@ impl Server {
         for (pid, entry) in table.members() {
             if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
                 let started = entry.start_time.load(Ordering::Relaxed);
-                // Entered by a fork's parent, the child may have ended before, and its number be a stranger's.
-                let known = started != 0 || process::may_belong(pid.0, table_name);
-                let Some(process) = Process::open(pid.0, started).filter(|_| known) else {
+                // Entered by a fork's parent, the child may have ended before, and its number be a stranger's, or that of a
+                // later child, which has found the entry of the one before it.
+                let same = || Process::open(pid.0, started).filter(|_| started != 0);
+                let another = || {
+                    let has_parent_here =
+                        || zap_sys::process::parent_of(pid).is_some_and(|parent| table.find(parent).is_some());
+                    let belongs = |_: &Process| process::may_belong(pid.0, table_name) || has_parent_here();
+                    let process = Process::open(pid.0, 0).filter(belongs)?;
+                    entry.start_time.store(zap_sys::process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
+                    Some(process)
+                };
+                let Some(process) = same().or_else(another) else {
                     entry.drop_entry();
                     continue;
                 };
-                if started == 0 {
-                    entry.start_time.store(zap_sys::process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
-                }
                 place.insert(process);
             }
             let bytes = entry.name_bytes();
@@ -431,7 +437,12 @@ impl Server {
 
     /// Drops a process from the table and from the watch.
     fn forget(&mut self, pod: u64, pid: i32) {
-        self.members.remove(&(pod, pid));
+        let watched = self.members.remove(&(pod, pid));
+        // A later process of the same number may have the entry by now.
+        let now = zap_sys::process::start_time(zap_sys::RealPid(pid)).ok();
+        if watched.is_some_and(|process| now.is_some_and(|now| process.is_before(now))) {
+            return;
+        }
         if let Some(entry) = self.tables.get(&pod).and_then(|table| table.find(zap_sys::RealPid(pid))) {
             entry.drop_entry();
         }

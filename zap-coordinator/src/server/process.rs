@@ -15,6 +15,8 @@ use zap_sys::{process, RealPid};
 #[derive(Debug)]
 pub struct Process {
     descriptor: OwnedFd,
+    /// In clock ticks after boot.
+    started: u64,
 }
 
 impl Process {
@@ -26,10 +28,16 @@ impl Process {
             return None;
         }
         // SAFETY: just opened, nobody else's.
-        let process = Self { descriptor: unsafe { OwnedFd::from_raw_fd(number as i32) } };
+        let descriptor = unsafe { OwnedFd::from_raw_fd(number as i32) };
         // Read after opening: if it matches, the pidfd means the process that was meant.
-        let same = start_time == 0 || process::start_time(RealPid(pid)).ok() == Some(start_time);
+        let process = Self { descriptor, started: process::start_time(RealPid(pid)).unwrap_or(0) };
+        let same = start_time == 0 || process.started == start_time;
         (same && !process.has_ended()).then_some(process)
+    }
+
+    /// Whether a process that has started at `time` is a later one.
+    pub fn is_before(&self, time: u64) -> bool {
+        self.started < time
     }
 
     /// Number of the pidfd, readable when the process has ended.

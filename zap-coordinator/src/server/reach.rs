@@ -43,6 +43,11 @@ pub fn unblock(pid: i32, signal: i32, entry: &Entry) -> Result<(), SysError> {
         if is_taken(entry) || entry.ready.load(Ordering::Acquire) != READY || is_in_libzap(pid, tid, instruction) {
             return false;
         }
+        // A program that has just begun has no handler yet, and would be ended.
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        if number(&status, "SigCgt:", 16) & signal::bit(signal) == 0 {
+            return false;
+        }
         entry.unblocked.store(tid.0, Ordering::Release);
         true
     };
