@@ -83,6 +83,11 @@ fn stand_all_the_same() {
 
 extern "C" fn take_part(context: usize) {
     let context = context as u64;
+    // The child of a fork that has not begun: what is known here is its parent's, the entry, and a suspension that had just
+    // been ordered. It would take up its parent's request, or wait for a leader that it has not. It is signalled again.
+    if zap_sys::process::getpid() != state::real_pid() {
+        return;
+    }
     let block = guard::block();
     if !guard::may_suspend(block) {
         return;
