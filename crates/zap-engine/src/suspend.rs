@@ -87,6 +87,10 @@ extern "C" fn take_part(context: usize) {
     if !guard::may_suspend(block) {
         return;
     }
+    // The child of a fork that has not returned yet: it still takes itself for its parent. It is signalled again.
+    if zap_sys::process::getpid() != state::real_pid() {
+        return;
+    }
     if SUSPENSION.load(Ordering::Acquire) != 0 {
         park(context);
         return;

@@ -169,9 +169,16 @@ impl PodTable {
         if let Some(entry) = self.find(pid) {
             return Some(entry);
         }
-        let entry = self
-            .places(pid)
-            .find(|entry| entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Relaxed).is_ok())?;
+        let mut places = self.places(pid);
+        let entry = loop {
+            let entry = places.next()?;
+            match entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break entry,
+                // Somebody else has been faster.
+                Err(other) if other == pid.0 => return Some(entry),
+                Err(_) => {}
+            }
+        };
         entry.virtual_pid.store(virtual_pid.0, Ordering::Release);
         Some(entry)
     }
