@@ -24,8 +24,8 @@ static PROCESS_CPU: AtomicI64 = AtomicI64::new(0);
 static TICKS: AtomicI64 = AtomicI64::new(0);
 /// How the kernel's clocks have moved at the last restart: see [`Shift`].
 static SHIFT: [AtomicI64; 2] = [AtomicI64::new(0), AtomicI64::new(0)];
-/// Number of restarts.
-static GENERATION: AtomicU32 = AtomicU32::new(0);
+/// Number of restarts; see [`generation`].
+pub static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// What had passed when the program was stopped, in its own time.
 struct Saved {

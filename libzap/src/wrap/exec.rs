@@ -9,11 +9,10 @@
 //! nothing changed but what exec itself takes away.
 #![allow(unsafe_code)]
 
-use super::ids::virtual_result;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::sync::atomic::Ordering;
 use redhook::{hook, real};
-use zap_engine::{exec_memory, init, state, suspend};
+use zap_engine::{clocks, exec_memory, state, suspend};
 use zap_sys::signal::{bit, change_mask};
 use zap_wire::environment;
 use zap_wire::table::READY;
@@ -293,16 +292,16 @@ fn spawn(pid: *mut libc::pid_t, given: Strings, call: impl FnOnce(Strings) -> c_
     if !state::active() {
         return call(list);
     }
+    let generation = clocks::generation();
     let old = change_mask(libc::SIG_BLOCK, bit(state::signal()));
     let result = call(list);
     if let Ok(old) = old {
         let _ = change_mask(libc::SIG_SETMASK, old);
     }
-    if result == 0 && !pid.is_null() && state::moved() {
+    if result == 0 && !pid.is_null() {
         // SAFETY: libc has written there.
         let place = unsafe { &mut *pid };
-        init::note_spawned(*place);
-        *place = virtual_result(*place);
+        *place = super::fork::spawned(generation, *place);
     }
     result
 }

@@ -12,6 +12,7 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{c_char, c_int, c_long, pid_t, termios, winsize};
 use redhook::{hook, real};
+use zap_engine::guard::Guard;
 use zap_engine::{children, clocks, init, state};
 
 super::resolve_all!(fork, daemon, forkpty, clone);
@@ -35,14 +36,30 @@ fn settle(generation: u32, child: pid_t) -> pid_t {
         begin_in_child();
         return 0;
     }
+    learn(generation, child, init::note_child)
+}
+
+/// The program's id of `child`, of which the kernel has told a call that was begun in the life `generation`; entered into the
+/// pod's table by `note`.
+fn learn(generation: u32, child: pid_t, note: fn(pid_t)) -> pid_t {
+    let _guard = Guard::enter();
     // A restart between the system call and here has made the child anew, in whose place another may stand.
     if clocks::generation() != generation {
         if let Some(id) = children::known_before(child) {
             return id.0;
         }
     }
-    init::note_child(child);
+    note(child);
     virtual_result(child)
+}
+
+/// What the program is to see of `child`, which a call begun in the life `generation` has made, and which shares this memory or
+/// becomes another program.
+pub fn spawned(generation: u32, child: pid_t) -> pid_t {
+    if !state::active() || child <= 0 || (generation == clocks::generation() && !state::moved()) {
+        return child;
+    }
+    learn(generation, child, init::note_spawned)
 }
 
 fn begin_in_child() {
@@ -57,15 +74,14 @@ hook! { unsafe fn fork() -> pid_t => zap_fork {
 } }
 
 /// The result of vfork(2) in the parent, whose child has exec'ed or ended.
-extern "C" fn vforked(result: isize) -> c_int {
+extern "C" fn vforked(result: isize, generation: u32) -> c_int {
     if result < 0 {
         return super::fail(-result as c_int);
     }
-    init::note_spawned(result as c_int);
-    virtual_result(result as pid_t)
+    spawned(generation, result as pid_t)
 }
 
-zap_sys::vfork_shim!(vfork, vforked);
+zap_sys::vfork_shim!(vfork, clocks::GENERATION, vforked);
 
 hook! { unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, modes: *const termios, size: *const winsize) -> pid_t
 => zap_forkpty {
@@ -109,6 +125,9 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
     // SAFETY: the caller's arguments.
     let result = unsafe { super::syscall::plain(number, arguments) };
     // A thread; or what goes on elsewhere than here.
+    if has(libc::CLONE_VFORK) && result > 0 {
+        return c_long::from(spawned(generation, result as pid_t));
+    }
     if has(libc::CLONE_VM) || stack != 0 {
         return if result > 0 { c_long::from(virtual_result(result as pid_t)) } else { result };
     }
@@ -159,10 +178,11 @@ hook! { unsafe fn clone(
         return unsafe { real!(clone)(start, stack, flags, argument, parent_place, tls, child_place) };
     }
     if flags & libc::CLONE_VM != 0 {
+        let generation = clocks::generation();
         // SAFETY: the caller's arguments.
         let child = unsafe { real!(clone)(start, stack, flags, argument, parent_place, tls, child_place) };
-        if child > 0 && flags & (libc::CLONE_THREAD | libc::CLONE_VFORK) == libc::CLONE_VFORK {
-            init::note_spawned(child);
+        if flags & (libc::CLONE_THREAD | libc::CLONE_VFORK) == libc::CLONE_VFORK {
+            return spawned(generation, child);
         }
         return virtual_result(child);
     }

@@ -332,11 +332,11 @@ macro_rules! variadic_shim {
     };
 }
 
-/// Defines the exported function `$name` as vfork(2): `$after(result)` says in the parent, and where it fails, what is
-/// returned. Parent and child return from it one after the other, on one stack: no function of a compiler's can.
+/// Defines the exported function `$name` as vfork(2): `$after(result, before)` says in the parent, and where it fails, what
+/// is returned; `before` is what the static `$before` of 32 bits held at the call. Parent and child return from it one after the other, on one stack: no function of a compiler's can.
 #[macro_export]
 macro_rules! vfork_shim {
-    ($name:ident, $after:path) => {
+    ($name:ident, $before:path, $after:path) => {
         /// vfork(2).
         ///
         /// # Safety
@@ -346,6 +346,7 @@ macro_rules! vfork_shim {
         pub unsafe extern "C" fn $name() -> i32 {
             core::arch::naked_asm!(
                 "pop rdi", // the return address, since the child's calls write over its place; the kernel keeps rdi
+                "mov esi, dword ptr [rip + {before}]",
                 "mov eax, 58", // SYS_vfork
                 "syscall",
                 "push rdi",
@@ -356,6 +357,7 @@ macro_rules! vfork_shim {
                 "call {after}",
                 "add rsp, 8",
                 "2: ret",
+                before = sym $before,
                 after = sym $after,
             )
         }
