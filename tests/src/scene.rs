@@ -450,6 +450,17 @@ impl<'p> Scene<'p> {
         self.start(command, &self.out())
     }
 
+    /// Forgets what the programs of the scene have written, for another try.
+    pub fn begin_anew(&self) -> Result {
+        self.note("began anew");
+        fs::remove_file(self.out())?;
+        for name in ["work", "images"] {
+            fs::remove_dir_all(self.path(name))?;
+            self.make_directory(name, 0o700)?;
+        }
+        Ok(())
+    }
+
     /// Waits until the program has said READY for the `count`-th time.
     pub fn wait_ready(&self, running: Running, count: usize) -> Result {
         self.wait_ready_in(&self.out(), running, count)
