@@ -93,6 +93,10 @@ const FIRST_MADE_UP: i32 = 1 << 22;
 /// Bytes of a reason.
 pub const REASON_LENGTH: usize = 256;
 
+/// How often an entry is looked at for its virtual id, at once and with 100 µs between two looks: about a second.
+const SPINS: u32 = 1000;
+const SLEEPS: u32 = 10_000;
+
 /// Length of the run of entries in which a process's may lie.
 const RUN: usize = 64;
 
@@ -374,11 +378,12 @@ impl Entry {
 
     /// The process's virtual id; 0 if the entry has been dropped.
     pub fn virtual_pid(&self) -> VirtualPid {
-        // Whoever enters a process stores it right after the real one, unless it is interrupted there.
-        for _ in 0..100_000 {
+        // Whoever enters a process stores it soon after the real one, unless the kernel lets others go first, or it is killed.
+        for round in 0..SPINS + SLEEPS {
             match self.virtual_pid.load(Ordering::Acquire) {
                 0 if self.real_pid.load(Ordering::Relaxed) == 0 => break,
-                0 => core::hint::spin_loop(),
+                0 if round < SPINS => core::hint::spin_loop(),
+                0 => zap_sys::time::sleep_ns(100_000),
                 id => return VirtualPid(id),
             }
         }

@@ -84,6 +84,8 @@ impl Server {
                 let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
                 let trouble = entry.map_or(0, |entry| entry.trouble.load(Ordering::Relaxed));
                 if self.is_held(pod, pid) {
+                    // By one of its threads: another may have taken the signal where it must not stand.
+                    self.signal_again(pod, pid);
                     return;
                 }
                 self.help(pod, pid);
@@ -285,11 +287,18 @@ impl Server {
         let waits = entry
             .is_some_and(|entry| entry.requested.load(Ordering::Acquire) != entry.answered.load(Ordering::Acquire));
         let verdict = if waits { self.examine(pod, pid) } else { Verdict::Ready };
-        let Verdict::Held(_, refusal) = verdict else {
+        let Verdict::Held(child, refusal) = verdict else {
             self.held.remove(&pid);
             return false;
         };
-        if self.held.entry(pid).or_insert_with(Instant::now).elapsed() > HELD_LIMIT {
+        // Threads that make one child after the other hold it no longer than one does.
+        let is_there = |child| {
+            let is_child = zap_sys::process::parent_of(RealPid(child)) == Some(RealPid(pid));
+            is_child && self.tables.get(&pod).is_some_and(|table| table.find(RealPid(child)).is_none())
+        };
+        let held = self.held.get(&pid).copied().filter(|held| is_there(held.0)).unwrap_or((child, Instant::now()));
+        self.held.insert(pid, held);
+        if held.1.elapsed() > HELD_LIMIT {
             self.held.remove(&pid);
             let name = super::process::name(pid);
             let why = format!("{name} (pid {pid}): {}: {}", refusal.object, refusal.reason);

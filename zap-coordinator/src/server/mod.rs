@@ -78,8 +78,8 @@ struct Server {
     images: BTreeMap<u64, Images>,
     /// Processes whose every thread blocks the signal and that cannot be helped, and since when.
     unreachable: BTreeMap<i32, Instant>,
-    /// Since when processes that have been signalled wait for the child of a vfork.
-    held: BTreeMap<i32, Instant>,
+    /// Processes that have been signalled and wait for a child that they have made with vfork; and since when.
+    held: BTreeMap<i32, (i32, Instant)>,
     /// Pods for which a launch has failed and been answered.
     refused: BTreeSet<u64>,
     jobs: Sender<(Job, Images)>,
