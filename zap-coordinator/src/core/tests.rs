@@ -307,7 +307,7 @@ fn who_blocks_or_starts_is_waited_for_and_then_refused() {
     // One that makes children all the time must stand before it is judged.
     bench.checkpoint(false);
     expect(&bench.examined(by(63)), &[]);
-    expect(&bench.examined(by(64)), &["Signal"]);
+    expect(&bench.examined(by(64)), &["Signal", "fault coordinator-signalled"]);
     bench.handle(Event::Failed { pod: POD, why: String::new() });
     bench.checkpoint(false);
     expect(&bench.examined(Verdict::Starting), &[]);
