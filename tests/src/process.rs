@@ -4,10 +4,11 @@
 //! System calls on plain integers and on structures of this file's own; each block names what holds.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Descendants that lose their parent become this process's children from now on.
@@ -98,6 +99,24 @@ pub fn try_wait(pid: i32) -> io::Result<Option<Outcome>> {
     Ok(Some(Outcome { ended, processor_time: time(usage.ru_utime) + time(usage.ru_stime) }))
 }
 
+/// Children that a test has started itself.
+static STARTED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Notes a child that the test will wait for.
+pub fn note_started(pid: i32) {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+}
+
+/// Reaps ended children that the test has not started, as the machine's first process does: programs wait until such a
+/// process is gone.
+pub fn reap_orphans() {
+    let started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    for pid in children_of(std::process::id() as i32).into_iter().filter(|pid| !started.contains(pid)) {
+        // SAFETY: integers and no place for a status; a process that is no child of this one is an error and no more.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
+    }
+}
+
 /// Fields of /proc/PID/stat after the name: state, parent, …
 fn stat(pid: i32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -114,12 +133,15 @@ pub fn state(pid: i32) -> Option<char> {
 pub fn processor_time(pid: i32) -> Option<Duration> {
     let fields = stat(pid)?;
     let ticks: u64 = (11..=14).filter_map(|at| fields.get(at)?.parse::<u64>().ok()).sum();
+    // USER_HZ is 100 on every Linux that Zap runs on.
+    Some(Duration::from_millis(ticks * 10) + children_of(pid).into_iter().filter_map(processor_time).sum())
+}
+
+/// The children of a process that have not been waited for.
+fn children_of(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<i32> =
-        lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect();
-    // USER_HZ is 100 on every Linux that Zap runs on.
-    Some(Duration::from_millis(ticks * 10) + children.into_iter().filter_map(processor_time).sum())
+    lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect()
 }
 
 /// All living descendants of `root`, without it.

@@ -218,6 +218,7 @@ impl<'p> Scene<'p> {
         self.note(describe(&command));
         command.stdout(self.append(out)?).stderr(self.append(&self.path("err"))?);
         let child = command.spawn().doing(describe(&command))?;
+        process::note_started(child.id() as i32);
         Ok(Running { pid: child.id() as i32 })
     }
 
@@ -242,6 +243,7 @@ impl<'p> Scene<'p> {
         command.stdout(self.append(&out)?).stderr(self.append(&err)?);
         let what = describe(&command);
         let child = command.spawn().doing(&what)?;
+        process::note_started(child.id() as i32);
         let waited = self.wait_within(Running { pid: child.id() as i32 }, PATIENCE);
         let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         let mut said = Said { status: -1, out: text(&out), err: text(&err) };
@@ -266,7 +268,21 @@ impl<'p> Scene<'p> {
     }
 
     pub fn wait_within(&self, running: Running, limit: Duration) -> Result<Outcome> {
-        let outcome = self.until(limit, "", || process::try_wait(running.pid).ok().flatten());
+        self.wait_while(running, limit, || {})
+    }
+
+    /// Waits for the end of a child whose own orphans are reaped meanwhile.
+    fn wait_for_end(&self, running: Running, limit: Duration) -> Result<Outcome> {
+        // It may be an orphan itself.
+        process::note_started(running.pid);
+        self.wait_while(running, limit, process::reap_orphans)
+    }
+
+    fn wait_while(&self, running: Running, limit: Duration, work: impl Fn()) -> Result<Outcome> {
+        let outcome = self.until(limit, "", || {
+            work();
+            process::try_wait(running.pid).ok().flatten()
+        });
         match outcome {
             Ok(outcome) => Ok(outcome),
             Err(_) => failed(format!(
@@ -411,7 +427,7 @@ impl<'p> Scene<'p> {
         fs::write(self.path("go-plain.2"), "")?;
         command.env("ZAP_TEST_GO", go).current_dir(&dir);
         self.input(program, &dir, &mut command)?;
-        let outcome = self.start(command, &out).and_then(|running| self.wait_within(running, PATIENCE * 3))?;
+        let outcome = self.start(command, &out).and_then(|running| self.wait_for_end(running, PATIENCE * 3))?;
         let said = fs::read(&out)?;
         if outcome.ended == Ended::Exited(77) {
             return skipped(String::from_utf8_lossy(&said).trim().to_string());
@@ -569,7 +585,7 @@ impl<'p> Scene<'p> {
 
     pub fn expect_end_in(&self, running: Running, program: &Program, out: &Path) -> Result {
         let plain = self.plain(program)?;
-        let ended = self.wait_within(running, PATIENCE * 2).doing("waiting for the right end")?.ended;
+        let ended = self.wait_for_end(running, PATIENCE * 2).doing("waiting for the right end")?.ended;
         let said = fs::read(out)?;
         ensure!(
             ended == plain.ended && said == plain.out,
