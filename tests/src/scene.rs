@@ -8,7 +8,7 @@ use crate::manifest::{Build, Program};
 use crate::place::{Place, User, NOBODY};
 use crate::process::{self, Ended, Outcome};
 use std::cell::{Cell, RefCell};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{chown, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -70,6 +70,16 @@ pub struct Scene<'p> {
     launch_options: RefCell<Vec<String>>,
     steps: RefCell<Vec<String>>,
     counter: Cell<u32>,
+}
+
+/// Where programs under test find others: Debian's, and after them the toolchain that runs the tests (cargo(1): CARGO).
+fn search_path() -> OsString {
+    let mut path = OsString::from("/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin");
+    if let Some(toolchain) = std::env::var_os("CARGO").as_deref().and_then(|cargo| Path::new(cargo).parent()) {
+        path.push(":");
+        path.push(toolchain);
+    }
+    path
 }
 
 impl<'p> Scene<'p> {
@@ -182,7 +192,7 @@ impl<'p> Scene<'p> {
         let mut command = Command::new(program);
         command
             .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin")
+            .env("PATH", search_path())
             .env("HOME", &self.place.root)
             .env("LC_ALL", "C.UTF-8")
             .env("ZAP_RUNTIME_DIR", self.runtime())
