@@ -34,6 +34,7 @@ mod sample;
 pub mod show;
 pub mod start;
 pub mod supervise;
+pub mod terminal;
 pub mod tree;
 pub mod unpack;
 pub mod vanished;

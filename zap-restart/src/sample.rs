@@ -45,6 +45,7 @@ pub fn header(mut regions: Vec<Region>) -> Header {
         parent: 1,
         group: 2,
         session: 3,
+        foreground: 2,
     };
     let file = |path: &[u8]| BackingFile {
         path: Bytes(path.to_vec()),

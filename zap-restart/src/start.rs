@@ -11,6 +11,7 @@ use crate::image::Image;
 use crate::planner::Planned;
 use crate::program::{Numbers, Program};
 use crate::supervise::{self, Patience, Woken};
+use crate::terminal;
 use crate::tree::Tree;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -23,7 +24,7 @@ use zap_client::error::{reason, Error, Result};
 use zap_client::{executable, MappedTable};
 use zap_restorer::{REPORT_FAILED, REPORT_FILE_GONE, REPORT_NO_PLACE};
 use zap_sys::signal::Mask;
-use zap_sys::{fd, net, RealPid, SysError, VirtualPid};
+use zap_sys::{fd, net, process, RealPid, SysError, VirtualPid};
 use zap_wire::restart::{Order, Report, RestartParts};
 
 /// How often execs are tried whose addresses, which the kernel chooses at random, are in the way.
@@ -165,6 +166,9 @@ fn attempt(
     let mut exchange = Exchange { ready, reports: &reports, published: BTreeMap::new(), waiting: Vec::new(), whole: 0 };
     let result = exchange.serve(&family, patience).and_then(|()| {
         enter_aliases(&family, tree, pod)?;
+        if let Some(group) = foreground(ready, &family).filter(|_| !circumstances.background) {
+            terminal::hand_over(group);
+        }
         exchange.go()?;
         Ok(())
     });
@@ -172,6 +176,7 @@ fn attempt(
         Ok(()) => Ok(Attempt::Started(family.pid(0))),
         Err(failure) => {
             family.abandon();
+            terminal::take_back();
             // A terminal's signal goes to all, and may have ended one of the others first.
             if let Some(number) = patience.pending() {
                 supervise::end_by(number);
@@ -183,6 +188,14 @@ fn attempt(
             }
         }
     }
+}
+
+/// The process group that was in the foreground of the terminal, if it is one of the pod's.
+fn foreground(ready: &[Ready<'_>], family: &Family) -> Option<RealPid> {
+    let of = |one: &Ready<'_>| one.image.header.process.clone();
+    let first = of(ready.first()?);
+    let is_in_front = |one: &Ready<'_>| (of(one).group, of(one).session) == (first.foreground, first.session);
+    process::group_of(family.pid(ready.iter().position(is_in_front)?)).ok()
 }
 
 /// Enters ids of process groups and sessions into the pod's table; those of processes are entered by themselves.

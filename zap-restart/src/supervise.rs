@@ -5,6 +5,7 @@
 //! libc's signal calls on local values; the signals are blocked, so that no handler runs.
 #![allow(unsafe_code)]
 
+use crate::terminal;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use zap_sys::signal::{self, Mask};
@@ -119,6 +120,7 @@ pub fn wait(child: RealPid) -> ! {
                 }
                 continue;
             }
+            terminal::take_back();
             end_as(status);
         }
         if let Some(number) = next_signal() {

@@ -99,8 +99,8 @@ pub fn restore() -> Result<(), Refusal> {
 /// `real`. `None` if the fork itself came after the restart.
 #[cold]
 pub fn known_before(real: i32) -> Option<VirtualPid> {
-    let _guard = crate::guard::Guard::enter();
-    KNOWN.with(|known| {
+    let guard = crate::guard::Guard::enter();
+    KNOWN.look(&guard, |known| {
         let found = known.iter().find(|child| child.real.0 == real)?.id;
         let now = identity::virtual_of(RealPid(real));
         let is_made_again = known.iter().any(|child| child.id == now) && now.0 != real;

@@ -7,6 +7,7 @@
 //! Reads and writes words of glibc's thread control block at an offset that the kernel confirmed.
 #![allow(unsafe_code)]
 
+use crate::guard::Guard;
 use crate::state::{self, Owned};
 use crate::threads;
 use crate::{clocks, guard};
@@ -126,6 +127,7 @@ pub fn virtual_of(real: RealPid) -> VirtualPid {
     if real == state::real_pid() {
         return state::virtual_pid();
     }
+    let _guard = Guard::enter();
     match pairs().iter().find(|pair| pair.real.load(Ordering::Relaxed) == real.0) {
         Some(pair) => VirtualPid(pair.id.load(Ordering::Relaxed)),
         None => {
@@ -163,6 +165,7 @@ pub fn real_of(id: VirtualPid) -> RealPid {
     if id == state::virtual_pid() {
         return state::real_pid();
     }
+    let _guard = Guard::enter();
     if let Some(pair) = find(id) {
         return RealPid(pair.real.load(Ordering::Relaxed));
     }
@@ -196,6 +199,7 @@ pub fn virtual_sender(signal: i32, code: i32, pid: i32) -> i32 {
     if pid <= 0 || !(told_by_kernel || told_by_sender) || !state::moved() || pid == state::virtual_pid().0 {
         return pid;
     }
+    let _guard = Guard::enter();
     let table = state::table();
     if told_by_sender && table.is_some_and(|table| table.find_virtual(VirtualPid(pid)).is_some()) {
         return pid;
@@ -210,6 +214,7 @@ pub fn virtual_sender(signal: i32, code: i32, pid: i32) -> i32 {
 
 /// The kernel's id of the process group or session that the program knows as `id`.
 pub fn real_group_of(kind: Kind, id: VirtualPid) -> RealPid {
+    let _guard = Guard::enter();
     let table = state::table().filter(|_| state::moved());
     let Some(table) = table else { return RealPid(id.0) };
     table.real_of(kind, id).unwrap_or_else(|| {
@@ -227,6 +232,7 @@ pub fn real_group_of(kind: Kind, id: VirtualPid) -> RealPid {
 
 /// The program's id of the process group or session `real`.
 pub fn virtual_group_of(kind: Kind, real: RealPid) -> VirtualPid {
+    let _guard = Guard::enter();
     let table = state::table().filter(|_| state::moved());
     table.map_or(VirtualPid(real.0), |table| table.virtual_of(kind, real).unwrap_or_else(|| unknown_real(real)))
 }
@@ -237,9 +243,12 @@ pub struct Relations {
     pub parent: VirtualPid,
     pub group: VirtualPid,
     pub session: VirtualPid,
+    /// The process group in the foreground of the controlling terminal, 0 without one.
+    pub foreground: VirtualPid,
 }
 
-const NO_RELATIONS: Relations = Relations { parent: VirtualPid(0), group: VirtualPid(0), session: VirtualPid(0) };
+const NO_RELATIONS: Relations =
+    Relations { parent: VirtualPid(0), group: VirtualPid(0), session: VirtualPid(0), foreground: VirtualPid(0) };
 
 /// As they were at the checkpoint.
 static RELATIONS: Owned<Relations> = Owned::new(NO_RELATIONS);
@@ -249,10 +258,12 @@ static PARENT: AtomicI32 = AtomicI32::new(0);
 
 /// Finds where the process stands.
 pub fn save_relations() {
+    let foreground = zap_sys::process::foreground();
     let relations = Relations {
         parent: virtual_parent(zap_sys::process::getppid()),
         group: virtual_group_of(Kind::Group, zap_sys::process::getpgrp()),
         session: virtual_group_of(Kind::Session, zap_sys::process::getsid()),
+        foreground: foreground.map_or(VirtualPid(0), |group| virtual_group_of(Kind::Group, group)),
     };
     RELATIONS.with(|saved| *saved = relations);
 }
@@ -280,6 +291,7 @@ pub fn virtual_parent(real: RealPid) -> VirtualPid {
     if !state::moved() {
         return VirtualPid(real.0);
     }
+    let _guard = Guard::enter();
     if PARENT.load(Ordering::Relaxed) == real.0 {
         return relations().parent;
     }
@@ -307,12 +319,14 @@ fn find(id: VirtualPid) -> Option<&'static Pair> {
 
 /// Nanoseconds of CPU time that the thread `id` had used before the last restart.
 pub fn cpu_offset_of(id: VirtualPid) -> i64 {
+    let _guard = Guard::enter();
     find(id).map_or(0, |pair| pair.cpu_offset)
 }
 
 /// The kernel's id of the thread `pthread` of this process, whose control block says `id`. A thread that was made after
 /// the restart has its real id there, which may be the virtual one of another.
 pub fn real_of_thread(pthread: u64, id: VirtualPid) -> RealPid {
+    let _guard = Guard::enter();
     let is_it =
         |pair: &&Pair| pair.control_block.load(Ordering::Relaxed) == pthread && pair.id.load(Ordering::Relaxed) == id.0;
     match pairs().iter().find(is_it) {

@@ -184,7 +184,7 @@ fn seccomp_filters() -> u32 {
 }
 
 /// In the child of a fork: another process, with ids of its own. Its parent enters it into the pod's table, see
-/// [`note_child`]. A checkpoint may come before fork has returned in it: then this was called by the signal's handler.
+/// [`note_child`].
 #[inline]
 pub fn begin_in_child() {
     if process::getpid() == state::real_pid() {
@@ -209,12 +209,13 @@ pub fn begin_in_child() {
             virtual_pid = entry.virtual_pid();
         }
     }
+    // Not the parent's any more, whose request this process would answer from the next line on.
+    state::set_table(table, None);
     state::set_identity(pid, virtual_pid);
     if moved {
         state::set_moved();
         identity::set_own_tid(virtual_pid);
     }
-    state::set_table(table, None);
 }
 
 /// In the parent of a fork: enters the child `pid` into the pod's table. Not the child's affair, since its first write

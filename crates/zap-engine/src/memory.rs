@@ -248,8 +248,14 @@ impl Survey {
 
     /// The backing of a shared mapping of a file; the reason if it is not one that can be mapped again.
     fn shared_file(&mut self, mapping: &Mapping<'_>) -> Result<Backing, &'static str> {
+        if mapping.name.starts_with(b"/[aio]") {
+            return Err("asynchronous I/O (io_setup) is not supported");
+        }
+        if mapping.name.starts_with(b"/SYSV") {
+            return Err("System V shared memory is not supported");
+        }
         if mapping.name.ends_with(b" (deleted)") {
-            return Err("the file has been deleted");
+            return Err("the file has been deleted, or is called so");
         }
         let device = mapping.name.starts_with(b"/dev/") && !mapping.name.starts_with(b"/dev/shm/");
         if !mapping.name.starts_with(b"/") || mapping.inode == 0 || device {

@@ -265,9 +265,17 @@ pub fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
 }
 
 /// Whether a shared mapping shows memory that no path leads to: anonymous, of a memfd, of a file that has been deleted.
-/// (One that is still open is a descriptor, which is claimed or refused as such.)
+/// (One that is still open is a descriptor, which is claimed or refused as such.) The ring of io_setup(2) and the segments of
+/// shmget(2) look like it, and are more than memory.
 pub fn is_object(mapping: &Mapping<'_>) -> bool {
-    is_shared_anonymous(mapping) || (mapping.name.starts_with(b"/") && mapping.name.ends_with(b" (deleted)"))
+    let is_more = || [&b"/[aio]"[..], b"/SYSV"].iter().any(|start| mapping.name.starts_with(start));
+    // A file may bear such a name.
+    let is_there = || {
+        let path = CPath::new(&unescape(mapping.name));
+        path.and_then(|path| fd::stat(path.as_c_str()).ok()).is_some_and(|stat| stat.st_ino == mapping.inode)
+    };
+    let is_deleted = mapping.name.starts_with(b"/") && mapping.name.ends_with(b" (deleted)");
+    is_shared_anonymous(mapping) || (is_deleted && !is_more() && !is_there())
 }
 
 /// See [`SMALL_FILE`].

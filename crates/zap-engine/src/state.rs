@@ -70,6 +70,13 @@ impl<T> Owned<T> {
         // SAFETY: one thread at a time is on the leader's road, and the closures do not call `with` again.
         work(unsafe { &mut *self.value.get() })
     }
+
+    /// Looks at the value from a guarded section, in which the thread is not suspended: no leader's road begins before its
+    /// end.
+    pub fn look<R>(&self, _guard: &crate::guard::Guard, work: impl FnOnce(&T) -> R) -> R {
+        // SAFETY: nobody changes it meanwhile.
+        work(unsafe { &*self.value.get() })
+    }
 }
 
 /// Sets `word` to zero. One that is zero is not written: a fork's child pays for each page of its parent's that it writes.

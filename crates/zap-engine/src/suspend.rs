@@ -92,9 +92,6 @@ extern "C" fn take_part(context: usize) {
     if !guard::may_suspend(block) {
         return;
     }
-    // The child of a fork that has not returned in it: nothing that it has copied is about itself. One of vfork, which has
-    // copied nothing, is never signalled.
-    crate::init::begin_in_child();
     if SUSPENSION.load(Ordering::Acquire) != 0 {
         park(context);
         return;
@@ -125,6 +122,11 @@ extern "C" fn take_part(context: usize) {
         zap_sys::futex::wake(&SUSPENSION, i32::MAX);
         return;
     }
+    // The leader of a restart goes on from the leader's stack, a moment after it has let the others go. Where that takes too
+    // long nobody has answered, and the coordinator signals again.
+    if !threads::wait_until_entered() {
+        return release();
+    }
     NEXT_SUSPENSION.store(number.wrapping_add(1), Ordering::Relaxed);
     entry.answered.store(requested, Ordering::Release);
     let own = zap_sys::process::gettid();
@@ -135,11 +137,6 @@ extern "C" fn take_part(context: usize) {
         crate::blocking::put_back(context);
     }
     let stack = LEADER_STACK_TOP.load(Ordering::Relaxed);
-    // The leader of a restart goes on from this stack, a moment after it has let the others go.
-    if !threads::wait_until_entered() {
-        LEADER_TID.store(0, Ordering::Relaxed);
-        return release();
-    }
     // SAFETY: the stack is ours, and one leader at a time uses it (the exchange above).
     if !unsafe { breakdown::guarded_on(stack, lead, context as usize) } {
         // SAFETY: as above; nothing is left on it.

@@ -152,6 +152,7 @@ fn header(task: &Task<'_>) -> Result<Header, Refusal> {
             parent: relations.parent.0,
             group: relations.group.0,
             session: relations.session.0,
+            foreground: relations.foreground.0,
         },
         threads: threads::slots()
             .map(|slot| Thread { virtual_tid: slot.virtual_tid.load(Ordering::Relaxed), name: threads::name_of(slot) })

@@ -97,6 +97,7 @@ fn sample() -> Header {
             parent: 1,
             group: 2,
             session: 3,
+            foreground: 2,
         },
         threads: vec![
             Thread { virtual_tid: 4711, name: "app".into() },

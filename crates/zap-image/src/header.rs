@@ -117,6 +117,8 @@ pub struct Process {
     pub group: i32,
     /// Virtual id of the session; as with the group.
     pub session: i32,
+    /// Virtual id of the process group in the foreground of the controlling terminal, 0 without one.
+    pub foreground: i32,
 }
 
 /// Register values with which the frozen copy is taken up again.

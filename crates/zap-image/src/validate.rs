@@ -193,6 +193,7 @@ mod tests {
                 parent: 1,
                 group: 2,
                 session: 3,
+                foreground: 2,
             },
             threads: Vec::new(),
             files: vec![file],

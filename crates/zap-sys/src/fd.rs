@@ -202,25 +202,31 @@ pub fn entries(buffer: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub fn each_number(path: &CStr, mut each: impl FnMut(i32)) -> Result<()> {
     let fd = open(path, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0)?;
     let own = path.to_bytes().ends_with(b"/fd");
-    let mut buffer = [0u8; 4096];
-    let result = loop {
-        match get_dents(fd, &mut buffer) {
-            Ok(0) => break Ok(()),
-            Ok(length) => {
-                for name in entries(&buffer[..length]) {
-                    if name.first().is_some_and(u8::is_ascii_digit) {
-                        let number = crate::text::decimal(name).0 as i32;
-                        if !(own && number == fd) {
-                            each(number);
-                        }
-                    }
-                }
-            }
-            Err(error) => break Err(error),
+    let result = each_entry(fd, |number| {
+        if !(own && number == fd) {
+            each(number);
         }
-    };
+    });
     let _ = close(fd);
     result
+}
+
+/// As [`each_number`], of a directory that is open, from its beginning.
+pub fn each_number_in(fd: RawFd, each: impl FnMut(i32)) -> Result<()> {
+    seek(fd, 0, libc::SEEK_SET)?;
+    each_entry(fd, each)
+}
+
+fn each_entry(fd: RawFd, mut each: impl FnMut(i32)) -> Result<()> {
+    let mut buffer = [0u8; 4096];
+    loop {
+        match get_dents(fd, &mut buffer)? {
+            0 => return Ok(()),
+            length => entries(&buffer[..length])
+                .filter(|name| name.first().is_some_and(u8::is_ascii_digit))
+                .for_each(|name| each(crate::text::decimal(name).0 as i32)),
+        }
+    }
 }
 
 /// fcntl(2) with an integer argument.

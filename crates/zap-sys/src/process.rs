@@ -72,6 +72,13 @@ pub fn getsid() -> RealPid {
     RealPid(call!(SYS_getsid, 0).unwrap_or(0) as i32)
 }
 
+/// The process group in the foreground of the caller's controlling terminal (tpgid of proc_pid_stat(5)), if there is one.
+pub fn foreground() -> Option<RealPid> {
+    let mut buffer = [0u8; 1024];
+    let text = crate::fd::read_file(c"/proc/thread-self/stat", &mut buffer).ok()?;
+    Some(RealPid(stat_field(text, 8) as i32)).filter(|group| group.0 > 0)
+}
+
 /// setpgid(2).
 pub fn setpgid(pid: RealPid, group: RealPid) -> Result<()> {
     call!(SYS_setpgid, pid.0, group.0).map(|_| ())

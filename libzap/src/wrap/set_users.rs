@@ -6,14 +6,14 @@
 //! As in the module's head. The handler makes one system call.
 #![allow(unsafe_code)]
 
+use core::ffi::c_void;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use libc::{c_char, c_int, c_long, gid_t, size_t, uid_t};
 use redhook::{hook, real};
-use std::vec::Vec;
 use zap_engine::guard::Guard;
-use zap_engine::state;
+use zap_engine::{identity, state};
 use zap_sys::signal::{self, bit, KernelAction, SA_RESTORER};
-use zap_sys::{process, RealPid};
+use zap_sys::{process, RawFd, RealPid, VirtualPid};
 
 super::resolve_all!(setuid, setgid, seteuid, setegid, setreuid, setregid, setresuid, setresgid, setgroups, initgroups,);
 
@@ -24,9 +24,28 @@ const SIGNAL: c_int = 33;
 static BUSY: AtomicU32 = AtomicU32::new(0);
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 static ARGUMENTS: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
-/// Threads that have made the call; what it has said to one with which it failed.
+/// The threads that are told: [`MOST_THREADS`] places, of which the first so many are taken.
+static TOLD: AtomicUsize = AtomicUsize::new(0);
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Changes whenever a thread has made the call; what it has said to one with which it failed.
 static DONE: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicI32 = AtomicI32::new(0);
+
+/// Most threads that a broadcast reaches; with more the call fails.
+const MOST_THREADS: usize = 1 << 16;
+
+/// The places in use: a thread's id as the program knows it, which a restart meanwhile does not change; negative when the thread
+/// has made the call.
+fn told() -> &'static [AtomicI32] {
+    let (start, count) = (TOLD.load(Ordering::Acquire), COUNT.load(Ordering::Acquire));
+    // SAFETY: null, or a mapping of that many words, which lasts as long as a broadcast.
+    unsafe {
+        core::slice::from_raw_parts(
+            core::ptr::with_exposed_provenance(start.max(4)),
+            if start == 0 { 0 } else { count },
+        )
+    }
+}
 
 extern "C" fn follow(_: c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     let [a, b, c] = [0, 1, 2].map(|at: usize| ARGUMENTS[at].load(Ordering::Relaxed));
@@ -36,73 +55,141 @@ extern "C" fn follow(_: c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if let Err(errno) = result {
         FAILED.store(errno.0, Ordering::Relaxed);
     }
+    let own = {
+        let _guard = Guard::enter();
+        identity::virtual_of(process::gettid()).0
+    };
+    // Nothing of the broadcast is touched after this.
+    let place = told().iter().find(|place| place.load(Ordering::Relaxed) == own);
     DONE.fetch_add(1, Ordering::AcqRel);
+    if let Some(place) = place {
+        place.store(-own, Ordering::Release);
+    }
     zap_sys::futex::wake(&DONE, 1);
 }
 
-/// The numbers of the process's threads.
-fn threads() -> Vec<i32> {
-    let _guard = Guard::enter();
-    let mut found = Vec::new();
-    // A thread that is missed stays who it was, which libc holds to be worse than anything.
-    if zap_sys::fd::each_number(c"/proc/self/task", |tid| found.push(tid)).is_err() {
-        found.clear();
-    }
-    found
+/// What a broadcast needs, had before the call, since nothing may fail after it: a thread that stays who it was is a hole.
+struct Broadcast {
+    tasks: RawFd,
+    memory: u64,
+    libcs: KernelAction,
 }
 
-/// Has every other thread make the call; its arguments are in place.
-fn broadcast(own: RealPid) {
-    let action = KernelAction {
-        handler: follow as *const () as u64,
-        flags: (libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK) as u64 | SA_RESTORER,
-        restorer: zap_sys::arch::context::signal_restorer as *const () as u64,
-        mask: !bit(state::signal()),
-    };
-    let libcs = signal::get_action(SIGNAL);
-    // SAFETY: the handler is made for any moment.
-    if unsafe { signal::set_action(SIGNAL, &action) }.is_err() {
-        return;
-    }
-    let mut told: Vec<i32> = Vec::new();
-    let mut expected = 0;
-    DONE.store(0, Ordering::Relaxed);
-    FAILED.store(0, Ordering::Relaxed);
-    loop {
-        let fresh: Vec<i32> = threads().into_iter().filter(|tid| *tid != own.0 && !told.contains(tid)).collect();
-        if fresh.is_empty() {
-            break;
-        }
-        for tid in fresh {
-            told.push(tid);
-            // One that has ended meanwhile needs nothing.
-            expected += u32::from(signal::tgkill(process::getpid(), RealPid(tid), SIGNAL).is_ok());
-        }
-        let (mut done, mut idle) = (DONE.load(Ordering::Acquire), 0);
-        while done < expected {
-            let _ = zap_sys::futex::wait(&DONE, done, Some(&zap_sys::time::from_ns(1_000_000)));
-            let now = DONE.load(Ordering::Acquire);
-            idle = if now == done { idle + 1 } else { 0 };
-            done = now;
-            // A thread may have ended with the signal still waiting for it.
-            if idle > 20 {
-                let lives = |tid: &&i32| signal::tgkill(process::getpid(), RealPid(**tid), 0).is_ok();
-                expected = expected.min(told.iter().filter(lives).count() as u32).max(done);
+const MEMORY: u64 = (MOST_THREADS * size_of::<AtomicI32>()) as u64;
+
+impl Broadcast {
+    fn prepare() -> zap_sys::Result<Self> {
+        let tasks = zap_sys::fd::open(c"/proc/self/task", libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0)?;
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+        let rest = || {
+            // SAFETY: new memory wherever the kernel likes.
+            let memory = unsafe { zap_sys::mem::map(0, MEMORY, protection, flags, -1, 0) }?;
+            let action = KernelAction {
+                handler: follow as *const () as u64,
+                flags: (libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK) as u64 | SA_RESTORER,
+                restorer: zap_sys::arch::context::signal_restorer as *const () as u64,
+                mask: !bit(state::signal()),
+            };
+            // SAFETY: the handler is made for any moment.
+            let libcs = signal::get_action(SIGNAL)
+                .and_then(|libcs| unsafe { signal::set_action(SIGNAL, &action) }.map(|()| libcs));
+            match libcs {
+                Ok(libcs) => Ok((memory, libcs)),
+                Err(error) => {
+                    // SAFETY: mapped above, used by nobody.
+                    let _ = unsafe { zap_sys::mem::unmap(memory, MEMORY) };
+                    Err(error)
+                }
+            }
+        };
+        match rest() {
+            Ok((memory, libcs)) => {
+                COUNT.store(0, Ordering::Relaxed);
+                TOLD.store(memory as usize, Ordering::Release);
+                FAILED.store(0, Ordering::Relaxed);
+                Ok(Self { tasks, memory, libcs })
+            }
+            Err(error) => {
+                let _ = zap_sys::fd::close(tasks);
+                Err(error)
             }
         }
     }
-    if let Ok(libcs) = libcs {
-        // SAFETY: what was set before.
-        let _ = unsafe { signal::set_action(SIGNAL, &libcs) };
+
+    /// Has every other thread make the call; its arguments are in place.
+    fn send(&self) {
+        // Until no thread is found that has not been told: those may have made others.
+        loop {
+            let before = COUNT.load(Ordering::Relaxed);
+            let mut whole = true;
+            // Whoever waits is not in a guarded section: a thread that stands could not make the call.
+            let guard = Guard::enter();
+            let own = process::gettid();
+            let found = zap_sys::fd::each_number_in(self.tasks, |real| {
+                let count = COUNT.load(Ordering::Relaxed);
+                let tid = identity::virtual_of(RealPid(real)).0;
+                if real == own.0 || told().iter().any(|place| place.load(Ordering::Relaxed).abs() == tid) {
+                    return;
+                }
+                whole = count < MOST_THREADS;
+                if whole {
+                    COUNT.store(count + 1, Ordering::Release);
+                    told()[count].store(tid, Ordering::Release);
+                    // One that has ended meanwhile needs nothing.
+                    let _ = signal::tgkill(process::getpid(), RealPid(real), SIGNAL);
+                }
+            });
+            drop(guard);
+            if found.is_err() || !whole {
+                FAILED.store(libc::EAGAIN, Ordering::Relaxed);
+            }
+            if COUNT.load(Ordering::Relaxed) == before {
+                break;
+            }
+            self.await_all();
+        }
+        if FAILED.load(Ordering::Relaxed) != 0 {
+            // As libc does: threads with different rights are a hole.
+            // SAFETY: ends the program.
+            unsafe { libc::abort() };
+        }
     }
-    if FAILED.load(Ordering::Relaxed) != 0 {
-        // As libc does: threads with different rights are a hole.
-        // SAFETY: ends the program.
-        unsafe { libc::abort() };
+
+    /// Waits until every thread that has been told has made the call, or has ended.
+    fn await_all(&self) {
+        let mut round = 0;
+        loop {
+            let done = DONE.load(Ordering::Acquire);
+            let lives = |tid: i32| {
+                let _guard = Guard::enter();
+                signal::tgkill(process::getpid(), identity::real_of(VirtualPid(tid)), 0).is_ok()
+            };
+            let waits = |place: &&AtomicI32| {
+                let tid = place.load(Ordering::Acquire);
+                // Whether they live is asked now and then: most only need a moment.
+                tid > 0 && (round % 16 != 15 || lives(tid))
+            };
+            if told().iter().find(waits).is_none() {
+                return;
+            }
+            let _ = zap_sys::futex::wait(&DONE, done, Some(&zap_sys::time::from_ns(1_000_000)));
+            round += 1;
+        }
+    }
+
+    fn end(self) {
+        // SAFETY: what was set before.
+        let _ = unsafe { signal::set_action(SIGNAL, &self.libcs) };
+        TOLD.store(0, Ordering::Release);
+        // SAFETY: mapped by `prepare`; every thread that has been told is past it, or has ended.
+        let _ = unsafe { zap_sys::mem::unmap(self.memory, MEMORY) };
+        let _ = zap_sys::fd::close(self.tasks);
     }
 }
 
-/// Makes the system call on every thread. As libc's functions: -1 with errno set where it fails.
+/// Makes the system call on every thread. As libc's functions: -1 with errno set where it fails; EAGAIN also where not every
+/// thread could be told.
 fn everywhere(number: c_long, arguments: [usize; 3]) -> c_int {
     let [a, b, c] = arguments;
     // SAFETY: the caller's arguments.
@@ -116,13 +203,20 @@ fn everywhere(number: c_long, arguments: [usize; 3]) -> c_int {
     while BUSY.swap(1, Ordering::Acquire) != 0 {
         let _ = zap_sys::futex::wait(&BUSY, 1, Some(&zap_sys::time::from_ns(1_000_000)));
     }
-    // First here: where it fails, nobody follows.
-    let result = call();
-    if result.is_ok() {
-        NUMBER.store(number as usize, Ordering::Release);
-        ARGUMENTS.iter().zip(arguments).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
-        broadcast(process::gettid());
-    }
+    let result = match Broadcast::prepare() {
+        Ok(broadcast) => {
+            // First here: where it fails, nobody follows.
+            let result = call();
+            if result.is_ok() {
+                NUMBER.store(number as usize, Ordering::Release);
+                ARGUMENTS.iter().zip(arguments).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
+                broadcast.send();
+            }
+            broadcast.end();
+            result
+        }
+        Err(_) => Err(zap_sys::Errno(libc::EAGAIN)),
+    };
     BUSY.store(0, Ordering::Release);
     zap_sys::futex::wake(&BUSY, 1);
     if let Ok(old) = old {
@@ -177,29 +271,36 @@ hook! { unsafe fn initgroups(user: *const c_char, group: gid_t) -> c_int => zap_
     }
     /// NGROUPS_MAX of Linux.
     const MOST: usize = 65536;
-    let mut groups: Vec<gid_t> = Vec::new();
-    let mut count: c_int = 64;
-    loop {
-        groups.resize(count as usize, 0);
-        // SAFETY: the caller's string, and a list of that length.
-        if unsafe { libc::getgrouplist(user, group, groups.as_mut_ptr(), &mut count) } >= 0 {
-            break;
-        }
-        if count as usize <= groups.len() {
-            count = groups.len() as c_int * 2;
-        }
-        if count as usize > MOST {
+    const LENGTH: u64 = (MOST * size_of::<gid_t>()) as u64;
+    extern "C" fn give_back(memory: *mut c_void) {
+        // SAFETY: mapped below, and used by nobody any more.
+        let _ = unsafe { zap_sys::mem::unmap(memory as u64, LENGTH) };
+    }
+    let (protection, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    // SAFETY: new memory wherever the kernel likes.
+    let Ok(memory) = (unsafe { zap_sys::mem::map(0, LENGTH, protection, flags, -1, 0) }) else {
+        return super::fail(libc::ENOMEM);
+    };
+    let groups = memory as *mut gid_t;
+    let result = super::mutex::with_cleanup(give_back, groups.cast(), || {
+        let mut count = MOST as c_int;
+        // SAFETY: the caller's string, and room for as many as there can be.
+        if unsafe { libc::getgrouplist(user, group, groups, &mut count) } < 0 {
             return super::fail(libc::EINVAL);
         }
-    }
-    // The kernel may be made to allow fewer than the user is in: then libc leaves the last ones out.
-    loop {
-        // SAFETY: a list of our own.
-        let result = unsafe { libc::setgroups(count as size_t, groups.as_ptr()) };
-        // SAFETY: errno's address is valid in every thread.
-        if result != -1 || unsafe { *libc::__errno_location() } != libc::EINVAL || count <= 1 {
-            return result;
+        // The kernel may be made to allow fewer than the user is in: then libc leaves the last ones out.
+        loop {
+            // SAFETY: a list of our own.
+            let result = unsafe { libc::setgroups(count as size_t, groups) };
+            // SAFETY: errno's address is valid in every thread.
+            if result != -1 || unsafe { *libc::__errno_location() } != libc::EINVAL || count <= 1 {
+                return result;
+            }
+            count -= 1;
         }
-        count -= 1;
-    }
+    });
+    // unmap is a system call of Zap's own: errno stays.
+    give_back(groups.cast());
+    result
 } }

@@ -298,15 +298,32 @@ fn open(command: *const c_char, reads: bool, closes: bool) -> Result<*mut FILE, 
             }
             before = next;
         }
+        // Before there is a shell that could not be noted.
+        // SAFETY: the layout is not of size 0.
+        let place = unsafe { std::alloc::alloc(core::alloc::Layout::new::<Opened>()) }.cast::<Opened>();
+        if place.is_null() {
+            failed = libc::ENOMEM;
+        }
         let spawned = if failed == 0 { spawn_shell(command, &actions, core::ptr::null()) } else { Err(failed) };
         // SAFETY: as above.
         unsafe { libc::posix_spawn_file_actions_destroy(&mut actions) };
-        let child = spawned?;
+        let child = match spawned {
+            Ok(child) => child,
+            Err(error) => {
+                if !place.is_null() {
+                    // SAFETY: allocated above with this layout, and nothing is in it.
+                    unsafe { std::alloc::dealloc(place.cast(), core::alloc::Layout::new::<Opened>()) };
+                }
+                return Err(error);
+            }
+        };
         if !closes {
             let _ = zap_sys::fd::fcntl(own, libc::F_SETFD, 0);
         }
         let next = OPENED.load(Ordering::Relaxed);
-        OPENED.store(Box::into_raw(Box::new(Opened { stream, descriptor: own, child, next })), Ordering::Relaxed);
+        // SAFETY: a new place for one.
+        unsafe { place.write(Opened { stream, descriptor: own, child, next }) };
+        OPENED.store(place, Ordering::Relaxed);
         Ok(())
     });
     close(other);
@@ -340,11 +357,10 @@ hook! { unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut FIL
 fn close(stream: *mut FILE, child: pid_t) -> c_int {
     // SAFETY: the caller's stream, which is in no list any more.
     let closed = unsafe { real!(fclose)(stream) };
-    let status = without_cancellation(|| await_child(child));
-    if closed == 0 {
-        status
-    } else {
-        -1
+    // As glibc has it: what the shell says comes before what the stream says.
+    match without_cancellation(|| await_child(child)) {
+        0 => closed,
+        status => status,
     }
 }
 

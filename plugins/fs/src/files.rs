@@ -1,9 +1,9 @@
-//! Regular files and directories, by path: offset, flags, sharing by dup; record locks.
+//! Regular files and directories, by path: offset, flags, sharing by dup; the locks that belong to a description.
 //!
 //! A file that has no name any more (a temporary file, as databases make them) is saved with its contents, and made
 //! again without a name. A file that still has one, but not the one it was opened by, is refused at the checkpoint.
 
-use crate::{no_object, Noun};
+use crate::Noun;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,10 +13,10 @@ use zap_plugin::sys::text::decimal;
 use zap_plugin::sys::{fd, libc, RawFd};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, object: no_object, save, restore, refill };
+pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill };
 
 const SECTION: &str = "fs.files";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -40,11 +40,17 @@ struct State {
 struct Nameless {
     /// Tells descriptions of one file from those of another.
     inode: u64,
+    /// The file's name in the pod, 0 when no other process has it; and whether it is made here.
+    object: u64,
+    leads: bool,
     mode: u32,
     /// Empty for all descriptions of a file but the first.
     #[serde(with = "serde_bytes")]
     contents: Vec<u8>,
 }
+
+/// Part of the object.
+const FILE: u32 = 0;
 
 /// Most bytes of a nameless file that are saved: its contents are read while the program stands.
 const LARGEST_NAMELESS: u64 = 64 << 20;
@@ -54,7 +60,7 @@ const DELETED: &[u8] = b" (deleted)";
 
 /// A lock as /proc/thread-self/fdinfo shows it.
 #[derive(Serialize, Deserialize)]
-struct Lock {
+pub(crate) struct Lock {
     kind: LockKind,
     exclusive: bool,
     start: i64,
@@ -70,7 +76,34 @@ enum LockKind {
     Flock,
 }
 
-fn claims(description: &Description) -> bool {
+impl Lock {
+    /// Whether the process owns it, and not the description.
+    pub(crate) fn is_process_s(&self) -> bool {
+        self.kind == LockKind::Process
+    }
+
+    /// As fcntl(2) wants it.
+    pub(crate) fn request(&self) -> libc::flock {
+        libc::flock {
+            l_type: if self.exclusive { libc::F_WRLCK } else { libc::F_RDLCK } as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: self.start,
+            l_len: self.length,
+            l_pid: 0,
+        }
+    }
+}
+
+/// A file without a name is one for all that have it open, however they came to it; one with a name is found by that.
+fn object(description: &Description) -> Option<(u64, u64)> {
+    is_nameless(description).then_some((description.stat.st_dev, description.stat.st_ino))
+}
+
+fn is_nameless(description: &Description) -> bool {
+    description.stat.st_nlink == 0 && description.link.ends_with(DELETED)
+}
+
+pub(crate) fn claims(description: &Description) -> bool {
     description.stream.is_none()
         && matches!(description.file_type(), libc::S_IFREG | libc::S_IFDIR)
         && description.link.starts_with(b"/")
@@ -102,8 +135,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
     let mut states: Vec<State> = Vec::new();
     for description in own {
         refuse_queues(description)?;
-        let nameless = description.stat.st_nlink == 0 && description.link.ends_with(DELETED);
-        let (path, nameless) = if nameless {
+        let (path, nameless) = if is_nameless(description) {
             let first = !states
                 .iter()
                 .any(|state| state.nameless.as_ref().is_some_and(|other| other.inode == description.stat.st_ino));
@@ -119,7 +151,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             flags: kept_flags(description),
             position: description.position(),
             size: size(description),
-            locks: locks(description)?,
+            locks: locks(description)?.into_iter().filter(|lock| !lock.is_process_s()).collect(),
             nameless,
         });
     }
@@ -166,8 +198,10 @@ fn named_path(description: &Description) -> Result<Vec<u8>, Refusal> {
 
 fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Refusal> {
     let refusal = |error| Refusal::new(description.name(), error);
+    let share = description.share;
+    let leads = share.object == 0 || share.leads_object;
     let mut contents = Vec::new();
-    if first {
+    if first && leads {
         let size = description.stat.st_size as u64;
         if description.file_type() != libc::S_IFREG || size > LARGEST_NAMELESS {
             return Err(Refusal::new(
@@ -183,11 +217,12 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
         let _ = fd::close(own);
         contents.truncate(read.map_err(refusal)?);
     }
-    Ok(Nameless { inode: description.stat.st_ino, mode: description.stat.st_mode & 0o7777, contents })
+    let mode = description.stat.st_mode & 0o7777;
+    Ok(Nameless { inode: description.stat.st_ino, object: share.object, leads, mode, contents })
 }
 
 /// Parses lines such as `lock:\t1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`.
-fn locks(description: &Description) -> Result<Vec<Lock>, Refusal> {
+pub(crate) fn locks(description: &Description) -> Result<Vec<Lock>, Refusal> {
     let mut locks = Vec::new();
     for line in description.info.split(|c| *c == b'\n').filter_map(|line| line.strip_prefix(b"lock:")) {
         let mut words = line.split(|c| c.is_ascii_whitespace()).filter(|word| !word.is_empty()).skip(1);
@@ -213,18 +248,10 @@ fn take(own: RawFd, lock: &Lock) -> zap_plugin::sys::Result<()> {
     if lock.kind == LockKind::Flock {
         return fd::flock(own, libc::LOCK_NB | if lock.exclusive { libc::LOCK_EX } else { libc::LOCK_SH });
     }
-    let command = if lock.kind == LockKind::Process { libc::F_SETLK } else { libc::F_OFD_SETLK };
-    let mut request = libc::flock {
-        l_type: if lock.exclusive { libc::F_WRLCK } else { libc::F_RDLCK } as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: lock.start,
-        l_len: lock.length,
-        l_pid: 0,
-    };
-    fd::fcntl_lock(own, command, &mut request)
+    fd::fcntl_lock(own, libc::F_OFD_SETLK, &mut lock.request())
 }
 
-/// Takes the locks when every descriptor is at its number: closing any descriptor of a file drops the process's locks.
+/// Takes the locks when every descriptor is at its number.
 fn refill(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let states: Vec<State> = decode(bytes)?;
@@ -242,6 +269,17 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let states: Vec<State> = decode(bytes)?;
     // Nameless files: (inode at the checkpoint, descriptor here, mode to be set when all are open).
     let mut made: Vec<(u64, RawFd, u32)> = Vec::new();
+    // Those that others wait for come first.
+    for (state, nameless) in states.iter().filter_map(|state| Some((state, state.nameless.as_ref()?))) {
+        if nameless.leads && !made.iter().any(|(inode, ..)| *inode == nameless.inode) {
+            let refusal = |error| Refusal::new(format!("file {}", String::from_utf8_lossy(&state.path)), error);
+            let file = make_nameless(&state.path, nameless).map_err(refusal)?;
+            if nameless.object != 0 {
+                context.publish(nameless.object, FILE, file)?;
+            }
+            made.push((nameless.inode, file, nameless.mode));
+        }
+    }
     for state in &states {
         let refusal = |error| Refusal::new(format!("file {}", String::from_utf8_lossy(&state.path)), error);
         let own = match &state.nameless {
@@ -254,7 +292,7 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
                 let file = match known {
                     Some(file) => file,
                     None => {
-                        let file = make_nameless(&state.path, nameless).map_err(refusal)?;
+                        let file = context.subscribe(nameless.object, FILE)?;
                         made.push((nameless.inode, file, nameless.mode));
                         file
                     }

@@ -11,6 +11,7 @@ mod epolls;
 mod eventfds;
 mod files;
 mod pipes;
+mod record_locks;
 mod streams;
 mod timerfds;
 
@@ -66,7 +67,7 @@ impl Plugin for Fs {
                 (noun.save)(&own, context)?;
             }
         }
-        Ok(())
+        record_locks::save(context)
     }
 
     fn restore(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
@@ -74,6 +75,7 @@ impl Plugin for Fs {
     }
 
     fn refill(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
-        NOUNS.iter().try_for_each(|noun| (noun.refill)(context))
+        NOUNS.iter().try_for_each(|noun| (noun.refill)(context))?;
+        record_locks::refill(context)
     }
 }

@@ -74,7 +74,11 @@ fn save_one(ends: &[&Description]) -> Result<State, Refusal> {
     let leads = share.object == 0 || share.leads_object;
     // What of the pipe the pod has, in this process or another.
     let has = |access: i32| {
-        share.accesses & (1 << access) != 0 || ends.iter().any(|end| end.status_flags() & libc::O_ACCMODE == access)
+        let of = |access: i32| {
+            share.accesses & (1 << access) != 0 || ends.iter().any(|end| end.status_flags() & libc::O_ACCMODE == access)
+        };
+        // One description may be both ends (an open of /proc/self/fd/N).
+        of(access) || of(libc::O_RDWR)
     };
     let gone = match (has(libc::O_RDONLY), has(libc::O_WRONLY)) {
         (true, false) => libc::POLLHUP,
@@ -178,9 +182,10 @@ fn hand_over(state: &State, reader: RawFd, writer: RawFd, context: &mut RestoreC
     // The given ends are one description each, which whoever has made the pipe keeps.
     let mut taken = [!state.leads; 2];
     for end in &state.ends {
-        let writes = end.flags & libc::O_ACCMODE == libc::O_WRONLY;
+        let access = end.flags & libc::O_ACCMODE;
+        let writes = access == libc::O_WRONLY;
         let original = if writes { writer } else { reader };
-        let own = if core::mem::replace(&mut taken[usize::from(writes)], true) {
+        let own = if access == libc::O_RDWR || core::mem::replace(&mut taken[usize::from(writes)], true) {
             // Another description of the same end, as an open of /proc/thread-self/fd/N makes.
             let path = zap_plugin::sys::small!("/proc/thread-self/fd/{original}");
             let flags = (end.flags & libc::O_ACCMODE) | libc::O_CLOEXEC | libc::O_NONBLOCK;
