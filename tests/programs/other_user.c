@@ -1,5 +1,5 @@
 /* A program that was started by root and has become another user, with groups, in all of its threads, and a child that
- * has become yet another: none of them is root ever again.
+ * has become yet another: none of them is root ever again. It has a file mapped to which it does not find any more.
  */
 #include "program.h"
 
@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/fsuid.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -40,6 +41,11 @@ int main(void) {
     pthread_t other;
     MAKE(sem_init(&go, 0, 0) == 0 && sem_init(&done, 0, 0) == 0);
     MAKE(pthread_create(&other, NULL, thread, NULL) == 0);
+    MAKE((mkdir("other_user.d", 0700) == 0 || errno == EEXIST) && chmod("other_user.d", 0700) == 0);
+    int file = open("other_user.d/mapped", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    MAKE(file >= 0 && write(file, "what only root reads", 20) == 20);
+    const char *mapped = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+    MAKE(mapped != MAP_FAILED && close(file) == 0);
     int gate[2];
     MAKE(pipe(gate) == 0);
     fflush(stdout);
@@ -57,6 +63,7 @@ int main(void) {
 
     ready();
 
+    CHECK(memcmp(mapped, "what only root reads", 21) == 0, "the mapped file: %s", mapped);
     CHECK(is(65534, 70002), "who the program is: %d", (int)geteuid());
     CHECK(setfsuid(-1) == 65534, "the id for files");
     sem_post(&go);

@@ -71,10 +71,18 @@ fn compare(recorded: &BackingFile, file: &File, metadata: &std::fs::Metadata) ->
             )),
         };
     }
+    let same_file = metadata.ino() == recorded.inode;
+    // The process could not look at it, having become another user.
+    if recorded.modified_ns == 0 && recorded.changed_ns == 0 && recorded.size == 0 {
+        return if same_file {
+            Ok(())
+        } else {
+            Err("is another file than at the checkpoint, of which no more is known".into())
+        };
+    }
     if metadata.len() != recorded.size {
         return Err(format!("has changed since the checkpoint: {} bytes, then {}", metadata.len(), recorded.size));
     }
-    let same_file = metadata.ino() == recorded.inode;
     let same_time = stamp_ns(metadata.mtime(), metadata.mtime_nsec()) == recorded.modified_ns;
     if recorded.checksum.0 == UNKNOWN_CHECKSUM {
         return match (same_file, same_time) {

@@ -270,6 +270,7 @@ impl Survey {
         if let Some(index) = self.files.iter().rposition(|file| file.path.0 == path && file.inode == mapping.inode) {
             return index as u32;
         }
+        // A process that has become another user may not get there any more: then its times stay 0.
         let stat = CPath::new(&path).and_then(|path| fd::stat(path.as_c_str()).ok());
         self.files.push(BackingFile {
             build_id: Bytes(read_build_id(&path).unwrap_or_default()),
