@@ -25,6 +25,7 @@ mod state;
 mod stopped;
 mod storage;
 mod stress;
+mod terminal;
 
 /// What was asked for on the command line.
 #[derive(Debug, Default)]

@@ -46,7 +46,7 @@ pub struct PodTable {
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
-    /// Ids of process groups and sessions that a restart has made again; their leaders may have ended.
+    /// Ids of processes, process groups and sessions that differ from the kernel's; those that bear them may have ended.
     pub aliases: [Alias; ALIASES],
 }
 

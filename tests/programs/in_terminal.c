@@ -1,0 +1,51 @@
+/* Runs a command in a new session on a terminal of its own, and copies what it prints there to standard output.
+ *
+ *     in_terminal COMMAND [ARGUMENT]...
+ *
+ * SIGUSR1 types Ctrl-C at the terminal. Ends as the command does; by a signal with 128 and its number.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+static int terminal;
+
+static void type(int number) {
+    (void)number;
+    if (write(terminal, "\003", 1) != 1) _exit(99);
+}
+
+int main(int argc, char **argv) {
+    struct termios modes;
+    int status;
+    if (argc < 2) return 2;
+    pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+    if (child < 0) return 77;
+    if (child == 0) {
+        // What is printed is copied as it is; Ctrl-C is still a signal, which is not shown.
+        tcgetattr(0, &modes);
+        modes.c_oflag &= ~(tcflag_t)OPOST;
+        modes.c_lflag &= ~(tcflag_t)ECHO;
+        tcsetattr(0, TCSANOW, &modes);
+        execvp(argv[1], argv + 1);
+        _exit(127);
+    }
+    struct sigaction action = {.sa_handler = type, .sa_flags = SA_RESTART};
+    sigaction(SIGUSR1, &action, NULL);
+    char buffer[4096];
+    for (;;) {
+        ssize_t length = read(terminal, buffer, sizeof buffer);
+        if (length < 0 && errno == EINTR) continue;
+        // EIO: nobody has the terminal open any more.
+        if (length <= 0) break;
+        if (write(1, buffer, (size_t)length) != length) return 98;
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}

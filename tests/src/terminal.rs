@@ -1,0 +1,75 @@
+//! What a terminal does with a pod that runs in it: who is in the foreground, and whom Ctrl-C reaches.
+
+use crate::case::{skipped, Case, Result, Row};
+use crate::ensure;
+use crate::process::{self, Ended};
+use crate::scene::{Running, Scene, PATIENCE};
+use std::fs;
+use std::path::PathBuf;
+
+pub fn cases() -> Vec<Case> {
+    let table: [Row; 3] = [
+        ("job-in-front", job_in_front),
+        ("interrupt", |scene| interrupt(scene, &SCRIPT)),
+        ("interrupt-of-a-session", |scene| interrupt(scene, &[])),
+    ];
+    let mut cases = Vec::new();
+    for (name, run) in table {
+        cases.push(Case::new(format!("terminal/{name}"), run));
+        cases.push(Case::new(format!("terminal/{name}"), run).by_ordinary_user());
+    }
+    cases
+}
+
+/// Starts a tool of Zap in a terminal of its own, by a command that runs its arguments.
+fn start(scene: &Scene, by: &[&str], tool: &str, rest: &[PathBuf]) -> Result<Running> {
+    let helper = scene.place.built("in_terminal");
+    if !helper.exists() {
+        return skipped("in_terminal could not be built: no compiler");
+    }
+    let mut command = scene.words(&[&helper]);
+    command.args(by).arg(scene.place.tool(tool)).args(rest);
+    scene.start(command, &scene.out())
+}
+
+/// By a shell that does no job control, as a script is; it says nothing of what Ctrl-C or SIGKILL did.
+const SCRIPT: [&str; 4] = ["/bin/sh", "-c", "exec 2>/dev/null; trap : INT; \"$@\"; exit $?", "sh"];
+
+fn job_in_front(scene: &Scene) -> Result {
+    let program = scene.place.built("job_in_front");
+    let running = start(scene, &SCRIPT, "zap-launch", &[program])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint(&["--kill"])?;
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Exited(137), "after --checkpoint --kill: {ended}");
+    let running = start(scene, &SCRIPT, "zap-restart", &images)?;
+    scene.wait_running(1)?;
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    let said = fs::read_to_string(scene.out())?;
+    ensure!(
+        ended == Ended::Exited(7) && said == "READY\njob: in front\nshell: has the terminal back\nOK\n",
+        "seen {ended} and {said:?}"
+    );
+    Ok(())
+}
+
+/// Ctrl-C reaches all of a restarted job, as it reaches all of one that is not: the shell and what it waits for.
+fn interrupt(scene: &Scene, by: &[&str]) -> Result {
+    let words = ["/bin/sh", "-c", "trap 'echo the shell; exit 9' INT; echo READY; sleep 100; echo not reached"];
+    let running = start(scene, by, "zap-launch", &words.map(PathBuf::from))?;
+    scene.wait_ready(running, 1)?;
+    scene.until(PATIENCE, "two processes", || {
+        let pods = scene.status().ok()?;
+        (pods.first()?["processes"].as_array()?.len() == 2).then_some(())
+    })?;
+    let images = scene.checkpoint(&["--kill"])?;
+    scene.wait(running)?;
+    let running = start(scene, by, "zap-restart", &images)?;
+    scene.wait_running(1)?;
+    process::kill(running.pid, libc::SIGUSR1);
+    let ended = scene.wait(running)?.ended;
+    let said = fs::read_to_string(scene.out())?;
+    ensure!(ended == Ended::Exited(9) && said == "READY\nthe shell\n", "seen {ended} and {said:?}");
+    scene.until(PATIENCE, "nobody is left", || scene.status().is_ok_and(|pods| pods.is_empty()).then_some(()))
+}
