@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
     add("ids/tools-virtual-restarted".to_string(), TOOLS, tools_virtual, true);
     add("ids/numbers-in-use".to_string(), &[], numbers_in_use, false);
     add("ids/numbers-of-others-in-use".to_string(), &[], numbers_in_use, true);
+    add("ids/namespace-inside".to_string(), &["procps"], namespace_inside, false);
     add("ids/twenty-clones".to_string(), &[], twenty_clones, false);
     add("ids/twenty-clones-virtual".to_string(), &[], twenty_clones, true);
     cases
@@ -158,6 +159,25 @@ fn numbers_in_use(scene: &Scene, others: bool) -> Result {
 /// The virtual id in an image's name, `ckpt_<program>_<pod>_<id>_<generation>.zimg`.
 fn virtual_id(image: &str) -> Option<String> {
     image.rsplit('_').nth(1).map(str::to_string)
+}
+
+/// What has a PID namespace of its own inside a pod cannot be checkpointed, but has its processes as ever.
+fn namespace_inside(scene: &Scene, _: bool) -> Result {
+    const SCRIPT: &str =
+        "sleep 600 & kill -0 $! && kill $!; wait $!; echo $?; sh -c 'sleep 600 & kill $!; wait $!; echo $?'; \
+                          test -e /proc/1/stat && test -e /proc/$$/stat && ps -p $$ -o pid= | xargs";
+    let mut words = vec!["unshare"];
+    if process::user() != 0 || scene.user == User::Nobody {
+        words.extend(["-U", "--map-current-user"]);
+    }
+    words.extend(["-pm", "--fork", "--mount-proc", "sh", "-c", SCRIPT]);
+    let plain = scene.run(&words)?;
+    if plain.status != 0 {
+        return skipped("this user cannot make namespaces here");
+    }
+    let said = scene.run(&[&["zap-launch"], &words[..]].concat())?;
+    ensure!(said.status == 0 && said.out == plain.out, "instead of {:?} it said {said:?}", plain.out);
+    Ok(())
 }
 
 /// Twenty copies beside the original: all know the same numbers, and none has another's.

@@ -16,13 +16,13 @@ pub const NOBODY: RealPid = RealPid(i32::MAX);
 const DEEPEST: usize = 32;
 
 /// Does `work`, which opens descriptors of Zap's own, with the thread not to be suspended, and no handler of the program's to
-/// leave it by siglongjmp.
-pub fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+/// leave it by siglongjmp. `work` is given the mask that the thread has otherwise.
+pub fn undisturbed<R>(work: impl FnOnce(signal::Mask) -> R) -> R {
     let zap = state::signal();
     let all = if zap == 0 { !0 } else { !bit(zap) };
     let mask = change_mask(libc::SIG_BLOCK, all);
     let guard = Guard::enter();
-    let result = work();
+    let result = work(mask.unwrap_or(0));
     drop(guard);
     if let Ok(mask) = mask {
         let _ = change_mask(libc::SIG_SETMASK, mask);
@@ -33,8 +33,8 @@ pub fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
 /// Whether the process or thread `id` is of the pod, as far as anybody can tell; also one that has ended and is still to be
 /// waited for.
 pub fn is_of_pod(id: RealPid) -> bool {
-    let Some(table) = state::table() else { return true };
-    is_member(table, id) || signal::tgkill(state::real_pid(), id, 0).is_ok() || undisturbed(|| belongs(table, id))
+    let Some(table) = own_table() else { return true };
+    is_member(table, id) || signal::tgkill(state::real_pid(), id, 0).is_ok() || undisturbed(|_| belongs(table, id))
 }
 
 /// `id` if it is of the pod.
@@ -48,11 +48,16 @@ pub fn masked(id: RealPid) -> RealPid {
 
 /// Whether anybody of the pod is in the process group `group`.
 pub fn is_group_of_pod(group: RealPid) -> bool {
-    let Some(table) = state::table() else { return true };
+    let Some(table) = own_table() else { return true };
     is_member(table, group)
         || process::getpgrp() == group
         || table.members().any(|(member, _)| process::group_of(member) == Ok(group))
-        || undisturbed(|| belongs(table, group))
+        || undisturbed(|_| belongs(table, group))
+}
+
+/// The pod's table, if it knows this process: in a PID namespace of its own a process has other numbers, and so have all others.
+fn own_table() -> Option<&'static PodTable> {
+    state::table().filter(|_| state::entry().is_some())
 }
 
 fn is_member(table: &PodTable, id: RealPid) -> bool {
@@ -79,11 +84,11 @@ fn belongs(table: &PodTable, id: RealPid) -> bool {
         }
     }
     for _ in 0..DEEPEST {
-        if parent.0 <= 1 {
-            return false;
-        }
         if is_member(table, parent) {
             return true;
+        }
+        if parent.0 <= 1 {
+            return false;
         }
         match Kin::of(parent) {
             Some(next) => parent = next.parent,

@@ -8,17 +8,13 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{c_char, c_int, CStr};
-use std::vec::Vec;
 use zap_engine::proc_texts::{self, File, Role};
 use zap_engine::{identity, masking};
-use zap_sys::{fd, RawFd, RealPid, SysError};
+use zap_sys::{fd, process, text, RawFd, RealPid, SysError};
 use zap_wire::table::Kind;
 
-/// How much is asked for at a time.
-const STEP: usize = 8192;
-
-/// Longest text: the groups of a process may be 65536.
-const LONGEST: usize = 1 << 20;
+/// Longest text: the groups of a process may be many.
+const LONGEST: usize = 1 << 18;
 
 /// Opens the copy of the file at `path`, of `process`. `None` if it is not to be read alone.
 pub fn open(path: &CStr, file: File, process: Option<RealPid>, flags: c_int) -> Option<Result<usize, c_int>> {
@@ -26,10 +22,16 @@ pub fn open(path: &CStr, file: File, process: Option<RealPid>, flags: c_int) -> 
     if flags & OTHER != libc::O_RDONLY {
         return None;
     }
-    let made = masking::undisturbed(|| {
-        let text = read(path)?;
-        let text = proc_texts::translate(file, &text, |role, id| known(role, process, id)).ok_or(libc::ENOMEM)?;
-        copy(&text, flags).map_err(|error| error.errno.0)
+    // Room of its own: a handler of the program's may have interrupted whoever takes memory from Zap's arena.
+    let made = masking::undisturbed(|mask| {
+        let length = LONGEST + proc_texts::room_for(LONGEST);
+        let room = zap_sys::mem::map_anonymous(length).map_err(|error| error.errno.0)?;
+        // SAFETY: just mapped, and nobody else's.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(room as *mut u8, length) };
+        let made = make(path, file, process, flags, mask, bytes);
+        // SAFETY: the last use of it is over.
+        let _ = unsafe { zap_sys::mem::unmap(room, length as u64) };
+        made
     });
     Some(made.map(|fd| fd as usize))
 }
@@ -59,42 +61,37 @@ pub fn open_stream(path: &CStr, file: File, process: Option<RealPid>, mode: usiz
 }
 
 /// The program's id of `id`, which stands in a file of `process`.
-fn known(role: Role, process: Option<RealPid>, id: c_int) -> c_int {
+fn known(role: Role, about: Option<RealPid>, id: c_int) -> c_int {
     let real = RealPid(id);
     match role {
         Role::Process => identity::virtual_of(real).0,
-        Role::Parent => identity::virtual_parent_of(process, real).0,
+        Role::Parent => identity::virtual_parent_of(about, real).0,
         Role::Group | Role::Foreground => identity::virtual_group_of(Kind::Group, real).0,
         Role::Session => identity::virtual_group_of(Kind::Session, real).0,
         Role::Tracer => masking::name_of(real).map_or(0, |id| id.0),
     }
 }
 
-/// The whole text of a file.
-fn read(path: &CStr) -> Result<Vec<u8>, c_int> {
-    let file = fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0).map_err(|error| error.errno.0)?;
-    let text = read_from(file);
-    let _ = fd::close(file);
-    text
-}
-
-fn read_from(file: RawFd) -> Result<Vec<u8>, c_int> {
-    let mut text: Vec<u8> = Vec::new();
-    while text.len() < LONGEST {
-        let length = text.len();
-        text.try_reserve_exact(STEP).map_err(|_| libc::ENOMEM)?;
-        text.resize(length + STEP, 0);
-        match fd::read_full(file, &mut text[length..]) {
-            Ok(count) => text.truncate(length + count),
-            // It has ended since.
-            Err(error) if error.is(libc::ESRCH) => return Err(libc::ENOENT),
-            Err(error) => return Err(error.errno.0),
-        }
-        if text.len() < length + STEP {
-            break;
-        }
-    }
-    Ok(text)
+/// Makes the copy, with room for the text and for its translation. `mask` is what the calling thread blocks.
+fn make(
+    path: &CStr,
+    file: File,
+    process: Option<RealPid>,
+    flags: c_int,
+    mask: u64,
+    bytes: &mut [u8],
+) -> Result<RawFd, c_int> {
+    let (text, translated) = bytes.split_at_mut(LONGEST);
+    let text = match fd::read_file(path, text) {
+        Ok(text) => text,
+        // It has ended since.
+        Err(error) if error.is(libc::ESRCH) => return Err(libc::ENOENT),
+        Err(error) => return Err(error.errno.0),
+    };
+    let is_own = text::field(text, b"Pid:").is_some_and(|id| text::decimal(id).0 == i64::from(process::gettid().0));
+    let other = |role, id| known(role, process, id);
+    let length = proc_texts::translate(file, text, is_own.then_some(mask), translated, other);
+    copy(&translated[..length.min(translated.len())], flags).map_err(|error| error.errno.0)
 }
 
 /// A descriptor, the lowest that is free, from which `text` can be read.
