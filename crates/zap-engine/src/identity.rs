@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use crate::guard::Guard;
+use crate::masking::{self, NOBODY};
 use crate::state::{self, Owned};
 use crate::threads;
 use crate::{clocks, guard};
@@ -154,9 +155,6 @@ fn unknown_id(id: VirtualPid) -> RealPid {
     RealPid(if offset != 0 && (offset..FIRST_OWN_ID).contains(&id.0) { id.0 - offset } else { id.0 })
 }
 
-/// An id that no process has (PID_MAX_LIMIT is 2^22): what the program may not reach does not exist.
-const NOBODY: RealPid = RealPid(i32::MAX);
-
 /// The kernel's id of the process or thread that the program knows as `id`.
 pub fn real_of(id: VirtualPid) -> RealPid {
     if !state::moved() {
@@ -175,19 +173,15 @@ pub fn real_of(id: VirtualPid) -> RealPid {
     if let Some(real) = living.filter(|real| real.0 != 0) {
         return real;
     }
-    // A thread made after the restart, or a child that has ended: the coordinator has taken it out of the table.
+    // A thread made after the restart, or a child that has ended: the coordinator has taken it out of the table. Or one that
+    // somebody of the pod has made by vfork, which is not in the table before its new program has begun.
     let real = table.and_then(|table| table.real_of(Kind::Process, id)).unwrap_or_else(|| unknown_id(id));
-    // One that somebody of the pod has made by vfork is not in the table before its new program has begun.
-    let is_members = |parent| parent == state::real_pid() || table.is_some_and(|table| table.find(parent).is_some());
-    if is_own_thread(real) || zap_sys::process::parent_of(real).is_some_and(is_members) {
-        real
+    // A number that is the kernel's of somebody whom the program knows by another one is nobody's.
+    if virtual_of(real) == id {
+        masking::masked(real)
     } else {
         NOBODY
     }
-}
-
-fn is_own_thread(id: RealPid) -> bool {
-    zap_sys::signal::tgkill(state::real_pid(), id, 0).is_ok()
 }
 
 /// The program's id of the sender `pid` of a signal that came with `code`; of anything else that a signal brings along, what
@@ -283,6 +277,10 @@ pub fn restore_relations() {
         state::set_moved();
     }
     PARENT.store(if is_stranger { parent.0 } else { 0 }, Ordering::Relaxed);
+    if let Some(table) = state::table().filter(|_| is_stranger) {
+        // Others see it in /proc. Without room there, they see init.
+        table.add_alias(Kind::ParentOf, state::real_pid(), relations().parent);
+    }
 }
 
 /// The program's id of its parent, which is `real`. One outside of the pod keeps the id that it had at the first; when it
@@ -300,6 +298,19 @@ pub fn virtual_parent(real: RealPid) -> VirtualPid {
         // Not restarted yet: the one that it has always had.
         None if offset() != 0 && PARENT.load(Ordering::Relaxed) == 0 => unknown_real(real),
         None => VirtualPid(1),
+    }
+}
+
+/// The program's id of `real`, the parent of the process `child`: what that one's getppid says, as far as it is known here.
+pub fn virtual_parent_of(child: Option<RealPid>, real: RealPid) -> VirtualPid {
+    if child == Some(state::real_pid()) {
+        return virtual_parent(real);
+    }
+    let table = state::table();
+    match table.filter(|_| real.0 != 0).and_then(|table| table.virtual_of(Kind::Process, real)) {
+        Some(id) => id,
+        None if masking::is_of_pod(real) => virtual_of(real),
+        None => child.and_then(|child| table?.outer_parent_of(child)).unwrap_or_else(|| virtual_parent(real)),
     }
 }
 

@@ -266,6 +266,10 @@ pub fn tee(from: RawFd, to: RawFd, length: usize, flags: u32) -> Result<usize> {
     call!(SYS_tee, from, to, length, flags)
 }
 
+/// Name of the copies of files of /proc that stand in for those that a program opens: memory, brought along like a file that
+/// has no name.
+pub const PROC_COPY: &CStr = c"zap-proc";
+
 /// memfd_create(2).
 pub fn memfd_create(name: &CStr, flags: u32) -> Result<RawFd> {
     call!(SYS_memfd_create, name.as_ptr(), flags).map(|fd| fd as RawFd)

@@ -73,6 +73,8 @@ pub enum Kind {
     Process = 1,
     Group = 2,
     Session = 3,
+    /// Of the parent, none of the pod's, of the process that has the real id.
+    ParentOf = 4,
 }
 
 /// [`PodTable::offset`] of a pod whose virtual ids differ from the start (ZAP_FORCE_VIRTUAL): above those that are made up. A
@@ -241,6 +243,12 @@ impl PodTable {
             (entry.real_pid() == id && found.0 != 0).then_some(found)
         };
         own.or_else(living).or_else(|| alias(Kind::Process))
+    }
+
+    /// By which id the process `child` knows its parent, which is none of the pod's; noted as [`Kind::ParentOf`].
+    pub fn outer_parent_of(&self, child: RealPid) -> Option<VirtualPid> {
+        let found = self.aliases(Kind::ParentOf).find(|alias| alias.real() == child)?;
+        Some(VirtualPid(found.virtual_id.load(Ordering::Acquire)))
     }
 
     fn aliases(&self, kind: Kind) -> impl Iterator<Item = &Alias> {
@@ -486,6 +494,11 @@ mod tests {
         assert!(table.add_alias(Kind::Session, RealPid(0), VirtualPid(3)));
         assert_eq!(table.virtual_of(Kind::Session, RealPid(0)), Some(VirtualPid(3)));
         assert_eq!(table.real_of(Kind::Session, VirtualPid(3)), Some(RealPid(0)));
+        assert!(table.add_alias(Kind::ParentOf, RealPid(10), VirtualPid(44)));
+        assert_eq!(table.outer_parent_of(RealPid(10)), Some(VirtualPid(44)));
+        assert_eq!(table.outer_parent_of(RealPid(11)), None);
+        assert_eq!(table.virtual_of(Kind::Process, RealPid(10)), Some(VirtualPid(500)));
+        assert_eq!(table.real_of(Kind::Process, VirtualPid(44)), None);
         assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));
         assert_eq!(table.free_id(RealPid(500)), VirtualPid(FIRST_MADE_UP));
         table.offset.store(OFFSET, Ordering::Relaxed);

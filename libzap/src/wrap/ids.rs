@@ -10,7 +10,7 @@
 use libc::{c_int, cpu_set_t, pid_t, size_t};
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::{identity, state};
+use zap_engine::{identity, masking, state};
 use zap_sys::{process, RealPid, VirtualPid};
 use zap_wire::table::Kind;
 
@@ -60,10 +60,20 @@ fn virtual_group(kind: Kind, id: pid_t) -> pid_t {
     }
 }
 
-/// The real form of an id argument; ids that are 0 or negative mean the caller, a group or everybody.
+/// The real form of an id argument; ids that are 0 or negative mean the caller, a group or everybody. One that is not of the
+/// pod is nobody's.
 pub fn real_argument(id: pid_t) -> pid_t {
-    if id > 0 && state::moved() {
-        identity::real_of(VirtualPid(id)).0
+    match id {
+        1.. if state::moved() => identity::real_of(VirtualPid(id)).0,
+        1.. if state::active() => masking::masked(RealPid(id)).0,
+        _ => id,
+    }
+}
+
+/// As [`real_argument`] where the kernel itself knows of the caller's own alone.
+pub fn real_of_own(id: pid_t) -> pid_t {
+    if state::moved() {
+        real_argument(id)
     } else {
         id
     }
@@ -126,6 +136,9 @@ fn kill_group(group: RealPid, signal: c_int) -> c_int {
     if state::moved() && state::table().is_some_and(|table| group.0 == 0 || table.find(group).is_none()) {
         return kill_members(signal, |member| process::group_of(member) == Ok(group));
     }
+    if !state::moved() && state::active() && !masking::is_group_of_pod(group) {
+        return libc::ESRCH;
+    }
     number(zap_sys::signal::kill(-group.0, signal))
 }
 
@@ -141,10 +154,27 @@ hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
             -1 if state::active() => kill_members(signal, |member| member != own),
             0 => kill_group(process::getpgrp(), signal),
             ..-1 => kill_group(RealPid(real_group(pid.saturating_neg())), signal),
-            _ => number(zap_sys::signal::kill(real_argument(pid), signal)),
+            _ => match real_argument(pid) {
+                // A parent outside of the pod has a number that the program knows, and may ask whether it lives.
+                NOBODY if signal == 0 => parent_lives(pid),
+                real => number(zap_sys::signal::kill(real, signal)),
+            },
         }
     }))
 } }
+
+const NOBODY: pid_t = masking::NOBODY.0;
+
+/// What kill(2) with signal 0 says of the caller's parent, if that is `id`.
+#[cold]
+fn parent_lives(id: pid_t) -> c_int {
+    let real = process::getppid();
+    if real.0 != 0 && identity::virtual_parent(real).0 == id {
+        number(zap_sys::signal::kill(real.0, 0))
+    } else {
+        libc::ESRCH
+    }
+}
 
 hook! { unsafe fn killpg(group: pid_t, signal: c_int) -> c_int => zap_killpg {
     if group < 0 {

@@ -20,6 +20,8 @@ pub mod loader;
 mod memory;
 mod more_ids;
 mod mutex;
+mod proc_contents;
+mod proc_listing;
 mod proc_paths;
 mod pthread;
 mod sandbox;
@@ -51,6 +53,7 @@ pub fn resolve() {
     memory::resolve();
     more_ids::resolve();
     mutex::resolve();
+    proc_listing::resolve();
     proc_paths::resolve();
     pthread::resolve();
     sandbox::resolve();

@@ -346,8 +346,46 @@ hook! { unsafe fn semctl(id: c_int, number: c_int, command: c_int, argument: usi
 
 const SYS_KCMP: c_long = 312;
 
-/// A call by number whose ids are to be translated: its result as syscall(2) gives it, `None` for any other call. Asked only
-/// where ids differ.
+/// Whether a call by number names processes or threads that need not be of the pod.
+#[inline]
+pub fn names_somebody(number: c_long) -> bool {
+    matches!(
+        number,
+        libc::SYS_kill
+            | libc::SYS_tkill
+            | libc::SYS_tgkill
+            | libc::SYS_rt_sigqueueinfo
+            | libc::SYS_rt_tgsigqueueinfo
+            | libc::SYS_pidfd_open
+            | libc::SYS_getpgid
+            | libc::SYS_getsid
+            | libc::SYS_prlimit64
+            | libc::SYS_process_vm_readv
+            | libc::SYS_process_vm_writev
+            | libc::SYS_sched_setparam
+            | libc::SYS_sched_getparam
+            | libc::SYS_sched_setscheduler
+            | libc::SYS_sched_getscheduler
+            | libc::SYS_sched_setaffinity
+            | libc::SYS_sched_getaffinity
+            | libc::SYS_sched_rr_get_interval
+            | libc::SYS_sched_setattr
+            | libc::SYS_sched_getattr
+            | libc::SYS_getpriority
+            | libc::SYS_setpriority
+            | libc::SYS_ioprio_get
+            | libc::SYS_ioprio_set
+            | libc::SYS_get_robust_list
+            | libc::SYS_migrate_pages
+            | libc::SYS_move_pages
+            | libc::SYS_perf_event_open
+            | libc::SYS_getdents64
+            | SYS_KCMP
+    ) || super::proc_paths::has_path(number)
+}
+
+/// A call by number whose ids are to be translated: its result as syscall(2) gives it, `None` for any other call. Asked where
+/// ids differ, and elsewhere for calls that [`names_somebody`] knows.
 ///
 /// # Safety
 /// As the system call.
@@ -432,6 +470,10 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long
                 *(&raw mut set).cast::<u64>() = *(a as *const u64);
                 Some(libc::sigtimedwait(&set, b as *mut libc::siginfo_t, c as *const timespec).into())
             }
+            libc::SYS_getdents64 => match super::proc_listing::entries(a as c_int, b as usize, c as usize)? {
+                Ok(read) => Some(read as c_long),
+                Err(errno) => Some(super::fail(errno).into()),
+            },
             _ => super::proc_paths::by_number(number, arguments),
         }
     }

@@ -1,16 +1,18 @@
-//! Paths that begin with /proc/<id>: the id is the program's, the kernel is given its own.
+//! Paths that begin with /proc/<id>: the id is the program's, the kernel is given its own; who is not of the pod is not there.
 //!
-//! Whatever the function, its arguments are numbers and addresses: each is handed on as it is but for the path.
+//! Whatever the function, its arguments are numbers and addresses: each is handed on as it is but for the path. Where ids are
+//! the kernel's own, the call is made first: then the path is known to be readable, and looking at it costs next to nothing.
 //!
 //! # Safety
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use core::ffi::c_long;
+use core::ffi::{c_char, c_int, c_long, CStr};
 use zap_engine::next::{self, Next};
-use zap_engine::{identity, state};
+use zap_engine::proc_texts::File;
+use zap_engine::{identity, masking, state};
 use zap_sys::path::PATH_MAX;
-use zap_sys::VirtualPid;
+use zap_sys::{fd, RawFd, RealPid, VirtualPid};
 
 /// Stands in for every function here, from inside a look-up.
 extern "C" fn missing() -> isize {
@@ -20,12 +22,66 @@ extern "C" fn missing() -> isize {
 type Arguments = [usize; 5];
 type Function = unsafe extern "C" fn(usize, usize, usize, usize, usize) -> usize;
 
+/// What a function makes of a path, with the place of what else is to be known among its arguments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Makes {
+    /// A descriptor, with flags.
+    Descriptor(usize),
+    /// A descriptor; what it is opened for is not looked at.
+    OtherDescriptor,
+    Stream,
+    Listing,
+    /// The text of a link, into a buffer that its length follows.
+    Link(usize),
+    /// Another working directory.
+    Change,
+    Nothing,
+}
+use Makes::{Change, Descriptor, Link, Listing, Nothing, OtherDescriptor, Stream};
+
+impl Makes {
+    fn has_failed(self, result: usize) -> bool {
+        match self {
+            Stream | Listing => result == 0,
+            Link(_) => result as isize == -1,
+            _ => result as c_int == -1,
+        }
+    }
+
+    /// Fails with `errno`.
+    fn fail(self, errno: c_int) -> usize {
+        let result = super::fail(errno);
+        match self {
+            Stream | Listing => 0,
+            _ => result as usize,
+        }
+    }
+
+    /// Takes back what has been made, and says that there is nothing.
+    #[cold]
+    fn undo(self, result: usize) -> usize {
+        if !self.has_failed(result) {
+            match self {
+                Descriptor(_) | OtherDescriptor => {
+                    let _ = fd::close(result as RawFd);
+                }
+                // SAFETY: just made, and nobody's yet.
+                Stream => drop(unsafe { libc::fclose(result as *mut libc::FILE) }),
+                // SAFETY: as above.
+                Listing => drop(unsafe { libc::closedir(result as *mut libc::DIR) }),
+                _ => {}
+            }
+        }
+        self.fail(libc::ENOENT)
+    }
+}
+
 macro_rules! path_functions {
-    ($($next:ident $name:ident $at:literal;)*) => {
+    ($($next:ident $name:ident $at:literal $makes:expr;)*) => {
         $(
             static $next: Next = {
-                const NAME: &core::ffi::CStr =
-                    match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                const NAME: &CStr =
+                    match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
                         Ok(name) => name,
                         Err(_) => c"",
                     };
@@ -39,7 +95,7 @@ macro_rules! path_functions {
             #[no_mangle]
             pub unsafe extern "C" fn $name(a: usize, b: usize, c: usize, d: usize, e: usize) -> usize {
                 // SAFETY: the caller's arguments.
-                unsafe { call(&$next, $at, [a, b, c, d, e]) }
+                unsafe { call(&$next, $at, $makes, [a, b, c, d, e]) }
             }
         )*
 
@@ -49,34 +105,35 @@ macro_rules! path_functions {
 
 // With the place of the path among the arguments.
 path_functions! {
-    OPEN open 0;
-    OPEN64 open64 0;
-    OPENAT openat 1;
-    OPENAT64 openat64 1;
-    OPEN_2 __open_2 0;
-    OPEN64_2 __open64_2 0;
-    OPENAT_2 __openat_2 1;
-    OPENAT64_2 __openat64_2 1;
-    FOPEN fopen 0;
-    FOPEN64 fopen64 0;
-    OPENDIR opendir 0;
-    STAT stat 0;
-    STAT64 stat64 0;
-    LSTAT lstat 0;
-    LSTAT64 lstat64 0;
-    FSTATAT fstatat 1;
-    FSTATAT64 fstatat64 1;
-    STATX statx 1;
-    XSTAT __xstat 1;
-    LXSTAT __lxstat 1;
-    XSTAT64 __xstat64 1;
-    LXSTAT64 __lxstat64 1;
-    ACCESS access 0;
-    FACCESSAT faccessat 1;
-    READLINK readlink 0;
-    READLINKAT readlinkat 1;
-    READLINK_CHK __readlink_chk 0;
-    CHDIR chdir 0;
+    OPEN open 0 Descriptor(1);
+    OPEN64 open64 0 Descriptor(1);
+    OPENAT openat 1 Descriptor(2);
+    OPENAT64 openat64 1 Descriptor(2);
+    OPEN_2 __open_2 0 Descriptor(1);
+    OPEN64_2 __open64_2 0 Descriptor(1);
+    OPENAT_2 __openat_2 1 Descriptor(2);
+    OPENAT64_2 __openat64_2 1 Descriptor(2);
+    FOPEN fopen 0 Stream;
+    FOPEN64 fopen64 0 Stream;
+    OPENDIR opendir 0 Listing;
+    STAT stat 0 Nothing;
+    STAT64 stat64 0 Nothing;
+    LSTAT lstat 0 Nothing;
+    LSTAT64 lstat64 0 Nothing;
+    FSTATAT fstatat 1 Nothing;
+    FSTATAT64 fstatat64 1 Nothing;
+    STATX statx 1 Nothing;
+    XSTAT __xstat 1 Nothing;
+    LXSTAT __lxstat 1 Nothing;
+    XSTAT64 __xstat64 1 Nothing;
+    LXSTAT64 __lxstat64 1 Nothing;
+    ACCESS access 0 Nothing;
+    FACCESSAT faccessat 1 Nothing;
+    READLINK readlink 0 Link(1);
+    READLINKAT readlinkat 1 Link(2);
+    READLINK_CHK __readlink_chk 0 Link(1);
+    READLINKAT_CHK __readlinkat_chk 1 Link(2);
+    CHDIR chdir 0 Change;
 }
 
 #[inline(always)]
@@ -95,7 +152,7 @@ pub fn resolve() {
 /// # Safety
 /// Arguments of the function `next`, the path at place `at`.
 #[inline(always)]
-unsafe fn call(next: &Next, at: usize, arguments: Arguments) -> usize {
+unsafe fn call(next: &Next, at: usize, makes: Makes, arguments: Arguments) -> usize {
     let address = match address(next) {
         0 => missing as *const () as usize,
         address => address,
@@ -107,11 +164,91 @@ unsafe fn call(next: &Next, at: usize, arguments: Arguments) -> usize {
         unsafe { function(a, b, c, d, e) }
     };
     // Not under a filter of the program's own: looking at a path may take a system call.
-    if state::moved() && state::active() && begins_with_proc(arguments[at]) {
-        translated(at, arguments, call)
+    if state::active() {
+        among_processes(at, makes, arguments, call)
     } else {
         call(arguments)
     }
+}
+
+/// Makes the call where the pod's processes are all that there are.
+#[inline(always)]
+fn among_processes(at: usize, makes: Makes, arguments: Arguments, call: impl FnOnce(Arguments) -> usize) -> usize {
+    let path = arguments[at];
+    if state::moved() {
+        let mut bytes = bytes(path);
+        return match bytes.next() {
+            Some(b'/') if PROC[1..].iter().all(|wanted| bytes.next() == Some(*wanted)) => {
+                translated(at, makes, arguments, call)
+            }
+            Some(b'1'..=b'9') => translated(at, makes, arguments, call),
+            _ => call(arguments),
+        };
+    }
+    if makes == Change && super::readable(path as *const u8) && is_foreign(at, &arguments) {
+        return makes.fail(libc::ENOENT);
+    }
+    let result = call(arguments);
+    // SAFETY: errno's address is valid in every thread.
+    let errno = || unsafe { *libc::__errno_location() };
+    if path == 0 || (makes.has_failed(result) && !matches!(errno(), libc::EACCES | libc::EPERM)) {
+        return result;
+    }
+    // SAFETY: the kernel has read the path.
+    match unsafe { *(path as *const u8) } {
+        b'/' | b'1'..=b'9' if is_foreign(at, &arguments) => makes.undo(result),
+        _ => result,
+    }
+}
+
+/// Whether the path, which can be read, is of a process that is not of the pod.
+#[inline]
+fn is_foreign(at: usize, arguments: &Arguments) -> bool {
+    // SAFETY: the caller's promise.
+    let mut rest = unsafe { CStr::from_ptr(arguments[at] as *const c_char) }.to_bytes();
+    let is_absolute = rest.first() == Some(&b'/');
+    if is_absolute {
+        let Some(after) = rest.strip_prefix(PROC) else { return false };
+        rest = after;
+    }
+    let name = rest.split(|c| *c == b'/').find(|name| !name.is_empty()).unwrap_or_default();
+    // An empty path, and one that begins with a digit, is by a descriptor.
+    match id(name) {
+        Some(id) if is_absolute || directory(at, arguments) == Some(Folder::Root) => !masking::is_of_pod(RealPid(id.0)),
+        _ => false,
+    }
+}
+
+/// A directory of /proc in which ids are names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// /proc itself.
+    Root,
+    /// /proc/<id>/task.
+    Tasks,
+}
+
+impl Folder {
+    /// Which one the descriptor `directory` is; AT_FDCWD is the working directory.
+    pub fn of(directory: RawFd) -> Option<Self> {
+        let mut buffer = [0u8; 64];
+        let path = match directory {
+            libc::AT_FDCWD => zap_sys::small!("/proc/thread-self/cwd"),
+            number => zap_sys::small!("/proc/thread-self/fd/{number}"),
+        };
+        let link = fd::read_link(path.as_c_str(), &mut buffer).ok()?;
+        if link == b"/proc" {
+            return Some(Self::Root);
+        }
+        let process = link.strip_prefix(PROC)?.strip_suffix(b"/task")?;
+        id(process).map(|_| Self::Tasks)
+    }
+}
+
+/// The directory in which a relative path begins.
+#[cold]
+fn directory(at: usize, arguments: &Arguments) -> Option<Folder> {
+    Folder::of(if at == 0 { libc::AT_FDCWD } else { arguments[at - 1] as RawFd })
 }
 
 /// The bytes of the program's path at `path`, up to its end or to where it cannot be read.
@@ -127,11 +264,6 @@ fn bytes(path: usize) -> impl Iterator<Item = u8> {
 }
 
 const PROC: &[u8] = b"/proc/";
-
-fn begins_with_proc(path: usize) -> bool {
-    let mut bytes = bytes(path);
-    PROC.iter().all(|wanted| bytes.next() == Some(*wanted))
-}
 
 /// A path as the kernel is to be given it.
 struct Path {
@@ -151,51 +283,80 @@ impl Path {
     }
 
     fn push_number(&mut self, number: i32) {
-        let mut digits = [0u8; 12];
-        let (mut at, mut rest) = (digits.len(), number.unsigned_abs());
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.push(&digits[at..]);
+        self.push(zap_sys::small!("{number}").as_bytes());
+    }
+
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.text).unwrap_or(c"")
     }
 }
 
 /// An id as a name in /proc: no sign, no leading zero.
-fn id(name: &[u8]) -> Option<VirtualPid> {
+pub fn id(name: &[u8]) -> Option<VirtualPid> {
     let is_id = (1..=10).contains(&name.len()) && name[0] != b'0' && name.iter().all(u8::is_ascii_digit);
     let value = if is_id { zap_sys::text::decimal(name).0 } else { return None };
     i32::try_from(value).ok().map(VirtualPid)
 }
 
-/// Writes the path at `path` into `into` with the kernel's ids. False if there is none in it.
-fn translate(path: usize, into: &mut Path) -> bool {
-    let (mut found, mut part, mut name, mut length) = (false, 0, [0u8; 12], 0);
-    let mut is_task = false;
-    into.push(PROC);
-    let mut end_part = |part: usize, name: &[u8], is_task: bool, into: &mut Path| {
+/// What has been found in a path.
+#[derive(Default)]
+struct Found {
+    /// An id.
+    id: bool,
+    /// The process whose files they are.
+    process: Option<RealPid>,
+    /// A file in which ids stand.
+    file: Option<File>,
+}
+
+/// Where a path goes on from.
+struct Walk {
+    /// Number of the name after /proc.
+    part: usize,
+    is_task: bool,
+    found: Found,
+}
+
+impl Walk {
+    /// Takes the next name, at the path's end if it `is_last`.
+    fn step(&mut self, name: &[u8], is_last: bool, into: &mut Path) {
+        let found = &mut self.found;
         // /proc/<id>, /proc/<any>/task/<id>.
-        match id(name).filter(|_| part == 0 || (part == 2 && is_task)) {
+        match id(name).filter(|_| self.part == 0 || (self.part == 2 && self.is_task)) {
             Some(id) => {
-                found = true;
-                into.push_number(identity::real_of(id).0);
+                let real = identity::real_of(id);
+                found.id = true;
+                found.process = found.process.or(Some(real));
+                into.push_number(real.0);
             }
             None => into.push(name),
         }
-    };
-    // Names that are longer than an id are passed on as they come.
-    for byte in bytes(path).skip(PROC.len()) {
+        if self.part == 0 && matches!(name, b"self" | b"thread-self") {
+            found.process = Some(state::real_pid());
+        }
+        let is_inside = self.part == 1 || (self.part == 3 && self.is_task);
+        if is_last && is_inside && found.process.is_some() {
+            found.file = File::named(name);
+        }
+        self.is_task = if self.part == 1 { name == b"task" } else { self.is_task };
+    }
+}
+
+/// Writes the path at `path` into `into` with the kernel's ids, from where it is relative to.
+fn translate(path: usize, folder: Option<Folder>, into: &mut Path) -> Found {
+    let (mut name, mut length) = ([0u8; 12], 0);
+    let is_task = folder == Some(Folder::Tasks);
+    let mut walk = Walk { part: if is_task { 2 } else { 0 }, is_task, found: Found::default() };
+    let skipped = if folder.is_none() { PROC.len() } else { 0 };
+    into.push(&PROC[..skipped]);
+    // Names that are longer than those that are looked for are passed on as they come.
+    for byte in bytes(path).skip(skipped) {
         if byte == b'/' {
             if length <= name.len() {
-                end_part(part, &name[..length], is_task, into);
-                is_task = part == 1 && &name[..length] == b"task";
+                walk.step(&name[..length], false, into);
             }
             // Several slashes are as one.
-            part += usize::from(length > 0);
+            walk.part += usize::from(length > 0);
             length = 0;
             into.push(b"/");
             continue;
@@ -211,49 +372,107 @@ fn translate(path: usize, into: &mut Path) -> bool {
         length += 1;
     }
     if length <= name.len() {
-        end_part(part, &name[..length], is_task, into);
+        walk.step(&name[..length], true, into);
     }
-    found
+    walk.found
 }
 
+/// Makes a call whose path begins with /proc/ or with a digit, where ids differ.
 #[cold]
 #[inline(never)]
-fn translated(at: usize, mut arguments: Arguments, call: impl FnOnce(Arguments) -> usize) -> usize {
+fn translated(at: usize, makes: Makes, mut arguments: Arguments, call: impl FnOnce(Arguments) -> usize) -> usize {
+    let folder = match bytes(arguments[at]).next() {
+        Some(b'/') => None,
+        _ => match directory(at, &arguments) {
+            None => return call(arguments),
+            folder => folder,
+        },
+    };
     let mut path = Path { text: [0; PATH_MAX + 32], length: 0 };
-    if translate(arguments[at], &mut path) {
+    let found = translate(arguments[at], folder, &mut path);
+    if let (Some(file), None) = (found.file, folder) {
+        let own = match makes {
+            Descriptor(flags) => {
+                super::proc_contents::open(path.as_c_str(), file, found.process, arguments[flags] as c_int)
+            }
+            Stream => super::proc_contents::open_stream(path.as_c_str(), file, found.process, arguments[1]),
+            _ => None,
+        };
+        match own {
+            Some(Ok(made)) => return made,
+            Some(Err(errno)) => return makes.fail(errno),
+            None => {}
+        }
+    }
+    if found.id {
         arguments[at] = path.text.as_ptr() as usize;
     }
-    call(arguments)
+    let result = call(arguments);
+    if let (Link(buffer), true, None) = (makes, result as isize > 0, folder) {
+        return known_link(path.as_c_str(), arguments[buffer], arguments[buffer + 1]).unwrap_or(result);
+    }
+    result
 }
 
-/// The same by syscall(2); `None` for other calls, and for other paths.
-pub fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
-    let at = match number {
-        libc::SYS_open | libc::SYS_stat | libc::SYS_lstat | libc::SYS_access | libc::SYS_readlink | libc::SYS_chdir => {
-            0
-        }
-        libc::SYS_openat
-        | libc::SYS_openat2
-        | libc::SYS_newfstatat
-        | libc::SYS_statx
-        | libc::SYS_faccessat
-        | libc::SYS_faccessat2
-        | libc::SYS_readlinkat => 1,
-        _ => return None,
+/// The text of the link at `path` with the program's ids, where some stand in it: that of /proc/self and /proc/thread-self, and
+/// those that lead into /proc. Into `room` bytes at `buffer`; returns the length.
+#[cold]
+fn known_link(path: &CStr, buffer: usize, room: usize) -> Option<usize> {
+    const TASK: &[u8] = b"/task/";
+    // What the program has room for may have been cut in the middle of a number.
+    let mut whole = [0u8; 256];
+    let text = fd::read_link(path, &mut whole).ok().filter(|text| text.len() < 256)?;
+    let mut own = zap_sys::text::SmallString::<288>::default();
+    let mut known = |text: &[u8], head: usize| {
+        let digits = text.get(head..)?.iter().take_while(|c| c.is_ascii_digit()).count();
+        let end = head + digits;
+        let id = id(text.get(head..end)?).filter(|_| text.get(end).is_none_or(|c| *c == b'/'))?;
+        own.push(text.get(..head)?);
+        own.push(zap_sys::small!("{}", identity::virtual_of(RealPid(id.0))).as_bytes());
+        Some(end)
     };
-    if !begins_with_proc(arguments[at] as usize) {
-        return None;
+    let mut rest = known(text, if text.starts_with(PROC) { PROC.len() } else { 0 })?;
+    if let Some(task) = text.get(rest..).filter(|text| text.starts_with(TASK)) {
+        rest += known(task, TASK.len()).unwrap_or(0);
     }
-    let [a, b, c, d, e, _] = arguments.map(|argument| argument as usize);
-    // SAFETY: the caller's arguments.
-    let call = |[a, b, c, d, e]: Arguments| unsafe { zap_sys::arch::syscall::syscall(number, [a, b, c, d, e, 0]) };
-    let mut result = Ok(0);
-    translated(at, [a, b, c, d, e], |own| {
-        result = call(own);
-        0
-    });
-    Some(match result {
-        Ok(result) => result as c_long,
-        Err(errno) => super::fail(errno.0).into(),
+    own.push(text.get(rest..)?);
+    let length = own.as_bytes().len().min(room);
+    // SAFETY: the caller's buffer, of `room` bytes, which the kernel has written to.
+    unsafe { core::ptr::copy_nonoverlapping(own.as_bytes().as_ptr(), buffer as *mut u8, length) };
+    Some(length)
+}
+
+/// Whether [`by_number`] knows this call.
+pub fn has_path(number: c_long) -> bool {
+    path_of(number).is_some()
+}
+
+/// The place of the path among the arguments of a system call, and what it makes.
+#[inline]
+fn path_of(number: c_long) -> Option<(usize, Makes)> {
+    Some(match number {
+        libc::SYS_open => (0, Descriptor(1)),
+        libc::SYS_openat => (1, Descriptor(2)),
+        libc::SYS_openat2 => (1, OtherDescriptor),
+        libc::SYS_readlink => (0, Link(1)),
+        libc::SYS_readlinkat => (1, Link(2)),
+        libc::SYS_chdir => (0, Change),
+        libc::SYS_stat | libc::SYS_lstat | libc::SYS_access => (0, Nothing),
+        libc::SYS_newfstatat | libc::SYS_statx | libc::SYS_faccessat | libc::SYS_faccessat2 => (1, Nothing),
+        _ => return None,
     })
+}
+
+/// The same by syscall(2); `None` for other calls.
+pub fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
+    let (at, makes) = path_of(number).filter(|_| state::active())?;
+    let [a, b, c, d, e, _] = arguments.map(|argument| argument as usize);
+    let call = |[a, b, c, d, e]: Arguments| {
+        // SAFETY: the caller's arguments.
+        match unsafe { zap_sys::arch::syscall::syscall(number, [a, b, c, d, e, 0]) } {
+            Ok(result) => result,
+            Err(errno) => super::fail(errno.0) as usize,
+        }
+    };
+    Some(among_processes(at, makes, [a, b, c, d, e], call) as c_long)
 }

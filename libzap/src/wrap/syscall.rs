@@ -26,7 +26,7 @@ hook! { unsafe fn syscall(
     e: c_long,
     f: c_long
 ) -> c_long => zap_syscall {
-    if state::moved() {
+    if state::moved() || (super::more_ids::names_somebody(number) && state::active()) {
         let real = |id: c_long| c_long::from(real_argument(id as pid_t));
         match number {
             // SAFETY: no memory is touched.

@@ -4,7 +4,7 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use super::ids::{real_argument, virtual_result};
+use super::ids::{real_of_own, virtual_result};
 use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use redhook::{hook, real};
 use zap_engine::{clocks, identity, state};
@@ -18,7 +18,7 @@ fn real_choice(id: pid_t) -> pid_t {
     if id < -1 && state::moved() {
         -identity::real_group_of(Kind::Group, VirtualPid(-id)).0
     } else {
-        real_argument(id)
+        real_of_own(id)
     }
 }
 
@@ -57,7 +57,7 @@ hook! { unsafe fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *
 
 hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int => zap_waitid {
     let real = || match kind {
-        libc::P_PID => real_argument(id as pid_t) as id_t,
+        libc::P_PID => real_of_own(id as pid_t) as id_t,
         libc::P_PGID if id != 0 && state::moved() => identity::real_group_of(Kind::Group, VirtualPid(id as pid_t)).0 as id_t,
         _ => id,
     };

@@ -107,7 +107,16 @@ pub(crate) fn claims(description: &Description) -> bool {
     description.stream.is_none()
         && matches!(description.file_type(), libc::S_IFREG | libc::S_IFDIR)
         && description.link.starts_with(b"/")
-        && !description.link.starts_with(b"/memfd:")
+        && (!description.link.starts_with(MEMORY) || is_proc_copy(&description.link))
+}
+
+/// How the kernel shows a memfd.
+const MEMORY: &[u8] = b"/memfd:";
+
+/// A file of /proc with the program's ids, which Zap has put into the place of the kernel's.
+fn is_proc_copy(link: &[u8]) -> bool {
+    let name = link.strip_prefix(MEMORY).and_then(|name| name.strip_prefix(fd::PROC_COPY.to_bytes()));
+    name.is_some_and(|rest| rest.is_empty() || rest == DELETED)
 }
 
 /// POSIX message queues look like files (mq_overview(7)), and are none.
@@ -342,7 +351,11 @@ fn make_nameless(path: &[u8], nameless: &Nameless) -> zap_plugin::sys::Result<Ra
     let too_long = zap_plugin::sys::SysError::new("open", libc::ENAMETOOLONG);
     let directory = CPath::new(&path[..end]).ok_or(too_long)?;
     let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
-    let file = fd::open(directory.as_c_str(), flags, 0o600)?;
+    let file = if is_proc_copy(path) {
+        fd::memfd_create(fd::PROC_COPY, libc::MFD_CLOEXEC)?
+    } else {
+        fd::open(directory.as_c_str(), flags, 0o600)?
+    };
     fd::pwrite_all(file, &nameless.contents, 0)?;
     Ok(file)
 }

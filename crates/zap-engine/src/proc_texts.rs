@@ -1,0 +1,180 @@
+//! Files of /proc in which ids stand, written anew with the ids by which the program knows processes.
+//!
+//! Pure: from text to text. Nothing here may panic or take memory: it runs in wrappers, on the program's own threads.
+
+use zap_sys::text::{decimal, skip_blanks};
+
+/// What an id in such a file is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The process or thread that the file is about, or a child of it.
+    Process,
+    Parent,
+    Group,
+    Session,
+    /// The group in a terminal's foreground.
+    Foreground,
+    /// Who traces it.
+    Tracer,
+}
+
+/// A file in which ids stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    Stat,
+    Status,
+    Children,
+}
+
+impl File {
+    /// The file of this name.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b"stat" => Some(Self::Stat),
+            b"status" => Some(Self::Status),
+            b"children" => Some(Self::Children),
+            _ => None,
+        }
+    }
+}
+
+/// How much longer a text may become: longest number that may come into the place of one digit, for each that there may be.
+pub fn room_for(length: usize) -> usize {
+    const LONGEST: usize = 11;
+    length + (length / 2 + 16) * LONGEST
+}
+
+/// Where a text is written to; what it has no room for is left out.
+struct Into<'a> {
+    bytes: &'a mut [u8],
+    length: usize,
+}
+
+impl Into<'_> {
+    fn push(&mut self, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.length..self.length + bytes.len()) {
+            place.copy_from_slice(bytes);
+            self.length += bytes.len();
+        }
+    }
+}
+
+/// Writes `text` of `file` with other ids, as `other` gives them, and with `mask` as the signals that the thread blocks if it is
+/// the caller's own; returns the length.
+pub fn translate(
+    file: File,
+    text: &[u8],
+    mask: Option<u64>,
+    bytes: &mut [u8],
+    other: impl Fn(Role, i32) -> i32,
+) -> usize {
+    let mut into = Into { bytes, length: 0 };
+    match file {
+        File::Stat => stat(text, &other, &mut into),
+        File::Status => {
+            text.split_inclusive(|c| *c == b'\n').for_each(|line| status(line, mask, &other, &mut into));
+        }
+        File::Children => {
+            text.split_inclusive(|c| *c == b' ').for_each(|word| number(word, Role::Process, &other, &mut into));
+        }
+    }
+    into.length
+}
+
+/// Writes `word`, which begins with a number, with another one in its place. 0 is somebody in another PID namespace, or nobody;
+/// what is below is nobody.
+fn number(word: &[u8], role: Role, other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
+    let (value, rest) = decimal(word);
+    let least = if matches!(role, Role::Parent | Role::Group | Role::Session) { 0 } else { 1 };
+    match i32::try_from(value) {
+        Ok(value) if value >= least && rest.len() < word.len() => {
+            into.push(zap_sys::small!("{}", other(role, value)).as_bytes());
+            into.push(rest);
+        }
+        _ => into.push(word),
+    }
+}
+
+/// proc_pid_stat(5): the ids are fields 1, 4, 5, 6 and 8; the name in field 2 may hold blanks and parentheses.
+fn stat(text: &[u8], other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
+    let name_end = text.iter().rposition(|c| *c == b')').map_or(text.len(), |at| at + 1);
+    let (head, tail) = text.split_at(name_end);
+    number(head, Role::Process, other, into);
+    // The first is the blank before field 3.
+    for (at, word) in tail.split_inclusive(|c| *c == b' ').enumerate() {
+        match at + 2 {
+            4 => number(word, Role::Parent, other, into),
+            5 => number(word, Role::Group, other, into),
+            6 => number(word, Role::Session, other, into),
+            8 => number(word, Role::Foreground, other, into),
+            _ => into.push(word),
+        }
+    }
+}
+
+/// A line of proc_pid_status(5).
+fn status(line: &[u8], mask: Option<u64>, other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
+    let key_end = line.iter().position(|c| *c == b':').map_or(line.len(), |at| at + 1);
+    let (key, value) = line.split_at(key_end);
+    let role = match key {
+        b"Tgid:" | b"Pid:" | b"NStgid:" | b"NSpid:" => Role::Process,
+        b"PPid:" => Role::Parent,
+        b"TracerPid:" => Role::Tracer,
+        b"NSpgid:" => Role::Group,
+        b"NSsid:" => Role::Session,
+        b"SigBlk:" if mask.is_some() => {
+            into.push(key);
+            return into.push(zap_sys::small!("\t{:016x}\n", mask.unwrap_or(0)).as_bytes());
+        }
+        _ => return into.push(line),
+    };
+    into.push(key);
+    let rest = skip_blanks(value);
+    into.push(&value[..value.len() - rest.len()]);
+    // In PID namespaces below there are more numbers, which this process does not know.
+    number(rest, role, other, into);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn other(role: Role, id: i32) -> i32 {
+        match role {
+            Role::Process => id + 8_000_000,
+            Role::Parent => 1,
+            Role::Group | Role::Foreground => id + 100,
+            Role::Session => id + 200,
+            Role::Tracer => 0,
+        }
+    }
+
+    fn translated(file: File, text: &str) -> String {
+        let mut bytes = vec![0; room_for(text.len())];
+        let length = translate(file, text.as_bytes(), Some(0x4001), &mut bytes, other);
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn stat_has_other_ids_and_the_same_rest() {
+        assert_eq!(
+            translated(File::Stat, "12 (a) b (5 6) S 3 4 5 34816 7 4194304 12\n"),
+            "8000012 (a) b (5 6) S 1 104 205 34816 107 4194304 12\n"
+        );
+        assert_eq!(translated(File::Stat, "12 (a) S 0 0 0 0 -1 0\n"), "8000012 (a) S 1 100 200 0 -1 0\n");
+        assert_eq!(translated(File::Stat, ""), "");
+    }
+
+    #[test]
+    fn status_has_other_ids_and_the_same_rest() {
+        let text = "Name:\tPid:\nState:\tS (sleeping)\nTgid:\t7\nPid:\t7\nPPid:\t5\nTracerPid:\t0\nUid:\t7\t7\nNSpid:\t7\t2\nNSsid:\t9\nSigBlk:\tffffffffffffffff\n";
+        let expected = "Name:\tPid:\nState:\tS (sleeping)\nTgid:\t8000007\nPid:\t8000007\nPPid:\t1\nTracerPid:\t0\nUid:\t7\t7\nNSpid:\t8000007\t2\nNSsid:\t209\nSigBlk:\t0000000000004001\n";
+        assert_eq!(translated(File::Status, text), expected);
+    }
+
+    #[test]
+    fn children_have_other_ids() {
+        assert_eq!(translated(File::Children, "1 22 "), "8000001 8000022 ");
+        assert_eq!(translated(File::Children, ""), "");
+    }
+}

@@ -1,0 +1,113 @@
+//! The files of /proc in which ids stand, where ids differ: what is opened is a copy, in memory, with the program's ids.
+//!
+//! It is as old as the open: a program that reads the same descriptor again reads the same text again. The fs plugin knows the
+//! copies by their name, and brings them along.
+//!
+//! # Safety
+//! As in the module's head.
+#![allow(unsafe_code)]
+
+use core::ffi::{c_char, c_int, CStr};
+use zap_engine::proc_texts::{self, File, Role};
+use zap_engine::{identity, masking};
+use zap_sys::{fd, process, text, RawFd, RealPid, SysError};
+use zap_wire::table::Kind;
+
+/// Longest text: the groups of a process may be many.
+const LONGEST: usize = 1 << 18;
+
+/// Opens the copy of the file at `path`, of `process`. `None` if it is not to be read alone.
+pub fn open(path: &CStr, file: File, process: Option<RealPid>, flags: c_int) -> Option<Result<usize, c_int>> {
+    const OTHER: c_int = libc::O_ACCMODE | libc::O_PATH | libc::O_DIRECTORY | libc::O_CREAT | libc::O_TRUNC;
+    if flags & OTHER != libc::O_RDONLY {
+        return None;
+    }
+    // Room of its own: a handler of the program's may have interrupted whoever takes memory from Zap's arena.
+    let made = masking::undisturbed(|mask| {
+        let length = LONGEST + proc_texts::room_for(LONGEST);
+        let room = zap_sys::mem::map_anonymous(length).map_err(|error| error.errno.0)?;
+        // SAFETY: just mapped, and nobody else's.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(room as *mut u8, length) };
+        let made = make(path, file, process, flags, mask, bytes);
+        // SAFETY: the last use of it is over.
+        let _ = unsafe { zap_sys::mem::unmap(room, length as u64) };
+        made
+    });
+    Some(made.map(|fd| fd as usize))
+}
+
+/// As [`open`], for fopen(3) with `mode`.
+pub fn open_stream(path: &CStr, file: File, process: Option<RealPid>, mode: usize) -> Option<Result<usize, c_int>> {
+    if !super::readable(mode as *const [u8; 2]) {
+        return None;
+    }
+    // SAFETY: the caller's string.
+    let text = unsafe { CStr::from_ptr(mode as *const c_char) }.to_bytes();
+    if text.first() != Some(&b'r') || text.contains(&b'+') || text.contains(&b',') {
+        return None;
+    }
+    let flags = if text.contains(&b'e') { libc::O_CLOEXEC } else { 0 };
+    let made = match open(path, file, process, flags)? {
+        Ok(made) => made as c_int,
+        Err(errno) => return Some(Err(errno)),
+    };
+    // SAFETY: a descriptor that is nobody's, and the caller's mode.
+    let stream = unsafe { libc::fdopen(made, mode as *const c_char) };
+    if stream.is_null() {
+        let _ = fd::close(made);
+        return Some(Err(libc::ENOMEM));
+    }
+    Some(Ok(stream as usize))
+}
+
+/// The program's id of `id`, which stands in a file of `process`.
+fn known(role: Role, about: Option<RealPid>, id: c_int) -> c_int {
+    let real = RealPid(id);
+    match role {
+        Role::Process => identity::virtual_of(real).0,
+        Role::Parent => identity::virtual_parent_of(about, real).0,
+        Role::Group | Role::Foreground => identity::virtual_group_of(Kind::Group, real).0,
+        Role::Session => identity::virtual_group_of(Kind::Session, real).0,
+        Role::Tracer => masking::name_of(real).map_or(0, |id| id.0),
+    }
+}
+
+/// Makes the copy, with room for the text and for its translation. `mask` is what the calling thread blocks.
+fn make(
+    path: &CStr,
+    file: File,
+    process: Option<RealPid>,
+    flags: c_int,
+    mask: u64,
+    bytes: &mut [u8],
+) -> Result<RawFd, c_int> {
+    let (text, translated) = bytes.split_at_mut(LONGEST);
+    let text = match fd::read_file(path, text) {
+        Ok(text) => text,
+        // It has ended since.
+        Err(error) if error.is(libc::ESRCH) => return Err(libc::ENOENT),
+        Err(error) => return Err(error.errno.0),
+    };
+    let is_own = text::field(text, b"Pid:").is_some_and(|id| text::decimal(id).0 == i64::from(process::gettid().0));
+    let other = |role, id| known(role, process, id);
+    let length = proc_texts::translate(file, text, is_own.then_some(mask), translated, other);
+    copy(&translated[..length.min(translated.len())], flags).map_err(|error| error.errno.0)
+}
+
+/// A descriptor, the lowest that is free, from which `text` can be read.
+fn copy(text: &[u8], flags: c_int) -> Result<RawFd, SysError> {
+    let made = fd::memfd_create(fd::PROC_COPY, libc::MFD_CLOEXEC)?;
+    let filled = fd::write_all(made, text).and_then(|()| {
+        fd::change_mode(made, 0o444)?;
+        // Another description of it, which cannot be written to, in the place of the first.
+        let path = zap_sys::small!("/proc/thread-self/fd/{made}");
+        let reader = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC | (flags & libc::O_NONBLOCK), 0)?;
+        let placed = fd::dup3(reader, made, flags & libc::O_CLOEXEC);
+        let _ = fd::close(reader);
+        placed
+    });
+    if filled.is_err() {
+        let _ = fd::close(made);
+    }
+    filled
+}
