@@ -434,7 +434,15 @@ impl Core {
             let others = pod.members.len();
             checkpoint.participants.retain(|p| p.peer.is_some() || is_there(p.pid) || others == 0);
             let known: Vec<i32> = checkpoint.participants.iter().map(|participant| participant.pid).collect();
-            for member in pod.members.iter().filter(|member| !known.contains(&member.pid)) {
+            let newcomers = || pod.members.iter().filter(|member| !known.contains(&member.pid));
+            let refuses = newcomers().find_map(|member| {
+                let why = member.not_checkpointable.as_ref()?;
+                Some(format!("{} (pid {}): {why}", member.program, member.pid))
+            });
+            if let Some(why) = refuses {
+                return self.fail(now, id, why, out);
+            }
+            for member in newcomers() {
                 checkpoint.participants.push(Participant::new(member));
                 checkpoint.stage = Stage::Examine;
                 checkpoint.deadline = None;

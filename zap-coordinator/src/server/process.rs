@@ -11,6 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use zap_sys::{process, RealPid};
 
+/// Descriptors that processes may not take.
+const RESERVE: u64 = 256;
+
 /// A living process.
 #[derive(Debug)]
 pub struct Process {
@@ -20,19 +23,34 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens the process `pid`, if it lives and, when `start_time` is known, has started then.
-    pub fn open(pid: i32, start_time: u64) -> Option<Self> {
+    /// Opens the process `pid`, if it lives and, when `start_time` is known, has started then. What fails says nothing about
+    /// the process.
+    pub fn open(pid: i32, start_time: u64) -> io::Result<Option<Self>> {
         // SAFETY: numbers only; the result is a new descriptor, close-on-exec by itself.
         let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         if number < 0 {
-            return None;
+            let error = io::Error::last_os_error();
+            // There is none, or the number is another process's thread's by now (pidfd_open(2)).
+            let is_gone = matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT));
+            return if is_gone { Ok(None) } else { Err(error) };
         }
         // SAFETY: just opened, nobody else's.
         let descriptor = unsafe { OwnedFd::from_raw_fd(number as i32) };
         // Read after opening: if it matches, the pidfd means the process that was meant.
         let process = Self { descriptor, started: process::start_time(RealPid(pid)).unwrap_or(0) };
         let same = start_time == 0 || process.started == start_time;
-        (same && !process.has_ended()).then_some(process)
+        Ok((same && !process.has_ended()).then_some(process))
+    }
+
+    /// The process, to be held for as long as it lives, if that leaves descriptors with which tools and members are
+    /// answered.
+    pub fn watched(self) -> io::Result<Self> {
+        let limit = process::limit(libc::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+        // The lowest number that was free.
+        if self.descriptor() as u64 >= limit - RESERVE.min(limit / 4) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        Ok(self)
     }
 
     /// Whether a process that has started at `time` is a later one.
@@ -127,12 +145,13 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id() as i32;
         let started = process::start_time(RealPid(pid)).unwrap();
-        assert!(Process::open(pid, started + 1).is_none());
-        let held = Process::open(pid, started).unwrap();
+        assert!(Process::open(pid, started + 1).unwrap().is_none());
+        let held = Process::open(pid, started).unwrap().unwrap();
         assert!(!held.has_ended() && !is_stopped(pid));
         held.signal(libc::SIGKILL).unwrap();
         child.wait().unwrap();
         assert!(held.has_ended());
-        assert!(Process::open(pid, started).is_none());
+        assert!(Process::open(pid, started).unwrap().is_none());
+        assert!(Process::open(i32::MAX, 0).unwrap().is_none());
     }
 }
