@@ -218,14 +218,14 @@ impl Server {
         // First, since it drops entries: who is found to be in the table below stays there.
         self.rescan(pod);
         let Some(table) = self.tables.get(&pod) else { return };
-        let path = self.runtime.table_path(pod);
+        let (name, signal) = (self.table_name(pod), table.signal.load(Ordering::Relaxed).clamp(1, 64));
         let (mut stranger, mut newcomers) = (None, false);
         for (pid, entry) in table.members() {
             for child in super::examine::living_children(pid.0) {
                 if table.find(RealPid(child)).is_some() {
                     continue;
                 }
-                if process::maps(child, &path) {
+                if process::is_copy(child, &name, signal) {
                     table.enter_child(RealPid(child), Some(entry));
                     newcomers = true;
                 } else {

@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -425,9 +425,7 @@ impl Server {
     /// The living processes in a pod's table; entries of others are dropped, new ones are watched.
     fn scan(&mut self, pod: u64) -> Vec<Member> {
         let Some(table) = self.tables.get(&pod) else { return Vec::new() };
-        // By its name alone: the directory may have been moved.
-        let table_path = self.runtime.table_path(pod);
-        let table_name = table_path.file_name().map_or(table_path.as_path(), Path::new);
+        let (name, signal) = (self.table_name(pod), table.signal.load(Ordering::Relaxed).clamp(1, 64));
         let mut members = Vec::new();
         self.unwatched.remove(&pod);
         for (pid, entry) in table.members() {
@@ -440,7 +438,7 @@ impl Server {
                 let another = || {
                     let has_parent_here =
                         || zap_sys::process::parent_of(pid).is_some_and(|parent| table.find(parent).is_some());
-                    let belongs = |_: &Process| process::may_belong(pid.0, table_name) || has_parent_here();
+                    let belongs = |_: &Process| process::may_belong(pid.0, &name, signal) || has_parent_here();
                     let Some(process) = Process::open(pid.0, 0)?.filter(belongs) else { return Ok(None) };
                     entry.start_time.store(zap_sys::process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
                     Ok(Some(process))
@@ -482,6 +480,12 @@ impl Server {
             (started, member.pid)
         });
         members
+    }
+
+    /// The name of a pod's table, by which members have it: the directory may have been moved.
+    fn table_name(&self, pod: u64) -> Vec<u8> {
+        let path = self.runtime.table_path(pod);
+        path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default()
     }
 
     /// Drops a process from the table and from the watch.
