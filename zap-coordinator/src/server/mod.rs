@@ -430,6 +430,14 @@ impl Server {
         self.unwatched.remove(&pod);
         for (pid, entry) in table.members() {
             let mut unwatched = None;
+            // Whoever looks a process up finds the first entry. While it is being entered it has two for a moment.
+            let Some(first) = table.find(pid) else { continue };
+            if !std::ptr::eq(first, entry) {
+                if [first, entry].iter().all(|one| one.virtual_pid.load(Ordering::Acquire) != 0) {
+                    entry.drop_entry();
+                }
+                continue;
+            }
             if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
                 let started = entry.start_time.load(Ordering::Relaxed);
                 // Entered by a fork's parent, the child may have ended before, and its number be a stranger's, or that of a
