@@ -298,12 +298,14 @@ impl PodTable {
         if self.moved.load(Ordering::Acquire) == 0 {
             return id;
         }
-        // The kernel has given the number anew: who bore it has been waited for, and no group or session has it.
-        for alias in self.aliases(Kind::Process).filter(|alias| alias.real() == real) {
+        // The kernel has given the number anew, which it does only when no process, group or session has it any more: it
+        // belongs to none of those that bore it.
+        let kinds = [Kind::Process, Kind::Group, Kind::Session];
+        for alias in kinds.into_iter().flat_map(|kind| self.aliases(kind)).filter(|alias| alias.real() == real) {
             alias.virtual_id.store(GONE, Ordering::Release);
         }
         let known = |kind| self.real_of(kind, id).is_some_and(|known| known != real);
-        if ![Kind::Process, Kind::Group, Kind::Session].into_iter().any(known) {
+        if !kinds.into_iter().any(known) {
             return id;
         }
         let id = VirtualPid(FIRST_MADE_UP + self.made_up.fetch_add(1, Ordering::Relaxed));
@@ -513,6 +515,13 @@ mod tests {
         assert_eq!(table.real_of(Kind::Session, VirtualPid(3)), Some(RealPid(0)));
         assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));
         assert_eq!(table.free_id(RealPid(500)), VirtualPid(FIRST_MADE_UP));
+        // The number of a group and session that are gone: whoever has it now may become the leader of others.
+        assert_eq!(table.free_id(RealPid(11)), VirtualPid(11));
+        assert_eq!(table.enter(RealPid(11), VirtualPid(11)).unwrap().virtual_pid(), VirtualPid(11));
+        assert_eq!(table.virtual_of(Kind::Group, RealPid(11)), Some(VirtualPid(11)));
+        assert_eq!(table.virtual_of(Kind::Session, RealPid(11)), Some(VirtualPid(11)));
+        assert_eq!(table.real_of(Kind::Group, VirtualPid(501)), None);
+        table.find(RealPid(11)).unwrap().drop_entry();
         table.offset.store(OFFSET, Ordering::Relaxed);
         let forced = table.enter_child(RealPid(13), None).unwrap();
         assert_eq!(forced.virtual_pid(), VirtualPid(OFFSET + 13));
@@ -543,19 +552,27 @@ mod tests {
         earlier.real_pid.store(0, Ordering::SeqCst);
         later.drop_entry();
         // Two at once, while the place before is given up.
-        for round in 0..5000 {
-            let dead = table.enter(dead, VirtualPid(1)).unwrap();
-            let start = std::sync::Barrier::new(3);
+        for round in 0..200 {
+            // Dropped from the last one on: whoever has come by a place does not see that it becomes free.
+            let dead: Vec<_> = (1..40).map(|number| RealPid(20 + number * CAPACITY as i32)).collect();
+            let dead: Vec<_> = dead.into_iter().map(|pid| table.enter(pid, VirtualPid(1)).unwrap()).collect();
+            let arrived = AtomicU32::new(0);
+            let start = || {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 3 {
+                    core::hint::spin_loop();
+                }
+            };
             std::thread::scope(|scope| {
                 let enter = || {
-                    start.wait();
+                    start();
                     let entry = table.enter(pid, VirtualPid(20)).unwrap();
                     core::ptr::from_ref(entry) as usize
                 };
                 let sides = [scope.spawn(enter), scope.spawn(enter)];
-                start.wait();
+                start();
                 (0..round % 200).for_each(|_| core::hint::spin_loop());
-                dead.drop_entry();
+                dead.into_iter().rev().for_each(Entry::drop_entry);
                 let [one, other] = sides.map(|side| side.join().unwrap());
                 assert_eq!(one, other, "round {round}");
             });
