@@ -12,6 +12,7 @@ use crate::image::Image;
 use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
 use zap_client::error::{Error, Result};
 use zap_client::install;
 use zap_restorer::REPORT_FAILED;
@@ -30,10 +31,25 @@ pub struct Numbers {
     pub report: RawFd,
 }
 
+/// The limit of descriptors with which zap-restart was started, which its programs begin with; their own come from
+/// their images.
+static GIVEN: OnceLock<(u64, u64)> = OnceLock::new();
+
+fn given_limit() -> (u64, u64) {
+    *GIVEN.get_or_init(|| process::limit(libc::RLIMIT_NOFILE).unwrap_or((1024, 1024)))
+}
+
+/// Raises the limit of descriptors as far as it may be: a pod's images, plans and connections are three for each process.
+pub fn raise_limit() {
+    // First asked for what it is.
+    let _ = given_limit();
+    let _ = process::raise_descriptor_limit();
+}
+
 impl Numbers {
     /// Just below the limit of descriptors.
     pub fn below_limit() -> Self {
-        let soft = process::limit(libc::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+        let (soft, _) = given_limit();
         // Room for three more above, which the child needs for a moment.
         let base = soft.min(HIGHEST_DESCRIPTOR).saturating_sub(8).max(3) as RawFd;
         Self { plan: base, image: base + 1, report: base + 2 }
@@ -99,6 +115,8 @@ pub fn become_program(program: &Program, sources: Numbers, numbers: Numbers, mas
         let _ = fd::close_range(3, numbers.plan as u32 - 1);
     }
     let _ = fd::close_range(numbers.report as u32 + 1, u32::MAX);
+    let (soft, hard) = given_limit();
+    let _ = process::set_limit(libc::RLIMIT_NOFILE, soft, hard);
     // Rust's runtime ignores SIGPIPE, which would pass to the program.
     // SAFETY: the default action runs no code.
     let _ = unsafe { signal::set_action(libc::SIGPIPE, &KernelAction::default()) };

@@ -329,6 +329,16 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     call!(SYS_prlimit64, 0, resource, new.as_ptr(), 0).map(|_| ())
 }
 
+/// Raises the calling process's limit of descriptors as far as it may; what it was. Selects nothing by itself: the kernel's
+/// table grows with the descriptors that there are.
+pub fn raise_descriptor_limit() -> Result<(u64, u64)> {
+    let (soft, hard) = limit(libc::RLIMIT_NOFILE)?;
+    if soft < hard {
+        set_limit(libc::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok((soft, hard))
+}
+
 /// vfork-free fork: a child with a copy of memory. Returns the child's id, 0 in the child.
 ///
 /// # Safety

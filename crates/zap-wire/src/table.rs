@@ -190,13 +190,38 @@ impl PodTable {
             return Some((entry, false));
         }
         for entry in self.places(pid) {
-            match entry.real_pid.compare_exchange(0, pid.0, Ordering::AcqRel, Ordering::Acquire) {
+            match entry.real_pid.compare_exchange(0, pid.0, Ordering::SeqCst, Ordering::Acquire) {
                 Ok(_) => {
+                    if let Some(other) = self.entered_elsewhere(pid, entry) {
+                        // Nobody has been told of this one.
+                        entry.real_pid.store(0, Ordering::Release);
+                        return Some((other, false));
+                    }
                     entry.virtual_pid.store(virtual_pid().0, Ordering::Release);
                     return Some((entry, true));
                 }
                 Err(other) if other == pid.0 => return Some((entry, false)),
                 Err(_) => {}
+            }
+        }
+        None
+    }
+
+    /// The entry in which `pid` stays, when it is not `own`, which has just been taken for it: a place of a process that has
+    /// ended becomes free between the looks of two who enter the same one, and each has a place of its own then.
+    ///
+    /// Each has taken its place before it looks here, so at least one sees the other. Who is first in the run stays, unless
+    /// the other one has not seen it and is through, which its virtual id tells.
+    fn entered_elsewhere(&self, pid: RealPid, own: &Entry) -> Option<&Entry> {
+        let mut is_before = true;
+        for entry in self.places(pid) {
+            if core::ptr::eq(entry, own) {
+                is_before = false;
+            } else if entry.real_pid.load(Ordering::SeqCst) == pid.0 {
+                // Waits until the other one is through, or has given its place up.
+                if is_before || (entry.virtual_pid().0 != 0 && entry.real_pid() == pid) {
+                    return Some(entry);
+                }
             }
         }
         None
@@ -281,12 +306,14 @@ impl PodTable {
         if self.moved.load(Ordering::Acquire) == 0 {
             return id;
         }
-        // The kernel has given the number anew: who bore it has been waited for, and no group or session has it.
-        for alias in self.aliases(Kind::Process).filter(|alias| alias.real() == real) {
+        // The kernel has given the number anew, which it does only when no process, group or session has it any more: it
+        // belongs to none of those that bore it.
+        let kinds = [Kind::Process, Kind::Group, Kind::Session];
+        for alias in kinds.into_iter().flat_map(|kind| self.aliases(kind)).filter(|alias| alias.real() == real) {
             alias.virtual_id.store(GONE, Ordering::Release);
         }
         let known = |kind| self.real_of(kind, id).is_some_and(|known| known != real);
-        if ![Kind::Process, Kind::Group, Kind::Session].into_iter().any(known) {
+        if !kinds.into_iter().any(known) {
             return id;
         }
         let id = VirtualPid(FIRST_MADE_UP + self.made_up.fetch_add(1, Ordering::Relaxed));
@@ -501,6 +528,13 @@ mod tests {
         assert_eq!(table.real_of(Kind::Process, VirtualPid(44)), None);
         assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));
         assert_eq!(table.free_id(RealPid(500)), VirtualPid(FIRST_MADE_UP));
+        // The number of a group and session that are gone: whoever has it now may become the leader of others.
+        assert_eq!(table.free_id(RealPid(11)), VirtualPid(11));
+        assert_eq!(table.enter(RealPid(11), VirtualPid(11)).unwrap().virtual_pid(), VirtualPid(11));
+        assert_eq!(table.virtual_of(Kind::Group, RealPid(11)), Some(VirtualPid(11)));
+        assert_eq!(table.virtual_of(Kind::Session, RealPid(11)), Some(VirtualPid(11)));
+        assert_eq!(table.real_of(Kind::Group, VirtualPid(501)), None);
+        table.find(RealPid(11)).unwrap().drop_entry();
         table.offset.store(OFFSET, Ordering::Relaxed);
         let forced = table.enter_child(RealPid(13), None).unwrap();
         assert_eq!(forced.virtual_pid(), VirtualPid(OFFSET + 13));
@@ -509,6 +543,56 @@ mod tests {
         first.drop_entry();
         assert!(table.reason(first).is_none());
         assert!(table.find(RealPid(10)).is_none());
+    }
+
+    #[test]
+    fn a_process_has_one_entry() {
+        let test = std::thread::Builder::new().stack_size(32 << 20).spawn(enter_from_two_sides).unwrap();
+        test.join().unwrap();
+    }
+
+    fn enter_from_two_sides() {
+        let table = Box::new(empty());
+        // Who came by a place that was taken has the later one: whoever comes after finds it from an earlier one.
+        let (dead, pid) = (RealPid(20 + CAPACITY as i32), RealPid(20));
+        table.enter(dead, VirtualPid(1)).unwrap();
+        let later = table.enter(pid, VirtualPid(20)).unwrap();
+        table.find(dead).unwrap().drop_entry();
+        let earlier = table.places(pid).next().unwrap();
+        earlier.real_pid.store(pid.0, Ordering::SeqCst);
+        assert!(core::ptr::eq(table.entered_elsewhere(pid, earlier).unwrap(), later));
+        assert!(core::ptr::eq(table.entered_elsewhere(pid, later).unwrap(), earlier));
+        earlier.real_pid.store(0, Ordering::SeqCst);
+        later.drop_entry();
+        // Two at once, while the place before is given up.
+        for round in 0..200 {
+            // Dropped from the last one on: whoever has come by a place does not see that it becomes free.
+            let dead: Vec<_> = (1..40).map(|number| RealPid(20 + number * CAPACITY as i32)).collect();
+            let dead: Vec<_> = dead.into_iter().map(|pid| table.enter(pid, VirtualPid(1)).unwrap()).collect();
+            let arrived = AtomicU32::new(0);
+            let start = || {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 3 {
+                    core::hint::spin_loop();
+                }
+            };
+            std::thread::scope(|scope| {
+                let enter = || {
+                    start();
+                    let entry = table.enter(pid, VirtualPid(20)).unwrap();
+                    core::ptr::from_ref(entry) as usize
+                };
+                let sides = [scope.spawn(enter), scope.spawn(enter)];
+                start();
+                (0..round % 200).for_each(|_| core::hint::spin_loop());
+                dead.into_iter().rev().for_each(Entry::drop_entry);
+                let [one, other] = sides.map(|side| side.join().unwrap());
+                assert_eq!(one, other, "round {round}");
+            });
+            let all: Vec<_> = table.members().collect();
+            assert_eq!(all.len(), 1, "round {round}");
+            all[0].1.drop_entry();
+        }
     }
 
     /// The layout is shared by processes of several builds of Zap: every field's place is part of the version.

@@ -199,7 +199,7 @@ impl Core {
         }
         let checkpoint = Checkpoint {
             stage: Stage::Examine,
-            deadline: None,
+            deadline: Some(now.millis + self.limits.examining()),
             looked: now.millis,
             reminded: now.millis,
             obstructed: None,
@@ -434,10 +434,18 @@ impl Core {
             let others = pod.members.len();
             checkpoint.participants.retain(|p| p.peer.is_some() || is_there(p.pid) || others == 0);
             let known: Vec<i32> = checkpoint.participants.iter().map(|participant| participant.pid).collect();
-            for member in pod.members.iter().filter(|member| !known.contains(&member.pid)) {
+            let newcomers = || pod.members.iter().filter(|member| !known.contains(&member.pid));
+            let refuses = newcomers().find_map(|member| {
+                let why = member.not_checkpointable.as_ref()?;
+                Some(format!("{} (pid {}): {why}", member.program, member.pid))
+            });
+            if let Some(why) = refuses {
+                return self.fail(now, id, why, out);
+            }
+            for member in newcomers() {
                 checkpoint.participants.push(Participant::new(member));
                 checkpoint.stage = Stage::Examine;
-                checkpoint.deadline = None;
+                checkpoint.deadline = Some(now.millis + self.limits.examining());
                 out.push(Action::Examine { pod: id, pid: member.pid });
             }
         }
@@ -494,6 +502,7 @@ impl Core {
         if checkpoint.deadline.is_some_and(|deadline| now.millis >= deadline) {
             let stage = checkpoint.stage;
             let slow = |participant: &&Participant| match stage {
+                Stage::Examine => !participant.ready,
                 Stage::Suspend => participant.peer.is_none(),
                 Stage::Drain => participant.reached < Phase::Drain,
                 Stage::Save => participant.reached < Phase::Save,
@@ -504,6 +513,7 @@ impl Core {
             let patience = if stage == Stage::Save { SAVE_PATIENCE } else { 1 };
             let seconds = limits.answer * patience / 1000;
             let why = match stage {
+                Stage::Examine => format!("{who}: process: could not be signalled in {} s", limits.examining() / 1000),
                 Stage::End => format!("{who}: was killed but has not ended yet; its images are whole"),
                 _ => format!("{who}: process: did not answer within {seconds} s (phase {stage:?})"),
             };

@@ -45,6 +45,13 @@ pub struct Limits {
     pub remind: Millis,
 }
 
+impl Limits {
+    /// For everybody to be ready for the signal, since the last newcomer: longer than any single thing that is waited for.
+    fn examining(&self) -> Millis {
+        4 * self.starting + self.answer
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

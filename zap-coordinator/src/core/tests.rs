@@ -329,6 +329,21 @@ fn silence_is_bounded() {
 }
 
 #[test]
+fn examination_is_bounded() {
+    let mut bench = Bench::with_pod();
+    // As of a process that is there twice: its second half is never judged.
+    let twice = vec![member(PID, PID, "app"), member(PID, PID, "app")];
+    bench.handle(Event::Members { pod: POD, members: twice });
+    bench.checkpoint(false);
+    expect(&bench.examined(Verdict::Ready), &[]);
+    bench.millis = 29_990;
+    expect(&bench.handle(Event::Tick), &["Examine"]);
+    bench.millis = 30_000;
+    let text = "not checkpointed: app (pid 100): process: could not be signalled in 30 s";
+    expect(&bench.handle(Event::Tick), &["Discard", text]);
+}
+
+#[test]
 fn requests_queue_up() {
     let mut bench = Bench::with_pod();
     bench.checkpoint(false);

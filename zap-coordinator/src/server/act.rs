@@ -34,6 +34,11 @@ pub fn record_of(request: &Restart) -> CheckpointRecord {
     }
 }
 
+/// What is said of a process that cannot be opened, though it lives.
+pub fn unwatchable(error: &std::io::Error) -> String {
+    format!("the coordinator cannot watch one more process: {}", zap_client::error::reason(error))
+}
+
 impl Server {
     /// Does one thing.
     pub(super) fn act(&mut self, action: Action) {
@@ -52,10 +57,11 @@ impl Server {
             }
             Action::Welcome { peer, pod, name } => self.welcome(peer, pod, name),
             Action::Watch { pod, pid } => match Process::open(pid, 0) {
-                Some(process) => {
+                Ok(Some(process)) => {
                     self.requesters.insert(pod, process);
                 }
-                None => self.queue.push_back(Event::RequesterGone { pod }),
+                // One that cannot be watched either: the restart has failed before it began.
+                Ok(None) | Err(_) => self.queue.push_back(Event::RequesterGone { pod }),
             },
             Action::Record { pod } => {
                 // A pod that cannot be recorded still runs; only a later coordinator would know less of it.
@@ -111,6 +117,12 @@ impl Server {
             Action::Kill { pod, pid } => {
                 if let Some(process) = self.members.get(&(pod, pid)) {
                     let _ = process.signal(libc::SIGKILL);
+                } else if let Some(entry) = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid))) {
+                    // For which there was no room when it was recognised.
+                    let started = entry.start_time.load(Ordering::Relaxed);
+                    if let Ok(Some(process)) = Process::open(pid, started.max(1)) {
+                        let _ = process.signal(libc::SIGKILL);
+                    }
                 }
             }
             Action::Fault(name) => self.faults.stop_at(name),
@@ -151,7 +163,15 @@ impl Server {
         let launching = self.core.pod(pod).is_some_and(|pod| !matches!(pod.state, PodState::Restarting { .. }));
         if launching && !self.members.contains_key(&(pod, pid)) {
             let full = self.tables.get(&pod).is_some_and(|table| table.members().count() >= zap_wire::table::CAPACITY);
-            let why = if full { "is full" } else { "the process that was to join it has ended" };
+            let why = match Process::open(pid, 0).and_then(|process| process.map(Process::watched).transpose()) {
+                _ if full => "is full".to_string(),
+                Err(error) => unwatchable(&error),
+                Ok(_) => "the process that was to join it has ended".to_string(),
+            };
+            // It becomes no program: its entry would be a member's.
+            if let Some(entry) = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid))) {
+                entry.drop_entry();
+            }
             self.refuse(peer, pod, format!("pod {name}: {why}"));
             self.refused.remove(&pod);
             if self.core.pod(pod).is_some_and(|pod| pod.state == PodState::Launching) {
@@ -198,14 +218,14 @@ impl Server {
         // First, since it drops entries: who is found to be in the table below stays there.
         self.rescan(pod);
         let Some(table) = self.tables.get(&pod) else { return };
-        let path = self.runtime.table_path(pod);
+        let (name, signal) = (self.table_name(pod), table.signal.load(Ordering::Relaxed).clamp(1, 64));
         let (mut stranger, mut newcomers) = (None, false);
         for (pid, entry) in table.members() {
             for child in super::examine::living_children(pid.0) {
                 if table.find(RealPid(child)).is_some() {
                     continue;
                 }
-                if process::maps(child, &path) {
+                if process::is_copy(child, &name, signal) {
                     table.enter_child(RealPid(child), Some(entry));
                     newcomers = true;
                 } else {

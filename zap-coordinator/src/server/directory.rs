@@ -20,12 +20,17 @@ impl Server {
         (!self.tables.is_empty()).then(|| left.as_millis() as Millis + 1)
     }
 
-    /// Makes again what is missing in the runtime directory, if it is time to look.
+    /// Looks for members that end without notice, and makes again what is missing in the runtime directory, if it is time
+    /// to look.
     pub(super) fn look_after_directory(&mut self) {
         if self.tables.is_empty() || self.looked.elapsed() < INTERVAL {
             return;
         }
         self.looked = Instant::now();
+        for pod in std::mem::take(&mut self.unwatched) {
+            self.rescan(pod);
+        }
+        self.work();
         if !self.is_whole() {
             // What fails now (its parent is gone too) is tried again at the next look. The programs run on meanwhile.
             let _ = self.make_whole();

@@ -47,11 +47,18 @@ impl Door {
         self.descriptor.as_raw_fd()
     }
 
-    /// Accepts a connection; (connection, process id). `None` if nobody waits.
-    pub fn accept(&self) -> Option<(OwnedFd, i32)> {
-        let accepted = own(net::accept(self.descriptor(), libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).ok()?);
-        let (pid, _) = connection::peer(accepted.as_fd()).ok()?;
-        Some((accepted, pid))
+    /// Accepts a connection; (connection, process id). `None` if nobody waits. An error if there is no room for one more.
+    pub fn accept(&self) -> Result<Option<(OwnedFd, i32)>, SysError> {
+        let accepted = match net::accept(self.descriptor(), libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
+            Ok(number) => own(number),
+            Err(error)
+                if [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].iter().any(|code| error.is(*code)) =>
+            {
+                return Err(error)
+            }
+            Err(_) => return Ok(None),
+        };
+        Ok(connection::peer(accepted.as_fd()).ok().map(|(pid, _)| (accepted, pid)))
     }
 }
 

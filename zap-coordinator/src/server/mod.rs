@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -89,7 +89,14 @@ struct Server {
     exiting: bool,
     /// When the runtime directory was last looked at.
     looked: Instant,
+    /// When there was no room for one more connection.
+    crowded: Option<Instant>,
+    /// Pods with living processes for which there was no room: nobody says when they end.
+    unwatched: BTreeSet<u64>,
 }
+
+/// How long nobody is accepted when there is no room.
+const CROWDED: Duration = Duration::from_millis(50);
 
 /// A connection.
 struct Connected {
@@ -122,6 +129,8 @@ impl Server {
             let _ = zap_sys::process::setsid();
             let _ = zap_sys::process::chdir(c"/");
         }
+        // A descriptor for each member, and two more while it is checkpointed. The members keep limits of their own.
+        let _ = zap_sys::process::raise_descriptor_limit();
         runtime.make_private(&runtime.pods_dir())?;
         let listener = match Listener::bind(&runtime) {
             Ok(listener) => listener,
@@ -161,6 +170,8 @@ impl Server {
             bell,
             exiting: false,
             looked: Instant::now(),
+            crowded: None,
+            unwatched: BTreeSet::new(),
         };
         server.adopt();
         Ok(Some(server))
@@ -204,7 +215,7 @@ impl Server {
             for source in self.wait()? {
                 match source {
                     Source::Listener => {
-                        while let Some((socket, pid)) = self.listener.accept() {
+                        while let Some((socket, pid)) = self.accept() {
                             let peer = self.next_peer;
                             self.next_peer += 1;
                             self.peers.insert(peer, Connected { socket, pid: reach::speaker(pid), way: Way::Front });
@@ -244,11 +255,31 @@ impl Server {
         }
     }
 
+    /// Accepts a connection, if there is one and room for it.
+    fn accept(&mut self) -> Option<(OwnedFd, i32)> {
+        let accepted = self.listener.accept();
+        if accepted.is_err() {
+            self.crowded = Some(Instant::now());
+        }
+        accepted.ok().flatten()
+    }
+
+    /// In how many milliseconds those who connect are looked at again.
+    fn crowded(&self) -> Option<Millis> {
+        let left = CROWDED.saturating_sub(self.crowded?.elapsed()).as_millis() as Millis;
+        (left > 0).then_some(left)
+    }
+
     /// Waits until something happens or is due.
     fn wait(&self) -> Result<Vec<Source>> {
-        let mut sources = vec![Source::Listener, Source::Bell];
-        let mut numbers = vec![self.listener.descriptor(), self.bell.as_raw_fd()];
-        if let Some(door) = &self.door {
+        let mut sources = vec![Source::Bell];
+        let mut numbers = vec![self.bell.as_raw_fd()];
+        let crowded = self.crowded();
+        if crowded.is_none() {
+            sources.push(Source::Listener);
+            numbers.push(self.listener.descriptor());
+        }
+        if let Some(door) = self.door.as_ref().filter(|_| crowded.is_none()) {
             sources.push(Source::Door);
             numbers.push(door.descriptor());
         }
@@ -267,7 +298,7 @@ impl Server {
         let mut set: Vec<libc::pollfd> =
             numbers.into_iter().map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
         let left = self.core.deadline().map(|deadline| deadline.saturating_sub(self.millis()));
-        let left = left.into_iter().chain(self.directory_deadline()).min();
+        let left = left.into_iter().chain(self.directory_deadline()).chain(crowded).min();
         let timeout = left.map_or(-1, |left| left.min(3_600_000) as i32);
         // SAFETY: the set lives until the call returns.
         let count = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
@@ -328,7 +359,12 @@ impl Server {
 
     /// Lets in members of the pods; others are turned away.
     fn answer_the_door(&mut self) {
-        while let Some((socket, pid)) = self.door.as_ref().and_then(Door::accept) {
+        loop {
+            let (socket, pid) = match self.door.as_ref().map(Door::accept) {
+                Some(Ok(Some(accepted))) => accepted,
+                Some(Err(_)) => return self.crowded = Some(Instant::now()),
+                Some(Ok(None)) | None => return,
+            };
             let pid = reach::speaker(pid);
             let restarting = |pod: &crate::core::Pod| matches!(pod.state, crate::core::PodState::Restarting { .. });
             let way = if self.members.keys().any(|(_, member)| *member == pid) {
@@ -389,29 +425,47 @@ impl Server {
     /// The living processes in a pod's table; entries of others are dropped, new ones are watched.
     fn scan(&mut self, pod: u64) -> Vec<Member> {
         let Some(table) = self.tables.get(&pod) else { return Vec::new() };
-        // By its name alone: the directory may have been moved.
-        let table_path = self.runtime.table_path(pod);
-        let table_name = table_path.file_name().map_or(table_path.as_path(), Path::new);
+        let (name, signal) = (self.table_name(pod), table.signal.load(Ordering::Relaxed).clamp(1, 64));
         let mut members = Vec::new();
+        self.unwatched.remove(&pod);
         for (pid, entry) in table.members() {
+            let mut unwatched = None;
+            // Whoever looks a process up finds the first entry. While it is being entered it has two for a moment.
+            let Some(first) = table.find(pid) else { continue };
+            if !std::ptr::eq(first, entry) {
+                if [first, entry].iter().all(|one| one.virtual_pid.load(Ordering::Acquire) != 0) {
+                    entry.drop_entry();
+                }
+                continue;
+            }
             if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
                 let started = entry.start_time.load(Ordering::Relaxed);
                 // Entered by a fork's parent, the child may have ended before, and its number be a stranger's, or that of a
                 // later child, which has found the entry of the one before it.
-                let same = || Process::open(pid.0, started).filter(|_| started != 0);
+                let same = || if started == 0 { Ok(None) } else { Process::open(pid.0, started) };
                 let another = || {
                     let has_parent_here =
                         || zap_sys::process::parent_of(pid).is_some_and(|parent| table.find(parent).is_some());
-                    let belongs = |_: &Process| process::may_belong(pid.0, table_name) || has_parent_here();
-                    let process = Process::open(pid.0, 0).filter(belongs)?;
+                    let belongs = |_: &Process| process::may_belong(pid.0, &name, signal) || has_parent_here();
+                    let Some(process) = Process::open(pid.0, 0)?.filter(belongs) else { return Ok(None) };
                     entry.start_time.store(zap_sys::process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
-                    Some(process)
+                    Ok(Some(process))
                 };
-                let Some(process) = same().or_else(another) else {
-                    entry.drop_entry();
-                    continue;
-                };
-                place.insert(process);
+                let found = same().and_then(|process| process.map_or_else(another, |process| Ok(Some(process))));
+                match found.and_then(|process| process.map(Process::watched).transpose()) {
+                    Ok(Some(process)) => {
+                        place.insert(process);
+                    }
+                    Ok(None) => {
+                        entry.drop_entry();
+                        continue;
+                    }
+                    // It is not known to have ended.
+                    Err(error) => unwatched = Some(act::unwatchable(&error)),
+                }
+            }
+            if unwatched.is_some() {
+                self.unwatched.insert(pod);
             }
             let bytes = entry.name_bytes();
             let length = bytes.iter().position(|c| *c == 0).unwrap_or(bytes.len());
@@ -424,6 +478,7 @@ impl Server {
                 let length = reason.iter().position(|c| *c == 0).unwrap_or(reason.len());
                 String::from_utf8_lossy(&reason[..length]).into_owned()
             });
+            let not_checkpointable = not_checkpointable.or(unwatched);
             members.push(Member { pid: pid.0, virtual_pid, program, stopped, not_checkpointable });
         }
         // Who was made first comes first: a pod's first process, and parents before their children.
@@ -433,6 +488,12 @@ impl Server {
             (started, member.pid)
         });
         members
+    }
+
+    /// The name of a pod's table, by which members have it: the directory may have been moved.
+    fn table_name(&self, pod: u64) -> Vec<u8> {
+        let path = self.runtime.table_path(pod);
+        path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default()
     }
 
     /// Drops a process from the table and from the watch.
@@ -451,14 +512,14 @@ impl Server {
     /// Ends, unless somebody has connected at the last moment: then life goes on. True if it is over.
     fn leave(&mut self) -> Result<bool> {
         self.listener.hide();
-        let Some((socket, pid)) = self.listener.accept() else { return Ok(true) };
+        let Some((socket, pid)) = self.accept() else { return Ok(true) };
         self.core.stay();
         self.exiting = false;
         let mut accepted = Some((socket, pid));
         while let Some((socket, pid)) = accepted {
             self.peers.insert(self.next_peer, Connected { socket, pid, way: Way::Front });
             self.next_peer += 1;
-            accepted = self.listener.accept();
+            accepted = self.accept();
         }
         self.listener.reopen()?;
         Ok(false)

@@ -4,12 +4,14 @@
 //! pidfd calls with numbers only; descriptors that they return are new.
 #![allow(unsafe_code)]
 
+use super::examine::number;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use zap_sys::{process, RealPid};
+
+/// Descriptors that processes may not take.
+const RESERVE: u64 = 256;
 
 /// A living process.
 #[derive(Debug)]
@@ -20,19 +22,34 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens the process `pid`, if it lives and, when `start_time` is known, has started then.
-    pub fn open(pid: i32, start_time: u64) -> Option<Self> {
+    /// Opens the process `pid`, if it lives and, when `start_time` is known, has started then. What fails says nothing about
+    /// the process.
+    pub fn open(pid: i32, start_time: u64) -> io::Result<Option<Self>> {
         // SAFETY: numbers only; the result is a new descriptor, close-on-exec by itself.
         let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         if number < 0 {
-            return None;
+            let error = io::Error::last_os_error();
+            // There is none, or the number is another process's thread's by now (pidfd_open(2)).
+            let is_gone = matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT));
+            return if is_gone { Ok(None) } else { Err(error) };
         }
         // SAFETY: just opened, nobody else's.
         let descriptor = unsafe { OwnedFd::from_raw_fd(number as i32) };
         // Read after opening: if it matches, the pidfd means the process that was meant.
         let process = Self { descriptor, started: process::start_time(RealPid(pid)).unwrap_or(0) };
         let same = start_time == 0 || process.started == start_time;
-        (same && !process.has_ended()).then_some(process)
+        Ok((same && !process.has_ended()).then_some(process))
+    }
+
+    /// The process, to be held for as long as it lives, if that leaves descriptors with which tools and members are
+    /// answered.
+    pub fn watched(self) -> io::Result<Self> {
+        let limit = process::limit(libc::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+        // The lowest number that was free.
+        if self.descriptor() as u64 >= limit - RESERVE.min(limit / 4) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        Ok(self)
     }
 
     /// Whether a process that has started at `time` is a later one.
@@ -85,24 +102,70 @@ pub fn has_pending(pid: i32, signal: i32) -> bool {
     u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
-/// Whether the process has a file mapped whose path contains `path`. True also where that cannot be read: a member that has become another
-/// user's, or undumpable.
-pub fn maps(pid: i32, path: &Path) -> bool {
-    let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else { return true };
-    let path = path.as_os_str().as_bytes();
-    maps.split(|byte| *byte == b'\n').any(|line| line.windows(path.len()).any(|part| part == path))
+/// What is known of a process's memory, and of what it does with a signal.
+#[derive(Clone, Debug, Default)]
+struct Sight {
+    /// The text of its maps; `None` where that cannot be read: it has become another user, or undumpable.
+    maps: Option<Vec<u8>>,
+    environment: Vec<u8>,
+    status: String,
 }
 
-/// Whether a process that was entered into the pod's table as `table` may be the one that is there now: it has the table
-/// mapped, is about to (it execs), or is just ending and has no memory any more.
-pub fn may_belong(pid: i32, table: &Path) -> bool {
-    let is_empty = || fs::read(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.is_empty());
-    let is_told = || {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let name = table.as_os_str().as_bytes();
-        environment.split(|byte| *byte == 0).any(|variable| variable.ends_with(name))
-    };
-    maps(pid, table) || is_empty() || is_told()
+impl Sight {
+    fn of(pid: i32) -> Self {
+        Self {
+            maps: fs::read(format!("/proc/{pid}/maps")).ok(),
+            environment: fs::read(format!("/proc/{pid}/environ")).unwrap_or_default(),
+            // Everybody may read that.
+            status: fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(),
+        }
+    }
+
+    fn maps(&self, name: &[u8]) -> bool {
+        let lines = self.maps.iter().flat_map(|maps| maps.split(|byte| *byte == b'\n'));
+        // A file's name, whole but for what the kernel says of one that is gone.
+        lines.map(|line| line.strip_suffix(b" (deleted)").unwrap_or(line)).any(|line| ends_with_file(line, name))
+    }
+
+    fn is_told(&self, name: &[u8]) -> bool {
+        self.environment.split(|byte| *byte == 0).any(|variable| ends_with_file(variable, name))
+    }
+
+    fn has(&self, mask: &str, signal: i32) -> bool {
+        number(&self.status, mask, 16) & zap_sys::signal::bit(signal) != 0
+    }
+
+    /// Whether it is in a pod by itself: it has the table mapped, or has been told of it and is about to.
+    ///
+    /// One whose memory cannot be read has at least Zap's handler. One that has no memory is a kernel thread, which has not;
+    /// or ends, or its first thread has ended. One that is just becoming another program has the signal blocked, and no
+    /// environment yet.
+    fn belongs(&self, name: &[u8], signal: i32) -> bool {
+        let is_visible = self.maps.as_ref().is_some_and(|maps| !maps.is_empty());
+        let execs = self.environment.is_empty() && self.has("SigBlk:", signal);
+        let may_exec = execs && (!is_visible || !self.has("SigCgt:", signal));
+        self.maps(name) || self.is_told(name) || may_exec || (!is_visible && self.has("SigCgt:", signal))
+    }
+
+    /// Whether it has come by a fork, and has not exec'ed since.
+    fn is_copy(&self, name: &[u8], signal: i32) -> bool {
+        self.maps(name) || (self.maps.is_none() && self.has("SigCgt:", signal))
+    }
+}
+
+fn ends_with_file(path: &[u8], name: &[u8]) -> bool {
+    path.strip_suffix(name).is_some_and(|directory| directory.ends_with(b"/"))
+}
+
+/// Whether the process that is there now may be the one that was entered into the pod's table as `name`, by itself or by
+/// its parent. Which of two it is does not follow from a number.
+pub fn may_belong(pid: i32, name: &[u8], signal: i32) -> bool {
+    Sight::of(pid).belongs(name, signal)
+}
+
+/// Whether the process, a member's child, is a copy of a member.
+pub fn is_copy(pid: i32, name: &[u8], signal: i32) -> bool {
+    Sight::of(pid).is_copy(name, signal)
 }
 
 /// The name of a process's program (comm).
@@ -116,10 +179,51 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn maps_names_what_is_mapped() {
-        let (own, executable) = (std::process::id() as i32, std::env::current_exe().unwrap());
-        assert!(maps(own, &executable));
-        assert!(!maps(own, &executable.join("not")));
+    fn who_belongs_by_table() {
+        let (name, signal) = (&b"1f.table"[..], 62);
+        let mapped = "7f00-7f10 rw-s 00000000 00:1 9  /run/zap/pods/1f.table\n";
+        let gone = "7f00-7f10 rw-s 00000000 00:1 9  /run/zap/pods/1f.table (deleted)\n7f20-7f30 rw-p 0 0 0\n";
+        let other = "7f00-7f10 rw-s 00000000 00:1 9  /run/zap/pods/21f.table\n";
+        let (has, lacks) = ("2000000000000000", "0000000000000000");
+        // maps, environment, blocked, caught; whether it belongs, whether it is a copy of a member.
+        let table = [
+            (Some(mapped), "A=b\0", lacks, has, true, true),
+            (Some(gone), "", lacks, has, true, true),
+            (Some(other), "A=b\0", lacks, has, false, false),
+            (Some(other), "ZAP=/run/zap/pods/1f.table\0", lacks, lacks, true, false),
+            (Some(other), "ZAP=/run/zap/pods/21f.table\0", lacks, lacks, false, false),
+            // Just becoming another program; and a stranger that blocks the signal.
+            (Some(other), "", has, lacks, true, false),
+            (Some(other), "A=b\0", has, lacks, false, false),
+            (Some(other), "", has, has, false, false),
+            // A kernel thread; one that ends.
+            (Some(""), "", lacks, lacks, false, false),
+            (Some(""), "", lacks, has, true, false),
+            // Another user's; a member that has become one.
+            (None, "", lacks, lacks, false, false),
+            (None, "", lacks, has, true, true),
+            (None, "", has, lacks, true, false),
+        ];
+        for (at, (maps, environment, blocked, caught, belongs, is_copy)) in table.into_iter().enumerate() {
+            let sight = Sight {
+                maps: maps.map(|text| text.as_bytes().to_vec()),
+                environment: environment.as_bytes().to_vec(),
+                status: format!("Name:\tx\nSigBlk:\t{blocked}\nSigCgt:\t{caught}\n"),
+            };
+            let found = (sight.belongs(name, signal), sight.is_copy(name, signal));
+            assert_eq!(found, (belongs, is_copy), "row {at}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_thread_belongs_to_nobody() {
+        // In a namespace of its own, number 2 is something else, which is no member either.
+        assert!(!may_belong(2, b"1f.table", 62));
+        assert!(may_belong(std::process::id() as i32, own_name().as_bytes(), 62));
+    }
+
+    fn own_name() -> String {
+        std::env::current_exe().unwrap().file_name().unwrap().to_string_lossy().into_owned()
     }
 
     #[test]
@@ -127,12 +231,13 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id() as i32;
         let started = process::start_time(RealPid(pid)).unwrap();
-        assert!(Process::open(pid, started + 1).is_none());
-        let held = Process::open(pid, started).unwrap();
+        assert!(Process::open(pid, started + 1).unwrap().is_none());
+        let held = Process::open(pid, started).unwrap().unwrap();
         assert!(!held.has_ended() && !is_stopped(pid));
         held.signal(libc::SIGKILL).unwrap();
         child.wait().unwrap();
         assert!(held.has_ended());
-        assert!(Process::open(pid, started).is_none());
+        assert!(Process::open(pid, started).unwrap().is_none());
+        assert!(Process::open(i32::MAX, 0).unwrap().is_none());
     }
 }

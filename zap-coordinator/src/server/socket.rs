@@ -94,24 +94,25 @@ impl Listener {
     }
 
     /// Accepts a connection of the own user or root; (connection, process id). `None` if nobody waits; others are
-    /// turned away.
-    pub fn accept(&self) -> Option<(OwnedFd, i32)> {
+    /// turned away. An error if there is no room for one more.
+    pub fn accept(&self) -> io::Result<Option<(OwnedFd, i32)>> {
         loop {
             let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
             // SAFETY: no address is asked for.
             let number = unsafe { libc::accept4(self.descriptor(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
             if number < 0 {
-                let again = matches!(io::Error::last_os_error().raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED));
-                if again {
-                    continue;
+                let error = io::Error::last_os_error();
+                match error.raw_os_error() {
+                    Some(libc::EINTR | libc::ECONNABORTED) => continue,
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => return Err(error),
+                    _ => return Ok(None),
                 }
-                return None;
             }
             // SAFETY: a new descriptor.
             let accepted = unsafe { OwnedFd::from_raw_fd(number) };
             match connection::peer(accepted.as_fd()) {
                 Ok((pid, user)) if user == zap_client::runtime::effective_user() || user == 0 => {
-                    return Some((accepted, pid));
+                    return Ok(Some((accepted, pid)));
                 }
                 _ => {}
             }

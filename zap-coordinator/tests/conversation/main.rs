@@ -218,6 +218,45 @@ fn a_coordinator_that_is_killed_is_replaced() {
 }
 
 #[test]
+fn members_for_which_there_is_no_room_stay_members() {
+    let scene = Scene::new();
+    scene.coordinator_with_descriptors(24, 24);
+    let mut parent = scene.member("has-children");
+    parent.expect("children");
+    let everybody = member::CHILDREN + 1;
+    let count = |output: &scene::Output| {
+        let status: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+        status["pods"][0]["processes"].as_array().map_or(0, Vec::len)
+    };
+    for _ in 0..2 {
+        assert_eq!(count(&scene.command(&["--status", "--json"])), everybody);
+        let output = scene.command(&["--checkpoint"]);
+        output.expect(1);
+        assert!(output.err.contains("cannot watch one more process: too many open files"), "{}", output.err);
+    }
+    // Nobody says that those end, but a look is due every second.
+    parent.end_children();
+    parent.expect("alone");
+    scene.command_until(&["--status", "--json"], |output| count(output) == 1);
+    scene.command(&["--checkpoint"]).expect(0);
+    assert_eq!(scene.images().len(), 1);
+}
+
+#[test]
+fn the_coordinator_takes_the_descriptors_that_it_may_have() {
+    let scene = Scene::new();
+    scene.coordinator_with_descriptors(24, 4096);
+    let mut parent = scene.member("has-children");
+    parent.expect("children");
+    let output = scene.command(&["--checkpoint"]);
+    output.expect(1);
+    assert!(!output.err.contains("too many open files"), "{}", output.err);
+    parent.end_children();
+    parent.expect("alone");
+    scene.command(&["--checkpoint"]).expect(0);
+}
+
+#[test]
 fn simultaneous_starts_make_one_coordinator() {
     let scene = Scene::new();
     let runtime = scene.runtime();

@@ -45,6 +45,9 @@ pub fn run_if_asked() {
     let entry = table.find(process::getpid()).unwrap();
     entry.ready.store(1, Ordering::Release);
     say("ready");
+    if behaviour == "has-children" {
+        have_children(&table);
+    }
     for number in 1.. {
         while next_signal(read.as_raw_fd()) != zap_wire::DEFAULT_SIGNAL {
             if behaviour == "moves" {
@@ -60,6 +63,37 @@ pub fn run_if_asked() {
         say(checkpoint(&runtime, &table, behaviour, read.as_raw_fd()));
     }
     drop(write);
+}
+
+/// How many a member that has children has.
+pub const CHILDREN: usize = 30;
+
+/// Makes children that only wait, enters them, says that, and ends them when it is let go.
+fn have_children(table: &MappedTable) {
+    let mut children = Vec::new();
+    for _ in 0..CHILDREN {
+        // SAFETY: the child makes system calls only.
+        let child = unsafe { process::fork_raw(libc::SIGCHLD) }.unwrap();
+        if child.0 == 0 {
+            let _ = zap_sys::credentials::set_attribute(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize);
+            loop {
+                zap_sys::time::sleep_ns(1_000_000_000);
+            }
+        }
+        table.enter_child(child, None).unwrap();
+        children.push(child);
+    }
+    say("children");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = std::io::stdin().read_line(&mut String::new());
+            for child in children {
+                let _ = zap_sys::signal::kill(child.0, libc::SIGKILL);
+                let _ = process::wait(child.0, 0);
+            }
+        });
+    });
+    say("alone");
 }
 
 /// One checkpoint; how it ended.

@@ -68,7 +68,7 @@ impl Scene {
 
     pub fn member_in(&self, behaviour: &str, pod: Option<&str>) -> Member {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "be_a_member", "--nocapture"]).stdout(Stdio::piped());
+        command.args(["--exact", "be_a_member", "--nocapture"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         self.environment(&mut command, &self.path("run"));
         command.env("MEMBER_BEHAVIOUR", behaviour).env("MEMBER_IMAGES", self.image_directory());
         command.env("MEMBER_POD", pod.unwrap_or_default());
@@ -125,6 +125,23 @@ impl Scene {
         wait_for("the coordinator to listen", || Connection::connect(&self.runtime()).unwrap().is_some());
         // Waited for when it is killed, so that its pid stays its own until then.
         std::thread::spawn(move || child.wait());
+    }
+
+    /// Starts a coordinator that is given these limits of descriptors, soft and hard; its pid.
+    pub fn coordinator_with_descriptors(&self, soft: u64, hard: u64) -> i32 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zap-coordinator"));
+        self.environment(&mut command, &self.path("run"));
+        let limit = move || {
+            let _ = zap_sys::process::set_limit(libc::RLIMIT_NOFILE, soft, hard);
+            Ok(())
+        };
+        // SAFETY: one raw system call.
+        let mut child = unsafe { command.arg("--foreground").pre_exec(limit) }.spawn().unwrap();
+        let pid = child.id() as i32;
+        wait_for("the coordinator to listen", || Connection::connect(&self.runtime()).unwrap().is_some());
+        // Until it ends by itself.
+        std::thread::spawn(move || child.wait());
+        pid
     }
 
     /// Asks for a checkpoint and kills the coordinator where it stops itself.
@@ -191,6 +208,11 @@ impl Member {
 
     pub fn signal(&self, signal: i32) {
         signal::kill(self.pid(), signal).unwrap();
+    }
+
+    /// Lets a member that has children end them.
+    pub fn end_children(&mut self) {
+        drop(self.child.stdin.take());
     }
 
     /// Lets a mute member go on.

@@ -14,6 +14,7 @@ use zap_restart::commons::Commons;
 use zap_restart::generation::{self, choose};
 use zap_restart::image::{self, Image};
 use zap_restart::planner::{self, Facts, Planned};
+use zap_restart::program;
 use zap_restart::start::{self, Candidate, Circumstances, Pod, Start};
 use zap_restart::tree::{self, Kin};
 use zap_restart::{backing, fault, supervise, unpack, vanished, verify};
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             return if message.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
         }
     };
+    program::raise_limit();
     match run(&arguments) {
         Ok(child) if arguments.background => {
             let _ = child;
