@@ -84,6 +84,7 @@ pub fn clean_up() {
         None => {}
     }
     zap_sys::opened::close_left();
+    descriptors::forget_copies();
     credentials::close_again();
     attributes::give_room_back();
 }
@@ -131,6 +132,7 @@ fn lead_suspended(threads: u32, begun: u64) {
         Ok(Saved::Restarted) => restart::go_on(),
         Err(_) => agent.close(),
     }
+    descriptors::drop_copies();
     ROAD.with(|road| road.told = true);
     registry::plugins().iter().rev().for_each(|plugin| {
         fault::point(faults::PLUGINS_RESUMING);
@@ -195,6 +197,8 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
             (Phase::Save, ..) => Err(Refusal::new("coordinator", "sent no image to save to")),
             (Phase::Refill, ..) => {
                 fault::point(faults::PROGRAM_REFILLING);
+                // Before any process runs, which might wait for the end of a pipe.
+                descriptors::drop_copies();
                 Ok(Saved::Here)
             }
             (Phase::Suspend | Phase::Resume, ..) => Ok(Saved::Here),

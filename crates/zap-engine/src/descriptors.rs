@@ -6,6 +6,7 @@ use crate::state::{self, Owned};
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use zap_plugin::context::IN_FLIGHT;
 use zap_plugin::{Description, DescriptorNumber, Refusal};
 use zap_sys::{fd, libc, RawFd};
 use zap_wire::message::{Seen, Share};
@@ -17,12 +18,20 @@ struct Numbers {
     /// The description's name in the pod, 0 when no other process has it; and whether it is made again here.
     key: u64,
     leads: bool,
+    /// It is in flight to the program.
+    carried: bool,
 }
 
 /// What is open, from phase Drain until it is saved: nobody can change it meanwhile.
 static OPEN: Owned<Vec<Description>> = Owned::new(Vec::new());
 
 static SAVED: Owned<Vec<Numbers>> = Owned::new(Vec::new());
+
+/// Copies of what is in flight to the program, which Zap has while the program stands.
+static COPIES: Owned<Vec<RawFd>> = Owned::new(Vec::new());
+
+/// What is left for the refill of a restart: description, part, descriptor.
+static HELD: Owned<Vec<(u32, u32, RawFd)>> = Owned::new(Vec::new());
 
 /// Reads the descriptor table, but for the numbers in `own`, which are Zap's.
 fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
@@ -33,7 +42,7 @@ fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
     let mut all: Vec<Description> = Vec::new();
     for number in numbers.into_iter().filter(|number| !own.contains(number)) {
         crate::fault::point(zap_wire::fault::SAVING_DESCRIPTORS);
-        let description = read(number, all.len() as u32)?;
+        let description = read(number, all.len() as u32, Place::Table)?;
         let shared = match description.stream {
             // Each standard stream is zap-restart's own, whatever they shared at launch.
             Some(_) if number <= 2 => None,
@@ -49,8 +58,9 @@ fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
 
 /// Finds what is open, but for the numbers in `own`; returns what the coordinator is to compare with others.
 pub fn find(own: &[RawFd]) -> Result<Vec<Seen>, Refusal> {
-    let all = enumerate(own)?;
-    let owners = claim(&all)?;
+    let mut all = enumerate(own)?;
+    let mut owners = claim(&all)?;
+    take_in_carried(&mut all, &mut owners)?;
     let seen = |(one, owner): (&Description, &usize)| Seen {
         id: one.id,
         fd: one.fd(),
@@ -62,6 +72,64 @@ pub fn find(own: &[RawFd]) -> Result<Vec<Seen>, Refusal> {
     let seen = all.iter().zip(&owners).filter(|(one, _)| one.stream.is_none()).map(seen).collect();
     OPEN.with(|open| *open = all);
     Ok(seen)
+}
+
+/// Copies what is in flight to the program, also in what is in flight itself.
+fn take_in_carried(all: &mut Vec<Description>, owners: &mut Vec<usize>) -> Result<(), Refusal> {
+    let mut at = 0;
+    while at < all.len() {
+        let (one, plugin) = (&all[at], registry::plugins()[owners[at]]);
+        if plugin.carries(one)? {
+            // Closing a copy would take the locks away that the process has on the file (fcntl_locking(2)).
+            if all.iter().any(|one| has_record_lock(&one.info)) {
+                let reason = "descriptors are in flight in it, while the process has locks of fcntl(2); repeat";
+                return Err(Refusal::new(one.name(), reason));
+            }
+            let messages = plugin.copy_carried(one)?;
+            // All are to be closed, whatever comes.
+            COPIES.with(|copies| copies.extend(messages.iter().flatten()));
+            if COPIES.with(|copies| copies.len()) > zap_sys::opened::MOST_IN_FLIGHT {
+                return Err(Refusal::new(one.name(), "too many descriptors are in flight in it; repeat"));
+            }
+            let mut carried = Vec::new();
+            for message in messages {
+                let ids = message.into_iter().map(|number| number_carried(number, all, owners));
+                carried.push(ids.collect::<Result<Vec<u32>, Refusal>>()?);
+            }
+            all[at].carried = carried;
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// The id of the description of a copy, which is a new one unless the program has it, or it is in flight elsewhere too.
+fn number_carried(number: RawFd, all: &mut Vec<Description>, owners: &mut Vec<usize>) -> Result<u32, Refusal> {
+    let description = read(number, all.len() as u32, Place::InFlight)?;
+    if let Some(known) = all.iter().find(|one| may_share(one, &description) && same(one.fd(), number)) {
+        return Ok(known.id);
+    }
+    let id = description.id;
+    owners.extend(claim(core::slice::from_ref(&description))?);
+    all.push(description);
+    Ok(id)
+}
+
+fn has_record_lock(info: &[u8]) -> bool {
+    let is_one = |line: &[u8]| line.starts_with(b"lock:") && line.windows(5).any(|word| word == b"POSIX");
+    info.split(|c| *c == b'\n').any(is_one)
+}
+
+/// Closes the copies of what is in flight.
+pub fn drop_copies() {
+    for number in COPIES.with(core::mem::take) {
+        let _ = fd::close(number);
+    }
+}
+
+/// In a process that has none of them.
+pub fn forget_copies() {
+    COPIES.with(Vec::clear);
 }
 
 /// Whether a file is among what [`find`] has found.
@@ -77,12 +145,15 @@ pub fn take(shares: &[Share]) -> Vec<Description> {
         let Share { description, leads, object, leads_object, accesses, .. } = share_of(one.id);
         one.share = zap_plugin::Share { follows: description != 0 && !leads, object, leads_object, accesses };
     }
+    let copies = COPIES.with(|copies| copies.clone());
     SAVED.with(|saved| {
+        let is_programs = |number: &&DescriptorNumber| !copies.contains(&number.fd);
         let numbers = |one: &Description| Numbers {
             id: one.id,
-            numbers: one.numbers.clone(),
+            numbers: one.numbers.iter().filter(is_programs).copied().collect(),
             key: share_of(one.id).description,
             leads: !one.share.follows,
+            carried: all.iter().any(|other| other.carried.iter().flatten().any(|id| *id == one.id)),
         };
         *saved = all.iter().map(numbers).collect();
     });
@@ -112,7 +183,16 @@ fn same(a: RawFd, b: RawFd) -> bool {
     seen.is_ok_and(|seen| seen == other as usize && seen_before == before)
 }
 
-fn read(number: RawFd, id: u32) -> Result<Description, Refusal> {
+/// Where a descriptor is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the program's table.
+    Table,
+    /// On its way to it: the number is a copy's.
+    InFlight,
+}
+
+fn read(number: RawFd, id: u32, place: Place) -> Result<Description, Refusal> {
     let refusal = |error| Refusal::new(format!("descriptor {number}"), error);
     let stat = fd::fstat(number).map_err(refusal)?;
     let mut buffer = [0u8; 4096];
@@ -121,13 +201,15 @@ fn read(number: RawFd, id: u32) -> Result<Description, Refusal> {
     let info = read_info(number).map_err(refusal)?;
     let flags = fd::fcntl(number, libc::F_GETFD, 0).map_err(refusal)?;
     let close_on_exec = flags & libc::FD_CLOEXEC as usize != 0;
-    let stream = stream_of(number, &stat);
+    // Its number is not the program's choice.
+    let stream = stream_of(if place == Place::InFlight { RawFd::MAX } else { number }, &stat);
     Ok(Description {
         id,
         numbers: alloc::vec![DescriptorNumber { fd: number, close_on_exec }],
         stat,
         link,
         info,
+        carried: Vec::new(),
         share: zap_plugin::Share::default(),
         stream,
     })
@@ -255,8 +337,30 @@ pub fn install(id: u32, new: RawFd, publish: impl FnOnce(u64, RawFd) -> Result<(
             fd::dup3(new, number.fd, flags)
                 .map_err(|error| Refusal::new(format!("descriptor {}", number.fd), error))?;
         }
+        if one.carried {
+            hold(id, IN_FLIGHT, new);
+            return Ok(());
+        }
         fd::close(new).map_err(|error| Refusal::new("descriptors", error))
     })
+}
+
+/// See [`zap_plugin::RestoreContext::hold`].
+pub fn hold(id: u32, part: u32, number: RawFd) {
+    HELD.with(|held| held.push((id, part, number)));
+}
+
+/// See [`zap_plugin::RestoreContext::held`].
+pub fn held(id: u32, part: u32) -> Option<RawFd> {
+    let is_it = |one: &&(u32, u32, RawFd)| (one.0, one.1) == (id, part);
+    HELD.with(|held| held.iter().find(is_it).map(|one| one.2))
+}
+
+/// Closes what has been held.
+pub fn close_held() {
+    for (.., number) in HELD.with(core::mem::take) {
+        let _ = fd::close(number);
+    }
 }
 
 /// The descriptions that other processes make again: the process's number, and the name in the pod.

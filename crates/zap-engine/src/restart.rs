@@ -90,6 +90,7 @@ pub(crate) fn go_on() -> ! {
     zap_sys::opened::forget();
     crate::arena::note_large(false);
     crate::shared::forget();
+    descriptors::forget_copies();
     // No handler of the program may run before the program does. Each thread gets its own mask back in the end.
     let _ = zap_sys::signal::change_mask(libc::SIG_SETMASK, !0);
     suspend::forget_leader();
@@ -193,6 +194,14 @@ impl Exchange for ByReport {
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {
         descriptors::install(id, fd, |key, fd| self.publish(key, WHOLE, fd))
     }
+
+    fn hold(&mut self, id: u32, part: u32, fd: RawFd) {
+        descriptors::hold(id, part, fd);
+    }
+
+    fn held(&self, id: u32, part: u32) -> Option<RawFd> {
+        descriptors::held(id, part)
+    }
 }
 
 /// The part under which a whole description is published.
@@ -280,6 +289,7 @@ fn restore_descriptors() -> Result<(), Refusal> {
                 &mut ByReport,
             ))?;
         }
+        descriptors::close_held();
         Ok(())
     })
 }

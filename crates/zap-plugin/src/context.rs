@@ -50,6 +50,9 @@ impl<'a> SaveContext<'a> {
     }
 }
 
+/// The part under which [`RestoreContext::held`] has a description that was in flight.
+pub const IN_FLIGHT: u32 = u32::MAX;
+
 /// How processes of the pod hand each other descriptors at a restart.
 pub trait Exchange {
     /// See [`RestoreContext::publish`].
@@ -58,6 +61,10 @@ pub trait Exchange {
     fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal>;
     /// See [`RestoreContext::install`].
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal>;
+    /// See [`RestoreContext::hold`].
+    fn hold(&mut self, id: u32, part: u32, fd: RawFd);
+    /// See [`RestoreContext::held`].
+    fn held(&self, id: u32, part: u32) -> Option<RawFd>;
 }
 
 /// Handed to [`crate::Plugin::restore`] and [`crate::Plugin::refill`].
@@ -112,6 +119,16 @@ impl<'a> RestoreContext<'a> {
     /// Waits for what another process publishes under this name: a new descriptor of the same open file description.
     pub fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal> {
         self.exchange.subscribe(key, part)
+    }
+
+    /// Leaves `fd` for [`crate::Plugin::refill`], after which it is closed: part `part` of what belongs to description `id`.
+    pub fn hold(&mut self, id: u32, part: u32, fd: RawFd) {
+        self.exchange.hold(id, part, fd);
+    }
+
+    /// What has been left under these numbers. It stays the engine's.
+    pub fn held(&self, id: u32, part: u32) -> Option<RawFd> {
+        self.exchange.held(id, part)
     }
 
     /// The new standard stream `number` (0, 1, 2), or -1. It stays the engine's: duplicate it to install it.

@@ -40,6 +40,9 @@ pub struct Description {
     pub link: Vec<u8>,
     /// `/proc/self/fdinfo/<n>` (proc_pid_fdinfo(5)).
     pub info: Vec<u8>,
+    /// The descriptions that are in flight to it (SCM_RIGHTS): one entry for each message that carries any, with their
+    /// ids. Empty before phase Save.
+    pub carried: Vec<Vec<u32>>,
     /// What it has in common with descriptions of other processes; all zeroes before phase Save.
     pub share: Share,
     /// The standard stream (0, 1, 2) of the pod's launch that this is, if it is one: then it is whatever zap-restart
@@ -93,6 +96,7 @@ mod tests {
             stat,
             link: b"/x".to_vec(),
             info: b"pos:\t17\nflags:\t02102001\nmnt_id:\t1\n".to_vec(),
+            carried: Vec::new(),
             share: Share::default(),
             stream: None,
         };

@@ -68,10 +68,16 @@ pub trait Plugin: Sync {
         None
     }
 
-    /// Takes in what is in flight (phase Drain). What is drained here must be put back in [`Plugin::refill`], also
-    /// when the checkpoint fails; state that can be read without disturbing it belongs in [`Plugin::save`].
-    fn drain(&self, _context: &mut SaveContext<'_>) -> Result<(), Refusal> {
-        Ok(())
+    /// Whether descriptors are in flight to `description` (SCM_RIGHTS). Asked for what the plugin claims, in phase Drain.
+    fn carries(&self, _description: &Description) -> Result<bool, Refusal> {
+        Ok(false)
+    }
+
+    /// Copies of these descriptors, for each message that carries any (phase Drain). They are the engine's, which saves what
+    /// they are as it saves the program's own, and closes them; the plugin finds their ids in [`Description::carried`],
+    /// and at a restart, in [`Plugin::refill`], what has been made of them by [`RestoreContext::held`].
+    fn copy_carried(&self, _description: &Description) -> Result<Vec<Vec<sys::RawFd>>, Refusal> {
+        Ok(Vec::new())
     }
 
     /// Saves the state of the claimed descriptions into sections (phase Save). Must leave the program's objects as

@@ -239,6 +239,14 @@ pub fn fcntl_lock(fd: RawFd, command: i32, lock: &mut libc::flock) -> Result<()>
     call!(SYS_fcntl, fd, command, lock as *mut libc::flock).map(|_| ())
 }
 
+/// Locks all of what `fd` refers to for this process, or with F_UNLCK gives it back, without waiting: F_SETLK.
+pub fn lock_record(fd: RawFd, kind: i32) -> Result<()> {
+    // SAFETY: all-zero is a valid flock: from the start on, without end.
+    let mut lock: libc::flock = unsafe { core::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    fcntl_lock(fd, libc::F_SETLK, &mut lock)
+}
+
 /// flock(2).
 pub fn flock(fd: RawFd, operation: i32) -> Result<()> {
     call!(SYS_flock, fd, operation).map(|_| ())

@@ -111,17 +111,61 @@ pub fn peer_name(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
     Ok((length as usize).min(buffer.len()))
 }
 
-/// Room for one control message of up to eight descriptors.
+/// Most descriptors that a message can carry: SCM_MAX_FD, unix(7).
+const MOST_DESCRIPTORS: usize = 253;
+
+/// Bytes of a control message's header: length usize, level i32, type i32.
+const CONTROL_HEADER: usize = 16;
+
+/// Room for one control message of descriptors.
 #[repr(C, align(8))]
 struct Control {
-    bytes: [u8; 64],
+    bytes: [u8; (CONTROL_HEADER + 4 * MOST_DESCRIPTORS).next_multiple_of(8)],
 }
 
-/// Receives one message and at most eight descriptors with it (SCM_RIGHTS, close-on-exec). Returns the number of
-/// bytes, descriptors, and the message's flags (MSG_TRUNC, MSG_CTRUNC).
+impl Control {
+    fn new() -> Self {
+        Self { bytes: [0; (CONTROL_HEADER + 4 * MOST_DESCRIPTORS).next_multiple_of(8)] }
+    }
+}
+
+/// As recv(2); returns the number of bytes and the message's flags. MSG_CTRUNC among them: the message carries
+/// something, which has not been received.
+pub fn receive_flags(fd: RawFd, buffer: &mut [u8], flags: i32) -> Result<(usize, i32)> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all-zero is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = &mut part;
+    message.msg_iovlen = 1;
+    let count = call!(SYS_recvmsg, fd, &mut message as *mut libc::msghdr, flags)?;
+    Ok((count, message.msg_flags))
+}
+
+/// As [`receive_flags`], with room for one byte more that cannot be written: what would reach there is left out, or if
+/// that is all, EFAULT.
+pub fn receive_without_last(fd: RawFd, buffer: &mut [u8], flags: i32) -> Result<(usize, i32)> {
+    let size = crate::PAGE_SIZE as u64;
+    // SAFETY: new memory wherever the kernel likes.
+    let page = unsafe { crate::mem::map(0, size, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) }?;
+    let mut parts = [
+        libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() },
+        libc::iovec { iov_base: page as *mut libc::c_void, iov_len: 1 },
+    ];
+    // SAFETY: all-zero is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = parts.as_mut_ptr();
+    message.msg_iovlen = parts.len();
+    let count = call!(SYS_recvmsg, fd, &mut message as *mut libc::msghdr, flags);
+    // SAFETY: the page that has just been mapped.
+    let _ = unsafe { crate::mem::unmap(page, size) };
+    Ok((count?, message.msg_flags))
+}
+
+/// Receives one message and the descriptors with it (SCM_RIGHTS, close-on-exec). Returns the number of bytes,
+/// descriptors, and the message's flags (MSG_TRUNC, MSG_CTRUNC).
 pub fn receive_with_descriptors(fd: RawFd, buffer: &mut [u8], flags: i32) -> Result<(usize, Descriptors, i32)> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let mut control = Control { bytes: [0; 64] };
+    let mut control = Control::new();
     // SAFETY: all-zero is a valid msghdr.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = &mut part;
@@ -129,13 +173,12 @@ pub fn receive_with_descriptors(fd: RawFd, buffer: &mut [u8], flags: i32) -> Res
     message.msg_control = control.bytes.as_mut_ptr().cast();
     message.msg_controllen = control.bytes.len();
     let count = call!(SYS_recvmsg, fd, &mut message as *mut libc::msghdr, flags | libc::MSG_CMSG_CLOEXEC)?;
-    let mut descriptors = Descriptors { numbers: [-1; 8], count: 0 };
-    // struct cmsghdr: length usize, level i32, type i32, then the data.
+    let mut descriptors = Descriptors { numbers: [-1; MOST_DESCRIPTORS], count: 0 };
     let length = usize::from_ne_bytes(control.bytes[..8].try_into().unwrap_or([0; 8])).min(message.msg_controllen);
     let level = i32::from_ne_bytes(control.bytes[8..12].try_into().unwrap_or([0; 4]));
     let kind = i32::from_ne_bytes(control.bytes[12..16].try_into().unwrap_or([0; 4]));
-    if length >= 16 && level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
-        for word in control.bytes[16..length].chunks_exact(4) {
+    if length >= CONTROL_HEADER && level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
+        for word in control.bytes[CONTROL_HEADER..length].chunks_exact(4) {
             if descriptors.count < descriptors.numbers.len() {
                 let number = i32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
                 descriptors.numbers[descriptors.count] = crate::opened::come(number);
@@ -146,23 +189,23 @@ pub fn receive_with_descriptors(fd: RawFd, buffer: &mut [u8], flags: i32) -> Res
     Ok((count, descriptors, message.msg_flags))
 }
 
-/// Sends one message with the descriptors `descriptors` (at most eight).
+/// Sends one message with the descriptors `descriptors` (at most as many as a message can carry).
 pub fn send_with_descriptors(fd: RawFd, bytes: &[u8], descriptors: &[RawFd], flags: i32) -> Result<usize> {
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let mut control = Control { bytes: [0; 64] };
+    let mut control = Control::new();
     // SAFETY: all-zero is a valid msghdr.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = &mut part;
     message.msg_iovlen = 1;
     if !descriptors.is_empty() {
-        if descriptors.len() > 8 {
+        if descriptors.len() > MOST_DESCRIPTORS {
             return Err(SysError::new("sendmsg", libc::EINVAL));
         }
-        let length = 16 + descriptors.len() * 4;
+        let length = CONTROL_HEADER + descriptors.len() * 4;
         control.bytes[..8].copy_from_slice(&length.to_ne_bytes());
         control.bytes[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
         control.bytes[12..16].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
-        for (to, from) in control.bytes[16..].chunks_exact_mut(4).zip(descriptors) {
+        for (to, from) in control.bytes[CONTROL_HEADER..].chunks_exact_mut(4).zip(descriptors) {
             to.copy_from_slice(&from.to_ne_bytes());
         }
         message.msg_control = control.bytes.as_mut_ptr().cast();
@@ -174,7 +217,7 @@ pub fn send_with_descriptors(fd: RawFd, bytes: &[u8], descriptors: &[RawFd], fla
 /// Descriptors that came with a message. Their receiver closes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptors {
-    numbers: [RawFd; 8],
+    numbers: [RawFd; MOST_DESCRIPTORS],
     count: usize,
 }
 

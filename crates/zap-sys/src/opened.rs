@@ -5,8 +5,11 @@
 use crate::RawFd;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-/// More than are ever open at the same time.
-const ROOM: usize = 32;
+/// More than are ever open at the same time: those that are in flight to the program come to [`MOST_IN_FLIGHT`].
+const ROOM: usize = MOST_IN_FLIGHT + 32;
+
+/// Most descriptors in flight to one process that a checkpoint takes in.
+pub const MOST_IN_FLIGHT: usize = 256;
 
 static NOTING: AtomicBool = AtomicBool::new(false);
 /// Numbers plus one; 0 for a free place.

@@ -9,7 +9,8 @@ mod diag;
 mod pairs;
 mod unconnected;
 
-use zap_plugin::sys::{libc, net};
+use alloc::vec::Vec;
+use zap_plugin::sys::{libc, net, RawFd};
 use zap_plugin::{Description, Plugin, Refusal, RestoreContext, SaveContext};
 
 /// The plugin.
@@ -30,6 +31,14 @@ impl Plugin for Socket {
         pairs::object(description)
     }
 
+    fn carries(&self, description: &Description) -> Result<bool, Refusal> {
+        pairs::carries(description)
+    }
+
+    fn copy_carried(&self, description: &Description) -> Result<Vec<Vec<RawFd>>, Refusal> {
+        pairs::copy_carried(description)
+    }
+
     fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal> {
         pairs::save(context)
     }
@@ -37,5 +46,9 @@ impl Plugin for Socket {
     fn restore(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         pairs::restore(context)?;
         unconnected::restore(context)
+    }
+
+    fn refill(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+        pairs::refill_carrying(context)
     }
 }

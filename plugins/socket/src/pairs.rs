@@ -1,17 +1,19 @@
 //! Unix socket pairs: messages in flight with their boundaries, buffer sizes, shut-down halves, closed peers.
 //!
 //! Messages are read without being taken (SO_PEEK_OFF, unix(7)), so that a failed checkpoint has nothing to put back.
+//! Descriptors in flight (SCM_RIGHTS) are descriptions like the process's own, and sent again when all have been made.
 
 use crate::diag;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use zap_plugin::context::IN_FLIGHT;
 use zap_plugin::sys::{fd, libc, net, RawFd, SysError};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
 const SECTION: &str = "socket.pairs";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A pair, or what is left of one.
 #[derive(Serialize, Deserialize)]
@@ -49,8 +51,26 @@ pub(crate) struct End {
     /// As `diag::UnixSocket::shutdown`.
     shutdown: u8,
     /// What waits to be received here. A stream's messages are just parts.
-    waiting: Vec<Vec<u8>>,
+    waiting: Vec<Message>,
 }
+
+impl End {
+    fn carries(&self) -> bool {
+        self.waiting.iter().any(|message| !message.carried.is_empty())
+    }
+}
+
+/// What was sent at once.
+#[derive(Serialize, Deserialize)]
+struct Message {
+    bytes: Vec<u8>,
+    /// The descriptions that it carries.
+    carried: Vec<u32>,
+}
+
+/// Parts of what is held for the refill, by the id of the first end: both ends.
+const FIRST: u32 = 0;
+const SECOND: u32 = 1;
 
 /// Largest message of a Unix socket that is read at once: more than any send buffer allows by default.
 const LARGEST_MESSAGE: usize = 1 << 20;
@@ -97,6 +117,12 @@ pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
             return Err(Refusal::new(
                 one.name(),
                 "a datagram pair of two processes with a half shut is not supported yet",
+            ));
+        } else if first.carries() && socket.shutdown != 0 {
+            // The other end may be shut before the messages are sent again.
+            return Err(Refusal::new(
+                one.name(),
+                "descriptors are in flight between two processes in a socket with a half shut: not supported yet; repeat",
             ));
         } else {
             Second::Elsewhere { object: share.object, leads: share.leads_object }
@@ -146,7 +172,7 @@ pub(crate) fn save_end(one: &Description, kind: i32, shutdown: u8, connected: bo
 
 /// A datagram pair with messages, some of which may be empty: those can only be counted by taking all messages, which the
 /// other end then sends again. `peeked` is what was seen without taking.
-fn take_and_return(to: &Description, from: &Description, peeked: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Refusal> {
+fn take_and_return(to: &Description, from: &Description, peeked: Vec<Message>) -> Result<Vec<Message>, Refusal> {
     let refusal = |error| Refusal::new(to.name(), error);
     if fd::poll_now(to.fd(), libc::POLLIN).map_err(refusal)? & libc::POLLIN == 0 {
         return Ok(peeked);
@@ -155,12 +181,12 @@ fn take_and_return(to: &Description, from: &Description, peeked: Vec<Vec<u8>>) -
     let mut buffer = vec![0u8; LARGEST_MESSAGE];
     loop {
         match net::receive(to.fd(), &mut buffer, libc::MSG_DONTWAIT) {
-            Ok(length) => messages.push(buffer[..length].to_vec()),
+            Ok(length) => messages.push(Message { bytes: buffer[..length].to_vec(), carried: Vec::new() }),
             Err(error) if error.is(libc::EAGAIN) => break,
             Err(error) => return Err(refusal(error)),
         }
     }
-    refill(from.fd(), &messages)?;
+    messages.iter().try_for_each(|message| send_all(from.fd(), message, &[]))?;
     Ok(messages)
 }
 
@@ -177,47 +203,184 @@ fn set_timeout(socket: RawFd, name: i32, (tv_sec, tv_usec): (i64, i64)) -> zap_p
     net::set_option(socket, libc::SOL_SOCKET, name, &libc::timeval { tv_sec, tv_usec })
 }
 
-/// Reads all messages that wait at `one` without taking them.
-fn peek(one: &Description, kind: i32) -> Result<Vec<Vec<u8>>, Refusal> {
+/// Whether descriptors are in flight to `one`.
+pub(crate) fn carries(one: &Description) -> Result<bool, Refusal> {
     let refusal = |error| Refusal::new(one.name(), error);
-    let before = net::get_option(one.fd(), libc::SOL_SOCKET, libc::SO_PEEK_OFF).map_err(refusal)?;
-    net::set_option(one.fd(), libc::SOL_SOCKET, libc::SO_PEEK_OFF, &0i32).map_err(refusal)?;
-    let result = peek_all(one.fd(), kind);
-    net::set_option(one.fd(), libc::SOL_SOCKET, libc::SO_PEEK_OFF, &before).map_err(refusal)?;
-    result.map_err(|error| match error {
-        Some(error) => refusal(error),
-        None => Refusal::new(one.name(), "descriptors are in flight in it"),
-    })
+    if fd::poll_now(one.fd(), libc::POLLIN).map_err(refusal)? & libc::POLLIN == 0 {
+        return Ok(false);
+    }
+    let kind = net::get_option(one.fd(), libc::SOL_SOCKET, libc::SO_TYPE).map_err(refusal)?;
+    let mut found = false;
+    peeking(one, || {
+        each_message(one.fd(), kind, |message| {
+            found |= message.carries;
+            Ok(())
+        })
+    })?;
+    // Those that are empty can only be counted by taking all (`take_and_return`), and so what these carry.
+    if found && kind == libc::SOCK_DGRAM {
+        return Err(Refusal::new(
+            one.name(),
+            "descriptors are in flight in a datagram socket: not supported yet; repeat",
+        ));
+    }
+    Ok(found)
 }
 
-/// `None` as the error means that a message carries descriptors.
-fn peek_all(socket: RawFd, kind: i32) -> Result<Vec<Vec<u8>>, Option<SysError>> {
-    let mut messages = Vec::new();
-    let mut buffer = vec![0u8; LARGEST_MESSAGE];
-    loop {
-        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        match net::receive_with_descriptors(socket, &mut buffer, flags) {
-            Ok((length, descriptors, flags)) => {
-                for descriptor in descriptors.as_slice() {
-                    let _ = fd::close(*descriptor);
-                }
-                if !descriptors.as_slice().is_empty() {
-                    return Err(None);
-                }
-                if flags & libc::MSG_TRUNC != 0 {
-                    return Err(Some(SysError::new("recvmsg", libc::EMSGSIZE)));
-                }
-                // The end of a stream reads as an empty message. An empty datagram is looked at once and then skipped
-                // by the kernel, so that a second checkpoint would not see it: see `take_and_return`.
-                if length == 0 && kind != libc::SOCK_DGRAM {
-                    return Ok(messages);
-                }
-                messages.push(buffer[..length].to_vec());
+/// Copies of the descriptors that are in flight to `one`, for each message that carries any.
+pub(crate) fn copy_carried(one: &Description) -> Result<Vec<Vec<RawFd>>, Refusal> {
+    let kind = net::get_option(one.fd(), libc::SOL_SOCKET, libc::SO_TYPE);
+    let kind = kind.map_err(|error| Refusal::new(one.name(), error))?;
+    let mut copies: Vec<Vec<RawFd>> = Vec::new();
+    let result = peeking(one, || {
+        each_message(one.fd(), kind, |message| {
+            if !message.carries {
+                return Ok(());
             }
-            Err(error) if error.is(libc::EAGAIN) => return Ok(messages),
+            peek_from(one.fd(), message.at)?;
+            let mut buffer = vec![0u8; message.bytes.len().max(1)];
+            let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+            let (_, descriptors, flags) = net::receive_with_descriptors(one.fd(), &mut buffer, flags)?;
+            copies.push(descriptors.as_slice().to_vec());
+            // Of what it carries, not all has found a place.
+            if flags & libc::MSG_CTRUNC != 0 || descriptors.as_slice().is_empty() {
+                return Err(SysError::new("recvmsg", libc::EMFILE));
+            }
+            Ok(())
+        })
+    });
+    if result.is_err() {
+        for number in copies.iter().flatten() {
+            let _ = fd::close(*number);
+        }
+    }
+    result.map(|()| copies)
+}
+
+/// Reads all messages that wait at `one` without taking them.
+fn peek(one: &Description, kind: i32) -> Result<Vec<Message>, Refusal> {
+    let mut messages = Vec::new();
+    let mut carried = one.carried.iter();
+    peeking(one, || {
+        each_message(one.fd(), kind, |message| {
+            let known = if message.carries { carried.next() } else { None };
+            let carried = known.cloned().unwrap_or_default();
+            // It carries what is not known: credentials of a kind that is not looked for, a security label.
+            if message.carries && carried.is_empty() {
+                return Err(SysError::new("recvmsg", libc::ENOTSUP));
+            }
+            messages.push(Message { bytes: message.bytes.to_vec(), carried });
+            Ok(())
+        })
+    })?;
+    Ok(messages)
+}
+
+/// How often a socket that another process looks at is tried, and the nanoseconds in between.
+const TRIES: u32 = 5000;
+const PAUSE_NS: u64 = 1_000_000;
+
+/// Does `work` while `one` can be read without being taken from. SO_PEEK_OFF is the socket's, and other processes that
+/// have the socket look at it too, at the same time: one after the other, by a lock that a process loses when it ends.
+fn peeking(one: &Description, work: impl FnOnce() -> zap_plugin::sys::Result<()>) -> Result<(), Refusal> {
+    let lock = |kind: i32| fd::lock_record(one.fd(), kind);
+    let mut tries = 0;
+    while let Err(error) = lock(libc::F_WRLCK) {
+        tries += 1;
+        if !(error.is(libc::EAGAIN) || error.is(libc::EACCES)) || tries == TRIES {
+            return Err(Refusal::new(one.name(), error));
+        }
+        zap_plugin::sys::time::sleep_ns(PAUSE_NS);
+    }
+    let result = peeking_alone(one, work);
+    let _ = lock(libc::F_UNLCK);
+    result
+}
+
+fn peeking_alone(one: &Description, work: impl FnOnce() -> zap_plugin::sys::Result<()>) -> Result<(), Refusal> {
+    let refusal = |error| Refusal::new(one.name(), error);
+    let get = |name| net::get_option(one.fd(), libc::SOL_SOCKET, name).map_err(refusal);
+    let set = |name, value: i32| net::set_option(one.fd(), libc::SOL_SOCKET, name, &value).map_err(refusal);
+    let offset = get(libc::SO_PEEK_OFF)?;
+    // Each message would seem to carry something.
+    let credentials = get(libc::SO_PASSCRED)?;
+    if credentials != 0 {
+        set(libc::SO_PASSCRED, 0)?;
+    }
+    let result = peek_from(one.fd(), 0).and_then(|()| work());
+    set(libc::SO_PEEK_OFF, offset)?;
+    if credentials != 0 {
+        set(libc::SO_PASSCRED, credentials)?;
+    }
+    result.map_err(refusal)
+}
+
+/// Where the next look without taking begins.
+fn peek_from(socket: RawFd, at: usize) -> zap_plugin::sys::Result<()> {
+    net::set_option(socket, libc::SOL_SOCKET, libc::SO_PEEK_OFF, &(at as i32))
+}
+
+/// A message that waits; of a stream: what was sent with descriptors, or anything between two of those.
+struct Waiting<'a> {
+    /// Bytes before it.
+    at: usize,
+    bytes: &'a [u8],
+    carries: bool,
+}
+
+/// How many of the bytes from `at` on were sent before what carries descriptors. The kernel reads them together, whose
+/// end is that of `buffer`, and shows the descriptors with any of these bytes. But it takes up only what can be copied as a
+/// whole: where the last byte has no place, the part that carries is left out, and there is nothing before it or this.
+fn sent_before(socket: RawFd, at: usize, buffer: &mut [u8]) -> zap_plugin::sys::Result<usize> {
+    let last = buffer.len().saturating_sub(1);
+    peek_from(socket, at)?;
+    match net::receive_without_last(socket, &mut buffer[..last], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+        Ok((length, flags)) if flags & libc::MSG_CTRUNC == 0 => Ok(length),
+        Ok(_) => Err(SysError::new("recvmsg", libc::ENOTSUP)),
+        Err(error) if error.is(libc::EFAULT) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Hands each message that waits at `socket` to `see`, within [`peeking`].
+fn each_message(
+    socket: RawFd,
+    kind: i32,
+    mut see: impl FnMut(&Waiting<'_>) -> zap_plugin::sys::Result<()>,
+) -> zap_plugin::sys::Result<()> {
+    let mut buffer = vec![0u8; LARGEST_MESSAGE];
+    let mut at = 0;
+    let look = |buffer: &mut [u8]| -> zap_plugin::sys::Result<(usize, bool, bool)> {
+        let (length, flags) = net::receive_flags(socket, buffer, libc::MSG_PEEK | libc::MSG_DONTWAIT)?;
+        Ok((length, flags & libc::MSG_TRUNC != 0, flags & libc::MSG_CTRUNC != 0))
+    };
+    loop {
+        let (length, truncated, carries) = match look(&mut buffer) {
+            Ok(seen) => seen,
+            Err(error) if error.is(libc::EAGAIN) => return Ok(()),
             // The peer is gone, with or without unread data of ours.
-            Err(error) if error.is(libc::ECONNRESET) => return Ok(messages),
-            Err(error) => return Err(Some(error)),
+            Err(error) if error.is(libc::ECONNRESET) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if truncated {
+            return Err(SysError::new("recvmsg", libc::EMSGSIZE));
+        }
+        // The end of a stream reads as an empty message. An empty datagram is looked at once and then skipped by the
+        // kernel, so that a second checkpoint would not see it: see `take_and_return`.
+        if length == 0 && kind != libc::SOCK_DGRAM {
+            return if carries { Err(SysError::new("recvmsg", libc::ENOTSUP)) } else { Ok(()) };
+        }
+        let mut start = 0;
+        if carries && kind == libc::SOCK_STREAM {
+            start = sent_before(socket, at, &mut buffer[..length])?;
+            if start > 0 {
+                see(&Waiting { at, bytes: &buffer[..start], carries: false })?;
+            }
+        }
+        see(&Waiting { at: at + start, bytes: &buffer[start..length], carries })?;
+        at += length;
+        if carries {
+            peek_from(socket, at)?;
         }
     }
 }
@@ -241,14 +404,14 @@ fn make(pair: &Pair, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         // What had been sent must fit through the successor of the end that had sent it.
         _ => set_send_buffer(second, pair.first.receive_buffer.max(pair.first.send_buffer)).map_err(refusal)?,
     }
-    refill(second, &pair.first.waiting)?;
+    let later = is_refilled_later(pair);
+    if later {
+        hold_both(pair, first, second, context)?;
+    } else {
+        refill_pair(pair, first, second, context)?;
+    }
     match &pair.second {
-        Second::Here(state) => {
-            refill(first, &state.waiting)?;
-            shut(first, pair.first.shutdown).map_err(refusal)?;
-            shut(second, state.shutdown).map_err(refusal)?;
-            hand_over(second, state, context)?;
-        }
+        Second::Here(state) => hand_over(second, state, context)?,
         Second::Closed => fd::close(second).map_err(refusal)?,
         Second::Elsewhere { object, .. } => {
             context.publish(*object, OWN, second)?;
@@ -267,8 +430,11 @@ fn take_over(pair: &Pair, context: &mut RestoreContext<'_>) -> Result<(), Refusa
     let own = context.subscribe(object, OWN)?;
     let other = context.subscribe(object, OTHER)?;
     set_up(own, &pair.first)?;
-    refill(other, &pair.first.waiting)?;
-    shut(own, pair.first.shutdown).map_err(refusal)?;
+    if is_refilled_later(pair) {
+        hold_both(pair, own, other, context)?;
+    } else {
+        refill_pair(pair, own, other, context)?;
+    }
     fd::close(other).map_err(refusal)?;
     hand_over(own, &pair.first, context)
 }
@@ -288,20 +454,68 @@ pub(crate) fn set_up(socket: RawFd, state: &End) -> Result<(), Refusal> {
         .map_err(|error| Refusal::new("socket pair", error))
 }
 
-/// Sends from one end what had been waiting at the other.
-fn refill(from: RawFd, messages: &[Vec<u8>]) -> Result<(), Refusal> {
-    for message in messages {
-        let mut rest = message.as_slice();
-        loop {
-            let sent = net::send(from, rest, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
-                .map_err(|error| Refusal::new(format!("socket pair with {} bytes waiting", message.len()), error))?;
-            rest = &rest[sent..];
-            if rest.is_empty() {
-                break;
-            }
-        }
+/// Whether a pair has to wait for what is in flight in it.
+fn is_refilled_later(pair: &Pair) -> bool {
+    pair.first.carries() || matches!(&pair.second, Second::Here(end) if end.carries())
+}
+
+/// Keeps both ends until all descriptions have been made.
+fn hold_both(pair: &Pair, first: RawFd, second: RawFd, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    for (part, end) in [(FIRST, first), (SECOND, second)] {
+        let copy = fd::dup_above(end, 0).map_err(|error| Refusal::new("socket pair", error))?;
+        context.hold(pair.first.id, part, copy);
     }
     Ok(())
+}
+
+/// Fills the pairs that had to wait.
+pub(crate) fn refill_carrying(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
+    let pairs: Vec<Pair> = decode(bytes)?;
+    pairs.iter().filter(|pair| is_refilled_later(pair)).try_for_each(|pair| {
+        let held = |part| context.held(pair.first.id, part).ok_or_else(|| Refusal::new("socket pair", "is not held"));
+        refill_pair(pair, held(FIRST)?, held(SECOND)?, context)
+    })
+}
+
+/// Sends what had been waiting at the ends that are this process's, and shuts what was shut. What another process has to
+/// send or shut, it does.
+fn refill_pair(pair: &Pair, first: RawFd, second: RawFd, context: &RestoreContext<'_>) -> Result<(), Refusal> {
+    let refusal = |error| Refusal::new("socket pair", error);
+    refill(second, &pair.first.waiting, context)?;
+    match &pair.second {
+        Second::Here(state) => {
+            refill(first, &state.waiting, context)?;
+            shut(first, pair.first.shutdown).map_err(refusal)?;
+            shut(second, state.shutdown).map_err(refusal)
+        }
+        Second::Elsewhere { leads: false, .. } => shut(first, pair.first.shutdown).map_err(refusal),
+        Second::Closed | Second::Elsewhere { .. } => Ok(()),
+    }
+}
+
+/// Sends from one end what had been waiting at the other.
+fn refill(from: RawFd, messages: &[Message], context: &RestoreContext<'_>) -> Result<(), Refusal> {
+    for message in messages {
+        let missing = || Refusal::new("descriptor in flight", "has not been made");
+        let carried = message.carried.iter().map(|id| context.held(*id, IN_FLIGHT).ok_or_else(missing));
+        send_all(from, message, &carried.collect::<Result<Vec<_>, _>>()?)?;
+    }
+    Ok(())
+}
+
+/// Sends one message. Of a stream's, the descriptors go with its first byte.
+fn send_all(from: RawFd, message: &Message, carried: &[RawFd]) -> Result<(), Refusal> {
+    let refusal = |error| Refusal::new(format!("socket pair with {} bytes waiting", message.bytes.len()), error);
+    let (mut rest, mut carried) = (message.bytes.as_slice(), carried);
+    loop {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        let sent = net::send_with_descriptors(from, rest, carried, flags).map_err(refusal)?;
+        (rest, carried) = (&rest[sent..], &[]);
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 /// Shuts the halves of an end that were. Where the peer has closed, that has done it.

@@ -8,7 +8,7 @@ use zap_plugin::sys::{libc, net};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
 const SECTION: &str = "socket.unconnected";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct State {
