@@ -72,10 +72,12 @@ pub struct Scene<'p> {
     counter: Cell<u32>,
 }
 
-/// Where programs under test find others: Debian's, and after them the toolchain that runs the tests (cargo(1): CARGO).
-fn search_path() -> OsString {
+/// Where programs under test find others: Debian's, and after them the toolchain that runs the tests (cargo(1): CARGO), which
+/// another user need not be able to enter.
+fn search_path(user: User) -> OsString {
     let mut path = OsString::from("/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin");
-    if let Some(toolchain) = std::env::var_os("CARGO").as_deref().and_then(|cargo| Path::new(cargo).parent()) {
+    let cargo = std::env::var_os("CARGO").filter(|_| user == User::Own);
+    if let Some(toolchain) = cargo.as_deref().and_then(|cargo| Path::new(cargo).parent()) {
         path.push(":");
         path.push(toolchain);
     }
@@ -192,7 +194,7 @@ impl<'p> Scene<'p> {
         let mut command = Command::new(program);
         command
             .env_clear()
-            .env("PATH", search_path())
+            .env("PATH", search_path(self.user))
             .env("HOME", &self.place.root)
             .env("LC_ALL", "C.UTF-8")
             .env("ZAP_RUNTIME_DIR", self.runtime())
