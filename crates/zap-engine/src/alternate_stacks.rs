@@ -16,7 +16,7 @@
 
 use crate::guard::{self, Guard};
 use crate::state;
-use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use zap_sys::futex::FutexLock;
 use zap_sys::{libc, mem, process, signal, RealPid, SysError, PAGE_SIZE};
 
@@ -55,6 +55,9 @@ struct All {
 }
 
 const FIRST_LOOK: usize = 16;
+
+/// Whether any has been made, or is about to be.
+static IN_USE: AtomicBool = AtomicBool::new(false);
 
 static ALL: FutexLock<All> = FutexLock::new(All { first: 0, count: 0, look_at: FIRST_LOOK });
 
@@ -175,6 +178,8 @@ fn find_or_make(new: &libc::stack_t) -> Option<&'static Substitute> {
 fn make(size: u64) -> Option<&'static Substitute> {
     let _guard = Guard::enter();
     let block = guard::block();
+    // Before the lock is taken, which the child of a fork may find taken.
+    IN_USE.store(true, Ordering::Release);
     let mut all = ALL.lock();
     if all.count >= all.look_at {
         drop_ended(&mut all);
@@ -238,7 +243,16 @@ pub fn renew_owner() {
 }
 
 /// In the child of a fork: its one thread has the forking thread's substitutes, and nobody the others'.
+#[inline]
 pub fn begin_in_child() {
+    // A page that is not written need not be copied.
+    if IN_USE.load(Ordering::Acquire) {
+        renew_in_child();
+    }
+}
+
+#[cold]
+fn renew_in_child() {
     ALL.reset();
     let mut all = ALL.lock();
     let is_own = |one: &Substitute| own().any(|known| core::ptr::eq(known, one));

@@ -166,6 +166,7 @@ pub fn restore(start: Start) {
 }
 
 /// In the child of a fork: its CPU time and usage begin anew, its other clocks are its parent's.
+#[inline]
 pub fn begin_in_child() {
     if GENERATION.load(Ordering::Relaxed) != 0 {
         PROCESS_CPU.store(0, Ordering::Relaxed);

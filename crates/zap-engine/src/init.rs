@@ -194,7 +194,7 @@ pub fn begin_in_child() {
     suspend::forget();
     crate::threads::forget_entering();
     crate::alternate_stacks::begin_in_child();
-    state::note_lock_all(0);
+    state::forget_lock_all();
     let Some(table) = state::table() else { return };
     let pid = process::getpid();
     let moved = state::moved();

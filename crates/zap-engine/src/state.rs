@@ -181,6 +181,7 @@ pub fn set_moved() {
 }
 
 /// The id that the kernel gave this process when it joined the pod or was restarted.
+#[inline]
 pub fn real_pid() -> RealPid {
     RealPid(REAL_PID.load(Ordering::Relaxed))
 }
@@ -236,6 +237,14 @@ pub fn note_lock_all(flags: i32) {
     let future = flags & zap_sys::libc::MCL_FUTURE != 0;
     let flags = if future { flags & !zap_sys::libc::MCL_CURRENT } else { 0 };
     LOCKED_IN_FUTURE.store(flags, Ordering::Relaxed);
+}
+
+/// In the child of a fork: such flags are not inherited (mlock(2)).
+#[inline]
+pub(crate) fn forget_lock_all() {
+    if LOCKED_IN_FUTURE.load(Ordering::Relaxed) != 0 {
+        LOCKED_IN_FUTURE.store(0, Ordering::Relaxed);
+    }
 }
 
 /// With which flags of mlockall(2) mappings to come are locked; 0 if they are not.

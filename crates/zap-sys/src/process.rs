@@ -85,6 +85,7 @@ pub fn setpgid(pid: RealPid, group: RealPid) -> Result<()> {
 }
 
 /// gettid(2), from the kernel.
+#[inline]
 pub fn gettid() -> RealPid {
     RealPid(call!(SYS_gettid).unwrap_or(0) as i32)
 }
