@@ -6,9 +6,13 @@ mod scene;
 
 use scene::Scene;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 use zap_client::{connection, trusted, Connection, RuntimeDir};
 use zap_image::name::ImageName;
+use zap_sys::{RealPid, VirtualPid};
 
 /// Not a test of its own: the member process is this same executable, started again by [`Scene::member`].
 #[test]
@@ -240,6 +244,34 @@ fn members_for_which_there_is_no_room_stay_members() {
     scene.command_until(&["--status", "--json"], |output| count(output) == 1);
     scene.command(&["--checkpoint"]).expect(0);
     assert_eq!(scene.images().len(), 1);
+}
+
+#[test]
+fn nobody_is_a_member_because_the_table_says_so() {
+    let scene = Scene::new();
+    let member = scene.member("fine");
+    let table = scene.table();
+    // A process and its child, as a member could enter them: all that is in the table is right.
+    let mut stranger =
+        Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(stranger.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let child: i32 = line.trim().parse().unwrap();
+    for pid in [stranger.id() as i32, child] {
+        let entry = table.enter(RealPid(pid), VirtualPid(pid)).unwrap();
+        entry.start_time.store(zap_sys::process::start_time(RealPid(pid)).unwrap(), Ordering::Relaxed);
+        entry.ready.store(1, Ordering::Release);
+    }
+    let status = scene.command(&["--status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+    let processes = status["pods"][0]["processes"].as_array().unwrap();
+    assert_eq!(processes.len(), 1, "{processes:?}");
+    assert_eq!(processes[0]["pid"], member.pid());
+    scene.command(&["--checkpoint"]).expect(0);
+    scene.command(&["--kill"]).expect(0);
+    assert!(stranger.try_wait().unwrap().is_none());
+    zap_sys::signal::kill(child, libc::SIGKILL).unwrap();
+    assert!(stranger.wait().unwrap().success());
 }
 
 #[test]
