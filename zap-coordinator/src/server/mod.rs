@@ -23,7 +23,7 @@ mod store;
 use crate::arguments::CoordinatorArguments;
 use crate::core::{Core, Event, Kept, Limits, Member, Millis, Now};
 use crossbeam::channel::{unbounded, Receiver, Sender};
-use door::{Door, Way};
+use door::{Door, Way, STRANGERS, STRANGERS_PATIENCE};
 use faults::Faults;
 use images::{Images, Job, Tools};
 use process::Process;
@@ -276,7 +276,9 @@ impl Server {
     }
 
     /// Waits until something happens or is due.
-    fn wait(&self) -> Result<Vec<Source>> {
+    fn wait(&mut self) -> Result<Vec<Source>> {
+        let dismissal = self.dismiss_strangers();
+        self.work();
         let mut sources = vec![Source::Bell];
         let mut numbers = vec![self.bell.as_raw_fd()];
         let crowded = self.crowded();
@@ -284,7 +286,8 @@ impl Server {
             sources.push(Source::Listener);
             numbers.push(self.listener.descriptor());
         }
-        if let Some(door) = self.door.as_ref().filter(|_| crowded.is_none()) {
+        let is_open = crowded.is_none() && self.strangers().count() < STRANGERS;
+        if let Some(door) = self.door.as_ref().filter(|_| is_open) {
             sources.push(Source::Door);
             numbers.push(door.descriptor());
         }
@@ -303,7 +306,7 @@ impl Server {
         let mut set: Vec<libc::pollfd> =
             numbers.into_iter().map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
         let left = self.core.deadline().map(|deadline| deadline.saturating_sub(self.millis()));
-        let left = left.into_iter().chain(self.directory_deadline()).chain(crowded).min();
+        let left = left.into_iter().chain(self.directory_deadline()).chain(crowded).chain(dismissal).min();
         let timeout = left.map_or(-1, |left| left.min(3_600_000) as i32);
         // SAFETY: the set lives until the call returns.
         let count = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
@@ -331,6 +334,7 @@ impl Server {
                 self.hang_up(peer);
             }
             Received::Message(message) if !door::may_say(way, &message) => self.hang_up(peer),
+            Received::Message(message) if !self.is_true(pid, &message) => self.hang_up(peer),
             Received::Message(message) => match *message {
                 ToCoordinator::Launch(request) => {
                     // Only who asks for a certain pod may already be in another one, having entered by fork.
@@ -357,14 +361,45 @@ impl Server {
                         self.rescan_all();
                     }
                     self.queue.push_back(Event::Message { peer, pid, message });
+                    if matches!(way, Way::Stranger(_)) {
+                        // It has nothing else to say.
+                        self.hang_up(peer);
+                    }
                 }
             },
         }
     }
 
+    /// Whether a process that says it has been restarted has: then it has entered itself into the pod's table.
+    fn is_true(&self, pid: i32, message: &ToCoordinator) -> bool {
+        let ToCoordinator::Restarted { pod_id, virtual_pid } = message else { return true };
+        let Some(table) = self.tables.get(pod_id) else { return false };
+        let entered = table.find(RealPid(pid)).map(|entry| entry.virtual_pid.load(Ordering::Acquire));
+        let signal = table.signal.load(Ordering::Relaxed).clamp(1, 64);
+        entered == Some(*virtual_pid) && process::may_belong(pid, &self.table_name(*pod_id), signal)
+    }
+
+    /// Strangers that have come by the door, and until when they are heard.
+    fn strangers(&self) -> impl Iterator<Item = (u64, Instant)> + '_ {
+        self.peers.iter().filter_map(|(peer, connected)| match connected.way {
+            Way::Stranger(until) => Some((*peer, until)),
+            _ => None,
+        })
+    }
+
+    /// Hangs up on strangers that have had their time; in how many milliseconds the next one will have had it.
+    fn dismiss_strangers(&mut self) -> Option<Millis> {
+        let now = Instant::now();
+        let late: Vec<u64> = self.strangers().filter(|(_, until)| *until <= now).map(|(peer, _)| peer).collect();
+        for peer in late {
+            self.hang_up(peer);
+        }
+        self.strangers().map(|(_, until)| until.duration_since(now).as_millis() as Millis + 1).min()
+    }
+
     /// Lets in members of the pods; others are turned away.
     fn answer_the_door(&mut self) {
-        loop {
+        while self.strangers().count() < STRANGERS {
             let (socket, pid) = match self.door.as_ref().map(Door::accept) {
                 Some(Ok(Some(accepted))) => accepted,
                 Some(Err(_)) => return self.crowded = Some(Instant::now()),
@@ -375,7 +410,7 @@ impl Server {
             let way = if self.members.keys().any(|(_, member)| *member == pid) {
                 Way::Member
             } else if self.core.pods().any(restarting) {
-                Way::Stranger
+                Way::Stranger(Instant::now() + STRANGERS_PATIENCE)
             } else {
                 continue;
             };

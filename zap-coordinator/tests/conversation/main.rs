@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use zap_client::{connection, trusted, Connection, RuntimeDir};
 use zap_image::name::ImageName;
-use zap_sys::{RealPid, VirtualPid};
+use zap_sys::{net, RealPid, VirtualPid};
+use zap_wire::ToCoordinator;
 
 /// Not a test of its own: the member process is this same executable, started again by [`Scene::member`].
 #[test]
@@ -272,6 +273,55 @@ fn nobody_is_a_member_because_the_table_says_so() {
     assert!(stranger.try_wait().unwrap().is_none());
     zap_sys::signal::kill(child, libc::SIGKILL).unwrap();
     assert!(stranger.wait().unwrap().success());
+}
+
+#[test]
+fn strangers_at_the_door_are_sent_away() {
+    let scene = Scene::new();
+    let _member = scene.member("fine");
+    let name = scene.table().door();
+    let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    let connect = || {
+        let number = net::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0).unwrap();
+        net::connect_abstract(number, &name[..length]).unwrap();
+        number
+    };
+    let is_sent_away = |number| {
+        let patience = libc::timeval { tv_sec: 10, tv_usec: 0 };
+        net::set_option(number, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &patience).unwrap();
+        let heard = net::receive(number, &mut [0u8; 64], 0);
+        zap_sys::fd::close(number).unwrap();
+        heard == Ok(0) || heard.is_err_and(|error| error.is(libc::ECONNRESET))
+    };
+    // Nothing is being restarted.
+    assert!(is_sent_away(connect()));
+    // A restart that waits for its processes: as long as this process, which has asked for it, lives.
+    let request = zap_wire::message::Restart {
+        protocol: zap_wire::PROTOCOL_VERSION,
+        pod_id: 77,
+        name: Some("restarted".into()),
+        recorded_name: "restarted".into(),
+        generation: 1,
+        settings: zap_wire::message::PodSettings {
+            ckpt_dir: scene.image_directory().to_str().unwrap().into(),
+            interval: 0,
+            keep: 1,
+            compress: "none".into(),
+            signal: zap_wire::DEFAULT_SIGNAL,
+        },
+        streams: [(0, 0); 3],
+        members: vec![(5, "app".into())],
+        images: Vec::new(),
+    };
+    Connection::request(&scene.runtime(), &ToCoordinator::Restart(request)).unwrap();
+    // One that says nothing, one that says what is not true.
+    let (mute, liar) = (connect(), connect());
+    let lie = zap_wire::encode(&ToCoordinator::Restarted { pod_id: 77, virtual_pid: 5 }).unwrap();
+    net::send(liar, &lie, 0).unwrap();
+    assert!(is_sent_away(liar) && is_sent_away(mute));
+    let status = scene.command(&["--status", "--pod", "restarted"]);
+    assert_eq!(status.out.lines().count(), 1, "{}", status.out);
+    scene.command(&["--kill", "--pod", "restarted"]).expect(0);
 }
 
 #[test]
