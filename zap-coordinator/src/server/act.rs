@@ -78,7 +78,7 @@ impl Server {
             }
             Action::Survey { pod } => self.survey(pod),
             Action::Compare { pod, open } => {
-                let shares = compare::compare(&open, compare::same_description);
+                let shares = compare::compare(&open, compare::order_of_descriptions);
                 self.queue.push_back(Event::Compared { pod, shares });
             }
             Action::Examine { pod, pid } => {
