@@ -128,7 +128,13 @@ fn by_the_door(socket: RawFd) -> zap_sys::Result<()> {
     if length == 0 {
         return Err(zap_sys::SysError::new("connect", libc::ENOENT));
     }
-    net::connect_abstract(socket, &name[..length])
+    net::connect_abstract(socket, &name[..length])?;
+    // The name comes from the table, into which every member may write, and anybody may listen under it.
+    let listener = net::peer_user(socket)?;
+    if listener == 0 || listener == state::table_owner() {
+        return Ok(());
+    }
+    Err(zap_sys::SysError::new("connect", libc::EPERM))
 }
 
 /// Repeats a call that was interrupted: no signal can be, but the kernel's own work for the process (closing an io_uring)

@@ -131,7 +131,8 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
     let c_path = CPath::new(path).ok_or("path too long")?;
     // It may be a link: see `MappedTable::put_back`.
     let file = fd::open(c_path.as_c_str(), libc::O_RDWR | libc::O_CLOEXEC, 0).map_err(|error| error.to_string())?;
-    let long_enough = fd::fstat(file).is_ok_and(|stat| stat.st_size as usize >= SIZE);
+    let stat = fd::fstat(file);
+    let long_enough = stat.is_ok_and(|stat| stat.st_size as usize >= SIZE);
     let mapped = if long_enough {
         // SAFETY: a new shared mapping wherever the kernel likes.
         unsafe { zap_sys::mem::map(0, SIZE as u64, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, file, 0) }
@@ -167,6 +168,7 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
     }
     state::set_table(table, entry);
     state::set_signal(table.signal.load(Ordering::Relaxed));
+    state::set_table_owner(stat.map_or(0, |stat| stat.st_uid));
     state::set_table_path(path);
     Ok(())
 }

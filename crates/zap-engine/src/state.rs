@@ -153,6 +153,19 @@ pub fn table() -> Option<&'static PodTable> {
     unsafe { TABLE.load(Ordering::Acquire).as_ref() }
 }
 
+/// The user to whom the pod's table belonged when this process joined the pod: the coordinator's.
+static TABLE_OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// Notes to whom the pod's table belongs.
+pub fn set_table_owner(user: u32) {
+    TABLE_OWNER.store(user, Ordering::Relaxed);
+}
+
+/// To whom the pod's table belongs.
+pub fn table_owner() -> u32 {
+    TABLE_OWNER.load(Ordering::Relaxed)
+}
+
 /// This process's entry in the pod's table. A child of fork does not know it at first: its parent entered it.
 pub fn entry() -> Option<&'static Entry> {
     // SAFETY: as `table`.

@@ -346,7 +346,7 @@ pub fn timerfd_settime(fd: RawFd, flags: i32, value: &libc::itimerspec) -> Resul
 /// Whether two descriptors of this process are one open file description, by kcmp(2).
 pub fn same_description(a: RawFd, b: RawFd) -> Result<bool> {
     let own = crate::process::getpid();
-    crate::process::same_description((own, a), (own, b))
+    crate::process::compare_descriptions((own, a), (own, b)).map(|order| order.is_eq())
 }
 
 /// timerfd's ioctl TFD_IOC_SET_TICKS (Linux 3.17, CONFIG_CHECKPOINT_RESTORE): sets the expirations not yet read.

@@ -86,6 +86,14 @@ pub fn get_option_bytes(fd: RawFd, level: i32, name: i32, buffer: &mut [u8]) -> 
     Ok(length as usize)
 }
 
+/// The user who listens at the other end of a connection, or has made it (SO_PEERCRED of unix(7)).
+pub fn peer_user(fd: RawFd) -> Result<u32> {
+    // struct ucred: pid, uid, gid, four bytes each.
+    let mut words = [[0u8; 4]; 3];
+    get_option_bytes(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, words.as_flattened_mut())?;
+    Ok(u32::from_ne_bytes(words[1]))
+}
+
 /// send(2).
 pub fn send(fd: RawFd, bytes: &[u8], flags: i32) -> Result<usize> {
     call!(SYS_sendto, fd, bytes.as_ptr(), bytes.len(), flags, 0, 0)
@@ -225,5 +233,24 @@ impl Descriptors {
     /// The numbers.
     pub fn as_slice(&self) -> &[RawFd] {
         &self.numbers[..self.count]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens_is_told() {
+        let listener = socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0).unwrap();
+        listen_anywhere(listener).unwrap();
+        let mut address = [0u8; 128];
+        let length = local_name(listener, &mut address).unwrap();
+        let client = socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0).unwrap();
+        connect_abstract(client, &address[3..length]).unwrap();
+        let [_, own, _] = crate::credentials::users().unwrap();
+        assert_eq!(peer_user(client).unwrap(), own);
+        crate::fd::close(client).unwrap();
+        crate::fd::close(listener).unwrap();
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::errno::{call, Result};
 use crate::ids::RealPid;
+use core::cmp::Ordering;
 
 /// Makes a process that ends at once, so that its number is used up; returns the number. The process shares memory with
 /// the caller, and nobody but its `wait` sees it.
@@ -21,10 +22,17 @@ pub fn use_up_number() -> Option<i32> {
     Some(helper as i32)
 }
 
-/// What kcmp(2) KCMP_FILE says of descriptors of two processes: whether they are one open file description.
-pub fn same_description(a: (RealPid, crate::RawFd), b: (RealPid, crate::RawFd)) -> Result<bool> {
-    // KCMP_FILE is 0; the result is 0 for equal, 1 and 2 for an ordering, 3 for unequal.
-    call!(SYS_kcmp, a.0 .0, b.0 .0, 0, a.1, b.1).map(|order| order == 0)
+/// What kcmp(2) KCMP_FILE says of descriptors of two processes: whether they are one open file description, and else, which
+/// is before the other in an order that holds until the next boot.
+pub fn compare_descriptions(a: (RealPid, crate::RawFd), b: (RealPid, crate::RawFd)) -> Result<Ordering> {
+    // KCMP_FILE is 0.
+    match call!(SYS_kcmp, a.0 .0, b.0 .0, 0, a.1, b.1)? {
+        0 => Ok(Ordering::Equal),
+        1 => Ok(Ordering::Less),
+        2 => Ok(Ordering::Greater),
+        // "Not equal, but ordering information is unavailable": of no kernel so far.
+        _ => Err(crate::SysError::new("kcmp", libc::EOPNOTSUPP)),
+    }
 }
 
 /// The parent of the process `pid`, as /proc/<pid>/stat tells; `None` if there is no such process.

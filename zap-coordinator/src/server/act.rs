@@ -78,7 +78,7 @@ impl Server {
             }
             Action::Survey { pod } => self.survey(pod),
             Action::Compare { pod, open } => {
-                let shares = compare::compare(&open, compare::same_description);
+                let shares = compare::compare(&open, compare::order_of_descriptions);
                 self.queue.push_back(Event::Compared { pod, shares });
             }
             Action::Examine { pod, pid } => {
@@ -151,6 +151,15 @@ impl Server {
         if let Some(entry) = table.enter(RealPid(pid), VirtualPid(virtual_pid)) {
             entry.start_time.store(started, Ordering::Relaxed);
             entry.set_name(program.as_bytes());
+        }
+        // The kernel has said that it is this process which wants to be a member. It need not look like one yet: it is
+        // zap-launch.
+        let found = Process::open(pid, 0).and_then(|process| process.map(Process::watched).transpose());
+        if let Ok(Some(process)) = found {
+            let known = self.members.get(&(pod, pid));
+            if known.is_none_or(Process::has_ended) {
+                self.members.insert((pod, pid), process);
+            }
         }
         self.rescan(pod);
     }

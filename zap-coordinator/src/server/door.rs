@@ -2,14 +2,16 @@
 //! been confined. A socket without a path, whose name is in the pods' tables.
 //!
 //! Anybody on the host can connect to it: only known members are let in, whose ids the kernel tells, and only with what a
-//! member has to say. While a pod is restarted, a stranger may be one of it: that one may say so, and must know the pod's id,
-//! which is a secret.
+//! member has to say. While a pod is restarted, a stranger may be one of it: that one may say so, once and at once. It is
+//! believed when the pod's table knows it already, into which only members and their coordinator can write. The pod's id
+//! is no secret: the names of its images hold it.
 //!
 //! # Safety
 //! Descriptors that calls return are new.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 use zap_client::connection;
 use zap_sys::{net, SysError};
 use zap_wire::table::DOOR_LENGTH;
@@ -67,6 +69,12 @@ fn own(number: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// How long a stranger may take.
+pub const STRANGERS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many strangers are heard at a time. The others wait.
+pub const STRANGERS: usize = 64;
+
 /// How a connection was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -74,8 +82,8 @@ pub enum Way {
     Front,
     /// By the door, by a member.
     Member,
-    /// By the door, by somebody who may be a member that a restart is making.
-    Stranger,
+    /// By the door, by somebody who may be a member that a restart is making, and is heard until then.
+    Stranger(Instant),
 }
 
 /// Whether somebody who has come by this way may say this.

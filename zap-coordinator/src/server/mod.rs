@@ -23,12 +23,12 @@ mod store;
 use crate::arguments::CoordinatorArguments;
 use crate::core::{Core, Event, Kept, Limits, Member, Millis, Now};
 use crossbeam::channel::{unbounded, Receiver, Sender};
-use door::{Door, Way};
+use door::{Door, Way, STRANGERS, STRANGERS_PATIENCE};
 use faults::Faults;
 use images::{Images, Job, Tools};
 use process::Process;
 use socket::{Listener, NotListening, Received};
-use std::collections::btree_map::Entry;
+use std::collections::btree_map::{Entry, VacantEntry};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Write;
@@ -38,6 +38,8 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zap_client::{Error, MappedTable, Result, RuntimeDir};
+use zap_sys::RealPid;
+use zap_wire::table::Entry as TableEntry;
 use zap_wire::{FromCoordinator, ToCoordinator};
 
 /// Runs the coordinator until it ends.
@@ -230,7 +232,10 @@ impl Server {
                     }
                     Source::Peer(peer) => self.listen_to(peer, &mut buffer),
                     Source::Member(pod, pid) => {
-                        self.forget(pod, pid);
+                        // An earlier event of the same round may have put a later one in its place.
+                        if self.members.get(&(pod, pid)).is_some_and(Process::has_ended) {
+                            self.forget(pod, pid);
+                        }
                         self.rescan(pod);
                     }
                     Source::Requester(pod) => {
@@ -271,7 +276,9 @@ impl Server {
     }
 
     /// Waits until something happens or is due.
-    fn wait(&self) -> Result<Vec<Source>> {
+    fn wait(&mut self) -> Result<Vec<Source>> {
+        let dismissal = self.dismiss_strangers();
+        self.work();
         let mut sources = vec![Source::Bell];
         let mut numbers = vec![self.bell.as_raw_fd()];
         let crowded = self.crowded();
@@ -279,7 +286,8 @@ impl Server {
             sources.push(Source::Listener);
             numbers.push(self.listener.descriptor());
         }
-        if let Some(door) = self.door.as_ref().filter(|_| crowded.is_none()) {
+        let is_open = crowded.is_none() && self.strangers().count() < STRANGERS;
+        if let Some(door) = self.door.as_ref().filter(|_| is_open) {
             sources.push(Source::Door);
             numbers.push(door.descriptor());
         }
@@ -298,7 +306,7 @@ impl Server {
         let mut set: Vec<libc::pollfd> =
             numbers.into_iter().map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
         let left = self.core.deadline().map(|deadline| deadline.saturating_sub(self.millis()));
-        let left = left.into_iter().chain(self.directory_deadline()).chain(crowded).min();
+        let left = left.into_iter().chain(self.directory_deadline()).chain(crowded).chain(dismissal).min();
         let timeout = left.map_or(-1, |left| left.min(3_600_000) as i32);
         // SAFETY: the set lives until the call returns.
         let count = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
@@ -326,6 +334,7 @@ impl Server {
                 self.hang_up(peer);
             }
             Received::Message(message) if !door::may_say(way, &message) => self.hang_up(peer),
+            Received::Message(message) if !self.is_true(pid, &message) => self.hang_up(peer),
             Received::Message(message) => match *message {
                 ToCoordinator::Launch(request) => {
                     // Only who asks for a certain pod may already be in another one, having entered by fork.
@@ -352,14 +361,45 @@ impl Server {
                         self.rescan_all();
                     }
                     self.queue.push_back(Event::Message { peer, pid, message });
+                    if matches!(way, Way::Stranger(_)) {
+                        // It has nothing else to say.
+                        self.hang_up(peer);
+                    }
                 }
             },
         }
     }
 
+    /// Whether a process that says it has been restarted has: then it has entered itself into the pod's table.
+    fn is_true(&self, pid: i32, message: &ToCoordinator) -> bool {
+        let ToCoordinator::Restarted { pod_id, virtual_pid } = message else { return true };
+        let Some(table) = self.tables.get(pod_id) else { return false };
+        let entered = table.find(RealPid(pid)).map(|entry| entry.virtual_pid.load(Ordering::Acquire));
+        let signal = table.signal.load(Ordering::Relaxed).clamp(1, 64);
+        entered == Some(*virtual_pid) && process::may_belong(pid, &self.table_name(*pod_id), signal)
+    }
+
+    /// Strangers that have come by the door, and until when they are heard.
+    fn strangers(&self) -> impl Iterator<Item = (u64, Instant)> + '_ {
+        self.peers.iter().filter_map(|(peer, connected)| match connected.way {
+            Way::Stranger(until) => Some((*peer, until)),
+            _ => None,
+        })
+    }
+
+    /// Hangs up on strangers that have had their time; in how many milliseconds the next one will have had it.
+    fn dismiss_strangers(&mut self) -> Option<Millis> {
+        let now = Instant::now();
+        let late: Vec<u64> = self.strangers().filter(|(_, until)| *until <= now).map(|(peer, _)| peer).collect();
+        for peer in late {
+            self.hang_up(peer);
+        }
+        self.strangers().map(|(_, until)| until.duration_since(now).as_millis() as Millis + 1).min()
+    }
+
     /// Lets in members of the pods; others are turned away.
     fn answer_the_door(&mut self) {
-        loop {
+        while self.strangers().count() < STRANGERS {
             let (socket, pid) = match self.door.as_ref().map(Door::accept) {
                 Some(Ok(Some(accepted))) => accepted,
                 Some(Err(_)) => return self.crowded = Some(Instant::now()),
@@ -370,7 +410,7 @@ impl Server {
             let way = if self.members.keys().any(|(_, member)| *member == pid) {
                 Way::Member
             } else if self.core.pods().any(restarting) {
-                Way::Stranger
+                Way::Stranger(Instant::now() + STRANGERS_PATIENCE)
             } else {
                 continue;
             };
@@ -426,10 +466,10 @@ impl Server {
     fn scan(&mut self, pod: u64) -> Vec<Member> {
         let Some(table) = self.tables.get(&pod) else { return Vec::new() };
         let (name, signal) = (self.table_name(pod), table.signal.load(Ordering::Relaxed).clamp(1, 64));
-        let mut members = Vec::new();
         self.unwatched.remove(&pod);
+        let mut unwatched = BTreeMap::new();
+        let mut strangers = Vec::new();
         for (pid, entry) in table.members() {
-            let mut unwatched = None;
             // Whoever looks a process up finds the first entry. While it is being entered it has two for a moment.
             let Some(first) = table.find(pid) else { continue };
             if !std::ptr::eq(first, entry) {
@@ -439,33 +479,44 @@ impl Server {
                 continue;
             }
             if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
-                let started = entry.start_time.load(Ordering::Relaxed);
-                // Entered by a fork's parent, the child may have ended before, and its number be a stranger's, or that of a
-                // later child, which has found the entry of the one before it.
-                let same = || if started == 0 { Ok(None) } else { Process::open(pid.0, started) };
-                let another = || {
-                    let has_parent_here =
-                        || zap_sys::process::parent_of(pid).is_some_and(|parent| table.find(parent).is_some());
-                    let belongs = |_: &Process| process::may_belong(pid.0, &name, signal) || has_parent_here();
-                    let Some(process) = Process::open(pid.0, 0)?.filter(belongs) else { return Ok(None) };
-                    entry.start_time.store(zap_sys::process::start_time(pid).unwrap_or(0), Ordering::Relaxed);
-                    Ok(Some(process))
-                };
-                let found = same().and_then(|process| process.map_or_else(another, |process| Ok(Some(process))));
-                match found.and_then(|process| process.map(Process::watched).transpose()) {
-                    Ok(Some(process)) => {
-                        place.insert(process);
-                    }
-                    Ok(None) => {
-                        entry.drop_entry();
-                        continue;
-                    }
-                    // It is not known to have ended.
-                    Err(error) => unwatched = Some(act::unwatchable(&error)),
+                // Every member can write every word of the table, and what was entered before has perhaps ended: no number
+                // there makes anybody a member.
+                let belongs = |_: &Process| process::may_belong(pid.0, &name, signal);
+                match Process::open(pid.0, 0).map(|process| process.filter(belongs)) {
+                    Ok(None) => strangers.push((pid, entry)),
+                    found => watch(place, entry, found).unwrap_or_else(|why| drop(unwatched.insert(pid.0, why))),
                 }
             }
-            if unwatched.is_some() {
-                self.unwatched.insert(pod);
+        }
+        // A member's child may be seen between its fork and its exec's end.
+        loop {
+            let is_child = |(pid, _): &(RealPid, &TableEntry)| {
+                let parent = zap_sys::process::parent_of(*pid);
+                parent.is_some_and(|parent| self.members.contains_key(&(pod, parent.0)))
+            };
+            let (children, others): (Vec<_>, Vec<_>) = strangers.into_iter().partition(is_child);
+            strangers = others;
+            for (pid, entry) in &children {
+                if let Entry::Vacant(place) = self.members.entry((pod, pid.0)) {
+                    let found = Process::open(pid.0, 0);
+                    watch(place, entry, found).unwrap_or_else(|why| drop(unwatched.insert(pid.0, why)));
+                }
+            }
+            if children.is_empty() {
+                break;
+            }
+        }
+        for (_, entry) in strangers {
+            entry.drop_entry();
+        }
+        if !unwatched.is_empty() {
+            self.unwatched.insert(pod);
+        }
+        let mut members = Vec::new();
+        for (pid, entry) in table.members() {
+            if !self.members.contains_key(&(pod, pid.0)) && !unwatched.contains_key(&pid.0) {
+                // Entered since.
+                continue;
             }
             let bytes = entry.name_bytes();
             let length = bytes.iter().position(|c| *c == 0).unwrap_or(bytes.len());
@@ -478,13 +529,12 @@ impl Server {
                 let length = reason.iter().position(|c| *c == 0).unwrap_or(reason.len());
                 String::from_utf8_lossy(&reason[..length]).into_owned()
             });
-            let not_checkpointable = not_checkpointable.or(unwatched);
+            let not_checkpointable = not_checkpointable.or_else(|| unwatched.remove(&pid.0));
             members.push(Member { pid: pid.0, virtual_pid, program, stopped, not_checkpointable });
         }
         // Who was made first comes first: a pod's first process, and parents before their children.
         members.sort_by_cached_key(|member| {
-            let started =
-                table.find(zap_sys::RealPid(member.pid)).map(|entry| entry.start_time.load(Ordering::Relaxed));
+            let started = table.find(RealPid(member.pid)).map(|entry| entry.start_time.load(Ordering::Relaxed));
             (started, member.pid)
         });
         members
@@ -500,11 +550,11 @@ impl Server {
     fn forget(&mut self, pod: u64, pid: i32) {
         let watched = self.members.remove(&(pod, pid));
         // A later process of the same number may have the entry by now.
-        let now = zap_sys::process::start_time(zap_sys::RealPid(pid)).ok();
+        let now = zap_sys::process::start_time(RealPid(pid)).ok();
         if watched.is_some_and(|process| now.is_some_and(|now| process.is_before(now))) {
             return;
         }
-        if let Some(entry) = self.tables.get(&pod).and_then(|table| table.find(zap_sys::RealPid(pid))) {
+        if let Some(entry) = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid))) {
             entry.drop_entry();
         }
     }
@@ -533,6 +583,24 @@ impl Server {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now { millis: self.millis(), epoch: since.as_secs(), epoch_ns: since.as_nanos() as u64, random: random() }
     }
+}
+
+/// Takes a member under watch, if it lives: else its entry goes. Why it cannot be watched.
+fn watch(
+    place: VacantEntry<(u64, i32), Process>,
+    entry: &TableEntry,
+    found: std::io::Result<Option<Process>>,
+) -> std::result::Result<(), String> {
+    let (_, pid) = *place.key();
+    let found = found.and_then(|process| process.map(Process::watched).transpose());
+    match found.map_err(|error| act::unwatchable(&error))? {
+        Some(process) => {
+            entry.start_time.store(zap_sys::process::start_time(RealPid(pid)).unwrap_or(0), Ordering::Relaxed);
+            place.insert(process);
+        }
+        None => entry.drop_entry(),
+    }
+    Ok(())
 }
 
 /// Pods whose images are compressed and synced at the same time.

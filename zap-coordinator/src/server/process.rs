@@ -143,8 +143,10 @@ impl Sight {
     fn belongs(&self, name: &[u8], signal: i32) -> bool {
         let is_visible = self.maps.as_ref().is_some_and(|maps| !maps.is_empty());
         let execs = self.environment.is_empty() && self.has("SigBlk:", signal);
+        // libzap wipes the environment before it maps the table.
+        let starts = self.maps(b"libzap.so") && self.has("SigBlk:", signal);
         let may_exec = execs && (!is_visible || !self.has("SigCgt:", signal));
-        self.maps(name) || self.is_told(name) || may_exec || (!is_visible && self.has("SigCgt:", signal))
+        self.maps(name) || self.is_told(name) || starts || may_exec || (!is_visible && self.has("SigCgt:", signal))
     }
 
     /// Whether it has come by a fork, and has not exec'ed since.
@@ -196,6 +198,7 @@ mod tests {
             (Some(other), "", has, lacks, true, false),
             (Some(other), "A=b\0", has, lacks, false, false),
             (Some(other), "", has, has, false, false),
+            (Some("7f00-7f10 r-xp 0 0 0 /opt/zap/libzap.so\n"), "A=b\0", has, lacks, true, false),
             // A kernel thread; one that ends.
             (Some(""), "", lacks, lacks, false, false),
             (Some(""), "", lacks, has, true, false),

@@ -6,9 +6,14 @@ mod scene;
 
 use scene::Scene;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 use zap_client::{connection, trusted, Connection, RuntimeDir};
 use zap_image::name::ImageName;
+use zap_sys::{net, RealPid, VirtualPid};
+use zap_wire::ToCoordinator;
 
 /// Not a test of its own: the member process is this same executable, started again by [`Scene::member`].
 #[test]
@@ -240,6 +245,83 @@ fn members_for_which_there_is_no_room_stay_members() {
     scene.command_until(&["--status", "--json"], |output| count(output) == 1);
     scene.command(&["--checkpoint"]).expect(0);
     assert_eq!(scene.images().len(), 1);
+}
+
+#[test]
+fn nobody_is_a_member_because_the_table_says_so() {
+    let scene = Scene::new();
+    let member = scene.member("fine");
+    let table = scene.table();
+    // A process and its child, as a member could enter them: all that is in the table is right.
+    let mut stranger =
+        Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(stranger.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let child: i32 = line.trim().parse().unwrap();
+    for pid in [stranger.id() as i32, child] {
+        let entry = table.enter(RealPid(pid), VirtualPid(pid)).unwrap();
+        entry.start_time.store(zap_sys::process::start_time(RealPid(pid)).unwrap(), Ordering::Relaxed);
+        entry.ready.store(1, Ordering::Release);
+    }
+    let status = scene.command(&["--status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+    let processes = status["pods"][0]["processes"].as_array().unwrap();
+    assert_eq!(processes.len(), 1, "{processes:?}");
+    assert_eq!(processes[0]["pid"], member.pid());
+    scene.command(&["--checkpoint"]).expect(0);
+    scene.command(&["--kill"]).expect(0);
+    assert!(stranger.try_wait().unwrap().is_none());
+    zap_sys::signal::kill(child, libc::SIGKILL).unwrap();
+    assert!(stranger.wait().unwrap().success());
+}
+
+#[test]
+fn strangers_at_the_door_are_sent_away() {
+    let scene = Scene::new();
+    let _member = scene.member("fine");
+    let name = scene.table().door();
+    let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    let connect = || {
+        let number = net::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0).unwrap();
+        net::connect_abstract(number, &name[..length]).unwrap();
+        number
+    };
+    let is_sent_away = |number| {
+        let patience = libc::timeval { tv_sec: 10, tv_usec: 0 };
+        net::set_option(number, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &patience).unwrap();
+        let heard = net::receive(number, &mut [0u8; 64], 0);
+        zap_sys::fd::close(number).unwrap();
+        heard == Ok(0) || heard.is_err_and(|error| error.is(libc::ECONNRESET))
+    };
+    // Nothing is being restarted.
+    assert!(is_sent_away(connect()));
+    // A restart that waits for its processes: as long as this process, which has asked for it, lives.
+    let request = zap_wire::message::Restart {
+        protocol: zap_wire::PROTOCOL_VERSION,
+        pod_id: 77,
+        name: Some("restarted".into()),
+        recorded_name: "restarted".into(),
+        generation: 1,
+        settings: zap_wire::message::PodSettings {
+            ckpt_dir: scene.image_directory().to_str().unwrap().into(),
+            interval: 0,
+            keep: 1,
+            compress: "none".into(),
+            signal: zap_wire::DEFAULT_SIGNAL,
+        },
+        streams: [(0, 0); 3],
+        members: vec![(5, "app".into())],
+        images: Vec::new(),
+    };
+    Connection::request(&scene.runtime(), &ToCoordinator::Restart(request)).unwrap();
+    // One that says nothing, one that says what is not true.
+    let (mute, liar) = (connect(), connect());
+    let lie = zap_wire::encode(&ToCoordinator::Restarted { pod_id: 77, virtual_pid: 5 }).unwrap();
+    net::send(liar, &lie, 0).unwrap();
+    assert!(is_sent_away(liar) && is_sent_away(mute));
+    let status = scene.command(&["--status", "--pod", "restarted"]);
+    assert_eq!(status.out.lines().count(), 1, "{}", status.out);
+    scene.command(&["--kill", "--pod", "restarted"]).expect(0);
 }
 
 #[test]

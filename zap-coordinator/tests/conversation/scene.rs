@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use zap_client::{connection, Connection, RuntimeDir};
+use zap_client::{connection, Connection, MappedTable, RuntimeDir};
 use zap_sys::signal;
 
 /// Longest that anything may take before a test fails.
@@ -59,6 +59,13 @@ impl Scene {
 
     pub fn image_directory(&self) -> PathBuf {
         self.path("images")
+    }
+
+    /// The table of the only pod.
+    pub fn table(&self) -> MappedTable {
+        let files = fs::read_dir(self.runtime().pods_dir()).unwrap().map(|entry| entry.unwrap().path());
+        let mut tables = files.filter(|path| path.extension().is_some_and(|end| end == "table"));
+        MappedTable::open(&tables.next().unwrap()).unwrap()
     }
 
     /// A process in a pod of its own that behaves as told.
