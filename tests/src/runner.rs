@@ -24,6 +24,7 @@ fn cases(place: &Place, seeds: &[u64], asked: Option<u64>) -> Vec<Case> {
     cases.extend(crate::compressed::cases(&place.manifest));
     cases.extend(crate::stopped::cases());
     cases.extend(crate::special::cases());
+    cases.extend(crate::processes::cases());
     cases.extend(crate::command_line::cases());
     cases.extend(crate::images::cases());
     cases.extend(crate::storage::cases());

@@ -7,6 +7,8 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use zap_client::MappedTable;
 use zap_sys::signal::{self, Mask};
 use zap_sys::{process, RealPid};
 
@@ -105,26 +107,56 @@ impl Patience {
 /// Waits until `child` has ended, and ends as it did.
 pub fn wait(child: RealPid) -> ! {
     loop {
-        while let Ok((pid, status)) = process::wait(child.0, libc::WNOHANG | libc::WUNTRACED) {
-            if pid.0 == 0 {
-                break;
-            }
-            if libc::WIFSTOPPED(status) {
-                // Whoever watches zap-restart, a shell for instance, shall see it stopped too.
-                let _ = signal::kill(process::getpid().0, libc::SIGSTOP);
-                // A shell continues the whole process group; its handler for it shall run once.
-                let _ = signal::take_pending(libc::SIGCONT);
-                if process::state(child) == Some(b'T') {
-                    let _ = signal::kill(child.0, libc::SIGCONT);
-                }
-                continue;
-            }
+        if let Some(status) = look_after(child) {
             end_as(status);
         }
-        if let Some(number) = next_signal() {
+        if let Some(number) = next_signal(None) {
             let _ = signal::kill(child.0, number);
         }
     }
+}
+
+/// As [`wait`], when the pod's first process had ended with `status` before the checkpoint: waits until the last has
+/// ended. Signals go to `child`.
+pub fn wait_for_last(child: RealPid, table: &Path, status: i32) -> ! {
+    let table = MappedTable::open(table).ok();
+    let lives = |pid: RealPid| !matches!(process::state(pid), None | Some(b'Z' | b'X'));
+    let mut others = true;
+    let mut childs = true;
+    while childs || others {
+        childs = childs && look_after(child).is_none();
+        // Its own children tell by SIGCHLD when they end; others are whoever has forked meanwhile, or an orphan's.
+        others = table.as_ref().is_some_and(|table| table.members().any(|(pid, _)| lives(pid)));
+        if childs || others {
+            if let Some(number) = next_signal(Some(LOOK)) {
+                let _ = signal::kill(child.0, number);
+            }
+        }
+    }
+    end_as(status)
+}
+
+/// How often it is looked whether the last process has ended, which is nobody's child here.
+const LOOK: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// Stops and goes on as `child` does; its status when it has ended.
+fn look_after(child: RealPid) -> Option<i32> {
+    while let Ok((pid, status)) = process::wait(child.0, libc::WNOHANG | libc::WUNTRACED) {
+        if pid.0 == 0 {
+            return None;
+        }
+        if !libc::WIFSTOPPED(status) {
+            return Some(status);
+        }
+        // Whoever watches zap-restart, a shell for instance, shall see it stopped too.
+        let _ = signal::kill(process::getpid().0, libc::SIGSTOP);
+        // A shell continues the whole process group; its handler for it shall run once.
+        let _ = signal::take_pending(libc::SIGCONT);
+        if process::state(child) == Some(b'T') {
+            let _ = signal::kill(child.0, libc::SIGCONT);
+        }
+    }
+    None
 }
 
 /// Ends this process with the wait status of another: the same exit status, or death by the same signal.
@@ -146,9 +178,9 @@ pub fn end_by(number: i32) -> ! {
     process::exit_process(128 + number)
 }
 
-/// Waits for the next signal; returns it if the program is to get it from here. What the terminal sends, it sends to
+/// Waits for the next signal, so long at most; returns it if the program is to get it from here. What the terminal sends, it sends to
 /// both (si_code SI_KERNEL).
-fn next_signal() -> Option<i32> {
+fn next_signal(longest: Option<libc::timespec>) -> Option<i32> {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: initializes the set.
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
@@ -158,7 +190,10 @@ fn next_signal() -> Option<i32> {
     }
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: an initialized set, and a siginfo to be filled.
-    let number = unsafe { libc::sigwaitinfo(set.as_ptr(), info.as_mut_ptr()) };
+    let number = unsafe {
+        let longest = longest.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        libc::sigtimedwait(set.as_ptr(), info.as_mut_ptr(), longest)
+    };
     // SAFETY: all-zero is a valid siginfo.
     let info = unsafe { info.assume_init() };
     const SI_KERNEL: i32 = 0x80;

@@ -3,7 +3,7 @@
 //!
 //! Anybody on the host can connect to it: only known members are let in, whose ids the kernel tells, and only with what a
 //! member has to say. While a pod is restarted, a stranger may be one of it: that one may say so, and must know the pod's id,
-//! which is a secret.
+//! which is a secret. A program that is in a pod, or whose parent is, may ask for the pod's table: its parent had it.
 //!
 //! # Safety
 //! Descriptors that calls return are new.
@@ -67,14 +67,14 @@ pub enum Way {
     Front,
     /// By the door, by a member.
     Member,
-    /// By the door, by somebody who may be a member that a restart is making.
+    /// By the door, by somebody who may be a member that a restart is making, or that a member has made just now.
     Stranger,
 }
 
 /// Whether somebody who has come by this way may say this.
 pub fn may_say(way: Way, message: &ToCoordinator) -> bool {
     if way != Way::Member {
-        return way == Way::Front || matches!(message, ToCoordinator::Restarted { .. });
+        return way == Way::Front || matches!(message, ToCoordinator::Restarted { .. } | ToCoordinator::Table);
     }
     matches!(
         message,
@@ -85,5 +85,6 @@ pub fn may_say(way: Way, message: &ToCoordinator) -> bool {
             | ToCoordinator::Written { .. }
             | ToCoordinator::WriteFailed { .. }
             | ToCoordinator::Restarted { .. }
+            | ToCoordinator::Table
     )
 }
