@@ -17,6 +17,7 @@ mod manifest;
 mod panics;
 mod place;
 mod process;
+mod processes;
 mod project;
 mod random;
 mod runner;

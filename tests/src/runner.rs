@@ -26,6 +26,7 @@ fn cases(place: &Place, seeds: &[u64], asked: Option<u64>) -> Vec<Case> {
     cases.extend(crate::special::cases());
     cases.extend(crate::terminal::cases());
     cases.extend(crate::ids::cases());
+    cases.extend(crate::processes::cases());
     cases.extend(crate::command_line::cases());
     cases.extend(crate::images::cases());
     cases.extend(crate::storage::cases());

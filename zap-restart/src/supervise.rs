@@ -8,27 +8,22 @@
 use crate::terminal;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use zap_client::MappedTable;
 use zap_sys::signal::{self, Mask};
 use zap_sys::{process, RealPid};
 
-/// Signals that are passed on when they are sent to zap-restart.
-const PASSED_ON: [i32; 8] = [
-    libc::SIGTERM,
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGTSTP,
-    libc::SIGCONT,
-];
+/// Signals that are passed on when they are sent to zap-restart: all but those that cannot be, that are zap-restart's own
+/// affair (its children, its own reading and writing), and that libc keeps to itself.
+fn passed_on() -> impl Iterator<Item = i32> {
+    const OWN: [i32; 8] =
+        [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGTTIN, libc::SIGTTOU, libc::SIGPIPE, 32, 33];
+    (1..=64).filter(|number| !OWN.contains(number))
+}
 
 /// Blocks what [`wait`] will wait for, so that nothing gets lost in between; returns the mask as it was.
 pub fn block() -> Mask {
-    let mut mask = signal::bit(libc::SIGCHLD);
-    for number in PASSED_ON {
-        mask |= signal::bit(number);
-    }
+    let mask = passed_on().fold(signal::bit(libc::SIGCHLD), |mask, number| mask | signal::bit(number));
     // A caller that ignores SIGCHLD would have the kernel throw the exit status away.
     // SAFETY: the default action runs no code.
     let _ = unsafe { signal::set_action(libc::SIGCHLD, &signal::KernelAction::default()) };
@@ -106,27 +101,57 @@ impl Patience {
 /// Waits until `child` has ended, and ends as it did.
 pub fn wait(child: RealPid) -> ! {
     loop {
-        while let Ok((pid, status)) = process::wait(child.0, libc::WNOHANG | libc::WUNTRACED) {
-            if pid.0 == 0 {
-                break;
-            }
-            if libc::WIFSTOPPED(status) {
-                // Whoever watches zap-restart, a shell for instance, shall see it stopped too.
-                let _ = signal::kill(process::getpid().0, libc::SIGSTOP);
-                // A shell continues the whole process group; its handler for it shall run once.
-                let _ = signal::take_pending(libc::SIGCONT);
-                if process::state(child) == Some(b'T') {
-                    let _ = signal::kill(child.0, libc::SIGCONT);
-                }
-                continue;
-            }
+        if let Some(status) = look_after(child) {
             terminal::take_back();
             end_as(status);
         }
-        if let Some(number) = next_signal() {
-            let _ = signal::kill(child.0, number);
+        if let Some(signal) = next_signal(None) {
+            signal.pass_on(child);
         }
     }
+}
+
+/// As [`wait`], when the pod's first process had ended with `status` before the checkpoint: waits until the last has
+/// ended. Signals go to `child`.
+pub fn wait_for_last(child: RealPid, table: &Path, status: i32) -> ! {
+    let table = MappedTable::open(table).ok();
+    let lives = |pid: RealPid| !matches!(process::state(pid), None | Some(b'Z' | b'X'));
+    let mut others = true;
+    let mut childs = true;
+    while childs || others {
+        childs = childs && look_after(child).is_none();
+        // Its own children tell by SIGCHLD when they end; others are whoever has forked meanwhile, or an orphan's.
+        others = table.as_ref().is_some_and(|table| table.members().any(|(pid, _)| lives(pid)));
+        if childs || others {
+            if let Some(signal) = next_signal(Some(LOOK)) {
+                signal.pass_on(child);
+            }
+        }
+    }
+    end_as(status)
+}
+
+/// How often it is looked whether the last process has ended, which is nobody's child here.
+const LOOK: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// Stops and goes on as `child` does; its status when it has ended.
+fn look_after(child: RealPid) -> Option<i32> {
+    while let Ok((pid, status)) = process::wait(child.0, libc::WNOHANG | libc::WUNTRACED) {
+        if pid.0 == 0 {
+            return None;
+        }
+        if !libc::WIFSTOPPED(status) {
+            return Some(status);
+        }
+        // Whoever watches zap-restart, a shell for instance, shall see it stopped too.
+        let _ = signal::kill(process::getpid().0, libc::SIGSTOP);
+        // A shell continues the whole process group; its handler for it shall run once.
+        let _ = signal::take_pending(libc::SIGCONT);
+        if process::state(child) == Some(b'T') {
+            let _ = signal::kill(child.0, libc::SIGCONT);
+        }
+    }
+    None
 }
 
 /// Ends this process with the wait status of another: the same exit status, or death by the same signal.
@@ -148,21 +173,42 @@ pub fn end_by(number: i32) -> ! {
     process::exit_process(128 + number)
 }
 
-/// Waits for the next signal; returns it if the program is to get it from here. What the terminal sends, it sends to
-/// both (si_code SI_KERNEL).
-fn next_signal() -> Option<i32> {
+/// A signal that has come to zap-restart.
+struct Passing {
+    number: i32,
+    /// The kernel has sent it, as it does for the terminal (SI_KERNEL).
+    by_kernel: bool,
+}
+
+impl Passing {
+    /// What the terminal sends, it sends to the whole process group: to the pod's too, if that is zap-restart's own. One that
+    /// leads a session of its own has no terminal but zap-restart's.
+    fn pass_on(&self, child: RealPid) {
+        let to = match process::group_of(child) {
+            Ok(group) if self.by_kernel && group == process::getpgrp() => return,
+            Ok(group) if self.by_kernel => -group.0,
+            _ => child.0,
+        };
+        let _ = signal::kill(to, self.number);
+    }
+}
+
+/// Waits for the next signal, so long at most; returns it if it is one for the program.
+fn next_signal(longest: Option<libc::timespec>) -> Option<Passing> {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: initializes the set.
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    for number in PASSED_ON.into_iter().chain([libc::SIGCHLD]) {
+    for number in passed_on().chain([libc::SIGCHLD]) {
         // SAFETY: an initialized set and a valid signal.
         unsafe { libc::sigaddset(set.as_mut_ptr(), number) };
     }
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: an initialized set, and a siginfo to be filled.
-    let number = unsafe { libc::sigwaitinfo(set.as_ptr(), info.as_mut_ptr()) };
+    let longest = longest.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: an initialized set, a siginfo to be filled, and a time or null.
+    let number = unsafe { libc::sigtimedwait(set.as_ptr(), info.as_mut_ptr(), longest) };
     // SAFETY: all-zero is a valid siginfo.
     let info = unsafe { info.assume_init() };
     const SI_KERNEL: i32 = 0x80;
-    (PASSED_ON.contains(&number) && info.si_code != SI_KERNEL).then_some(number)
+    let is_passed_on = number > 0 && number != libc::SIGCHLD;
+    is_passed_on.then_some(Passing { number, by_kernel: info.si_code == SI_KERNEL })
 }

@@ -35,6 +35,7 @@ impl MappedTable {
         file.set_len(SIZE as u64).map_err(|error| Error::system(path.display(), "ftruncate", &error))?;
         let table = Self::map(path, file)?;
         table.initialize(pod_id, signal, streams);
+        table.pid_namespace.store(zap_sys::process::pid_namespace(), std::sync::atomic::Ordering::Relaxed);
         Ok(table)
     }
 

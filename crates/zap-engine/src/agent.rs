@@ -121,6 +121,34 @@ impl Agent {
     }
 }
 
+/// Seconds that a new program waits for the pod's table.
+const TABLE_PATIENCE_SECONDS: i64 = 10;
+
+/// The pod's table, by the coordinator's door: for a new program of another user's, before it runs.
+pub fn table_by_the_door(door: &[u8]) -> Option<RawFd> {
+    let socket = net::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0).ok()?;
+    let patience = libc::timeval { tv_sec: TABLE_PATIENCE_SECONDS, tv_usec: 0 };
+    let ask = || {
+        net::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &patience).ok()?;
+        net::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &patience).ok()?;
+        net::connect_abstract(socket, door).ok()?;
+        let agent = Agent { socket };
+        agent.say(&ToCoordinator::Table).ok()?;
+        match agent.hear().ok()? {
+            (FromCoordinator::Table, descriptor) => descriptor,
+            (_, descriptor) => {
+                if let Some(descriptor) = descriptor {
+                    let _ = fd::close(descriptor);
+                }
+                None
+            }
+        }
+    };
+    let table = ask();
+    let _ = fd::close(socket);
+    table
+}
+
 /// Connects where a process does that has become another user, or been confined since it joined the pod.
 fn by_the_door(socket: RawFd) -> zap_sys::Result<()> {
     let name = state::table().map(|table| table.door()).unwrap_or_default();

@@ -42,7 +42,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     let pid = process::getpid();
     // Before the table is mapped: so the stack lies beside the arena, and the kernel makes one mapping of both. A fork
     // pays for each.
-    if suspend::map_stack().is_err() || join_table(&variables.table, None).is_err() {
+    if suspend::map_stack().is_err() || join_table(&variables.table, variables.door.as_deref(), None).is_err() {
         return;
     }
     let virtual_pid = state::entry().map_or(VirtualPid(pid.0), Entry::virtual_pid);
@@ -66,6 +66,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
 
 struct Variables {
     table: Vec<u8>,
+    door: Option<Vec<u8>>,
     fault: Option<Vec<u8>>,
 }
 
@@ -75,6 +76,7 @@ struct Variables {
 /// As [`begin`].
 unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
     let mut table = None;
+    let mut door = None;
     let mut fault = None;
     let (mut from, mut to) = (0, 0);
     loop {
@@ -92,6 +94,8 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
         let value = |name: &str| text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
         if let Some(path) = value(environment::POD_TABLE) {
             table = Some(path.to_vec());
+        } else if let Some(name) = value(environment::POD_DOOR) {
+            door = Some(name.to_vec());
         } else if let Some(name) = value(environment::FAULT) {
             fault = Some(name.to_vec());
         } else {
@@ -123,14 +127,19 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
         // SAFETY: the string, which no other code has been told of; the loader has taken what it needs.
         unsafe { core::ptr::write_bytes(variable, 0, length) };
     }
-    Some(Variables { table: table?, fault })
+    Some(Variables { table: table?, door, fault })
 }
 
-/// Maps the pod table `path`, enters this process, and notes both. A restart says by which id the process is `known`.
-pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), String> {
+/// Maps the pod table `path`, which is to be had by the coordinator's `door` too, enters this process, and notes both. A
+/// restart says by which id the process is `known`.
+pub(crate) fn join_table(path: &[u8], door: Option<&[u8]>, known: Option<VirtualPid>) -> Result<(), String> {
     let c_path = CPath::new(path).ok_or("path too long")?;
     // It may be a link: see `MappedTable::put_back`.
-    let file = fd::open(c_path.as_c_str(), libc::O_RDWR | libc::O_CLOEXEC, 0).map_err(|error| error.to_string())?;
+    let file = fd::open(c_path.as_c_str(), libc::O_RDWR | libc::O_CLOEXEC, 0).or_else(|error| match door {
+        Some(door) => crate::agent::table_by_the_door(door).ok_or(error),
+        None => Err(error),
+    });
+    let file = file.map_err(|error| error.to_string())?;
     let stat = fd::fstat(file);
     let long_enough = stat.is_ok_and(|stat| stat.st_size as usize >= SIZE);
     let mapped = if long_enough {
@@ -145,6 +154,11 @@ pub(crate) fn join_table(path: &[u8], known: Option<VirtualPid>) -> Result<(), S
     let table = unsafe { &*(mapped? as *const PodTable) };
     if !table.is_valid() {
         return Err("not a pod table".to_string());
+    }
+    // The ids of another PID namespace mean other processes, or none, to everybody else in the pod.
+    let (own, of_pod) = (process::pid_namespace(), table.pid_namespace.load(Ordering::Relaxed));
+    if own != 0 && of_pod != 0 && own != of_pod {
+        return Err("is of another PID namespace".to_string());
     }
     let pid = process::getpid();
     // What the program was asked for that has become this one by an exec, and has not answered, is for this one.

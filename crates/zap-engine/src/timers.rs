@@ -7,6 +7,7 @@ use crate::state::Owned;
 use crate::{clocks, identity};
 use alloc::format;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::text::{decimal, hex};
 use zap_sys::time::{self, TimerEvent};
@@ -22,6 +23,8 @@ struct PosixTimer {
     /// Virtual id of the thread for SIGEV_THREAD_ID, else 0.
     thread: i32,
     setting: libc::itimerspec,
+    /// Nanoseconds since the epoch: it expires by the clock of the wall.
+    deadline: Option<u64>,
 }
 
 impl PosixTimer {
@@ -32,7 +35,7 @@ impl PosixTimer {
     /// Adds so many nanoseconds to what is left, unless that is time of the processor.
     fn shift(&mut self, by: i64) {
         let counts_processor = matches!(self.clock, libc::CLOCK_PROCESS_CPUTIME_ID | libc::CLOCK_THREAD_CPUTIME_ID);
-        if self.is_armed() && !counts_processor {
+        if self.is_armed() && !counts_processor && self.deadline.is_none() {
             self.setting.it_value = time::from_ns(time::to_ns(&self.setting.it_value).saturating_add_signed(by).max(1));
         }
     }
@@ -47,6 +50,34 @@ static SAVED: Owned<Saved> = Owned::new(Saved { intervals: [None; 3], posix: Vec
 
 /// Most timer ids that are tried to reach a wanted one.
 const LARGEST_ID: i32 = 100_000;
+
+/// Which timers have been set to a time of the wall, a bit for each id: the kernel tells what is left only.
+static BY_THE_WALL: [AtomicU64; (LARGEST_ID as usize).div_ceil(64)] =
+    [const { AtomicU64::new(0) }; (LARGEST_ID as usize).div_ceil(64)];
+
+/// Has `set` set the timer that the kernel knows as `id`, and notes whether to a time of a clock, of any kind. What was
+/// noted stays if `set` fails.
+pub fn note_setting<R>(id: i32, absolute: bool, set: impl FnOnce() -> (R, bool)) -> R {
+    // Both or none, to a checkpoint.
+    let _guard = crate::guard::Guard::enter();
+    let (result, done) = set();
+    let place = usize::try_from(id).ok().and_then(|id| Some((BY_THE_WALL.get(id / 64)?, 1u64 << (id % 64))));
+    match place {
+        Some((word, bit)) if done && absolute => drop(word.fetch_or(bit, Ordering::Relaxed)),
+        // Not written where nothing changes: a page of its own.
+        Some((word, bit)) if done && word.load(Ordering::Relaxed) & bit != 0 => {
+            word.fetch_and(!bit, Ordering::Relaxed);
+        }
+        _ => {}
+    }
+    result
+}
+
+fn is_by_the_wall(timer: &PosixTimer) -> bool {
+    let word = BY_THE_WALL.get(timer.id as usize / 64).map_or(0, |word| word.load(Ordering::Relaxed));
+    let is_wall = matches!(timer.clock, libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_ALARM | libc::CLOCK_TAI);
+    is_wall && timer.is_armed() && word & (1 << (timer.id % 64)) != 0
+}
 
 const WHICH: [i32; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
 
@@ -68,7 +99,16 @@ pub fn save() -> Result<(), Refusal> {
                 let id = decimal(value).0 as i32;
                 let setting =
                     time::timer_gettime(id).map_err(|error| Refusal::new(format!("POSIX timer {id}"), error))?;
-                saved.posix.push(PosixTimer { id, clock: 0, signal: 0, value: 0, notify: 0, thread: 0, setting });
+                saved.posix.push(PosixTimer {
+                    id,
+                    clock: 0,
+                    signal: 0,
+                    value: 0,
+                    notify: 0,
+                    thread: 0,
+                    setting,
+                    deadline: None,
+                });
             }
             let Some(timer) = saved.posix.last_mut() else { continue };
             if line.starts_with(b"signal:") {
@@ -92,7 +132,14 @@ pub fn save() -> Result<(), Refusal> {
             }
         }
         let stopped_for = clocks::since_moment() as i64;
-        saved.posix.iter_mut().for_each(|timer| timer.shift(stopped_for));
+        for timer in &mut saved.posix {
+            if is_by_the_wall(timer) {
+                // Of the clock's reading and what is left, one was a moment before the other.
+                let left = time::timer_gettime(timer.id).map_or(0, |setting| time::to_ns(&setting.it_value));
+                timer.deadline = Some(time::to_ns(&time::now(timer.clock)).saturating_add(left));
+            }
+            timer.shift(stopped_for);
+        }
         Ok(())
     })
 }
@@ -174,7 +221,14 @@ fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
         let running_for = clocks::since_moment() as i64;
         let mut timer = timer.clone();
         timer.shift(-running_for);
-        time::timer_settime(timer.id, &timer.setting).map_err(refusal)?;
+        let flags = match timer.deadline {
+            Some(deadline) => {
+                timer.setting.it_value = time::from_ns(deadline.max(1));
+                libc::TIMER_ABSTIME
+            }
+            None => 0,
+        };
+        time::timer_settime(timer.id, flags, &timer.setting).map_err(refusal)?;
     }
     Ok(())
 }

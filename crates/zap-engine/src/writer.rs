@@ -169,6 +169,12 @@ fn header(task: &Task<'_>) -> Result<Header, Refusal> {
                 required: section.required,
                 bytes: Bytes(section.bytes.clone()),
             })
+            .chain(order.ended.map(|status| Section {
+                name: zap_image::header::FIRST_ENDED.into(),
+                version: 1,
+                required: false,
+                bytes: Bytes(status.to_le_bytes().to_vec()),
+            }))
             .collect(),
         chunk_sums: Bytes(Vec::new()),
         stored_chunks: Bytes(Vec::new()),

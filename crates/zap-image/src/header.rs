@@ -252,10 +252,21 @@ pub struct Extent {
     pub offset: u64,
 }
 
+/// The section, of no plugin, that tells how the pod's first process has ended: its wait status, 4 bytes, little-endian.
+pub const FIRST_ENDED: &str = "pod.first-ended";
+
+impl Header {
+    /// How the pod's first process had ended, as wait(2) tells it; `None` if it lived.
+    pub fn first_ended(&self) -> Option<i32> {
+        let section = self.sections.iter().find(|section| section.name == FIRST_ENDED && section.version == 1)?;
+        Some(i32::from_le_bytes(section.bytes.0.as_slice().try_into().ok()?))
+    }
+}
+
 /// What a plugin has saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
-    /// `plugin.noun`.
+    /// `plugin.noun`, or [`FIRST_ENDED`].
     pub name: String,
     pub version: u32,
     /// A restart without the plugin is refused.

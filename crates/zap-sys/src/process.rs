@@ -386,6 +386,11 @@ pub fn stat_field(text: &[u8], number: usize) -> u64 {
     crate::text::decimal(field).0 as u64
 }
 
+/// Inode of the calling process's PID namespace (pid_namespaces(7)); 0 where /proc does not tell.
+pub fn pid_namespace() -> u32 {
+    crate::fd::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,9 +75,9 @@ pub fn timer_gettime(id: i32) -> Result<libc::itimerspec> {
     Ok(value)
 }
 
-/// timer_settime(2) of a kernel timer id, relative.
-pub fn timer_settime(id: i32, value: &libc::itimerspec) -> Result<()> {
-    call!(SYS_timer_settime, id, 0, value as *const libc::itimerspec, 0).map(|_| ())
+/// timer_settime(2) of a kernel timer id.
+pub fn timer_settime(id: i32, flags: i32, value: &libc::itimerspec) -> Result<()> {
+    call!(SYS_timer_settime, id, flags, value as *const libc::itimerspec, 0).map(|_| ())
 }
 
 /// `struct sigevent` as the kernel reads it, with the fields that timers use.

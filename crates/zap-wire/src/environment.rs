@@ -4,6 +4,10 @@
 /// of the program's own environment by libzap's init.
 pub const POD_TABLE: &str = "ZAP_POD_TABLE";
 
+/// Name of the coordinator's door, for a program that cannot reach the pod's table any more: see
+/// [`crate::ToCoordinator::Table`]. Carried along and taken out as [`POD_TABLE`] is.
+pub const POD_DOOR: &str = "ZAP_POD_DOOR";
+
 /// Where the coordinator's socket and the pod tables are.
 pub const RUNTIME_DIR: &str = "ZAP_RUNTIME_DIR";
 

@@ -74,6 +74,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         streams: STREAMS,
         members: members(),
         images: vec!["/ckpt/i".into()],
+        ended: Some(3 << 8),
     };
     let stretch = Stretch { object: (1, 70), start: 0, end: 1 << 12 };
     let seen = Seen { id: 3, fd: 5, file: (13, 700), object: (13, 699), access: 1 };
@@ -93,6 +94,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         ToCoordinator::Written { bytes: 1 << 32 },
         ToCoordinator::WriteFailed { refusal: refusal() },
         ToCoordinator::Restarted { pod_id: POD, virtual_pid: -1 },
+        ToCoordinator::Table,
     ];
     let phases = [Phase::Suspend, Phase::Drain, Phase::Save, Phase::Refill, Phase::Resume];
     all.extend(phases.map(|phase| ToCoordinator::Reached { phase, stop_ns: 1_500_000 }));
@@ -124,6 +126,7 @@ fn from_coordinator() -> Vec<FromCoordinator> {
         members: members(),
         shares: vec![Share { id: 3, description: 70, leads: true, object: 80, leads_object: false, accesses: 3 }],
         elsewhere: vec![Stretch { object: (1, 70), start: 0, end: 1 << 12 }],
+        ended: Some(9),
     };
     vec![
         FromCoordinator::InPod { pod_id: POD, name: "pod".into(), table: "/run/pods/1.table".into() },
@@ -139,6 +142,7 @@ fn from_coordinator() -> Vec<FromCoordinator> {
         FromCoordinator::Proceed { phase: Phase::Drain, save: None },
         FromCoordinator::Proceed { phase: Phase::Save, save: Some(save) },
         FromCoordinator::Abandon,
+        FromCoordinator::Table,
     ]
 }
 
@@ -161,6 +165,7 @@ fn name_to(message: &ToCoordinator) -> &'static str {
         ToCoordinator::Written { .. } => "Written",
         ToCoordinator::WriteFailed { .. } => "WriteFailed",
         ToCoordinator::Restarted { .. } => "Restarted",
+        ToCoordinator::Table => "Table",
     }
 }
 
@@ -173,6 +178,7 @@ fn name_from(message: &FromCoordinator) -> &'static str {
         FromCoordinator::Failed { .. } => "Failed",
         FromCoordinator::Proceed { .. } => "Proceed",
         FromCoordinator::Abandon => "Abandon",
+        FromCoordinator::Table => "Table",
     }
 }
 

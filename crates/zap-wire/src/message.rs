@@ -72,6 +72,8 @@ pub struct Restart {
     pub members: Vec<(i32, String)>,
     /// Paths of the images, for `--status`.
     pub images: Vec<String>,
+    /// As [`SaveOrder::ended`].
+    pub ended: Option<i32>,
 }
 
 /// Which pods a command means.
@@ -146,6 +148,9 @@ pub enum ToCoordinator {
         pod_id: u64,
         virtual_pid: i32,
     },
+    /// Asked at the door by a program that has been exec'ed in the pod and cannot open the table's path: it runs as
+    /// another user.
+    Table,
 }
 
 /// An open file description as one process sees it.
@@ -206,6 +211,8 @@ pub struct SaveOrder {
     pub shares: Vec<Share>,
     /// What other processes save of the shared memory.
     pub elsewhere: Vec<Stretch>,
+    /// How the pod's first process has ended, as wait(2) tells it; nothing while it lives.
+    pub ended: Option<i32>,
 }
 
 /// What the coordinator says.
@@ -237,6 +244,8 @@ pub enum FromCoordinator {
     },
     /// The checkpoint is off: put everything back and resume.
     Abandon,
+    /// The pod's table comes with it, as a descriptor.
+    Table,
 }
 
 /// One pod's part of the answer to a checkpoint request.

@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -42,7 +42,9 @@ pub struct PodTable {
     pub door: [AtomicU8; DOOR_LENGTH],
     /// What a new process's virtual id has more than its real one: 0, or [`OFFSET`] where both are to differ from the start.
     pub offset: AtomicI32,
-    padding: [u8; 4096 - 84 - DOOR_LENGTH],
+    /// Inode of the PID namespace whose ids these are; 0 if that is not known.
+    pub pid_namespace: AtomicU32,
+    padding: [u8; 4096 - 88 - DOOR_LENGTH],
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
@@ -460,7 +462,8 @@ mod tests {
             made_up: AtomicI32::new(0),
             door: Default::default(),
             offset: AtomicI32::new(0),
-            padding: [0; 4096 - 84 - DOOR_LENGTH],
+            pid_namespace: AtomicU32::new(0),
+            padding: [0; 4096 - 88 - DOOR_LENGTH],
             entries: core::array::from_fn(|_| Entry {
                 real_pid: AtomicI32::new(0),
                 virtual_pid: AtomicI32::new(0),
@@ -610,7 +613,7 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset padding entries reasons aliases);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace padding entries reasons aliases);
         offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");

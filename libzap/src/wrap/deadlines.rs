@@ -162,22 +162,38 @@ hook! { unsafe fn timer_settime(
     new: *const itimerspec,
     old: *mut itimerspec
 ) -> c_int => zap_timer_settime {
-    let clock = if flags & libc::TIMER_ABSTIME == 0 || !clocks::shifted() || !super::readable(new) {
-        None
-    } else {
-        // SAFETY: the caller's timer.
-        zap_engine::timers::clock_of(unsafe { kernel_timer(timer) })
-    };
-    let Some(clock) = clock else {
-        // SAFETY: the caller's arguments.
-        return unsafe { real!(timer_settime)(timer, flags, new, old) };
-    };
-    // SAFETY: the caller's argument.
-    let mut own = unsafe { *new };
-    own.it_value = kernel_deadline(clock, own.it_value);
-    // SAFETY: the caller's arguments but for the time.
-    unsafe { real!(timer_settime)(timer, flags, &own, old) }
+    // SAFETY: the caller's timer.
+    let id = unsafe { kernel_timer(timer) };
+    set_timer(id, flags, new, |new| {
+        // SAFETY: the caller's arguments but for the time.
+        unsafe { real!(timer_settime)(timer, flags, new, old) }
+    })
 } }
+
+/// Sets the timer that the kernel knows as `id` by `call`, which is given the time as the kernel is to have it.
+pub(super) fn set_timer(
+    id: c_int,
+    flags: c_int,
+    new: *const itimerspec,
+    call: impl FnOnce(*const itimerspec) -> c_int,
+) -> c_int {
+    if !state::active() {
+        return call(new);
+    }
+    let absolute = flags & libc::TIMER_ABSTIME != 0;
+    let moved = absolute && clocks::shifted() && super::readable(new);
+    let own = moved.then(|| zap_engine::timers::clock_of(id)).flatten().map(|clock| {
+        // SAFETY: it can be read.
+        let mut own = unsafe { *new };
+        own.it_value = kernel_deadline(clock, own.it_value);
+        own
+    });
+    let given = own.as_ref().map_or(new, core::ptr::from_ref);
+    zap_engine::timers::note_setting(id, absolute, || {
+        let result = call(given);
+        (result, result == 0)
+    })
+}
 
 /// The kernel's id of libc's `timer`: the handle itself, or for SIGEV_THREAD the first word of what the handle, which is
 /// negative then, points to when its sign is shifted out (glibc's kernel-posix-timers.h).

@@ -24,11 +24,15 @@ super::resolve_all!(execve, execvpe, fexecve, posix_spawn, posix_spawnp);
 const FEW: usize = 192;
 const SHORT: usize = 512;
 
+/// Bytes of the variable that names the coordinator's door.
+const LONGEST_DOOR: usize = 32;
+
 /// The environment of a new program: the caller's variables, then Zap's. Lives on the stack or, when it is large, in
 /// memory of its own.
 struct Environment {
     few: [*mut c_char; FEW],
     short: [u8; SHORT],
+    door: [u8; LONGEST_DOOR],
 }
 
 extern "C" {
@@ -37,7 +41,7 @@ extern "C" {
 
 impl Environment {
     fn new() -> Self {
-        Self { few: [core::ptr::null_mut(); FEW], short: [0; SHORT] }
+        Self { few: [core::ptr::null_mut(); FEW], short: [0; SHORT], door: [0; LONGEST_DOOR] }
     }
 
     /// Builds the list from `given`; `None` when there is no pod or no room, or when the list is none, which is for the
@@ -66,7 +70,7 @@ impl Environment {
         }
         let own = own_preload();
         let preload_length = own.len() + 1 + preload_tail.len() + 1;
-        let needed = count + 3;
+        let needed = count + 4;
         let (list, preload): (*mut *mut c_char, &mut [u8]) = if needed <= FEW && preload_length <= SHORT {
             (self.few.as_mut_ptr(), &mut self.short)
         } else {
@@ -79,21 +83,34 @@ impl Environment {
         for from in 0..count {
             // SAFETY: `from` is below the count of variables.
             let Some(text) = (unsafe { variable(given, from) }) else { break };
-            if value(text, environment::LD_PRELOAD).is_none() && value(text, environment::POD_TABLE).is_none() {
-                // SAFETY: the list has room for every variable and three more.
+            let own = [environment::LD_PRELOAD, environment::POD_TABLE, environment::POD_DOOR];
+            if own.iter().all(|name| value(text, name).is_none()) {
+                // SAFETY: the list has room for every variable and four more.
                 unsafe { *list.add(to) = *given.add(from) };
                 to += 1;
             }
         }
         let separator: &[u8] = if preload_tail.is_empty() { b"" } else { b":" };
         let preload = join(preload, &[own, separator, preload_tail])?;
-        for variable in [preload, state::table_variable(), core::ptr::null_mut()] {
+        // Where it cannot be named, the list ends before it.
+        let door = door_variable(&mut self.door).unwrap_or(core::ptr::null_mut());
+        for variable in [preload, state::table_variable(), door, core::ptr::null_mut()] {
             // SAFETY: as above.
             unsafe { *list.add(to) = variable };
             to += 1;
         }
         Some(list)
     }
+}
+
+/// Names the coordinator's door, by which a program that runs as another user finds the pod's table.
+fn door_variable(into: &mut [u8]) -> Option<*mut c_char> {
+    let name = state::table()?.door();
+    let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    if length == 0 {
+        return None;
+    }
+    join(into, &[environment::POD_DOOR.as_bytes(), b"=", &name[..length]])
 }
 
 impl Drop for Environment {

@@ -1,4 +1,4 @@
-//! Seccomp filters that the program sets: from then on Zap leaves it alone, since a filter may end the program for any
+//! Seccomp filters that the program sets, and Landlock domains: from then on Zap leaves it alone, since a filter may end the program for any
 //! call that the program itself does not make.
 //!
 //! The entry in the pod's table says so before the filter is there, so that no coordinator signals the process; a

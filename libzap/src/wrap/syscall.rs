@@ -89,6 +89,10 @@ hook! { unsafe fn syscall(
                     error => c_long::from(super::fail(error)),
                 }
             }
+            libc::SYS_timer_settime if state::active() => {
+                let set = |new: *const libc::itimerspec| real!(syscall)(number, a, b, new as c_long, d, e, f) as c_int;
+                c_long::from(super::deadlines::set_timer(a as c_int, b as c_int, c as *const libc::itimerspec, set))
+            }
             libc::SYS_timerfd_settime if clocks::shifted() => {
                 let (new, old) = (c as *const libc::itimerspec, d as *mut libc::itimerspec);
                 c_long::from(libc::timerfd_settime(a as c_int, b as c_int, new, old))
@@ -97,6 +101,8 @@ hook! { unsafe fn syscall(
                 let descriptor = b & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_long != 0;
                 sandbox::confine(|| real!(syscall)(number, a, b, c, 0, 0, 0), descriptor)
             }
+            // What confines the program for good, and the kernel does not tell of.
+            libc::SYS_landlock_restrict_self => sandbox::confine(|| real!(syscall)(number, a, b, c, d, e, f), false),
             libc::SYS_prctl if a == c_long::from(libc::PR_SET_SECCOMP) => {
                 sandbox::confine(|| real!(syscall)(number, a, b, c, d, e, 0), false)
             }

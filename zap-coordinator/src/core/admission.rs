@@ -27,7 +27,8 @@ impl Core {
                 let id = self.free_id(now.random);
                 let name = request.pod.clone().unwrap_or_else(|| self.free_name(&request.program));
                 out.push(Action::Make { peer, pod: id, settings: request.settings.clone(), streams: request.streams });
-                self.pods.insert(id, Pod::new(id, name.clone(), request.settings, now.millis));
+                let pod = Pod::new(id, name.clone(), request.settings, now.millis);
+                self.pods.insert(id, Pod { first: pid, ..pod });
                 (id, name)
             }
         };
@@ -71,7 +72,9 @@ impl Core {
         let mut pod = Pod::new(id, name.clone(), request.settings.clone(), now.millis);
         pod.generation = request.generation;
         pod.last = Some(record);
-        pod.state = PodState::Restarting { expected: request.members, requester_gone: false };
+        pod.ended = request.ended;
+        let first = request.members.first().map_or(0, |(first, _)| *first);
+        pod.state = PodState::Restarting { expected: request.members, first, requester_gone: false };
         self.pods.insert(id, pod);
         out.push(Action::Make { peer, pod: id, settings: request.settings, streams: request.streams });
         out.push(Action::Watch { pod: id, pid });
@@ -89,7 +92,10 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         let Some(pod) = self.pods.get_mut(&id) else { return out.push(Action::Close { peer }) };
-        if let PodState::Restarting { expected, .. } = &mut pod.state {
+        if let PodState::Restarting { expected, first, .. } = &mut pod.state {
+            if *first == virtual_pid && pod.ended.is_none() {
+                pod.first = pid;
+            }
             if let Some(at) = expected.iter().position(|(expected, _)| *expected == virtual_pid) {
                 let (_, program) = expected.remove(at);
                 if !pod.members.iter().any(|member| member.pid == pid) {

@@ -323,6 +323,7 @@ impl Core {
             members: checkpoint.participants.iter().map(|p| (p.virtual_pid, p.program.clone())).collect(),
             shares: Vec::new(),
             elsewhere: Vec::new(),
+            ended: pod.ended,
         };
         for participant in &checkpoint.participants {
             if let Some(peer) = participant.peer {

@@ -148,6 +148,11 @@ pub enum Event {
         pod: u64,
         members: Vec<Member>,
     },
+    /// The pod's first process has ended, with this status.
+    FirstEnded {
+        pod: u64,
+        status: i32,
+    },
     /// The process that asked for a restart has ended.
     RequesterGone {
         pod: u64,
@@ -363,6 +368,12 @@ impl Core {
             Event::Surveyed { pod, stranger } => self.surveyed(now, pod, stranger, out),
             Event::Compared { pod, shares } => self.compared(now, pod, shares, out),
             Event::Committed { pod, outcome } => self.committed(now, pod, outcome, out),
+            Event::FirstEnded { pod: id, status } => {
+                if let Some(pod) = self.pods.get_mut(&id) {
+                    pod.ended = Some(status);
+                    out.push(Action::Record { pod: id });
+                }
+            }
             Event::Adopted { pod } => {
                 self.pods.insert(pod.id, *pod);
             }
@@ -388,7 +399,8 @@ impl Core {
 
     fn message(&mut self, now: Now, peer: Peer, pid: i32, message: ToCoordinator, out: &mut Vec<Action>) {
         match message {
-            ToCoordinator::Launch(_) | ToCoordinator::Restart(_) => {}
+            // These come as events of their own, or are answered at the door.
+            ToCoordinator::Launch(_) | ToCoordinator::Restart(_) | ToCoordinator::Table => {}
             ToCoordinator::Checkpoint { selection, kill } => self.checkpoint(now, peer, &selection, kill, out),
             ToCoordinator::Status => {
                 let status = self.status();

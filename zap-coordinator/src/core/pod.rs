@@ -24,6 +24,8 @@ pub enum PodState {
     /// Waits for the processes with these virtual pids; (virtual pid, program).
     Restarting {
         expected: Vec<(i32, String)>,
+        /// That of the pod's first process, or if that had ended, of another one.
+        first: i32,
         requester_gone: bool,
     },
     /// Made for a process that is being entered.
@@ -41,6 +43,9 @@ pub struct Pod {
     pub last: Option<CheckpointRecord>,
     pub members: Vec<Member>,
     pub state: PodState,
+    /// The pod's first process, 0 if that is not known; and how it has ended.
+    pub first: i32,
+    pub ended: Option<i32>,
     /// All processes have been killed.
     pub(super) ending: bool,
     pub(super) checkpoint: Option<Checkpoint>,
@@ -61,6 +66,8 @@ impl Pod {
             last: None,
             members: Vec::new(),
             state: PodState::Launching,
+            first: 0,
+            ended: None,
             ending: false,
             checkpoint: None,
             wanted: VecDeque::new(),

@@ -115,6 +115,7 @@ fn short(actions: &[Action]) -> Vec<String> {
         Action::Send { message, .. } => match &**message {
             FromCoordinator::Proceed { phase, .. } => format!("proceed {phase:?}"),
             FromCoordinator::Abandon => "abandon".into(),
+            FromCoordinator::Table => "table".into(),
             FromCoordinator::Failed { why, usage } => format!("failed({usage}) {why}"),
             FromCoordinator::Checkpointed { pods } => match &pods[..] {
                 [pod] => match &pod.outcome {
@@ -487,6 +488,7 @@ fn restarts() {
         streams: [(0, 0); 3],
         members: vec![(100, "app".into())],
         images: vec!["/image".into()],
+        ended: None,
     };
     let record = CheckpointRecord { generation: 4, time: 0, stop_us: 0, bytes: 0, images: vec!["/image".into()] };
     // The original lives: the clone gets an id and a name of its own.

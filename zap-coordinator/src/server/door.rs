@@ -4,7 +4,8 @@
 //! Anybody on the host can connect to it: only known members are let in, whose ids the kernel tells, and only with what a
 //! member has to say. While a pod is restarted, a stranger may be one of it: that one may say so, once and at once. It is
 //! believed when the pod's table knows it already, into which only members and their coordinator can write. The pod's id
-//! is no secret: the names of its images hold it.
+//! is no secret: the names of its images hold it. A program that is in a pod, or whose parent is,
+//! may ask for the pod's table: its parent had it.
 //!
 //! # Safety
 //! Descriptors that calls return are new.
@@ -82,14 +83,15 @@ pub enum Way {
     Front,
     /// By the door, by a member.
     Member,
-    /// By the door, by somebody who may be a member that a restart is making, and is heard until then.
+    /// By the door, by somebody who may be a member that a restart is making, or that a member has made just now; and is heard
+    /// until then.
     Stranger(Instant),
 }
 
 /// Whether somebody who has come by this way may say this.
 pub fn may_say(way: Way, message: &ToCoordinator) -> bool {
     if way != Way::Member {
-        return way == Way::Front || matches!(message, ToCoordinator::Restarted { .. });
+        return way == Way::Front || matches!(message, ToCoordinator::Restarted { .. } | ToCoordinator::Table);
     }
     matches!(
         message,
@@ -100,5 +102,6 @@ pub fn may_say(way: Way, message: &ToCoordinator) -> bool {
             | ToCoordinator::Written { .. }
             | ToCoordinator::WriteFailed { .. }
             | ToCoordinator::Restarted { .. }
+            | ToCoordinator::Table
     )
 }

@@ -7,7 +7,10 @@ use zap_sys::process;
 use zap_wire::message::Refusal;
 
 /// Why a program with a filter is left alone: it might forbid what Zap does, and end the program for it.
-pub const FILTERED: &str = "the program has set one, under which Zap cannot work";
+pub const FILTERED: &str = "the program has set one, or a Landlock domain, under which Zap cannot work";
+
+/// Why a process with ids of its own is left alone.
+const ELSEWHERE: &str = "is in another PID namespace than the pod; wait until it has ended";
 
 /// What the pod table says about the process.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,11 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
         let object = format!("program {}", super::process::name(pid));
         return Verdict::Refused(Refusal { object, reason: reason.into() });
     }
+    // Its own library could say so too, if /proc were there for it.
+    if has_other_root(&path) {
+        let reason = "a program that has called chroot is not supported yet";
+        return Verdict::Refused(Refusal { object: "root directory".into(), reason: reason.into() });
+    }
     let (mut threads, mut children) = (Vec::new(), Vec::new());
     for task in fs::read_dir(format!("{path}/task")).into_iter().flatten().flatten() {
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
@@ -45,6 +53,11 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
         }
     }
     let verdict = judge(&status, &threads, known);
+    if matches!(verdict, Verdict::Starting) && is_raised(&status) {
+        let object = format!("program {}", super::process::name(pid));
+        let reason = "is set-user-id, and has become another user by it: the loader leaves libzap out";
+        return Verdict::Refused(Refusal { object, reason: reason.into() });
+    }
     if !matches!(verdict, Verdict::Ready | Verdict::Masked) {
         return verdict;
     }
@@ -64,7 +77,11 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
 
 /// What is said of a child that is not in the pod.
 pub fn stranger(child: i32) -> Refusal {
-    let reason = "is not in the pod: static, privileged or started around Zap; wait until it has ended";
+    let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+    let reason = match is_elsewhere(&status) {
+        true => ELSEWHERE,
+        false => "is not in the pod: static, privileged or started around Zap; wait until it has ended",
+    };
     Refusal { object: format!("child {child} ({})", super::process::name(child)), reason: reason.into() }
 }
 
@@ -90,6 +107,9 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
     }
     if known.closed || (known.ready && number(status, "Seccomp_filters:", 10) > u64::from(known.filters)) {
         return refused("seccomp filter", FILTERED.into());
+    }
+    if is_elsewhere(status) {
+        return refused("process", ELSEWHERE.into());
     }
     let bit = 1u64 << (known.signal - 1);
     // What the table says may be of an earlier process of this number: the kernel knows whether the handler stands.
@@ -120,6 +140,24 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
 fn is_the_programs(proc: &Path, child: i32) -> bool {
     let Ok(stat) = fs::read(proc.join(child.to_string()).join("stat")) else { return false };
     !matches!(process::state_letter(&stat), b'Z' | b'X') && process::stat_field(&stat, 38) != 0
+}
+
+/// Whether the process `path` (in /proc) has another root directory than this one.
+fn has_other_root(path: &str) -> bool {
+    let root = |of: &str| fs::read_link(format!("{of}/root")).ok();
+    matches!((root(path), root("/proc/self")), (Some(its), Some(own)) if its != own)
+}
+
+/// Whether a process runs as another user than whoever has started it.
+fn is_raised(status: &str) -> bool {
+    let mut users = field(status, "Uid:").split_whitespace();
+    let real = users.next();
+    users.next() != real
+}
+
+/// Whether a process is in a PID namespace below this one: it has an id in each.
+fn is_elsewhere(status: &str) -> bool {
+    field(status, "NSpid:").split_whitespace().count() > 1
 }
 
 /// The rest of the line that begins with `name`.

@@ -234,6 +234,7 @@ impl Server {
                     Source::Member(pod, pid) => {
                         // An earlier event of the same round may have put a later one in its place.
                         if self.members.get(&(pod, pid)).is_some_and(Process::has_ended) {
+                            self.note_first(pod, pid);
                             self.forget(pod, pid);
                         }
                         self.rescan(pod);
@@ -347,6 +348,7 @@ impl Server {
                     let record = act::record_of(&request);
                     self.queue.push_back(Event::Restart { peer, pid, request, record });
                 }
+                ToCoordinator::Table => self.give_table(peer, pid),
                 message => {
                     let is_command = matches!(
                         message,
@@ -409,7 +411,7 @@ impl Server {
             let restarting = |pod: &crate::core::Pod| matches!(pod.state, crate::core::PodState::Restarting { .. });
             let way = if self.members.keys().any(|(_, member)| *member == pid) {
                 Way::Member
-            } else if self.core.pods().any(restarting) {
+            } else if self.core.pods().any(restarting) || self.pod_of(pid).is_some() {
                 Way::Stranger(Instant::now() + STRANGERS_PATIENCE)
             } else {
                 continue;
@@ -417,6 +419,30 @@ impl Server {
             self.peers.insert(self.next_peer, Connected { socket, pid, way });
             self.next_peer += 1;
         }
+    }
+
+    /// The pod in whose table a process is, or its parent: what a member has made may not be in it yet.
+    fn pod_of(&self, pid: i32) -> Option<u64> {
+        let own = RealPid(pid);
+        let parent = zap_sys::process::parent_of(own).filter(|parent| parent.0 > 0);
+        let is_in = |table: &MappedTable, pid| table.find(pid).is_some();
+        let has = |table: &MappedTable| is_in(table, own) || parent.is_some_and(|parent| is_in(table, parent));
+        self.tables.iter().find(|(_, table)| has(table)).map(|(pod, _)| *pod)
+    }
+
+    /// Gives the pod's table to a program that cannot open it by its path.
+    fn give_table(&mut self, peer: u64, pid: i32) {
+        let table = self
+            .pod_of(pid)
+            .and_then(|pod| std::fs::OpenOptions::new().read(true).write(true).open(self.runtime.table_path(pod)).ok());
+        if let (Some(table), Some(connected)) = (table, self.peers.get(&peer)) {
+            let bytes = zap_wire::encode(&FromCoordinator::Table).unwrap_or_default();
+            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+            let socket = connected.socket.as_raw_fd();
+            // Whoever does not take it has hung up.
+            let _ = zap_sys::net::send_with_descriptors(socket, &bytes, &[table.as_raw_fd()], flags);
+        }
+        self.hang_up(peer);
     }
 
     fn hang_up(&mut self, peer: u64) {
@@ -544,6 +570,15 @@ impl Server {
     fn table_name(&self, pod: u64) -> Vec<u8> {
         let path = self.runtime.table_path(pod);
         path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default()
+    }
+
+    /// Notes how a pod's first process has ended: a restart ends as it did.
+    fn note_first(&mut self, pod: u64, pid: i32) {
+        let is_first = self.core.pod(pod).is_some_and(|known| known.first == pid && known.ended.is_none());
+        let status = self.members.get(&(pod, pid)).filter(|_| is_first).and_then(|process| process.status(pid));
+        if let Some(status) = status {
+            self.queue.push_back(Event::FirstEnded { pod, status });
+        }
     }
 
     /// Drops a process from the table and from the watch.

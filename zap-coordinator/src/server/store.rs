@@ -18,6 +18,9 @@ struct Metadata {
     settings: PodSettings,
     generation: u32,
     last: Option<CheckpointRecord>,
+    /// The pod's first process, 0 if that is not known; and how it has ended.
+    first: i32,
+    ended: Option<i32>,
 }
 
 /// Writes the metadata of a pod, whole or not at all.
@@ -27,6 +30,8 @@ pub fn record(runtime: &RuntimeDir, pod: &Pod) -> Result<()> {
         settings: pod.settings.clone(),
         generation: pod.generation,
         last: pod.last.clone(),
+        first: pod.first,
+        ended: pod.ended,
     };
     let path = metadata_path(runtime, pod.id);
     let bytes = zap_wire::encode(&metadata).map_err(|why| Error::new(path.display(), why))?;
@@ -93,13 +98,16 @@ fn adopt(id: u64, metadata: Option<Metadata>, table: &MappedTable, now: u64) -> 
             signal: table.signal.load(std::sync::atomic::Ordering::Relaxed),
         };
         let name = first.map(super::process::name).filter(|name| !name.is_empty());
-        Metadata { name: name.unwrap_or_else(|| format!("{id:016x}")), settings, generation: 0, last: None }
+        let name = name.unwrap_or_else(|| format!("{id:016x}"));
+        Metadata { name, settings, generation: 0, last: None, first: 0, ended: None }
     });
     let mut pod = Pod::new(id, metadata.name, metadata.settings, now);
     pod.state = PodState::Running;
     // The other coordinator may have ended between the rename and its note of it.
     pod.generation = metadata.generation.max(newest_generation(Path::new(&pod.settings.ckpt_dir), id));
     pod.last = metadata.last;
+    pod.first = metadata.first;
+    pod.ended = metadata.ended;
     pod
 }
 

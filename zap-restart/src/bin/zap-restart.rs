@@ -35,11 +35,9 @@ fn main() -> ExitCode {
     };
     program::raise_limit();
     match run(&arguments) {
-        Ok(child) if arguments.background => {
-            let _ = child;
-            ExitCode::SUCCESS
-        }
-        Ok(child) => supervise::wait(child),
+        Ok(_) if arguments.background => ExitCode::SUCCESS,
+        Ok(Restarted { first, ended: Some(status), table }) => supervise::wait_for_last(first, &table, status),
+        Ok(Restarted { first, .. }) => supervise::wait(first),
         Err(error) => {
             eprintln!("zap-restart: {error}");
             ExitCode::from(FAILED)
@@ -47,7 +45,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<RealPid> {
+/// A pod that runs.
+struct Restarted {
+    /// Its first process, or if that had ended, another one.
+    first: RealPid,
+    /// How the first process had ended.
+    ended: Option<i32>,
+    table: PathBuf,
+}
+
+fn run(arguments: &Arguments) -> Result<Restarted> {
     let mut images = choose_images(arguments)?;
     let ckpt_dir = checkpoint_directory(arguments, &images[0].path)?;
     let runtime = RuntimeDir::open()?;
@@ -61,14 +68,16 @@ fn run(arguments: &Arguments) -> Result<RealPid> {
     let mut candidates = images.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let pod = make_pod(arguments, &candidates, ckpt_dir)?;
+    let ended = candidates[0].image.header.first_ended();
+    let runs = |first| Restarted { first, ended, table: PathBuf::from(&pod.table) };
     let circumstances = Circumstances { background: arguments.background, mask: supervise::block() };
     if let Start::Runs(child) = start::start(&candidates, &tree, &pod, circumstances)? {
-        return Ok(child);
+        return Ok(runs(child));
     }
     // A JVM that starts now removes such files of others.
     candidates = candidates.into_iter().map(|one| plan(one.image)).collect::<Result<Vec<_>>>()?;
     match start::start(&candidates, &tree, &pod, circumstances)? {
-        Start::Runs(child) => Ok(child),
+        Start::Runs(child) => Ok(runs(child)),
         Start::FileGone(error) => Err(error),
     }
 }
@@ -150,6 +159,7 @@ fn make_pod(arguments: &Arguments, candidates: &[Candidate], ckpt_dir: String) -
         streams: streams(),
         members: recorded.members.iter().map(|member| (member.virtual_pid, member.program.clone())).collect(),
         images: images.collect::<Result<_>>()?,
+        ended: candidates[0].image.header.first_ended(),
     };
     let runtime = RuntimeDir::open_or_create()?;
     match Connection::request(&runtime, &ToCoordinator::Restart(request))? {
