@@ -47,7 +47,7 @@ fn built(scene: &Scene, name: &str) -> Result<String> {
     if path.exists() {
         return Ok(path.to_string_lossy().into_owned());
     }
-    skipped(&format!("{name} could not be built: no compiler"))
+    skipped(format!("{name} could not be built: no compiler"))
 }
 
 /// What is typed at a terminal reaches the pod of a zap-restart that a shell has started there, and the shell sees it

@@ -34,6 +34,7 @@ pub fn of_generation(generation: u32) -> Vec<u8> {
         parent: 1,
         group: 2,
         session: 3,
+        foreground: 0,
     };
     let header = Header {
         pod,

@@ -312,6 +312,7 @@ fn strangers_at_the_door_are_sent_away() {
         streams: [(0, 0); 3],
         members: vec![(5, "app".into())],
         images: Vec::new(),
+        ended: None,
     };
     Connection::request(&scene.runtime(), &ToCoordinator::Restart(request)).unwrap();
     // One that says nothing, one that says what is not true.
