@@ -130,6 +130,27 @@ pub fn restore() -> Result<(), Refusal> {
     })
 }
 
+/// Raises hard limits to what the program had, and lets threads get any nice value and real-time priority, as long as this
+/// process may: after that it becomes who the program was, who perhaps may not. [`restore_limits`] lowers what is too high.
+pub fn lift_limits() {
+    SAVED.with(|saved| {
+        for (resource, limit) in saved.limits.iter().enumerate() {
+            let resource = resource as u32;
+            let (Some((_, hard)), Ok(now)) = (*limit, process::limit(resource)) else { continue };
+            // As setrlimit(2) counts: a nice value of -20, and the highest real-time priority.
+            let (soft, hard) = match resource {
+                libc::RLIMIT_NICE => (now.0.max(40), hard.max(40)),
+                libc::RLIMIT_RTPRIO => (now.0.max(99), hard.max(99)),
+                _ => (now.0, hard),
+            };
+            let hard = hard.max(now.1);
+            if (soft, hard) != now {
+                let _ = process::set_limit(resource, soft, hard);
+            }
+        }
+    });
+}
+
 /// Sets limits and what is locked in future: the last of all.
 pub fn restore_limits() {
     SAVED.with(|saved| {

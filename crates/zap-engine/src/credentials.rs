@@ -1,7 +1,10 @@
 //! Who the process is, and what it may do: users and groups, capabilities, and what keeps it from getting more.
 //!
-//! A restart never gives a process more than it had: one that had become another user becomes that user again, before any
-//! of its code runs, or does not come back. It loses nothing silently either: what is missing here refuses.
+//! A restart gives the program no more than it had: one that had become another user becomes that user again, before any
+//! of the program's code runs, or does not come back. It loses nothing silently either: what is missing here refuses.
+//!
+//! This is no wall against a program that means harm: it is libzap in the image, whose memory the program could write, that
+//! becomes the other user here, and until then it runs as whoever restarts it. See "Limits" in docs/troubleshooting.md.
 
 use crate::state::Owned;
 use alloc::format;
@@ -156,19 +159,21 @@ pub fn restore() -> Result<(), Refusal> {
     if saved.file_group != saved.groups[1] {
         credentials::file_group(saved.file_group);
     }
+    // One of the secure bits.
+    restore_attribute(libc::PR_GET_KEEPCAPS, libc::PR_SET_KEEPCAPS, saved.keeps_capabilities, "PR_SET_KEEPCAPS")?;
     restore_capabilities(&saved)?;
-    for (get, set, value, name) in [
-        (libc::PR_GET_KEEPCAPS, libc::PR_SET_KEEPCAPS, saved.keeps_capabilities, "PR_SET_KEEPCAPS"),
-        (libc::PR_GET_SECUREBITS, libc::PR_SET_SECUREBITS, saved.secure_bits, "PR_SET_SECUREBITS"),
-        (libc::PR_GET_NO_NEW_PRIVS, libc::PR_SET_NO_NEW_PRIVS, saved.no_new_privileges, "PR_SET_NO_NEW_PRIVS"),
-    ] {
-        if credentials::attribute(get) != Ok(value) {
-            credentials::set_attribute(set, value).map_err(|error| refusal(name, error))?;
-        }
-    }
+    let wanted = saved.no_new_privileges;
+    restore_attribute(libc::PR_GET_NO_NEW_PRIVS, libc::PR_SET_NO_NEW_PRIVS, wanted, "PR_SET_NO_NEW_PRIVS")?;
     // A change of users has cleared it. 2, which only the kernel gives, is no less closed as 0.
     let dumpable = usize::from(saved.dumpable == 1);
     credentials::set_attribute(libc::PR_SET_DUMPABLE, dumpable).map_err(|error| refusal("PR_SET_DUMPABLE", error))
+}
+
+fn restore_attribute(get: i32, set: i32, wanted: usize, name: &str) -> Result<(), Refusal> {
+    if credentials::attribute(get) == Ok(wanted) {
+        return Ok(());
+    }
+    credentials::set_attribute(set, wanted).map_err(|error| refusal(name, error))
 }
 
 fn restore_bounding(saved: &Saved, now: &Saved) -> Result<(), Refusal> {
@@ -191,13 +196,34 @@ fn restore_capabilities(saved: &Saved) -> Result<(), Refusal> {
         let why = format!("the program had capability {}, which this process has not", missing.trailing_zeros());
         return Err(Refusal::new("capabilities", why));
     }
-    if now != saved.capabilities {
-        credentials::set_capabilities(&saved.capabilities).map_err(error)?;
-    }
-    for number in (0..u64::from(u64::BITS)).filter(|number| saved.ambient & (1 << number) != 0) {
-        if !credentials::is_ambient(number) {
-            credentials::raise_ambient(number).map_err(error)?;
+    let mut ambient = 0;
+    credentials::each_bound(|number, _| ambient |= u64::from(credentials::is_ambient(number)) << number);
+    let changes_bits = credentials::attribute(libc::PR_GET_SECUREBITS) != Ok(saved.secure_bits);
+    if ambient != saved.ambient || changes_bits {
+        // CAP_SETPCAP is needed, which the program had perhaps given up, and a change of users has made ineffective; and
+        // what becomes ambient must be inheritable.
+        let all = Capabilities {
+            effective: now.permitted,
+            permitted: now.permitted,
+            inheritable: now.inheritable | saved.capabilities.inheritable,
+        };
+        if all != now {
+            credentials::set_capabilities(&all).map_err(error)?;
         }
+        // Before the secure bits, one of which forbids to raise any.
+        if ambient & !saved.ambient != 0 {
+            credentials::clear_ambient().map_err(error)?;
+        }
+        for number in (0..u64::from(u64::BITS)).filter(|number| saved.ambient & (1 << number) != 0) {
+            if !credentials::is_ambient(number) {
+                credentials::raise_ambient(number).map_err(error)?;
+            }
+        }
+        let wanted = saved.secure_bits;
+        restore_attribute(libc::PR_GET_SECUREBITS, libc::PR_SET_SECUREBITS, wanted, "PR_SET_SECUREBITS")?;
+    }
+    if credentials::capabilities().map_err(error)? != saved.capabilities {
+        credentials::set_capabilities(&saved.capabilities).map_err(error)?;
     }
     Ok(())
 }

@@ -226,6 +226,9 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     attributes::restore()?;
     threads::check_registers()?;
     restore_descriptors()?;
+    // What needs a privilege that the program had given up, or that it had got from somebody.
+    attributes::lift_limits();
+    threads::take_priorities(old_main);
     credentials::restore()?;
     attributes::restore_parent_death_signal()?;
     signals::restore();

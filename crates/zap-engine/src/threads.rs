@@ -228,11 +228,9 @@ impl Slot {
         self.io_priority.store(zap_sys::credentials::io_priority(0).unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Gives the calling thread what the slot's had. What needs a privilege that is not there, or processors that this
-    /// machine has not, stays as it is: it is a matter of speed.
-    fn restore_scheduling(&self) {
+    fn scheduling(&self) -> zap_sys::process::Scheduling {
         let word = |index: usize| self.scheduling[index].load(Ordering::Relaxed);
-        let wanted = zap_sys::process::Scheduling {
+        zap_sys::process::Scheduling {
             policy: word(0) as u32,
             priority: (word(0) >> 32) as u32,
             flags: word(1),
@@ -241,8 +239,13 @@ impl Slot {
             deadline: word(4),
             period: word(5),
             ..zap_sys::process::Scheduling::default()
-        };
-        let _ = zap_sys::process::set_scheduling(&wanted);
+        }
+    }
+
+    /// Gives the calling thread what the slot's had. What needs a privilege that is not there, or processors that this
+    /// machine has not, stays as it is: it is a matter of speed.
+    fn restore_scheduling(&self) {
+        let _ = zap_sys::process::set_scheduling(&self.scheduling());
         let mut processors = zap_sys::process::Processors::default();
         processors.iter_mut().zip(&self.processors).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
         let count: u32 = processors.iter().map(|word| word.count_ones()).sum();
@@ -257,6 +260,29 @@ impl Slot {
         let _ = zap_sys::credentials::set_io_priority(self.io_priority.load(Ordering::Relaxed));
     }
 }
+
+/// Gives the only thread that there is the best priorities of all: threads begin with those of their maker, and whoever has
+/// become another user may get less, but no more. Each takes its own when it enters.
+pub fn take_priorities(main: i32) {
+    let best = slots().map(|slot| slot.scheduling().nice).min().unwrap_or(0);
+    let usual = zap_sys::process::Scheduling { nice: best, ..Default::default() };
+    if zap_sys::process::scheduling().is_ok_and(|now| now.nice != best) {
+        let _ = zap_sys::process::set_scheduling(&usual);
+    }
+    let real_time = slots().map(Slot::scheduling).filter(|one| [FIFO, ROUND_ROBIN].contains(&one.policy));
+    if let Some(highest) = real_time.max_by_key(|one| one.priority) {
+        // Not what would keep threads from it (SCHED_FLAG_RESET_ON_FORK).
+        let _ = zap_sys::process::set_scheduling(&zap_sys::process::Scheduling { flags: 0, ..highest });
+    }
+    let is_main = |slot: &&Slot| slot.virtual_tid.load(Ordering::Relaxed) == main;
+    if let Some(slot) = slots().find(is_main) {
+        let _ = zap_sys::credentials::set_io_priority(slot.io_priority.load(Ordering::Relaxed));
+    }
+}
+
+/// SCHED_FIFO and SCHED_RR of sched(7).
+const FIFO: u32 = 1;
+const ROUND_ROBIN: u32 = 2;
 
 /// The thread's name, without padding.
 pub fn name_of(slot: &Slot) -> alloc::string::String {

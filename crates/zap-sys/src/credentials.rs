@@ -112,6 +112,11 @@ pub fn is_ambient(number: u64) -> bool {
     call!(SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET, number, 0, 0) == Ok(1)
 }
 
+/// Takes every capability out of the ambient set.
+pub fn clear_ambient() -> Result<()> {
+    call!(SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0).map(|_| ())
+}
+
 /// Puts a capability into the ambient set.
 pub fn raise_ambient(number: u64) -> Result<()> {
     call!(SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, number, 0, 0).map(|_| ())
