@@ -286,8 +286,17 @@ impl Server {
         let Some(entry) = table.find(RealPid(pid)) else { return };
         let number = table.signal.load(Ordering::Relaxed);
         let woken = entry.stopped.load(Ordering::Acquire) == zap_wire::table::TO_STOP_AGAIN;
-        // One that execs blocks the signal, which would end the new program before its library can take it.
-        if reach::is_taken(entry) || woken || entry.ready.load(Ordering::Acquire) != READY {
+        if reach::is_taken(entry) || woken {
+            return;
+        }
+        // One that execs blocks the signal, which would end the new program before its library can take it. Into some no
+        // library comes.
+        if entry.ready.load(Ordering::Acquire) != READY {
+            if let Verdict::Refused(refusal) = self.examine(pod, pid) {
+                let name = super::process::name(pid);
+                let why = format!("{name} (pid {pid}): {}: {}", refusal.object, refusal.reason);
+                self.queue.push_back(Event::Failed { pod, why });
+            }
             return;
         }
         let why = match reach::wake(pid, number, entry) {
