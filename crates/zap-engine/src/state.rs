@@ -246,6 +246,7 @@ pub fn set_tracer(tracer: usize) {
 static LOCKED_IN_FUTURE: AtomicI32 = AtomicI32::new(0);
 
 /// Notes a successful mlockall(2), munlockall(2) with `flags` 0.
+#[inline]
 pub fn note_lock_all(flags: i32) {
     let future = flags & zap_sys::libc::MCL_FUTURE != 0;
     let flags = if future { flags & !zap_sys::libc::MCL_CURRENT } else { 0 };

@@ -50,7 +50,7 @@ pub fn is_child(pid: RealPid) -> bool {
 }
 
 /// getpid(2), from the kernel.
-#[inline]
+#[inline(always)]
 pub fn getpid() -> RealPid {
     RealPid(call!(SYS_getpid).unwrap_or(0) as i32)
 }

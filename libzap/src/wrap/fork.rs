@@ -42,6 +42,11 @@ fn settle(generation: u32, child: pid_t) -> pid_t {
 /// The program's id of `child`, of which the kernel has told a call that was begun in the life `generation`; entered into the
 /// pod's table by `note`.
 fn learn(generation: u32, child: pid_t, note: fn(pid_t)) -> pid_t {
+    // Before the first restart both have the same ids; and a page that this thread does not write need not be copied.
+    if !state::moved() && clocks::generation() == generation {
+        note(child);
+        return child;
+    }
     let _guard = Guard::enter();
     // A restart between the system call and here has made the child anew, in whose place another may stand.
     if clocks::generation() != generation {
