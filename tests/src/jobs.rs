@@ -45,7 +45,7 @@ fn wait_part(scene: &Scene, running: Running, program: &Program, part: u32, whol
     })?;
     match seen {
         true => Ok(()),
-        false => failed(format!("the job ended before it had worked for {wanted:?}: {}", scene.wait(running)?.ended)),
+        false => failed(format!("the job ended before it had worked for {wanted:?}")),
     }
 }
 
@@ -64,7 +64,9 @@ fn in_time(scene: &Scene, road: impl Fn(u32) -> Result<Option<()>>) -> Result {
 /// What a step has come to; `None` if the job was done before it, in the right way.
 fn unless_done<T>(scene: &Scene, running: Running, program: &Program, step: Result<T>) -> Result<Option<T>> {
     match step {
-        Err(Stop::Failed(_)) if !process::lives(running.pid) && scene.expect_end(running, program).is_ok() => Ok(None),
+        Err(Stop::Failed(why)) if !process::lives(running.pid) => {
+            scene.expect_end(running, program).doing(why).map(|()| None)
+        }
         other => other.map(Some),
     }
 }
