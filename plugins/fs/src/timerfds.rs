@@ -39,7 +39,14 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
     for description in own {
         let refusal = |error| Refusal::new(description.name(), error);
         // What fdinfo showed before is stale after this: an interval that has passed counts only now.
-        let current = fd::timerfd_gettime(description.fd()).map_err(refusal)?;
+        let mut current = fd::timerfd_gettime(description.fd()).map_err(refusal)?;
+        // A repeating one with nothing left is disarmed, or due this very moment: then it goes on in the next.
+        let mut looks = 0;
+        while time::to_ns(&current.it_value) == 0 && time::to_ns(&current.it_interval) != 0 && looks < 50 {
+            time::sleep_ns(20_000);
+            current = fd::timerfd_gettime(description.fd()).map_err(refusal)?;
+            looks += 1;
+        }
         let path = zap_plugin::sys::small!("/proc/thread-self/fdinfo/{}", description.fd());
         let mut buffer = [0u8; 1024];
         let info = fd::read_file(path.as_c_str(), &mut buffer).map_err(refusal)?;
