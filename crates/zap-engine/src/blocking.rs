@@ -4,7 +4,8 @@
 //! (signal(7)): their frame is stepped back onto the `syscall` instruction, so that the kernel makes the call again when
 //! the handler returns. Remaining times: ppoll, pselect6 and clock_nanosleep leave theirs in memory, which the repeated
 //! call reads; of others a wrapper has noted the deadline. Calls that move data are left to their wrappers. Nothing is
-//! repaired when a signal of the program is about to be delivered: then EINTR is what the program is owed.
+//! repaired when a signal of the program is about to be delivered, or its handler has returned a moment ago: then EINTR is
+//! what the program is owed.
 //!
 //! # Safety
 //! The frame is the calling thread's own, on its stack, and the code around `rip` is the program's text.
@@ -64,6 +65,21 @@ pub fn stack_at(context: u64) -> u64 {
     unsafe { (*(context as *const libc::ucontext_t)).uc_mcontext.gregs[libc::REG_RSP as usize] as u64 }
 }
 
+/// What RCX holds after a system call that a handler of the program's has interrupted. The instruction leaves its own address
+/// plus 2 there (Intel SDM, SYSCALL), of which no compiler makes use; this is no address.
+const INTERRUPTED: i64 = 0x5a41_5000_4549_4e54;
+
+/// Marks the system call, if any, that ends with EINTR when the handler with the frame at `context` returns: Zap's signal may
+/// come before the program's next instruction, and find the thread as if it had interrupted the call itself.
+pub fn note_interrupted(context: u64) {
+    // SAFETY: the kernel's ucontext of a handler of this thread that is about to return.
+    let registers = unsafe { &mut (*(context as *mut libc::ucontext_t)).uc_mcontext.gregs };
+    let ended = registers[libc::REG_RAX as usize] == -i64::from(libc::EINTR);
+    if ended && follows_call(registers[libc::REG_RIP as usize] as u64) {
+        registers[libc::REG_RCX as usize] = INTERRUPTED;
+    }
+}
+
 /// Repairs the call, if any, that the thread with the frame at `context` was interrupted in. Called on that thread,
 /// as the last thing before it goes on.
 pub fn repair(context: u64) {
@@ -78,6 +94,9 @@ pub fn repair(context: u64) {
     }
     // Elsewhere the thread stands between calls, or the kernel itself makes the call again.
     if !follows_call(register(&frame, libc::REG_RIP)) {
+        return;
+    }
+    if register(&frame, libc::REG_RCX) as i64 == INTERRUPTED {
         return;
     }
     let block = guard::block();

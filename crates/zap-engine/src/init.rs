@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::state;
-use crate::{clocks, identity, signals, suspend, vdso};
+use crate::{clocks, identity, suspend, vdso};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::{c_char, CStr};
@@ -50,7 +50,6 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     if state::table().is_some_and(|table| table.moved.load(Ordering::Acquire) != 0) {
         state::set_moved();
         identity::set_own_tid(virtual_pid);
-        signals::translate();
     }
     let signal_number = state::signal();
     if suspend::install(signal_number).is_err() {

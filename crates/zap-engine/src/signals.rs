@@ -6,13 +6,13 @@
 //! What is installed at a restart is what the program had installed, at the same addresses.
 #![allow(unsafe_code)]
 
-use crate::identity;
 use crate::state::{self, Owned};
 use crate::suspend;
 use crate::threads;
+use crate::{blocking, identity};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::libc;
 use zap_sys::signal::{bit, Info, KernelAction, Mask};
@@ -34,32 +34,18 @@ static SAVED: Owned<Saved> = Owned::new(Saved {
     queued: Vec::new(),
 });
 
-/// The program's handlers that are told who has sent a signal, where ids differ: the kernel knows [`handle`] in their place.
+/// The program's handlers: the kernel knows [`handle`] in their place.
 static HANDLERS: [AtomicU64; COUNT] = [const { AtomicU64::new(0) }; COUNT];
 /// glibc's signals for cancellation and for setuid and its kind.
 const LIBCS: [i32; 2] = [32, 33];
-static TRANSLATES: AtomicBool = AtomicBool::new(false);
 
-/// From now on handlers are called by way of [`handle`].
-pub fn translate() {
-    TRANSLATES.store(true, Ordering::Release);
-}
-
-/// Whether handlers are called by way of [`handle`].
-#[inline]
-pub fn translates() -> bool {
-    TRANSLATES.load(Ordering::Relaxed)
-}
-
-/// The handler by which the kernel is to know the program's own, `handler`, of `signal` with these flags.
-pub fn kernels_handler(signal: i32, handler: u64, flags: u64) -> u64 {
+/// The handler by which the kernel is to know the program's own, `handler`, of `signal`.
+pub fn kernels_handler(signal: i32, handler: u64) -> u64 {
     let own = handle as *const () as u64;
     let place = usize::try_from(signal - 1).ok().and_then(|at| HANDLERS.get(at));
     match place {
         // Neither SIG_DFL nor SIG_IGN. Libc's own handlers want to hear of the kernel's ids.
-        Some(place)
-            if flags & libc::SA_SIGINFO as u64 != 0 && handler > 1 && handler != own && !LIBCS.contains(&signal) =>
-        {
+        Some(place) if handler > 1 && handler != own && !LIBCS.contains(&signal) => {
             place.store(handler, Ordering::Release);
             own
         }
@@ -81,8 +67,9 @@ pub fn programs_handler(signal: i32, handler: u64) -> u64 {
     }
 }
 
-/// Calls the program's handler, with the sender's id as the program knows it.
-extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+/// Calls the program's handler, with the sender's id as the program knows it. When it returns, the call that it has
+/// interrupted is marked: Zap must not make it again. A handler may be left by an exception, or by a cancellation.
+extern "C-unwind" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let handler = programs_handler(signal, handle as *const () as u64);
     if handler <= 1 {
         return;
@@ -91,10 +78,11 @@ extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *mut libc
     // sender, si_pid.
     let words = unsafe { &mut *info.cast::<[i32; 5]>() };
     words[4] = identity::virtual_sender(signal, words[2], words[4]);
-    // SAFETY: the program's handler, which it has set with SA_SIGINFO.
-    let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
+    // SAFETY: the program's handler. One without SA_SIGINFO does not look at what else the kernel always gives.
+    let handler: extern "C-unwind" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
         unsafe { core::mem::transmute(handler as usize) };
     handler(signal, info, context);
+    blocking::note_interrupted(context as u64);
 }
 
 /// First of the signals that queue.
@@ -232,11 +220,10 @@ pub fn restore_own(slot: &threads::Slot) {
 
 /// Sets dispositions, and makes pending what was. The caller has every signal blocked.
 pub fn restore() {
-    translate();
     SAVED.with(|saved| {
         for signal in (1..=COUNT as i32).filter(|signal| !is_fixed(*signal)) {
             let action = saved.actions[signal as usize - 1];
-            let handler = kernels_handler(signal, action.handler, action.flags);
+            let handler = kernels_handler(signal, action.handler);
             // SAFETY: the program's own handler, in the program's own memory.
             let _ = unsafe { zap_sys::signal::set_action(signal, &KernelAction { handler, ..action }) };
         }

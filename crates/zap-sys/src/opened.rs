@@ -55,19 +55,3 @@ pub(crate) fn go(fd: RawFd) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::fd;
-
-    #[test]
-    fn what_is_open_is_closed() {
-        assert!(!super::note(true));
-        let kept = fd::pipe2(libc::O_CLOEXEC).unwrap();
-        let closed = fd::dup_above(kept.0, 0).unwrap();
-        fd::close(closed).unwrap();
-        super::close_left();
-        assert!(fd::fstat(kept.0).is_err() && fd::fstat(kept.1).is_err());
-        assert!(!super::note(false));
-    }
-}

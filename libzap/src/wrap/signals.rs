@@ -97,7 +97,7 @@ hook! { unsafe fn sigaction(number: c_int, new: *const SigAction, old: *mut SigA
         }
         return 0;
     }
-    if (new.is_null() && !signals::translates()) || !state::active() {
+    if !state::active() {
         // SAFETY: the caller's arguments.
         return unsafe { real!(sigaction)(number, new, old) };
     }
@@ -112,10 +112,9 @@ hook! { unsafe fn sigaction(number: c_int, new: *const SigAction, old: *mut SigA
             action.sa_mask = mask.copy;
         }
         // A vfork child has dispositions of its own, and its parent's memory.
-        if signals::translates() && zap_sys::process::getpid() == state::real_pid() {
+        if zap_sys::process::getpid() == state::real_pid() {
             before = Some(signals::programs_handler(number, signals::own_handler()) as usize);
-            action.sa_sigaction =
-                signals::kernels_handler(number, action.sa_sigaction as u64, action.sa_flags as u64) as usize;
+            action.sa_sigaction = signals::kernels_handler(number, action.sa_sigaction as u64) as usize;
         }
         given = &action;
     }
@@ -135,9 +134,16 @@ hook! { unsafe fn signal(number: c_int, handler: sighandler_t) -> sighandler_t =
     if is_ours(number) {
         return BELIEVED_HANDLER.swap(handler, Ordering::Relaxed);
     }
-    // SAFETY: the caller's arguments.
-    let before = unsafe { real!(signal)(number, handler) };
-    signals::programs_handler(number, before as u64) as sighandler_t
+    let known = signals::programs_handler(number, signals::own_handler()) as sighandler_t;
+    let by_way = state::active() && zap_sys::process::getpid() == state::real_pid();
+    let given = if by_way { signals::kernels_handler(number, handler as u64) as sighandler_t } else { handler };
+    // SAFETY: the caller's arguments, or a handler that calls theirs.
+    let before = unsafe { real!(signal)(number, given) };
+    if before as u64 == signals::own_handler() {
+        known
+    } else {
+        before
+    }
 } }
 
 type MaskFunction = unsafe extern "C" fn(c_int, *const sigset_t, *mut sigset_t) -> c_int;
