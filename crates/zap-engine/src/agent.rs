@@ -114,6 +114,12 @@ impl Agent {
         }
     }
 
+    /// Waits until the coordinator hangs up.
+    pub fn await_end(&self) {
+        let mut buffer = [0u8; 64];
+        while let Ok(1..) = restarting(|| net::receive(self.socket, &mut buffer, 0)) {}
+    }
+
     /// Hangs up.
     pub fn close(self) {
         OPEN.store(-1, Ordering::Relaxed);

@@ -327,10 +327,14 @@ fn respawn_threads(old_main: i32, real: RealPid) -> Result<Option<&'static Slot>
     Ok(main)
 }
 
-/// Tells the coordinator that the process is back. One that has gone meanwhile finds it by the pod's table.
+/// Tells the coordinator that the process is back, and waits until it has heard: of a process that has ended since it would
+/// not believe it, and wait for it. A coordinator that has gone meanwhile finds the process by the pod's table.
 fn announce(parts: &RestartParts) {
     if let Ok(agent) = Agent::connect() {
-        let _ = agent.say(&ToCoordinator::Restarted { pod_id: parts.pod_id, virtual_pid: state::virtual_pid().0 });
+        let back = ToCoordinator::Restarted { pod_id: parts.pod_id, virtual_pid: state::virtual_pid().0 };
+        if agent.say(&back).is_ok() {
+            agent.await_end();
+        }
         agent.close();
     }
 }

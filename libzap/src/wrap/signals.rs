@@ -130,7 +130,13 @@ hook! { unsafe fn sigaction(number: c_int, new: *const SigAction, old: *mut SigA
     result
 } }
 
-hook! { unsafe fn signal(number: c_int, handler: sighandler_t) -> sighandler_t => zap_signal {
+type HandlerFunction = unsafe extern "C" fn(c_int, sighandler_t) -> sighandler_t;
+
+/// <signal.h>: what makes sigset(3) block the signal; no handler.
+const SIG_HOLD: sighandler_t = 2;
+
+/// Sets a handler by one of libc's functions that take nothing else, and returns the program's own before it.
+fn set_handler(real: HandlerFunction, number: c_int, handler: sighandler_t) -> sighandler_t {
     if is_ours(number) {
         return BELIEVED_HANDLER.swap(handler, Ordering::Relaxed);
     }
@@ -138,12 +144,42 @@ hook! { unsafe fn signal(number: c_int, handler: sighandler_t) -> sighandler_t =
     let by_way = state::active() && zap_sys::process::getpid() == state::real_pid();
     let given = if by_way { signals::kernels_handler(number, handler as u64) as sighandler_t } else { handler };
     // SAFETY: the caller's arguments, or a handler that calls theirs.
-    let before = unsafe { real!(signal)(number, given) };
+    let before = unsafe { real(number, given) };
     if before as u64 == signals::own_handler() {
         known
     } else {
         before
     }
+}
+
+hook! { unsafe fn signal(number: c_int, handler: sighandler_t) -> sighandler_t => zap_signal {
+    set_handler(real!(signal), number, handler)
+} }
+
+hook! { unsafe fn bsd_signal(number: c_int, handler: sighandler_t) -> sighandler_t => zap_bsd_signal {
+    set_handler(real!(bsd_signal), number, handler)
+} }
+
+hook! { unsafe fn ssignal(number: c_int, handler: sighandler_t) -> sighandler_t => zap_ssignal {
+    set_handler(real!(ssignal), number, handler)
+} }
+
+hook! { unsafe fn sysv_signal(number: c_int, handler: sighandler_t) -> sighandler_t => zap_sysv_signal {
+    set_handler(real!(sysv_signal), number, handler)
+} }
+
+// What signal(3) is for programs of X/Open and of strict ISO C.
+hook! { unsafe fn __sysv_signal(number: c_int, handler: sighandler_t) -> sighandler_t => zap_sysv_signal_of_libc {
+    set_handler(real!(__sysv_signal), number, handler)
+} }
+
+hook! { unsafe fn sigset(number: c_int, handler: sighandler_t) -> sighandler_t => zap_sigset {
+    if handler == SIG_HOLD {
+        // SAFETY: the caller's arguments.
+        let before = unsafe { real!(sigset)(number, handler) };
+        return signals::programs_handler(number, before as u64) as sighandler_t;
+    }
+    set_handler(real!(sigset), number, handler)
 } }
 
 type MaskFunction = unsafe extern "C" fn(c_int, *const sigset_t, *mut sigset_t) -> c_int;

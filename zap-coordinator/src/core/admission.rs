@@ -91,7 +91,9 @@ impl Core {
         virtual_pid: i32,
         out: &mut Vec<Action>,
     ) {
-        let Some(pod) = self.pods.get_mut(&id) else { return out.push(Action::Close { peer }) };
+        // It waits until it is known, and has nothing else to say.
+        out.push(Action::Close { peer });
+        let Some(pod) = self.pods.get_mut(&id) else { return };
         if let PodState::Restarting { expected, first, .. } = &mut pod.state {
             if *first == virtual_pid && pod.ended.is_none() {
                 pod.first = pid;

@@ -363,10 +363,6 @@ impl Server {
                         self.rescan_all();
                     }
                     self.queue.push_back(Event::Message { peer, pid, message });
-                    if matches!(way, Way::Stranger(_)) {
-                        // It has nothing else to say.
-                        self.hang_up(peer);
-                    }
                 }
             },
         }
