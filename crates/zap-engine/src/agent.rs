@@ -157,7 +157,7 @@ pub fn table_by_the_door(door: &[u8]) -> Option<RawFd> {
 
 /// Connects where a process does that has become another user, or been confined since it joined the pod.
 fn by_the_door(socket: RawFd) -> zap_sys::Result<()> {
-    let name = state::table().map(|table| table.door()).unwrap_or_default();
+    let name = state::agents_table().map(|table| table.door()).unwrap_or_default();
     let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     if length == 0 {
         return Err(zap_sys::SysError::new("connect", libc::ENOENT));

@@ -98,14 +98,14 @@ fn note(reason: &[u8]) {
     }
     REASON.iter().zip(reason).for_each(|(to, byte)| to.store(*byte, Ordering::Relaxed));
     LENGTH.store(reason.len(), Ordering::Release);
-    if let Some(entry) = state::entry() {
+    if let Some(entry) = state::agents_entry() {
         tell_table_of(entry);
     }
 }
 
 /// Says in the pod's table why the process of `entry`, this one or a child with its memory, cannot be checkpointed.
 pub fn tell_table_of(entry: &Entry) {
-    if let Some(table) = state::table().filter(|_| has_come()) {
+    if let Some(table) = state::agents_table().filter(|_| has_come()) {
         let (bytes, length) = reason();
         table.set_reason(entry, &bytes[..length]);
     }

@@ -148,7 +148,7 @@ fn note_nothing() {
 
 /// Leaves an error number where the coordinator looks for one.
 fn tell_trouble(errno: i32) {
-    if let Some(entry) = state::entry() {
+    if let Some(entry) = state::agents_entry() {
         entry.trouble.store(errno, core::sync::atomic::Ordering::Release);
     }
 }
@@ -178,7 +178,7 @@ fn refuse_beside(refusal: Refusal) {
 fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
     // One whose checkpoint ended before anybody watched it is nobody's affair any more.
     COPY.store(0, Ordering::Relaxed);
-    let table_id = state::table().map_or(0, |table| table.pod_id.load(core::sync::atomic::Ordering::Relaxed));
+    let table_id = state::agents_table().map_or(0, |table| table.pod_id.load(core::sync::atomic::Ordering::Relaxed));
     agent.say(&ToCoordinator::Suspended { pod_id: table_id, virtual_pid: state::virtual_pid().0, threads })?;
     loop {
         watch_copy(agent)?;

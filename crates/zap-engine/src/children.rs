@@ -57,7 +57,7 @@ pub fn save() -> Result<(), Refusal> {
             if after_name.get(2) == Some(&b'Z') {
                 let status = process::stat_field(stat, 52) as i32;
                 zombies.push(Zombie { virtual_pid: identity::virtual_of(RealPid(pid)).0, status });
-            } else if state::table().is_none_or(|table| table.find(RealPid(pid)).is_none()) {
+            } else if state::agents_table().is_none_or(|table| table.find(RealPid(pid)).is_none()) {
                 let name = stat.iter().position(|c| *c == b'(').map_or(&[][..], |at| &stat[at + 1..]);
                 let length = name.iter().rposition(|c| *c == b')').unwrap_or(0);
                 stranger = Some((pid, String::from_utf8_lossy(&name[..length]).into_owned()));
@@ -84,7 +84,7 @@ pub fn restore() -> Result<(), Refusal> {
                 end_with(zombie.status);
             }
             process::await_end(pid).map_err(refusal)?;
-            if let Some(table) = state::table().filter(|_| pid.0 != zombie.virtual_pid) {
+            if let Some(table) = state::agents_table().filter(|_| pid.0 != zombie.virtual_pid) {
                 table.add_alias(Kind::Process, pid, VirtualPid(zombie.virtual_pid));
             }
         }

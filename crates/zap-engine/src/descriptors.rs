@@ -235,7 +235,7 @@ fn read_info(number: RawFd) -> zap_sys::Result<Vec<u8>> {
 /// Which standard stream of the launch a descriptor is. A regular file is one only at the stream's own number, and never
 /// standard input, which is reopened at its offset.
 fn stream_of(number: RawFd, stat: &libc::stat) -> Option<u8> {
-    let table = state::table()?;
+    let table = state::agents_table()?;
     let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
     // Devices such as /dev/null are one inode for everybody: only their number tells a stream from an open().
     let anonymous = stat.st_mode & libc::S_IFMT != libc::S_IFCHR || is_terminal(stat);

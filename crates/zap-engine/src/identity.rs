@@ -167,7 +167,8 @@ pub fn real_of(id: VirtualPid) -> RealPid {
     if let Some(pair) = find(id) {
         return RealPid(pair.real.load(Ordering::Relaxed));
     }
-    let table = state::table();
+    let held = state::table();
+    let table = held.as_deref();
     // 0: it has just been dropped.
     let living = table.and_then(|table| table.find_virtual(id)).map(zap_wire::table::Entry::real_pid);
     if let Some(real) = living.filter(|real| real.0 != 0) {
@@ -194,7 +195,8 @@ pub fn virtual_sender(signal: i32, code: i32, pid: i32) -> i32 {
         return pid;
     }
     let _guard = Guard::enter();
-    let table = state::table();
+    let held = state::table();
+    let table = held.as_deref();
     if told_by_sender && table.is_some_and(|table| table.find_virtual(VirtualPid(pid)).is_some()) {
         return pid;
     }
@@ -306,7 +308,8 @@ pub fn virtual_parent_of(child: Option<RealPid>, real: RealPid) -> VirtualPid {
     if child == Some(state::real_pid()) {
         return virtual_parent(real);
     }
-    let table = state::table();
+    let held = state::table();
+    let table = held.as_deref();
     match table.filter(|_| real.0 != 0).and_then(|table| table.virtual_of(Kind::Process, real)) {
         Some(id) => id,
         None if masking::is_of_pod(real) => virtual_of(real),

@@ -45,9 +45,9 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     if suspend::map_stack().is_err() || join_table(&variables.table, variables.door.as_deref(), None).is_err() {
         return;
     }
-    let virtual_pid = state::entry().map_or(VirtualPid(pid.0), Entry::virtual_pid);
+    let virtual_pid = state::agents_entry().map_or(VirtualPid(pid.0), Entry::virtual_pid);
     state::set_identity(pid, virtual_pid);
-    if state::table().is_some_and(|table| table.moved.load(Ordering::Acquire) != 0) {
+    if state::agents_table().is_some_and(|table| table.moved.load(Ordering::Acquire) != 0) {
         state::set_moved();
         identity::set_own_tid(virtual_pid);
     }
@@ -57,7 +57,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
         return;
     }
     // First: what waits comes at once, and is for a process that is ready.
-    if let Some(entry) = state::entry() {
+    if let Some(entry) = state::agents_entry() {
         entry.ready.store(1, Ordering::Release);
     }
     let _ = signal::change_mask(libc::SIG_UNBLOCK, signal::bit(signal_number));
@@ -220,12 +220,12 @@ pub fn begin_in_child() {
     let mut virtual_pid = VirtualPid(pid.0);
     if moved {
         // Parent and child must agree about it.
-        if let Some(entry) = table.enter_child(pid, state::entry()) {
+        if let Some(entry) = table.enter_child(pid, state::entry().as_deref()) {
             virtual_pid = entry.virtual_pid();
         }
     }
     // Not the parent's any more, whose request this process would answer from the next line on.
-    state::set_table(table, None);
+    state::forget_entry();
     state::set_identity(pid, virtual_pid);
     if moved {
         state::set_moved();
@@ -243,9 +243,9 @@ pub fn note_child(pid: i32) {
         return;
     }
     let parent = state::entry();
-    if table.enter_child(child, parent).is_none() {
-        drop_ended(table, child);
-        table.enter_child(child, parent);
+    if table.enter_child(child, parent.as_deref()).is_none() {
+        drop_ended(&table, child);
+        table.enter_child(child, parent.as_deref());
     }
 }
 
@@ -257,9 +257,9 @@ pub fn note_spawned(pid: i32) {
     // It may have ended, and nobody waits for it.
     let Ok(started) = process::start_time(child) else { return };
     let parent = state::entry();
-    let entry = table.enter_spawned(child, parent).or_else(|| {
-        drop_ended(table, child);
-        table.enter_spawned(child, parent)
+    let entry = table.enter_spawned(child, parent.as_deref()).or_else(|| {
+        drop_ended(&table, child);
+        table.enter_spawned(child, parent.as_deref())
     });
     if let Some(entry) = entry {
         entry.start_time.store(started, Ordering::Relaxed);

@@ -34,7 +34,7 @@ pub fn undisturbed<R>(work: impl FnOnce(signal::Mask) -> R) -> R {
 /// waited for.
 pub fn is_of_pod(id: RealPid) -> bool {
     let Some(table) = own_table() else { return true };
-    is_member(table, id) || signal::tgkill(state::real_pid(), id, 0).is_ok() || undisturbed(|_| belongs(table, id))
+    is_member(&table, id) || signal::tgkill(state::real_pid(), id, 0).is_ok() || undisturbed(|_| belongs(&table, id))
 }
 
 /// `id` if it is of the pod.
@@ -49,14 +49,14 @@ pub fn masked(id: RealPid) -> RealPid {
 /// Whether anybody of the pod is in the process group `group`.
 pub fn is_group_of_pod(group: RealPid) -> bool {
     let Some(table) = own_table() else { return true };
-    is_member(table, group)
+    is_member(&table, group)
         || process::getpgrp() == group
         || table.members().any(|(member, _)| process::group_of(member) == Ok(group))
-        || undisturbed(|_| belongs(table, group))
+        || undisturbed(|_| belongs(&table, group))
 }
 
 /// The pod's table, if it knows this process: in a PID namespace of its own a process has other numbers, and so have all others.
-fn own_table() -> Option<&'static PodTable> {
+fn own_table() -> Option<state::Held<PodTable>> {
     state::table().filter(|_| state::entry().is_some())
 }
 

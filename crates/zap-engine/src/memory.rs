@@ -313,7 +313,7 @@ fn copy_unreadable((start, end): (u64, u64)) -> zap_sys::Result<u64> {
 fn is_excluded(mapping: &Mapping<'_>) -> bool {
     let starts_in = |start: u64, length: u64| mapping.start >= start && mapping.start < start + length;
     mapping.name == b"[vsyscall]"
-        || state::table()
+        || state::agents_table()
             .is_some_and(|table| starts_in(core::ptr::from_ref(table) as u64, zap_wire::table::SIZE as u64))
 }
 

@@ -5,6 +5,7 @@
 //! init, or while all other threads are suspended.
 #![allow(unsafe_code)]
 
+use crate::guard::Guard;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use zap_sys::{RealPid, VirtualPid};
@@ -146,11 +147,57 @@ pub fn set_signal(signal: i32) {
     SIGNAL.store(signal, Ordering::Relaxed);
 }
 
+/// Something in the pod's table, for a program's thread: it is not suspended meanwhile, since a restart puts another table in
+/// the place of this one.
+pub struct Held<T: 'static> {
+    what: &'static T,
+    _guard: Guard,
+}
+
+impl<T> core::ops::Deref for Held<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.what
+    }
+}
+
+#[inline]
+fn held<T>(find: impl FnOnce() -> Option<&'static T>) -> Option<Held<T>> {
+    let guard = Guard::enter();
+    find().map(|what| Held { what, _guard: guard })
+}
+
 /// The pod's table.
 #[inline]
-pub fn table() -> Option<&'static PodTable> {
+pub fn table() -> Option<Held<PodTable>> {
+    held(agents_table)
+}
+
+/// This process's entry in the pod's table. A child of fork does not know it at first: its parent entered it.
+#[inline]
+pub fn entry() -> Option<Held<Entry>> {
+    held(agents_entry)
+}
+
+/// The pod's table, for Zap's own threads and for those that are not suspended: in the signal handler, and before the program
+/// begins.
+#[inline]
+pub fn agents_table() -> Option<&'static PodTable> {
     // SAFETY: null, or a mapping that stays until the process ends or the next restart replaces it.
     unsafe { TABLE.load(Ordering::Acquire).as_ref() }
+}
+
+/// As [`entry`], and for whom [`agents_table`] is.
+pub fn agents_entry() -> Option<&'static Entry> {
+    // SAFETY: as `agents_table`.
+    let known = unsafe { ENTRY.load(Ordering::Acquire).as_ref() };
+    known.or_else(|| agents_table()?.find(zap_sys::process::getpid()))
+}
+
+/// Forgets which entry is this process's: it is another process's now.
+#[inline]
+pub fn forget_entry() {
+    ENTRY.store(core::ptr::null_mut(), Ordering::Release);
 }
 
 /// The user to whom the pod's table belonged when this process joined the pod: the coordinator's.
@@ -164,13 +211,6 @@ pub fn set_table_owner(user: u32) {
 /// To whom the pod's table belongs.
 pub fn table_owner() -> u32 {
     TABLE_OWNER.load(Ordering::Relaxed)
-}
-
-/// This process's entry in the pod's table. A child of fork does not know it at first: its parent entered it.
-pub fn entry() -> Option<&'static Entry> {
-    // SAFETY: as `table`.
-    let known = unsafe { ENTRY.load(Ordering::Acquire).as_ref() };
-    known.or_else(|| table()?.find(zap_sys::process::getpid()))
 }
 
 /// Notes where the pod's table is mapped, and this process's entry in it.

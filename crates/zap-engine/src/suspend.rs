@@ -96,7 +96,7 @@ extern "C" fn take_part(context: usize) {
         park(context);
         return;
     }
-    let Some(entry) = state::entry() else { return };
+    let Some(entry) = state::agents_entry() else { return };
     // A stopped process must not run on for it.
     let stopped = entry.stopped.load(Ordering::Acquire) == TO_STOP_AGAIN;
     if !stopped && must_leave(context) {
@@ -279,12 +279,12 @@ pub fn stop_again() {
     if !STOPPED.swap(false, Ordering::Relaxed) || zap_sys::signal::pending() & bit(libc::SIGCONT) != 0 {
         return;
     }
-    if let Some(entry) = state::entry() {
+    if let Some(entry) = state::agents_entry() {
         entry.stopped.store(STANDS, Ordering::Release);
     }
     // To itself, so that it has stopped when the call returns; kill(2) would leave that to any thread, some time.
     let _ = zap_sys::signal::tgkill(zap_sys::process::getpid(), zap_sys::process::gettid(), libc::SIGSTOP);
-    if let Some(entry) = state::entry() {
+    if let Some(entry) = state::agents_entry() {
         // Unless it was continued for the next checkpoint.
         let _ = entry.stopped.compare_exchange(STANDS, 0, Ordering::AcqRel, Ordering::Relaxed);
     }

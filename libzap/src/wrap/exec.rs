@@ -223,8 +223,7 @@ impl Crossing {
         let own = zap_sys::process::getpid() == state::real_pid();
         loop {
             // Looked up each time: after a restart it is another one.
-            let entry = state::entry().filter(|_| own);
-            if let Some(entry) = entry {
+            if let Some(entry) = own.then(state::entry).flatten() {
                 entry.ready.store(0, Ordering::SeqCst);
             }
             let old_mask = change_mask(libc::SIG_BLOCK, bit(state::signal())).ok();
@@ -243,7 +242,7 @@ impl Crossing {
         if let Some(old) = self.old_mask {
             let _ = change_mask(libc::SIG_SETMASK, old);
         }
-        if let Some(entry) = state::entry().filter(|_| self.entered) {
+        if let Some(entry) = self.entered.then(state::entry).flatten() {
             entry.ready.store(READY, Ordering::SeqCst);
         }
     }

@@ -53,6 +53,7 @@ fn close() {
         let Some(entry) = state::entry() else { return };
         entry.ready.swap(CLOSED, Ordering::SeqCst);
         let asked = entry.requested.load(Ordering::SeqCst) != entry.answered.load(Ordering::SeqCst);
+        drop(entry);
         let waited = zap_sys::time::monotonic_ns().saturating_sub(begun);
         if (!asked && suspend::current() == 0) || waited > PATIENCE_NS {
             return;
