@@ -57,6 +57,7 @@ struct All {
 const FIRST_LOOK: usize = 16;
 
 /// Whether any has been made, or is about to be.
+#[link_section = ".zap.child"]
 static IN_USE: AtomicBool = AtomicBool::new(false);
 
 static ALL: FutexLock<All> = FutexLock::new(All { first: 0, count: 0, look_at: FIRST_LOOK });

@@ -87,6 +87,7 @@ fn take_scratch(layout: &Layout) -> *mut u8 {
 }
 
 /// The process's arena; null before init.
+#[link_section = ".zap.child"]
 static OWN: AtomicPtr<Arena> = AtomicPtr::new(null_mut());
 
 /// In the child of a fork, before it allocates.
@@ -186,6 +187,20 @@ fn find_large(start: usize) -> Option<&'static [AtomicUsize; 2]> {
     LARGE_BLOCKS.iter().find(|place| place[0].load(Ordering::Relaxed) == start)
 }
 
+/// The first chunk: part of the library's own mapping, since every fork pays for each mapping.
+static FIRST: crate::state::Owned<Chunk> = crate::state::Owned::new(Chunk([0; CHUNK]));
+static FIRST_IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+#[repr(align(4096))]
+struct Chunk([u8; CHUNK]);
+
+fn new_chunk() -> Option<usize> {
+    if !FIRST_IS_TAKEN.swap(true, Ordering::Relaxed) {
+        return Some(FIRST.with(|chunk| chunk.0.as_mut_ptr() as usize));
+    }
+    zap_sys::mem::map_anonymous(CHUNK).ok().map(|chunk| chunk as usize)
+}
+
 fn class_of(layout: &Layout) -> Option<usize> {
     let size = layout.size().max(layout.align()).max(1 << SMALLEST_SHIFT).next_power_of_two();
     (size <= LARGEST_SMALL).then(|| (size.trailing_zeros() - SMALLEST_SHIFT) as usize)
@@ -243,11 +258,11 @@ impl Arena {
         let size = 1usize << (class as u32 + SMALLEST_SHIFT);
         let mut at = (lists.next + size - 1) & !(size - 1);
         if at + size > lists.end {
-            let Ok(chunk) = zap_sys::mem::map_anonymous(CHUNK) else { return null_mut() };
-            at = (chunk as usize + size - 1) & !(size - 1);
+            let Some(chunk) = new_chunk() else { return null_mut() };
+            at = (chunk + size - 1) & !(size - 1);
             // In this order: see `give_up`.
             lists.next = at;
-            lists.end = chunk as usize + CHUNK;
+            lists.end = chunk + CHUNK;
         }
         lists.next = at + size;
         at as *mut u8

@@ -122,7 +122,7 @@ pub fn repair(context: u64) {
 }
 
 /// Whether the instruction before `address` is a system call: the thread comes back from one.
-fn follows_call(address: u64) -> bool {
+pub fn follows_call(address: u64) -> bool {
     const SYSCALL: [u8; 2] = [0x0f, 0x05];
     let before = address.wrapping_sub(SYSCALL_LENGTH);
     let mut code = [0u8; SYSCALL.len()];

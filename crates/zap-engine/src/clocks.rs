@@ -25,6 +25,8 @@ static TICKS: AtomicI64 = AtomicI64::new(0);
 /// How the kernel's clocks have moved at the last restart: see [`Shift`].
 static SHIFT: [AtomicI64; 2] = [AtomicI64::new(0), AtomicI64::new(0)];
 /// Number of restarts; see [`generation`].
+#[allow(unsafe_code)] // A section in which nothing but such words stand.
+#[link_section = ".zap.child"]
 pub static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// What had passed when the program was stopped, in its own time.

@@ -31,7 +31,7 @@ pub struct ThreadBlock {
     pub deadline: AtomicU64,
     /// Where a repeated call reads what is left of its time: seconds, nanoseconds.
     pub remaining: [AtomicI64; 2],
-    /// Stack address of the wrapper that has real ids in hand; 0 for none. See [`with_ids`].
+    /// Stack address of the word that says whether a wrapper has real ids in hand; 0 for none. See [`with_ids`].
     ids: AtomicU64,
     /// Address of the innermost record of [`crate::deadline`], 0 for none.
     pub deadlines: AtomicU64,
@@ -66,9 +66,21 @@ pub fn block() -> &'static ThreadBlock {
     unsafe { &*tls::thread_block().cast::<ThreadBlock>() }
 }
 
+/// Proof that the calling thread is not suspended for as long as this is borrowed.
+pub struct Unsuspended(());
+
 /// A guarded section: from here to the guard's end the thread is not suspended.
 pub struct Guard {
     block: &'static ThreadBlock,
+    proof: Unsuspended,
+}
+
+impl core::ops::Deref for Guard {
+    type Target = Unsuspended;
+    #[inline(always)]
+    fn deref(&self) -> &Unsuspended {
+        &self.proof
+    }
 }
 
 impl Guard {
@@ -78,7 +90,7 @@ impl Guard {
         let block = block();
         block.depth.store(block.depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
-        Self { block }
+        Self { block, proof: Unsuspended(()) }
     }
 }
 
@@ -94,29 +106,46 @@ impl Drop for Guard {
     }
 }
 
-/// Farthest that the stack reaches below the frame of [`with_ids`] until the system call.
-const REACH: u64 = 1024;
+/// Farthest that the stack reaches below the frame of [`with_ids`].
+const REACH: u64 = 16 << 10;
+
+/// What the word of [`with_ids`] holds while ids are in hand.
+const IN_HAND: u64 = 0x5a41_5020_6964_7321;
 
 /// Makes `call`, which finds real ids and gives them to the kernel: in between the thread is not suspended, since a
 /// restart makes them those of nobody, or of the original beside its clone. No guarded section, because a handler of the
 /// program's may run before `call` returns, and leave by siglongjmp: what was noted is believed only with the stack just
-/// below.
+/// below. Sections do not nest.
+///
+/// The word that begins and ends the section is on the stack, and its address is noted once: after a fork the parent pays for
+/// each page that it writes, and it writes its stack anyway.
 #[inline(always)]
-pub fn with_ids<R>(call: impl FnOnce() -> R) -> R {
-    let marker = 0u8;
+pub fn with_ids<R>(call: impl FnOnce(&Unsuspended) -> R) -> R {
+    let mut word = IN_HAND;
+    let place = &raw mut word;
     let noted = &block().ids;
-    noted.store(core::ptr::from_ref(&marker) as u64, Ordering::Relaxed);
+    if noted.load(Ordering::Relaxed) != place as u64 {
+        noted.store(place as u64, Ordering::Relaxed);
+    }
+    // SAFETY: the word of this frame; volatile, since nobody but the signal handler reads it.
+    unsafe { place.write_volatile(IN_HAND) };
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    let result = call();
+    let result = call(&Unsuspended(()));
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    noted.store(0, Ordering::Relaxed);
+    // SAFETY: as above.
+    unsafe { place.write_volatile(0) };
     result
 }
 
 /// Whether the thread, interrupted with the stack pointer `stack`, has real ids in hand: it is to be asked again.
 pub fn has_ids(stack: u64) -> bool {
     let noted = block().ids.load(Ordering::Relaxed);
-    noted != 0 && stack <= noted.saturating_add(REACH) && noted.saturating_sub(stack) < REACH
+    if noted < stack || noted - stack >= REACH {
+        return false;
+    }
+    // By the kernel: it may have been on another stack, which is gone.
+    let mut word = [0u8; 8];
+    zap_sys::mem::read_own(noted, &mut word) == Ok(word.len()) && u64::from_ne_bytes(word) == IN_HAND
 }
 
 /// Asked by the signal handler: whether the thread may be suspended here. If not, the signal is noted.

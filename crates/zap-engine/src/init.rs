@@ -5,6 +5,7 @@
 //! Maps the pod's table and takes Zap's variables out of the environment block, when no other thread exists.
 #![allow(unsafe_code)]
 
+use crate::guard::{Guard, Unsuspended};
 use crate::state;
 use crate::{clocks, identity, suspend, vdso};
 use alloc::string::{String, ToString};
@@ -40,7 +41,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     vdso::learn(facts.vdso);
     crate::alternate_stacks::learn(facts.smallest_stack);
     let pid = process::getpid();
-    // Before the table is mapped: so the stack lies beside the arena, and the kernel makes one mapping of both. A fork
+    // Before the table is mapped: so the stack lies beside other memory, and the kernel makes one mapping of both. A fork
     // pays for each.
     if suspend::map_stack().is_err() || join_table(&variables.table, variables.door.as_deref(), None).is_err() {
         return;
@@ -200,9 +201,10 @@ fn seccomp_filters() -> u32 {
 
 /// In the child of a fork: another process, with ids of its own. Its parent enters it into the pod's table, see
 /// [`note_child`].
-#[inline]
+#[inline(always)]
 pub fn begin_in_child() {
-    if process::getpid() == state::real_pid() {
+    let pid = process::getpid();
+    if pid == state::real_pid() {
         return;
     }
     crate::arena::begin_in_child();
@@ -210,8 +212,6 @@ pub fn begin_in_child() {
     crate::threads::forget_entering();
     crate::alternate_stacks::begin_in_child();
     state::forget_lock_all();
-    let Some(table) = state::table() else { return };
-    let pid = process::getpid();
     let moved = state::moved();
     identity::forget();
     identity::forget_lent();
@@ -219,8 +219,10 @@ pub fn begin_in_child() {
     crate::locks::begin_in_child();
     let mut virtual_pid = VirtualPid(pid.0);
     if moved {
+        let guard = Guard::enter();
         // Parent and child must agree about it.
-        if let Some(entry) = table.enter_child(pid, state::entry().as_deref()) {
+        let entry = state::table_within(&guard).and_then(|table| table.enter_child(pid, state::entry_within(&guard)));
+        if let Some(entry) = entry {
             virtual_pid = entry.virtual_pid();
         }
     }
@@ -235,31 +237,27 @@ pub fn begin_in_child() {
 
 /// In the parent of a fork: enters the child `pid` into the pod's table. Not the child's affair, since its first write
 /// to the shared table would cost it a page fault and a file system's bookkeeping.
-pub fn note_child(pid: i32) {
-    let Some(table) = state::table() else { return };
+pub fn note_child(proof: &Unsuspended, pid: i32) {
+    let Some(table) = state::table_within(proof) else { return };
     let child = zap_sys::RealPid(pid);
-    if table.find(child).is_some() {
-        // It was faster: it has entered itself.
-        return;
-    }
-    let parent = state::entry();
-    if table.enter_child(child, parent.as_deref()).is_none() {
-        drop_ended(&table, child);
-        table.enter_child(child, parent.as_deref());
+    let parent = state::entry_within(proof);
+    if table.enter_child(child, parent).is_none() {
+        drop_ended(table, child);
+        table.enter_child(child, parent);
     }
 }
 
 /// In a process that has made the child `pid`, which becomes another program or has become it: enters it into the pod's table
 /// where its id may differ. Elsewhere it does so itself, if it can be followed.
-pub fn note_spawned(pid: i32) {
-    let Some(table) = state::table().filter(|_| state::moved()) else { return };
+pub fn note_spawned(proof: &Unsuspended, pid: i32) {
+    let Some(table) = state::table_within(proof).filter(|_| state::moved()) else { return };
     let child = zap_sys::RealPid(pid);
     // It may have ended, and nobody waits for it.
     let Ok(started) = process::start_time(child) else { return };
-    let parent = state::entry();
-    let entry = table.enter_spawned(child, parent.as_deref()).or_else(|| {
-        drop_ended(&table, child);
-        table.enter_spawned(child, parent.as_deref())
+    let parent = state::entry_within(proof);
+    let entry = table.enter_spawned(child, parent).or_else(|| {
+        drop_ended(table, child);
+        table.enter_spawned(child, parent)
     });
     if let Some(entry) = entry {
         entry.start_time.store(started, Ordering::Relaxed);

@@ -34,6 +34,7 @@ const ID_MASK: u32 = 0x3fff_ffff;
 const LONGEST_LIST: usize = 2048;
 
 /// Addresses of the PI mutexes that have been initialized and not destroyed.
+#[link_section = ".zap.child"]
 static INHERITING: FutexLock<Vec<u64>> = FutexLock::new(Vec::new());
 
 /// Whether the kernel reads the ids in the mutex at `address`.

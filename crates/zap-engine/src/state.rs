@@ -1,11 +1,14 @@
 //! What the engine knows of its process between checkpoints: set at init, and anew at a restart.
 //!
+//! What a fork's child looks at or writes, here and elsewhere, stands side by side in a section of its own (`.zap.child`): the
+//! child pays for each page.
+//!
 //! # Safety
 //! [`SetOnce`] and [`Owned`] give shared access to plain data that is written when only one thread can be there: at
 //! init, or while all other threads are suspended.
 #![allow(unsafe_code)]
 
-use crate::guard::Guard;
+use crate::guard::{Guard, Unsuspended};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use zap_sys::{RealPid, VirtualPid};
@@ -88,11 +91,18 @@ pub(crate) fn zero(word: &AtomicU32) {
     }
 }
 
+#[link_section = ".zap.child"]
+
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
+#[link_section = ".zap.child"]
 static TABLE: AtomicPtr<PodTable> = AtomicPtr::new(core::ptr::null_mut());
+#[link_section = ".zap.child"]
 static ENTRY: AtomicPtr<Entry> = AtomicPtr::new(core::ptr::null_mut());
+#[link_section = ".zap.child"]
 static REAL_PID: AtomicI32 = AtomicI32::new(0);
+#[link_section = ".zap.child"]
 static VIRTUAL_PID: AtomicI32 = AtomicI32::new(0);
+#[link_section = ".zap.child"]
 static MOVED: AtomicBool = AtomicBool::new(false);
 /// What `ZAP_FAULT` has asked for: written at init only.
 static FAULT: Owned<Option<Fault>> = Owned::new(None);
@@ -177,6 +187,18 @@ pub fn table() -> Option<Held<PodTable>> {
 #[inline]
 pub fn entry() -> Option<Held<Entry>> {
     held(agents_entry)
+}
+
+/// As [`table`], where the thread is known not to be suspended.
+#[inline]
+pub fn table_within(_proof: &Unsuspended) -> Option<&PodTable> {
+    agents_table()
+}
+
+/// As [`entry`], where the thread is known not to be suspended.
+#[inline]
+pub fn entry_within(_proof: &Unsuspended) -> Option<&Entry> {
+    agents_entry()
 }
 
 /// The pod's table, for Zap's own threads and for those that are not suspended: in the signal handler, and before the program
@@ -283,6 +305,7 @@ pub fn set_tracer(tracer: usize) {
 }
 
 /// Flags of mlockall(2) that are in force for mappings to come: the kernel does not tell.
+#[link_section = ".zap.child"]
 static LOCKED_IN_FUTURE: AtomicI32 = AtomicI32::new(0);
 
 /// Notes a successful mlockall(2), munlockall(2) with `flags` 0.

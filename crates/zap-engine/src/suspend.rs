@@ -33,11 +33,13 @@ const FIRST_LOOK_NS: u64 = 1_500_000;
 const LOOK_EVERY_NS: u64 = 20_000_000;
 
 /// 0: no suspension; otherwise its number. Parked threads wait for it to change.
+#[link_section = ".zap.child"]
 static SUSPENSION: AtomicU32 = AtomicU32::new(0);
 static NEXT_SUSPENSION: AtomicU32 = AtomicU32::new(1);
 /// Counts parked threads, for the leader to wait on.
 static PARKED_COUNT: AtomicU32 = AtomicU32::new(0);
 static LEADER_STACK_TOP: AtomicU64 = AtomicU64::new(0);
+#[link_section = ".zap.child"]
 static LEADER_TID: AtomicU32 = AtomicU32::new(0);
 /// The process was stopped, and runs only for this checkpoint's sake. Part of the image: a restart stops it too.
 static STOPPED: AtomicBool = AtomicBool::new(false);
@@ -182,8 +184,9 @@ fn park(context: u64) {
 /// Whether the calling thread must not stand where it was interrupted: it has in hand what a restart makes wrong.
 fn must_leave(context: u64) -> bool {
     let instruction = blocking::instruction_at(context);
-    // What was noted may be stale (siglongjmp): ids are in hand in this library's code alone.
-    let has_ids = || stragglers::is_own_text(instruction) && guard::has_ids(blocking::stack_at(context));
+    // What was noted may be stale (siglongjmp): a thread that waits with ids in hand does so in this library's code alone.
+    let waits_elsewhere = || blocking::follows_call(instruction) && !stragglers::is_own_text(instruction);
+    let has_ids = || guard::has_ids(blocking::stack_at(context)) && !waits_elsewhere();
     vdso::must_leave(instruction) || has_ids()
 }
 

@@ -95,6 +95,7 @@ fn known() -> impl Iterator<Item = &'static Slot> {
 }
 
 /// Threads that a restart has made and that have not returned to the program yet: they read their slots.
+#[link_section = ".zap.child"]
 static ENTERING: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until every re-made thread has left its slot; false when that takes too long. A checkpoint may come that early.
@@ -125,6 +126,7 @@ pub fn expect_entering(count: usize) {
 }
 
 /// Threads that a restart has made and that are all that they were, but for running.
+#[link_section = ".zap.child"]
 static PREPARED: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until `count` threads have their names, pending signals and all else: no thread may run before and find

@@ -12,13 +12,13 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{c_char, c_int, c_long, pid_t, termios, winsize};
 use redhook::{hook, real};
-use zap_engine::guard::Guard;
+use zap_engine::guard::{with_ids, Guard, Unsuspended};
 use zap_engine::{children, clocks, init, state};
 
 super::resolve_all!(fork, daemon, forkpty, clone);
 
 /// Forks by `call`; returns what the program is to see.
-#[inline]
+#[inline(always)]
 fn make(call: impl FnOnce() -> pid_t) -> pid_t {
     let generation = clocks::generation();
     let child = call();
@@ -27,7 +27,7 @@ fn make(call: impl FnOnce() -> pid_t) -> pid_t {
 
 /// After a fork that was begun in the life `generation`, in both: `child` is what the fork returned, and the result what the
 /// program is to see.
-#[inline]
+#[inline(always)]
 fn settle(generation: u32, child: pid_t) -> pid_t {
     if !state::active() || child < 0 {
         return child;
@@ -41,20 +41,27 @@ fn settle(generation: u32, child: pid_t) -> pid_t {
 
 /// The program's id of `child`, of which the kernel has told a call that was begun in the life `generation`; entered into the
 /// pod's table by `note`.
-fn learn(generation: u32, child: pid_t, note: fn(pid_t)) -> pid_t {
-    // Before the first restart both have the same ids; and a page that this thread does not write need not be copied.
-    if !state::moved() && clocks::generation() == generation {
-        note(child);
+#[inline]
+fn learn(generation: u32, child: pid_t, note: fn(&Unsuspended, pid_t)) -> pid_t {
+    // Before the first restart both have the same ids.
+    let noted = with_ids(|proof| {
+        let same = !state::moved() && clocks::generation() == generation;
+        if same {
+            note(proof, child);
+        }
+        same
+    });
+    if noted {
         return child;
     }
-    let _guard = Guard::enter();
+    let guard = Guard::enter();
     // A restart between the system call and here has made the child anew, in whose place another may stand.
     if clocks::generation() != generation {
         if let Some(id) = children::known_before(child) {
             return id.0;
         }
     }
-    note(child);
+    note(&guard, child);
     virtual_result(child)
 }
 
@@ -100,7 +107,7 @@ hook! { unsafe fn daemon(stay: c_int, keep: c_int) -> c_int => zap_daemon {
     // SAFETY: the caller's arguments. It returns in the child: the parent has ended inside.
     let result = unsafe { real!(daemon)(stay, keep) };
     if state::active() && zap_sys::process::getpid() != state::real_pid() {
-        init::note_child(zap_sys::process::getpid().0);
+        init::note_child(&Guard::enter(), zap_sys::process::getpid().0);
         begin_in_child();
     }
     result

@@ -143,7 +143,7 @@ fn kill_group(group: RealPid, signal: c_int) -> c_int {
 }
 
 hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
-    as_c(with_ids(|| {
+    as_c(with_ids(|_| {
         let own = process::getpid();
         // The kernel would say that another process has sent it, unless nobody but the main thread asks it not to.
         if signal != 0 && state::moved() && pid == state::virtual_pid().0 && process::gettid() == own {
@@ -180,7 +180,7 @@ hook! { unsafe fn killpg(group: pid_t, signal: c_int) -> c_int => zap_killpg {
     if group < 0 {
         return super::fail(libc::EINVAL);
     }
-    as_c(with_ids(|| match group {
+    as_c(with_ids(|_| match group {
         0 => kill_group(process::getpgrp(), signal),
         _ => kill_group(RealPid(real_group(group)), signal),
     }))
@@ -218,7 +218,7 @@ hook! { unsafe fn tcsetpgrp(terminal: c_int, group: pid_t) -> c_int => zap_tcset
 } }
 
 hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int => zap_tgkill {
-    as_c(with_ids(|| {
+    as_c(with_ids(|_| {
         let (process, thread) = (RealPid(real_argument(process)), RealPid(real_argument(thread)));
         if signal != 0 && state::moved() && thread == zap_sys::process::gettid() && process == zap_sys::process::getpid() {
             return number(zap_sys::signal::tell_self(signal, libc::SI_TKILL, (state::virtual_pid().0, user())));
@@ -241,7 +241,7 @@ hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_
     // As libc would, but for the sender's id, which the receiver is to know.
     let sender = virtual_result(process::getpid().0);
     let user = user();
-    as_c(with_ids(|| {
+    as_c(with_ids(|_| {
         let value = value.sival_ptr as u64;
         self::number(zap_sys::signal::queue_value(real_argument(pid), number, (sender, user), value))
     }))

@@ -21,6 +21,7 @@ super::resolve_all!(setuid, setgid, seteuid, setegid, setreuid, setregid, setres
 const SIGNAL: c_int = 33;
 
 /// One broadcast at a time.
+#[link_section = ".zap.child"]
 static BUSY: AtomicU32 = AtomicU32::new(0);
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 static ARGUMENTS: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
@@ -226,6 +227,7 @@ fn everywhere(number: c_long, arguments: [usize; 3]) -> c_int {
 }
 
 /// In the child of a fork.
+#[inline(always)]
 pub fn begin_in_child() {
     if BUSY.load(Ordering::Relaxed) != 0 {
         BUSY.store(0, Ordering::Relaxed);

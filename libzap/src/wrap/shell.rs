@@ -35,9 +35,12 @@ impl Lock {
     }
 }
 
+#[link_section = ".zap.child"]
+
 static LOCK: Lock = Lock(AtomicU32::new(0));
 
 /// In the child of a fork: the lock may have been held by a thread that the child has not.
+#[inline(always)]
 pub fn begin_in_child() {
     // A page that is not written need not be copied.
     if LOCK.0.load(Ordering::Relaxed) != 0 {
@@ -49,6 +52,7 @@ pub fn begin_in_child() {
 }
 
 /// Calls of system(3) that are under way; the first has saved the dispositions, the last puts them back.
+#[link_section = ".zap.child"]
 static CALLS: AtomicU32 = AtomicU32::new(0);
 
 /// SIGINT's and SIGQUIT's dispositions while they are ignored.
