@@ -134,12 +134,27 @@ pub fn with_ids<R>(call: impl FnOnce(&Unsuspended) -> R) -> R {
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
     // SAFETY: as above.
     unsafe { place.write_volatile(0) };
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    // A sender of signals is interrupted nowhere else, since it gives way to whom it wakes.
+    let block = block();
+    if block.deferred.load(Ordering::Relaxed) != 0 {
+        raise_deferred(block);
+    }
     result
 }
 
-/// Whether the thread, interrupted with the stack pointer `stack`, has real ids in hand: it is to be asked again.
-pub fn has_ids(stack: u64) -> bool {
-    let noted = block().ids.load(Ordering::Relaxed);
+/// Whether the thread, interrupted with the stack pointer `stack`, has real ids in hand. Then the signal is noted, and raised
+/// again when it has not.
+pub fn has_ids(block: &ThreadBlock, stack: u64) -> bool {
+    if !ids_in_hand(block, stack) {
+        return false;
+    }
+    block.deferred.store(1, Ordering::Relaxed);
+    true
+}
+
+fn ids_in_hand(block: &ThreadBlock, stack: u64) -> bool {
+    let noted = block.ids.load(Ordering::Relaxed);
     if noted < stack || noted - stack >= REACH {
         return false;
     }

@@ -50,7 +50,6 @@ struct Pairs {
 }
 
 #[link_section = ".zap.child"]
-
 static PAIRS: AtomicPtr<Pairs> = AtomicPtr::new(core::ptr::null_mut());
 
 const THREAD_CPU: i32 = zap_sys::libc::CLOCK_THREAD_CPUTIME_ID;

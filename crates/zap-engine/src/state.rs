@@ -92,7 +92,6 @@ pub(crate) fn zero(word: &AtomicU32) {
 }
 
 #[link_section = ".zap.child"]
-
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 #[link_section = ".zap.child"]
 static TABLE: AtomicPtr<PodTable> = AtomicPtr::new(core::ptr::null_mut());

@@ -186,7 +186,7 @@ fn must_leave(context: u64) -> bool {
     let instruction = blocking::instruction_at(context);
     // What was noted may be stale (siglongjmp): a thread that waits with ids in hand does so in this library's code alone.
     let waits_elsewhere = || blocking::follows_call(instruction) && !stragglers::is_own_text(instruction);
-    let has_ids = || guard::has_ids(blocking::stack_at(context)) && !waits_elsewhere();
+    let has_ids = || !waits_elsewhere() && guard::has_ids(guard::block(), blocking::stack_at(context));
     vdso::must_leave(instruction) || has_ids()
 }
 
