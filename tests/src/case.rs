@@ -74,6 +74,8 @@ pub struct Case {
     pub limit: Duration,
     /// Debian packages without which it is skipped.
     pub packages: Vec<String>,
+    /// As [`Program::huge_pages`](crate::manifest::Program).
+    pub huge_pages: u64,
     /// Runs in `--long` only.
     pub long: bool,
     /// Where a lower number comes first: what others can build on.
@@ -89,6 +91,7 @@ impl Case {
             user: User::Own,
             limit: Duration::from_secs(120),
             packages: Vec::new(),
+            huge_pages: 0,
             long: false,
             order: 5,
             run: Box::new(run),
@@ -109,6 +112,11 @@ impl Case {
 
     pub fn packages(mut self, packages: &[String]) -> Self {
         self.packages = packages.to_vec();
+        self
+    }
+
+    pub fn huge_pages(mut self, count: u64) -> Self {
+        self.huge_pages = count;
         self
     }
 

@@ -10,6 +10,7 @@ mod case;
 mod command_line;
 mod compressed;
 mod faults;
+mod huge_pages;
 mod ids;
 mod images;
 mod jobs;

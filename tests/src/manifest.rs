@@ -48,6 +48,9 @@ pub struct Program {
     /// Why a clone cannot run beside the living original; empty if it can.
     #[serde(default)]
     pub alone: String,
+    /// Huge pages that the host sets aside while it runs; only root can make it do so.
+    #[serde(default)]
+    pub huge_pages: u64,
     /// The only roads that it takes; empty for all.
     #[serde(default)]
     pub roads: Vec<String>,

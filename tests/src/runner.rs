@@ -1,6 +1,7 @@
 //! The list of all tests, and their running: two at a time, each in a worker, bounded in time, counted.
 
 use crate::case::{Case, Stop};
+use crate::huge_pages::Reserve;
 use crate::place::Place;
 use crate::{process, Arguments};
 use std::io::{Read, Write};
@@ -116,9 +117,9 @@ pub fn run(arguments: &Arguments, tests: &Path) -> Result<ExitCode, String> {
         matches && (arguments.long || !case.long) && (root || !case.name.starts_with("ordinary-user/"))
     };
     let mut cases: Vec<Case> = cases(&place, &seeds, asked).into_iter().filter(chosen).collect();
-    let names: Vec<(String, Duration)> = (0..arguments.repeat.unwrap_or(1))
-        .flat_map(|_| cases.iter().map(|case| (case.name.clone(), case.limit)).collect::<Vec<_>>())
-        .collect();
+    let named = |case: &Case| (case.name.clone(), case.limit, case.huge_pages);
+    let names: Vec<(String, Duration, u64)> =
+        (0..arguments.repeat.unwrap_or(1)).flat_map(|_| cases.iter().map(named).collect::<Vec<_>>()).collect();
     cases.clear();
     let total = names.len();
     let queue = Mutex::new(names.into_iter().enumerate());
@@ -126,9 +127,14 @@ pub fn run(arguments: &Arguments, tests: &Path) -> Result<ExitCode, String> {
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
-                while let Some((number, (name, limit))) = queue.lock().ok().and_then(|mut queue| queue.next()) {
+                while let Some((number, (name, limit, huge_pages))) =
+                    queue.lock().ok().and_then(|mut queue| queue.next())
+                {
+                    // Here, and not in the worker, which may be killed.
+                    let huge_pages = (huge_pages > 0).then(|| Reserve::raise(huge_pages));
                     let start = Instant::now();
                     let (status, text) = run_worker(&own, &name, limit, &place, arguments);
+                    drop(huge_pages);
                     let seconds = start.elapsed().as_secs_f64();
                     let Ok(mut tally) = tally.lock() else { break };
                     let word = match status {

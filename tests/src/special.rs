@@ -2,6 +2,7 @@
 
 use crate::case::{failed, Case, Doing, Result, Row};
 use crate::ensure;
+use crate::huge_pages;
 use crate::manifest::Program;
 use crate::place::User;
 use crate::process::{self, Ended};
@@ -31,7 +32,10 @@ pub fn cases() -> Vec<Case> {
         ("launch-returns-at-once", launch_returns_at_once),
         ("verify-option", verify_option),
     ];
-    let mut cases = Vec::new();
+    let mut cases = vec![
+        Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8),
+        Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8).by_ordinary_user(),
+    ];
     for (name, run) in table {
         cases.push(Case::new(format!("special/{name}"), run));
         cases.push(Case::new(format!("special/{name}"), run).by_ordinary_user());
@@ -46,6 +50,29 @@ pub fn start_simple(scene: &Scene, options: &[&str]) -> Result<(Program, Running
     let running = scene.launch(&program, options)?;
     scene.wait_ready(running, 1)?;
     Ok((program, running))
+}
+
+/// A host without huge pages says so, and starts nothing; when it has some, the same image comes back.
+fn huge_pages_are_missing(scene: &Scene) -> Result {
+    let program = scene.program("huge_pages")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let number = huge_pages::number()?;
+    huge_pages::set_number(0)?;
+    if huge_pages::free()? > 0 {
+        return crate::case::skipped("others of this host have huge pages");
+    }
+    let mut command = scene.words(&["zap-restart"]);
+    command.args(&images);
+    scene.finish(command)?.expect(125, "huge pages of 2048 KiB")?;
+    let pods = scene.status()?;
+    ensure!(pods.is_empty(), "a pod is there that was never started: {pods:?}");
+    huge_pages::set_number(number)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 /// A checkpoint of a restarted program, ten times over.

@@ -48,7 +48,8 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
                     scene.plain(&own)?;
                     road(scene, &own)
                 });
-                let case = case.packages(&program.packages).order(if name == "plain" { 1 } else { 3 });
+                let case = case.packages(&program.packages).huge_pages(program.huge_pages);
+                let case = case.order(if name == "plain" { 1 } else { 3 });
                 cases.push(if ordinary { case.by_ordinary_user() } else { case });
             }
         }

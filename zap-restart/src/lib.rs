@@ -7,6 +7,7 @@
 //! backing    compares the host's files with those the image relies on
 //! vanished   what is done about small shared files that are gone, pure
 //! commons    memory that several processes share
+//! huge_pages whether the host has enough of them
 //! planner    header → plan, pure                      → planner::Planned
 //! tree       who makes whom, pure                     → tree::Tree
 //! start      pod, and the conversation with its processes until they run
@@ -23,6 +24,7 @@ pub mod commons;
 pub mod fault;
 pub mod generation;
 pub mod grow;
+pub mod huge_pages;
 pub mod image;
 pub mod json;
 pub mod objects;

@@ -15,8 +15,8 @@ use zap_restorer::hole::Hole;
 use zap_restorer::plan::{self, Operation, Source, HEADER_SIZE, MAILBOX_OVERHEAD, RECORD_SIZE};
 use zap_sys::libc::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
-    MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MAP_STACK, O_CLOEXEC,
-    O_RDONLY, O_RDWR, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
+    MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_HUGETLB, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MAP_STACK,
+    O_CLOEXEC, O_RDONLY, O_RDWR, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
 };
 use zap_sys::{page_down, RawFd};
 use zap_wire::restart::MAILBOX_SIZE;
@@ -232,9 +232,9 @@ fn choose_mapped(header: &Header, mappable: bool) -> Vec<u64> {
 fn may_be_mapped(region: &Region, heap: &Range<u64>) -> bool {
     // Locked memory is in memory as a whole, and the image is only ever read on demand.
     let locked = flags::LOCKED | flags::LOCKED_ON_FAULT;
-    let special = flags::SHARED | flags::GROWS_DOWN | flags::WIPE_ON_FORK | flags::DROPPABLE | locked;
+    let special = flags::SHARED | flags::GROWS_DOWN | flags::WIPE_ON_FORK | flags::DROPPABLE | flags::HUGE_PAGES;
     region.backing == Backing::Anonymous
-        && region.flags & special == 0
+        && region.flags & (special | locked) == 0
         && region.protection & PROT_EXEC as u32 == 0
         && !(region.start < heap.end && heap.start < region.end)
 }
@@ -337,8 +337,14 @@ impl Maker<'_> {
             (false, true) => MAP_DROPPABLE,
             (false, false) => MAP_PRIVATE,
         };
-        if region.flags & flags::NO_RESERVE != 0 || (region.protection as i32 == PROT_NONE && empty) {
+        let huge = region.flags & flags::HUGE_PAGES != 0;
+        // What nobody can touch costs no memory, but for huge pages: those are taken from the host when they are mapped.
+        if region.flags & flags::NO_RESERVE != 0 || (region.protection as i32 == PROT_NONE && empty && !huge) {
             map_flags |= MAP_NORESERVE;
+        }
+        if huge {
+            // The size is in the same bits.
+            map_flags |= MAP_HUGETLB | (region.flags >> flags::HUGE_SHIFT << flags::HUGE_SHIFT) as i32;
         }
         let length = region.end - address;
         let (source, offset) = match region.backing {
@@ -516,6 +522,20 @@ mod tests {
                 backed(region(at, page, RW, flags::SHARED, &contents), 1),
                 vec![open(O_RDWR), map(at, page, 3, MAP_SHARED, File, 0x3000), Operation::Close],
             ),
+            (
+                "huge pages that are read-only",
+                region(at, 2 * MIB, 1, flags::huge_pages(2 * MIB) | flags::NO_RESERVE, &contents),
+                vec![
+                    map(at, 2 * MIB, 3, anonymous | MAP_HUGETLB | MAP_NORESERVE | 21 << 26, Anonymous, 0),
+                    read,
+                    Operation::Protect { address: at, length: 2 * MIB, protection: 1 },
+                ],
+            ),
+            (
+                "huge pages that are reserved",
+                region(1 << 30, 1 << 30, 0, flags::huge_pages(1 << 30), &[]),
+                vec![map(1 << 30, 1 << 30, 0, anonymous | MAP_HUGETLB | 30 << 26, Anonymous, 0)],
+            ),
         ];
         for (name, region, expected) in table {
             assert_eq!(operations(&header(vec![region])), expected, "{name}");
@@ -597,6 +617,7 @@ mod tests {
             ("shared", shared(at, 64 * MIB, RW, (0, 0), &whole)),
             ("stack", region(at, 64 * MIB, RW, flags::GROWS_DOWN, &whole)),
             ("code", region(at, 64 * MIB, 7, 0, &whole)),
+            ("huge pages", region(at, 64 * MIB, RW, flags::huge_pages(2 * MIB), &whole)),
             ("file", Region { backing: Backing::File { file: 0, offset: 0 }, ..region(at, 64 * MIB, RW, 0, &whole) }),
         ] {
             let planned = plan(&header(vec![region]), &facts()).unwrap();

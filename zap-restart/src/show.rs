@@ -196,8 +196,9 @@ fn protection(region: &Region) -> String {
     [letter(libc::PROT_READ, 'r'), letter(libc::PROT_WRITE, 'w'), letter(libc::PROT_EXEC, 'x')].iter().collect()
 }
 
-fn flag_names(region: &Region) -> Vec<&'static str> {
-    [
+fn flag_names(region: &Region) -> Vec<String> {
+    let huge_page = region.huge_page().map(|size| format!("huge-pages-{}k", size >> 10));
+    let names = [
         (flags::SHARED, "shared"),
         (flags::GROWS_DOWN, "stack"),
         (flags::WIPE_ON_FORK, "wipe-on-fork"),
@@ -209,8 +210,8 @@ fn flag_names(region: &Region) -> Vec<&'static str> {
     ]
     .into_iter()
     .filter(|(flag, _)| region.flags & flag != 0)
-    .map(|(_, name)| name)
-    .collect()
+    .map(|(_, name)| name.to_string());
+    names.chain(huge_page).collect()
 }
 
 fn or_none(text: String) -> String {

@@ -15,11 +15,12 @@ use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
 use crate::{
-    attributes, breakdown, children, clocks, credentials, descriptors, identity, signals, suspend, timers, waits,
-    writer,
+    attributes, breakdown, children, clocks, credentials, descriptors, huge_pages, identity, signals, suspend, timers,
+    waits, writer,
 };
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
+use zap_image::Region;
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
 use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
 use zap_sys::{fd, libc, process, RawFd};
@@ -51,10 +52,17 @@ struct Road {
     subreaper: bool,
     /// Memory that the program keeps out of its forks, and that is let through for the moment.
     let_through: Vec<(u64, u64)>,
+    /// Memory of huge pages that is kept out of forks for the moment.
+    kept_out: Vec<(u64, u64)>,
 }
 
-static ROAD: Owned<Road> =
-    Owned::new(Road { continuation_taken: false, told: false, subreaper: false, let_through: Vec::new() });
+static ROAD: Owned<Road> = Owned::new(Road {
+    continuation_taken: false,
+    told: false,
+    subreaper: false,
+    let_through: Vec::new(),
+    kept_out: Vec::new(),
+});
 
 /// After a panic on the leader's road: puts back what it had in hand, and tells the coordinator. The caller releases the
 /// program.
@@ -67,6 +75,7 @@ pub fn clean_up() {
     shared::clean_up();
     ROAD.with(|road| {
         memory::let_through(&core::mem::take(&mut road.let_through), false);
+        memory::let_through(&core::mem::take(&mut road.kept_out), true);
         if core::mem::take(&mut road.subreaper) {
             process::set_subreaper(true);
         }
@@ -266,8 +275,8 @@ fn close_if_open(descriptor: Option<RawFd>) {
 /// Collects the process's state and forks the frozen copy that writes it.
 fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved, Refusal> {
     let collected = collect(order);
-    let result = collected.and_then(|copies| {
-        let result = fork_copy(agent, order, image, &copies);
+    let result = collected.and_then(|(copies, huge)| {
+        let result = fork_copy(agent, order, image, &copies, &huge);
         // In a restarted process they are not there: they were no part of the image.
         if !matches!(result, Ok(Saved::Restarted)) {
             shared::drop_copies(&copies);
@@ -281,7 +290,8 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
     result
 }
 
-fn collect(order: &SaveOrder) -> Result<Vec<SharedCopy>, Refusal> {
+/// Returns what has been copied, and the regions of huge pages.
+fn collect(order: &SaveOrder) -> Result<(Vec<SharedCopy>, Vec<Region>), Refusal> {
     clocks::stop(order.stopped_ns);
     children::save()?;
     identity::save_relations();
@@ -301,20 +311,31 @@ fn collect(order: &SaveOrder) -> Result<Vec<SharedCopy>, Refusal> {
     attributes::save()?;
     credentials::save()?;
     COLLECTED.with(|collected| collected.sections = sections);
-    shared::copy_shared(&order.elsewhere)
+    let maps = memory::read_all(c"/proc/thread-self/maps")?;
+    let huge = huge_pages::find(&maps)?;
+    shared::copy_shared(&maps, &order.elsewhere, &huge).map(|copies| (copies, huge))
 }
 
 /// Forks the copy. Memory that the program keeps out of forks (MADV_DONTFORK) is found by what the copy lacks; it is
-/// let through for a second fork.
-fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCopy]) -> Result<Saved, Refusal> {
+/// let through for a second fork. Huge pages, which have been copied, are kept out of all.
+fn fork_copy(
+    agent: &Agent,
+    order: &SaveOrder,
+    image: RawFd,
+    copies: &[SharedCopy],
+    huge: &[Region],
+) -> Result<Saved, Refusal> {
     // An orphan goes to the nearest subreaper: the program must not be it while the helper ends.
     let subreaper = process::is_subreaper();
     if subreaper {
         ROAD.with(|road| road.subreaper = true);
         process::set_subreaper(false);
     }
+    let huge_ranges: Vec<(u64, u64)> = huge.iter().map(|region| (region.start, region.end)).collect();
+    let not_forked = huge_pages::forked(huge);
+    ROAD.with(|road| road.kept_out.clone_from(&not_forked));
+    let ready = huge_pages::keep_out(&not_forked).and_then(|()| crate::locked::locked());
     let mut comparison = crate::comparison::Comparison::prepare();
-    let locked = crate::locked::locked();
     let mut kept_out: Vec<(u64, u64)> = Vec::new();
     let result = loop {
         let gate = match fd::pipe2(libc::O_CLOEXEC) {
@@ -322,8 +343,8 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
             Err(error) => break Err(Refusal::new("frozen copy", error)),
         };
         fault::point(faults::COPY_FORKING);
-        let forked = match &locked {
-            Ok(locked) => fork_once(&CopyTask { agent, order, image, copies, kept_out: &kept_out, locked, gate }),
+        let forked = match &ready {
+            Ok(locked) => fork_once(&CopyTask { agent, order, image, copies, huge, kept_out: &kept_out, locked, gate }),
             Err(refusal) => Err(refusal.clone()),
         };
         if !matches!(forked, Ok(Forked::Restarted)) {
@@ -332,7 +353,7 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
         let missing = match &forked {
             Ok(Forked::Copy(copy)) => comparison
                 .as_mut()
-                .map_or_else(|refusal| Err(refusal.clone()), |comparison| comparison.missing_in(*copy)),
+                .map_or_else(|refusal| Err(refusal.clone()), |comparison| comparison.missing_in(*copy, &huge_ranges)),
             Ok(Forked::Restarted) => {
                 if subreaper {
                     process::set_subreaper(true);
@@ -366,6 +387,7 @@ fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, copies: &[SharedCop
         }
     };
     memory::let_through(&kept_out, false);
+    memory::let_through(&not_forked, true);
     if subreaper {
         process::set_subreaper(true);
     }
@@ -378,6 +400,7 @@ fn forget_road() {
     ROAD.with(|road| {
         road.subreaper = false;
         road.let_through.clear();
+        road.kept_out.clear();
     });
 }
 
@@ -419,6 +442,8 @@ struct CopyTask<'a> {
     order: &'a SaveOrder,
     image: RawFd,
     copies: &'a [SharedCopy],
+    /// Regions of huge pages, which are kept out of it.
+    huge: &'a [Region],
     /// Ranges that the program keeps out of its own forks.
     kept_out: &'a [(u64, u64)],
     /// What it has locked.
@@ -437,7 +462,7 @@ struct CopyLife<'a> {
 extern "C" fn write_image(life: usize) -> ! {
     // SAFETY: `fork_once` passes the address of what is alive in its frame, of which this is the copy.
     let &CopyLife { task, context } = unsafe { &*(life as *const CopyLife<'_>) };
-    let &CopyTask { agent, order, image, copies, kept_out, locked, gate } = task;
+    let &CopyTask { agent, order, image, copies, huge, kept_out, locked, gate } = task;
     breakdown::note_copy(true);
     // SAFETY: filled by `snapshot`, and not written any more.
     let context = unsafe { &*context };
@@ -460,6 +485,7 @@ extern "C" fn write_image(life: usize) -> ! {
             order,
             sections: &collected.sections,
             copies,
+            huge,
             kept_out,
             locked,
             context,

@@ -3,6 +3,7 @@
 //! Runs during the stop, in the program; what is missing is let through a second fork.
 
 use crate::memory::read_all;
+use crate::pieces::without;
 use alloc::vec::Vec;
 use zap_plugin::Refusal;
 use zap_sys::{fd, maps};
@@ -21,8 +22,8 @@ impl Comparison {
         Ok(Self { here: alloc::vec![0; length], there: alloc::vec![0; length] })
     }
 
-    /// Mappings of this process that the process `copy` lacks: (start, end).
-    pub fn missing_in(&mut self, copy: zap_sys::RealPid) -> Result<Vec<(u64, u64)>, Refusal> {
+    /// Mappings of this process that the process `copy` lacks, but for what is `known` (ascending): (start, end).
+    pub fn missing_in(&mut self, copy: zap_sys::RealPid, known: &[(u64, u64)]) -> Result<Vec<(u64, u64)>, Refusal> {
         let refusal = |error| Refusal::new("frozen copy", error);
         let path = zap_sys::small!("/proc/{copy}/maps");
         let here = fd::read_file(c"/proc/thread-self/maps", &mut self.here).map_err(refusal)?;
@@ -32,7 +33,9 @@ impl Comparison {
         for mapping in maps::parse(here).filter(|mapping| mapping.name != b"[vsyscall]") {
             while there.next_if(|other| other.end <= mapping.start).is_some() {}
             if there.peek().is_none_or(|other| other.start > mapping.start) {
-                missing.push((mapping.start, mapping.end));
+                let overlaps = |range: &&(u64, u64)| range.0 < mapping.end && range.1 > mapping.start;
+                let holes: Vec<(u64, u64)> = known.iter().filter(overlaps).copied().collect();
+                missing.extend(without(mapping.start, mapping.end, &holes));
             }
         }
         Ok(missing)

@@ -26,6 +26,7 @@ pub mod descriptors;
 pub mod exec_memory;
 pub mod fault;
 pub mod guard;
+mod huge_pages;
 pub mod identity;
 pub mod image_backed;
 pub mod init;

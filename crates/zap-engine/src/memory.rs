@@ -76,8 +76,14 @@ pub fn let_through(ranges: &[(u64, u64)], through: bool) {
     }
 }
 
-/// Surveys the address space of the calling process, which must be the frozen copy.
-pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)], locked: &[Locked]) -> Result<Survey, Refusal> {
+/// Surveys the address space of the calling process, which must be the frozen copy. It lacks the regions `huge`, of huge
+/// pages.
+pub fn survey(
+    copies: &[SharedCopy],
+    huge: &[Region],
+    kept_out: &[(u64, u64)],
+    locked: &[Locked],
+) -> Result<Survey, Refusal> {
     let text = read_all(c"/proc/thread-self/smaps")?;
     let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
         .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
@@ -87,11 +93,16 @@ pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)], locked: &[Locked])
     let own = own_memory(copies);
     let mut edges = kept_out.to_vec();
     edges.extend(locked.iter().map(|found| (found.start, found.end)));
+    let mut huge = huge.iter().peekable();
     let result = for_each_mapping(&text, |mapping, details| {
+        while let Some(region) = huge.next_if(|region| region.start < mapping.start) {
+            survey.add_huge(region, copies);
+        }
         let mut pieces = outside(*mapping, &own).into_iter().flat_map(|piece| cut(piece, &edges));
         pieces.try_for_each(|piece| survey.add(&piece, details, copies, &mut finder))
     });
     let _ = fd::close(pagemap);
+    huge.for_each(|region| survey.add_huge(region, copies));
     for region in &mut survey.regions {
         if kept_out.iter().any(|(start, end)| *start < region.end && *end > region.start) {
             region.flags |= flags::DONT_FORK;
@@ -104,6 +115,12 @@ pub fn survey(copies: &[SharedCopy], kept_out: &[(u64, u64)], locked: &[Locked])
 }
 
 impl Survey {
+    fn add_huge(&mut self, region: &Region, copies: &[SharedCopy]) {
+        let mut region = region.clone();
+        self.push_copied(&mut region, copies);
+        self.regions.push(region);
+    }
+
     fn add(
         &mut self,
         mapping: &Mapping<'_>,
@@ -129,7 +146,7 @@ impl Survey {
             self.regions.push(region);
             return Ok(());
         }
-        if let Some(reason) = details.unsupported() {
+        if let Some(reason) = details.unsupported(mapping) {
             return Err(Refusal::new(name(), reason));
         }
         let mut runs: Vec<(u64, u64)> = Vec::new();
@@ -215,7 +232,8 @@ impl Survey {
         Ok(Backing::File { file, offset })
     }
 
-    /// The contents of shared memory, as copied during the stop: each page in the first region that shows it.
+    /// The contents of shared memory or of huge pages, as copied during the stop: each page in the first region that shows
+    /// it.
     fn push_copied(&mut self, region: &mut Region, copies: &[SharedCopy]) {
         let (region_start, region_end) = (region.start, region.end);
         let first = copies.partition_point(|copy| copy.start + copy.length <= region_start);

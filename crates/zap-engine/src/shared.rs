@@ -2,7 +2,7 @@
 //! during the stop. Each page of an object is copied once, however often the program has mapped it.
 //!
 //! Two kinds are copied: anonymous memory, whose contents are nowhere else, and small files mapped writable, in case
-//! they are gone at the restart.
+//! they are gone at the restart. And private memory of huge pages, which no fork may have: see [`crate::huge_pages`].
 //!
 //! # Safety
 //! Called while nobody but the leader runs; the copies are the leader's own memory.
@@ -14,15 +14,17 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use zap_image::Region;
 use zap_plugin::Refusal;
 use zap_sys::maps::{self, Mapping};
+use zap_sys::pagemap::PageFinder;
 use zap_sys::path::CPath;
 use zap_sys::{fd, libc, mem, page_down, PAGE_SIZE};
 use zap_wire::message::Stretch;
 
-/// A private copy of a part of a shared object, as it was during the stop.
+/// A private copy of a part of a shared object, or of memory of huge pages, as it was during the stop.
 pub struct SharedCopy {
-    /// Where the program has mapped the part.
+    /// Where the program has mapped it.
     pub start: u64,
     pub length: u64,
     /// Where the copy is.
@@ -71,45 +73,66 @@ const BRIDGE: u64 = 8 * PAGE_SIZE as u64;
 /// Bytes that are read in one go.
 const BUFFER: usize = 64 << 10;
 
-/// Copies what is shared and may be gone at the restart, but for what other processes save. By the leader, during the
-/// stop.
-pub fn copy_shared(elsewhere: &[Stretch]) -> Result<Vec<SharedCopy>, Refusal> {
+/// What a part is copied of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Object,
+    File,
+    HugePages,
+}
+
+/// Copies what is shared and may be gone at the restart, but for what other processes save, and the regions `huge` of huge
+/// pages; `text` is that of the maps. By the leader, during the stop.
+pub fn copy_shared(text: &[u8], elsewhere: &[Stretch], huge: &[Region]) -> Result<Vec<SharedCopy>, Refusal> {
     let mut copies = Vec::new();
-    let result = copy_into(&mut copies, elsewhere);
+    let result = copy_into(&mut copies, text, elsewhere, huge);
     if result.is_err() {
         drop_copies(&copies);
     }
     result.map(|()| copies)
 }
 
-fn copy_into(copies: &mut Vec<SharedCopy>, elsewhere: &[Stretch]) -> Result<(), Refusal> {
-    let text = read_all(c"/proc/thread-self/maps")?;
+fn copy_into(copies: &mut Vec<SharedCopy>, text: &[u8], elsewhere: &[Stretch], huge: &[Region]) -> Result<(), Refusal> {
     let mut seen: BTreeMap<ObjectKey, Ranges> = BTreeMap::new();
     for stretch in elsewhere {
         seen.entry(stretch.object).or_default().add(stretch.start, stretch.end);
     }
-    for mapping in maps::parse(&text).filter(|mapping| mapping.shared) {
-        let whole = !is_object(&mapping);
-        if whole && !is_small_file(&mapping) {
+    let mut huge = huge.iter().peekable();
+    for mapping in maps::parse(text) {
+        if huge.next_if(|region| region.start == mapping.start).is_some() {
+            copy_part(copies, &mapping, mapping.start, mapping.length(), Kind::HugePages)?;
             continue;
         }
+        let kind = match mapping.shared {
+            true if is_object(&mapping) => Kind::Object,
+            true if is_small_file(&mapping) => Kind::File,
+            _ => continue,
+        };
         let (from, to) = (mapping.offset, mapping.offset + mapping.length());
         for (from, to) in seen.entry(object_key(&mapping)).or_default().add(from, to) {
-            let start = mapping.start + (from - mapping.offset);
-            let refusal = |error| Refusal::new(format!("copy of shared memory at {start:x}"), error);
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-            // SAFETY: new memory wherever the kernel likes.
-            let copy = unsafe { mem::map(0, to - from, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-            let copy = copy.map_err(refusal)?;
-            // Before it is filled, so that it is given back whatever happens.
-            LIVE.with(|live| live.push((copy, to - from)));
-            copies.push(SharedCopy { start, length: to - from, copy, runs: Vec::new() });
-            if let Some(copy) = copies.last_mut() {
-                readable(&mapping, || copy.fill(whole))?;
-            }
+            copy_part(copies, &mapping, mapping.start + (from - mapping.offset), to - from, kind)?;
         }
     }
     Ok(())
+}
+
+fn copy_part(
+    copies: &mut Vec<SharedCopy>,
+    mapping: &Mapping<'_>,
+    start: u64,
+    length: u64,
+    kind: Kind,
+) -> Result<(), Refusal> {
+    let refusal = |error| Refusal::new(format!("copy of shared memory at {start:x}"), error);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: new memory wherever the kernel likes.
+    let copy = unsafe { mem::map(0, length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }.map_err(refusal)?;
+    // Before it is filled, so that it is given back whatever happens.
+    LIVE.with(|live| live.push((copy, length)));
+    copies.push(SharedCopy { start, length, copy, runs: Vec::new() });
+    copies.last_mut().map_or(Ok(()), |copy| {
+        readable(mapping, || if kind == Kind::HugePages { copy.fill_huge() } else { copy.fill(kind == Kind::File) })
+    })
 }
 
 /// Does `read` while `mapping` can be read.
@@ -134,7 +157,8 @@ impl SharedCopy {
     fn fill(&mut self, whole: bool) -> Result<(), Refusal> {
         crate::fault::point(zap_wire::fault::COPYING_SHARED);
         let end = self.start + self.length;
-        let unreadable = |error| Refusal::new(format!("shared memory at {:x}", self.start), error);
+        let start = self.start;
+        let unreadable = |error| Refusal::new(format!("shared memory at {start:x}"), error);
         // SAFETY: the copy is new memory of this length, which nobody else uses.
         let copy = unsafe { core::slice::from_raw_parts_mut(self.copy as *mut u8, self.length as usize) };
         let mut buffer = alloc::vec![0u8; BUFFER];
@@ -155,10 +179,7 @@ impl SharedCopy {
                         if whole || !is_zero(page) {
                             let place = (at - self.start) as usize;
                             copy[place..place + PAGE_SIZE].copy_from_slice(page);
-                            match self.runs.last_mut() {
-                                Some(last) if at - last.1 <= BRIDGE => last.1 = at + PAGE_SIZE as u64,
-                                _ => self.runs.push((at, at + PAGE_SIZE as u64)),
-                            }
+                            self.note(at);
                         }
                         at += PAGE_SIZE as u64;
                     }
@@ -176,6 +197,53 @@ impl SharedCopy {
             return Err(unreadable(zap_sys::SysError::new("process_vm_readv", libc::EFAULT)));
         }
         Ok(())
+    }
+
+    /// Copies what is in memory of huge pages: reading any other would take one from the host. What the kernel says of
+    /// presence is to be relied on, since huge pages are never swapped out.
+    fn fill_huge(&mut self) -> Result<(), Refusal> {
+        crate::fault::point(zap_wire::fault::COPYING_SHARED);
+        let first = self.start;
+        let unreadable = |error| Refusal::new(format!("huge pages at {first:x}"), error);
+        let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0);
+        let pagemap = pagemap.map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
+        let mut present: Vec<(u64, u64)> = Vec::new();
+        let found =
+            PageFinder::new(pagemap, true).private_pages(self.start, self.start + self.length, |start, end, _| {
+                crate::pieces::add_to(&mut present, start, end);
+            });
+        let _ = fd::close(pagemap);
+        found.map_err(unreadable)?;
+        // SAFETY: the copy is new memory of this length, which nobody else uses.
+        let copy = unsafe { core::slice::from_raw_parts_mut(self.copy as *mut u8, self.length as usize) };
+        let mut buffer = alloc::vec![0u8; BUFFER];
+        for (start, end) in present {
+            let mut at = start;
+            while at < end {
+                let want = (BUFFER as u64).min(end - at) as usize;
+                let count = mem::read_own(at, &mut buffer[..want]).map_err(unreadable)?;
+                if count != want {
+                    return Err(unreadable(zap_sys::SysError::new("process_vm_readv", libc::EFAULT)));
+                }
+                for page in buffer[..want].chunks_exact(PAGE_SIZE) {
+                    if !is_zero(page) {
+                        let place = (at - self.start) as usize;
+                        copy[place..place + PAGE_SIZE].copy_from_slice(page);
+                        self.note(at);
+                    }
+                    at += PAGE_SIZE as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the page at `at`, which lies behind all others, is to be saved.
+    fn note(&mut self, at: u64) {
+        match self.runs.last_mut() {
+            Some(last) if at - last.1 <= BRIDGE => last.1 = at + PAGE_SIZE as u64,
+            _ => self.runs.push((at, at + PAGE_SIZE as u64)),
+        }
     }
 }
 
@@ -351,7 +419,7 @@ mod tests {
         }
         // SAFETY: the mapping's own page.
         unsafe { mem::protect(memory + PAGE, PAGE, libc::PROT_NONE) }.unwrap();
-        let copies = copy_shared(&[]).unwrap();
+        let copies = copy_shared(&read_all(c"/proc/thread-self/maps").unwrap(), &[], &[]).unwrap();
         let ours = |at: u64| (memory..memory + 40 * PAGE).contains(&at) || (second..second + 40 * PAGE).contains(&at);
         let mut found = Vec::new();
         for copy in copies.iter().filter(|copy| ours(copy.start)) {

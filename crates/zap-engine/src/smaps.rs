@@ -8,8 +8,12 @@ use zap_sys::maps::{self, Mapping};
 pub struct Details<'a> {
     /// The two-letter codes.
     pub flags: &'a [u8],
-    /// Bytes in memory.
+    /// Bytes in memory, but for huge pages (MAP_HUGETLB).
     pub resident: u64,
+    /// Bytes of huge pages in memory.
+    pub huge: u64,
+    /// Bytes of a page.
+    pub page: u64,
     /// Protection key; 0 is everybody's.
     pub key: u64,
 }
@@ -22,13 +26,17 @@ impl Details<'_> {
 
     /// The flags that it gets in an image.
     pub fn region_flags(&self) -> u32 {
-        region_flags(self.flags)
+        let size = if self.has(b"ht") { flags::huge_pages(self.page) } else { 0 };
+        region_flags(self.flags) | size
     }
 
     /// Why memory of this kind cannot be saved, if it cannot.
-    pub fn unsupported(&self) -> Option<&'static str> {
+    pub fn unsupported(&self, mapping: &Mapping<'_>) -> Option<&'static str> {
+        let (huge, private) = (self.has(b"ht"), !mapping.shared);
+        let anonymous = crate::huge_pages::is_anonymous(mapping);
         [
-            (self.has(b"ht"), "huge pages (MAP_HUGETLB) are not supported"),
+            (huge && !anonymous, "files of huge pages (hugetlbfs, MFD_HUGETLB) are not supported"),
+            (huge && !private, "shared huge pages (MAP_SHARED with MAP_HUGETLB) are not supported"),
             (self.has(b"io"), "memory of a device is not supported"),
             (self.has(b"ss"), "shadow stacks are not supported"),
             (self.key != 0, "protection keys are not supported"),
@@ -44,20 +52,26 @@ pub fn for_each_mapping(
     mut each: impl FnMut(&Mapping<'_>, &Details<'_>) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     let mut head: Option<Mapping<'_>> = None;
-    let (mut resident, mut key) = (0, 0);
+    let (mut resident, mut huge, mut page, mut key) = (0, 0, 0, 0);
     let number = |text: &[u8]| zap_sys::text::decimal(zap_sys::text::skip_blanks(text)).0 as u64;
     for line in text.split(|c| *c == b'\n') {
         // A mapping's first line begins with a lower-case hexadecimal address, all others with a capital letter.
         if line.first().is_some_and(|c| c.is_ascii_digit() || c.is_ascii_lowercase()) {
             head = maps::parse(line).next();
-            (resident, key) = (0, 0);
+            (resident, huge, page, key) = (0, 0, 0, 0);
         } else if let Some(value) = line.strip_prefix(b"Rss:") {
             resident = number(value) * 1024;
+        } else if let Some(value) = line.strip_prefix(b"KernelPageSize:") {
+            page = number(value) * 1024;
+        } else if let Some(value) =
+            line.strip_prefix(b"Private_Hugetlb:").or_else(|| line.strip_prefix(b"Shared_Hugetlb:"))
+        {
+            huge += number(value) * 1024;
         } else if let Some(value) = line.strip_prefix(b"ProtectionKey:") {
             key = number(value);
         } else if let Some(flags) = line.strip_prefix(b"VmFlags:") {
             if let Some(mapping) = head.take() {
-                each(&mapping, &Details { flags, resident, key })?;
+                each(&mapping, &Details { flags, resident, huge, page, key })?;
             }
         }
     }
@@ -105,6 +119,29 @@ mod tests {
         })
         .unwrap();
         assert_eq!(seen, [(0x1000, 8192, 3, true), (0x4000, 0, 0, false)]);
+    }
+
+    #[test]
+    fn huge_pages() {
+        let of = |line: &str, codes: &str| {
+            let text = alloc::format!(
+                "{line}\nKernelPageSize:     2048 kB\nRss: 0 kB\nShared_Hugetlb: 4096 kB\nPrivate_Hugetlb: 2048 kB\n\
+                 VmFlags: rd wr {codes} ht \n"
+            );
+            let mut seen = None;
+            for_each_mapping(text.as_bytes(), |mapping, details| {
+                seen = Some((details.region_flags(), details.huge, details.unsupported(mapping).is_some()));
+                Ok(())
+            })
+            .unwrap();
+            seen.unwrap()
+        };
+        let name = "00000000 00:11 7 /anon_hugepage (deleted)";
+        let expected = flags::HUGE_PAGES | flags::NO_RESERVE | 21 << 26;
+        assert_eq!(of(&alloc::format!("200000-800000 rw-p {name}"), "nr"), (expected, 6 << 20, false));
+        assert!(of(&alloc::format!("200000-800000 rw-s {name}"), "sh").2);
+        assert!(of("200000-800000 rw-p 00000000 00:11 7 /huge/anon_hugepage (deleted)", "").2);
+        assert!(of("200000-800000 rw-p 00000000 00:11 7 /memfd:a (deleted)", "").2);
     }
 
     #[test]

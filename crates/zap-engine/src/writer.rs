@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use zap_image::header::bytes::Bytes;
 use zap_image::layout::ChunkHasher;
-use zap_image::{ChunkSums, Entry, Header, Member, Pod, Process, Section, Thread};
+use zap_image::{ChunkSums, Entry, Header, Member, Pod, Process, Region, Section, Thread};
 use zap_plugin::{Refusal, SavedSection};
 use zap_sys::arch::context::SnapshotContext;
 use zap_sys::path::PATH_MAX;
@@ -31,6 +31,8 @@ pub struct Task<'a> {
     pub order: &'a SaveOrder,
     pub sections: &'a [SavedSection],
     pub copies: &'a [SharedCopy],
+    /// Regions of huge pages, which the frozen copy lacks.
+    pub huge: &'a [Region],
     /// Ranges that the program keeps out of its own forks (MADV_DONTFORK).
     pub kept_out: &'a [(u64, u64)],
     /// What the program has locked.
@@ -44,7 +46,7 @@ pub struct Task<'a> {
 
 /// Writes the image; returns its length in bytes.
 pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
-    let survey = memory::survey(task.copies, task.kept_out, task.locked)?;
+    let survey = memory::survey(task.copies, task.huge, task.kept_out, task.locked)?;
     crate::fault::point(zap_wire::fault::WRITER_LAYING_OUT);
     let mut header = header(task)?;
     let extents_length = survey.extents_length;

@@ -225,8 +225,18 @@ pub mod flags {
     pub const SEALED: u32 = 1 << 14;
     /// MADV_GUARD_INSTALL: all pages of the region are guards.
     pub const GUARD: u32 = 1 << 15;
-    /// Every flag that this version knows.
-    pub const ALL: u32 = (1 << 16) - 1;
+    /// MAP_HUGETLB: memory of huge pages; see [`huge_pages`].
+    pub const HUGE_PAGES: u32 = 1 << 16;
+    /// Every flag that this version knows, but for the bits from [`HUGE_SHIFT`] on.
+    pub const ALL: u32 = (1 << 17) - 1;
+
+    /// In the bits from here on is the logarithm of the size of [`HUGE_PAGES`], else 0: MAP_HUGE_SHIFT of mmap(2).
+    pub const HUGE_SHIFT: u32 = 26;
+
+    /// Flags of memory of huge pages of `size` bytes, a power of two.
+    pub fn huge_pages(size: u64) -> u32 {
+        HUGE_PAGES | (size.trailing_zeros() % 64) << HUGE_SHIFT
+    }
 }
 
 /// A mapping.
@@ -241,6 +251,13 @@ pub struct Region {
     pub backing: Backing,
     /// Contents of its own, in ascending order. Those of a file that is mapped shared count only when the file is gone.
     pub extents: Vec<Extent>,
+}
+
+impl Region {
+    /// Bytes of a huge page, if the region is of such (MAP_HUGETLB).
+    pub fn huge_page(&self) -> Option<u64> {
+        (self.flags & flags::HUGE_PAGES != 0).then(|| 1 << (self.flags >> flags::HUGE_SHIFT))
+    }
 }
 
 /// A run of pages whose contents are in the image.

@@ -1,6 +1,6 @@
 //! Whether a header makes sense: checked before anybody acts on it, so that those who act need not.
 
-use crate::header::{flags, Backing, Header};
+use crate::header::{flags, Backing, Header, Region};
 use crate::prelude::Prelude;
 use crate::{Compression, StoredChunks, CHUNK_SIZE};
 use alloc::format;
@@ -50,12 +50,25 @@ impl core::error::Error for FormatError {}
 /// One past the highest user address on x86-64 with four-level page tables.
 const ADDRESS_LIMIT: u64 = 1 << 47;
 
+/// The largest huge page that any processor has: 16 GiB.
+const LARGEST_HUGE_PAGE: u64 = 16 << 30;
+
 fn require(condition: bool, what: &str) -> Result<(), FormatError> {
     if condition {
         Ok(())
     } else {
         Err(FormatError::Damaged(String::from(what)))
     }
+}
+
+/// Whether a region can be of huge pages of `size` bytes: private anonymous memory of no other kind, of whole pages.
+fn is_of_huge_pages(region: &Region, size: u64) -> bool {
+    let others = flags::SHARED | flags::GROWS_DOWN | flags::WIPE_ON_FORK | flags::DROPPABLE | flags::GUARD;
+    (PAGE_SIZE as u64 + 1..=LARGEST_HUGE_PAGE).contains(&size)
+        && region.start.is_multiple_of(size)
+        && region.end.is_multiple_of(size)
+        && region.backing == Backing::Anonymous
+        && region.flags & others == 0
 }
 
 /// Checks every invariant that a restart relies on.
@@ -82,7 +95,9 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
         let check = |condition: bool| if condition { Ok(()) } else { Err(FormatError::Damaged(place())) };
         check(aligned(region.start) && aligned(region.end) && region.start < region.end)?;
         check(region.start >= last_end && region.end <= ADDRESS_LIMIT && region.start >= page)?;
-        check(region.protection & !7 == 0 && region.flags & !flags::ALL == 0)?;
+        let size = region.flags >> flags::HUGE_SHIFT << flags::HUGE_SHIFT;
+        check(region.protection & !7 == 0 && region.flags & !flags::ALL == size)?;
+        check(region.huge_page().map_or(size == 0, |huge| is_of_huge_pages(region, huge)))?;
         check(region.flags & flags::GUARD == 0 || region.extents.is_empty())?;
         let shared = region.flags & flags::SHARED != 0;
         // What the region shows, when it is shared: kind and number of the object, and the offset in it.
@@ -142,7 +157,7 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
 mod tests {
     use super::*;
     use crate::header::bytes::Bytes;
-    use crate::{BackingFile, Bounds, Entry, Extent, Pod, Process, Region, SharedObject};
+    use crate::{BackingFile, Bounds, Entry, Extent, Pod, Process, SharedObject};
 
     const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -254,6 +269,38 @@ mod tests {
             if expected {
                 assert_eq!(decoded, Ok(header), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn huge_pages() {
+        const MIB: u64 = 1 << 20;
+        const GIB: u64 = 1 << 30;
+        let of = flags::huge_pages;
+        let anonymous = Backing::Anonymous;
+        for (name, start, length, flags, backing, expected) in [
+            ("2 MiB", 2 * MIB, 4 * MIB, of(2 * MIB), anonymous, true),
+            ("1 GiB", GIB, GIB, of(GIB) | flags::NO_RESERVE, anonymous, true),
+            ("start", 2 * MIB + PAGE, 4 * MIB, of(2 * MIB), anonymous, false),
+            ("length", 2 * MIB, 2 * MIB + PAGE, of(2 * MIB), anonymous, false),
+            ("smaller than a page", 2 * MIB, 2 * MIB, of(1), anonymous, false),
+            ("no larger than a page", 2 * MIB, 2 * MIB, of(PAGE), anonymous, false),
+            ("largest", 16 * GIB, 16 * GIB, of(16 * GIB), anonymous, true),
+            ("too large", 32 * GIB, 32 * GIB, of(32 * GIB), anonymous, false),
+            ("larger than any address", 2 * MIB, 2 * MIB, of(1 << 63), anonymous, false),
+            ("size without pages", 2 * MIB, 2 * MIB, of(2 * MIB) & !flags::HUGE_PAGES, anonymous, false),
+            ("pages without size", 2 * MIB, 2 * MIB, flags::HUGE_PAGES, anonymous, false),
+            ("bit between", 2 * MIB, 2 * MIB, of(2 * MIB) | 1 << 17, anonymous, false),
+            ("stack", 2 * MIB, 2 * MIB, of(2 * MIB) | flags::GROWS_DOWN, anonymous, false),
+            ("wiped on fork", 2 * MIB, 2 * MIB, of(2 * MIB) | flags::WIPE_ON_FORK, anonymous, false),
+            ("guards", 2 * MIB, 2 * MIB, of(2 * MIB) | flags::GUARD, anonymous, false),
+            ("file", 2 * MIB, 2 * MIB, of(2 * MIB), Backing::File { file: 0, offset: 0 }, false),
+            ("shared", 2 * MIB, 2 * MIB, of(2 * MIB) | flags::SHARED, Backing::Shared { object: 0, offset: 0 }, false),
+        ] {
+            let region = Region { start, end: start + length, protection: 3, flags, backing, extents: Vec::new() };
+            let head = crate::encode_head(&sample(vec![region]), 2 * PAGE).unwrap();
+            let prelude = Prelude::decode(&head, head.len() as u64 + 2 * PAGE).unwrap();
+            assert_eq!(crate::decode_header(&prelude, &head).is_ok(), expected, "{name}");
         }
     }
 

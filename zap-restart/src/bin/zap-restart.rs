@@ -17,7 +17,7 @@ use zap_restart::planner::{self, Facts, Planned};
 use zap_restart::program;
 use zap_restart::start::{self, Candidate, Circumstances, Pod, Start};
 use zap_restart::tree::{self, Kin};
-use zap_restart::{backing, fault, supervise, unpack, vanished, verify};
+use zap_restart::{backing, fault, huge_pages, supervise, unpack, vanished, verify};
 use zap_sys::RealPid;
 use zap_wire::message::{PodSettings, Restart, StreamId};
 use zap_wire::{FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
@@ -66,6 +66,8 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let commons = Commons::make(&images)?;
     let plan = |image| plan_without_missing(image, &commons);
     let mut candidates = images.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
+    let headers: Vec<_> = candidates.iter().map(|candidate| &candidate.image.header).collect();
+    huge_pages::check(&headers)?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let pod = make_pod(arguments, &candidates, ckpt_dir)?;
     let ended = candidates[0].image.header.first_ended();
