@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use zap_plugin::context::IN_FLIGHT;
 use zap_plugin::{Description, DescriptorNumber, Refusal};
 use zap_sys::{fd, libc, RawFd};
-use zap_wire::message::{Seen, Share};
+use zap_wire::message::{Note, Seen, Share};
 
 /// What is saved of a description beside its plugin's state: which numbers refer to it.
 struct Numbers {
@@ -56,8 +56,9 @@ fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
     Ok(all)
 }
 
-/// Finds what is open, but for the numbers in `own`; returns what the coordinator is to compare with others.
-pub fn find(own: &[RawFd]) -> Result<Vec<Seen>, Refusal> {
+/// Finds what is open, but for the numbers in `own`; returns what the coordinator is to compare with others, and what
+/// others are to be told.
+pub fn find(own: &[RawFd]) -> Result<(Vec<Seen>, Vec<Note>), Refusal> {
     let mut all = enumerate(own)?;
     let mut owners = claim(&all)?;
     take_in_carried(&mut all, &mut owners)?;
@@ -69,9 +70,13 @@ pub fn find(own: &[RawFd]) -> Result<Vec<Seen>, Refusal> {
         access: one.status_flags() & libc::O_ACCMODE,
     };
     // A stream is whatever zap-restart supplies, to everybody.
+    let mut notes = Vec::new();
+    for (one, owner) in all.iter().zip(&owners) {
+        notes.extend(registry::plugins()[*owner].note(one)?.map(|bytes| Note { id: one.id, bytes }));
+    }
     let seen = all.iter().zip(&owners).filter(|(one, _)| one.stream.is_none()).map(seen).collect();
     OPEN.with(|open| *open = all);
-    Ok(seen)
+    Ok((seen, notes))
 }
 
 /// Copies what is in flight to the program, also in what is in flight itself.

@@ -24,6 +24,7 @@ pub struct SaveContext<'a> {
     /// Every description of the process, for what refers to others by number.
     pub all: &'a [Description],
     since_stop: fn() -> u64,
+    notes: &'a [(u64, Vec<u8>)],
     sections: &'a mut Vec<SavedSection>,
 }
 
@@ -33,9 +34,17 @@ impl<'a> SaveContext<'a> {
         all: &'a [Description],
         claimed: Vec<&'a Description>,
         since_stop: fn() -> u64,
+        notes: &'a [(u64, Vec<u8>)],
         sections: &'a mut Vec<SavedSection>,
     ) -> Self {
-        Self { claimed, all, since_stop, sections }
+        Self { claimed, all, since_stop, notes, sections }
+    }
+
+    /// What is told ([`crate::Plugin::note`]) of each description of the object `key` ([`crate::Share::object`]) that the
+    /// pod has. Nothing is told of objects that are this process's alone.
+    pub fn notes(&self, key: u64) -> impl Iterator<Item = &'a [u8]> {
+        let notes = self.notes;
+        notes.iter().filter(move |note| note.0 == key).map(|note| note.1.as_slice())
     }
 
     /// Nanoseconds for which the program's clocks have stood: what is left of a timer was more by so much. To be asked

@@ -122,11 +122,13 @@ pub enum ToCoordinator {
         virtual_pid: i32,
         threads: u32,
     },
-    /// Said in phase Drain, before it is reached: the process's open file descriptions, and the shared memory that it
-    /// would save. What is too much for one message comes in several.
+    /// Said in phase Drain, before it is reached: the process's open file descriptions, the shared memory that it would
+    /// save, and what its plugins tell others of some of the descriptions. What is too much for one message comes in
+    /// several.
     Open {
         descriptions: Vec<Seen>,
         memory: Vec<Stretch>,
+        notes: Vec<Note>,
     },
     Reached {
         phase: Phase,
@@ -166,6 +168,25 @@ pub struct Seen {
     pub object: (u64, u64),
     /// Access mode: O_RDONLY, O_WRONLY or O_RDWR.
     pub access: i32,
+}
+
+/// What a process tells of one of its open file descriptions to whoever makes its object again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// [`Seen::id`].
+    pub id: u32,
+    /// The plugin's own language.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// A [`Note`] as it is handed on, to every process that has a description of the object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectNote {
+    /// [`Share::object`].
+    pub object: u64,
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
 }
 
 /// A part of an object of shared memory.
@@ -209,6 +230,8 @@ pub struct SaveOrder {
     /// (virtual pid, program) of every process of the pod.
     pub members: Vec<(i32, String)>,
     pub shares: Vec<Share>,
+    /// Of the objects in `shares`: one for each description in the pod of which something was told.
+    pub notes: Vec<ObjectNote>,
     /// What other processes save of the shared memory.
     pub elsewhere: Vec<Stretch>,
     /// How the pod's first process has ended, as wait(2) tells it; nothing while it lives.
