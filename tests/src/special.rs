@@ -299,7 +299,7 @@ fn name_in_use(scene: &Scene) -> Result {
     let images = scene.checkpoint(&[])?;
     let mut restart = scene.words(&["zap-restart", "--pod", "the-copy"]);
     restart.args(&images);
-    scene.finish(restart)?.expect(1, "a copy cannot run beside the living original")?;
+    scene.finish(restart)?.expect(125, "a copy cannot run beside the living original")?;
     scene.go()?;
     scene.expect_end(running, &program)
 }

@@ -137,9 +137,9 @@ pub fn forget_copies() {
     COPIES.with(Vec::clear);
 }
 
-/// Whether a file is among what [`find`] has found.
-pub fn has_open(device: u64, inode: u64) -> bool {
-    OPEN.with(|open| open.iter().any(|one| one.stat.st_dev == device && one.stat.st_ino == inode))
+/// Whether such a one is among what [`find`] has found.
+pub fn has_open(is_it: impl Fn(&Description) -> bool) -> bool {
+    OPEN.with(|open| open.iter().any(is_it))
 }
 
 /// Takes what [`find`] has found, and notes what of it other processes have too. Returns all.
@@ -147,8 +147,8 @@ pub fn take(shares: &[Share]) -> Vec<Description> {
     let mut all = OPEN.with(core::mem::take);
     let share_of = |id: u32| shares.iter().find(|share| share.id == id).copied().unwrap_or_default();
     for one in &mut all {
-        let Share { description, leads, object, leads_object, accesses, .. } = share_of(one.id);
-        one.share = zap_plugin::Share { follows: description != 0 && !leads, object, leads_object, accesses };
+        let Share { description, leads, object, leads_object, accesses, mapped, .. } = share_of(one.id);
+        one.share = zap_plugin::Share { follows: description != 0 && !leads, object, leads_object, accesses, mapped };
     }
     let copies = COPIES.with(|copies| copies.clone());
     SAVED.with(|saved| {

@@ -68,6 +68,8 @@ pub trait Exchange {
     fn publish(&mut self, key: u64, part: u32, fd: RawFd) -> Result<(), Refusal>;
     /// See [`RestoreContext::subscribe`].
     fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal>;
+    /// See [`RestoreContext::memory`].
+    fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal>;
     /// See [`RestoreContext::install`].
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal>;
     /// See [`RestoreContext::hold`].
@@ -128,6 +130,12 @@ impl<'a> RestoreContext<'a> {
     /// Waits for what another process publishes under this name: a new descriptor of the same open file description.
     pub fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal> {
         self.exchange.subscribe(key, part)
+    }
+
+    /// The file without a name that was this one at the checkpoint, and is mapped ([`crate::Share::mapped`]): a new
+    /// descriptor. It holds what was mapped, and is at least as long.
+    pub fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal> {
+        self.exchange.memory(device, inode)
     }
 
     /// Leaves `fd` for [`crate::Plugin::refill`], after which it is closed: part `part` of what belongs to description `id`.

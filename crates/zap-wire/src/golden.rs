@@ -125,9 +125,18 @@ fn from_coordinator() -> Vec<FromCoordinator> {
         settings: settings(),
         stopped_ns: 1_700_000_000_000_000_001,
         members: members(),
-        shares: vec![Share { id: 3, description: 70, leads: true, object: 80, leads_object: false, accesses: 3 }],
+        shares: vec![Share {
+            id: 3,
+            description: 70,
+            leads: true,
+            object: 80,
+            leads_object: false,
+            accesses: 3,
+            mapped: Some(4096),
+        }],
         notes: vec![ObjectNote { object: 80, bytes: vec![1, 200] }],
         elsewhere: vec![Stretch { object: (1, 70), start: 0, end: 1 << 12 }],
+        open: vec![(1, 70)],
         ended: Some(9),
     };
     vec![
@@ -190,6 +199,7 @@ fn name_report(report: &Report) -> &'static str {
         Report::Refused { .. } => "Refused",
         Report::Publish { .. } => "Publish",
         Report::Subscribe { .. } => "Subscribe",
+        Report::Memory { .. } => "Memory",
     }
 }
 
@@ -234,6 +244,7 @@ fn messages_are_as_committed() {
         Report::Refused { object: "pipe".into(), reason: "full".to_string() },
         Report::Publish { key: 70, part: 1 },
         Report::Subscribe { key: 70, part: 0 },
+        Report::Memory { device: 1, inode: 70 },
     ];
     text.extend(reports.iter().map(|report| line("Report", name_report(report), report)));
     text.extend([Order::Given, Order::Go].iter().map(|order| line("Order", name_order(order), order)));

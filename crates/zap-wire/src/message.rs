@@ -214,6 +214,8 @@ pub struct Share {
     pub leads_object: bool,
     /// Which access modes there are among the pod's descriptions of the object: bit `1 << access` for each.
     pub accesses: u32,
+    /// The file is mapped shared in the pod, by [`Stretch`]es that are saved as memory: up to this offset without a gap.
+    pub mapped: Option<u64>,
 }
 
 /// The order to save, which goes with the image's descriptor.
@@ -234,6 +236,8 @@ pub struct SaveOrder {
     pub notes: Vec<ObjectNote>,
     /// What other processes save of the shared memory.
     pub elsewhere: Vec<Stretch>,
+    /// Device and inode of each file that is open in the pod and of which this process has such memory.
+    pub open: Vec<(u64, u64)>,
     /// How the pod's first process has ended, as wait(2) tells it; nothing while it lives.
     pub ended: Option<i32>,
 }

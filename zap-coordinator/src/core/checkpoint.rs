@@ -325,12 +325,13 @@ impl Core {
             shares: Vec::new(),
             notes: Vec::new(),
             elsewhere: Vec::new(),
+            open: Vec::new(),
             ended: pod.ended,
         };
         for participant in &checkpoint.participants {
             if let Some(peer) = participant.peer {
-                let Common { shares, notes, elsewhere } = shares.remove(&participant.pid).unwrap_or_default();
-                let order = Box::new(SaveOrder { shares, notes, elsewhere, ..order.clone() });
+                let Common { shares, notes, elsewhere, open } = shares.remove(&participant.pid).unwrap_or_default();
+                let order = Box::new(SaveOrder { shares, notes, elsewhere, open, ..order.clone() });
                 out.push(Action::Save { pod: id, pid: participant.pid, peer, order });
             }
         }

@@ -121,6 +121,8 @@ pub struct Common {
     pub notes: Vec<ObjectNote>,
     /// Shared memory that others save.
     pub elsewhere: Vec<Stretch>,
+    /// Files that are open in the pod and of which this process has shared memory.
+    pub open: Vec<(u64, u64)>,
 }
 
 /// What has happened.

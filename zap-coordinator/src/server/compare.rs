@@ -29,21 +29,24 @@ pub fn compare(
 ) -> Result<BTreeMap<i32, Common>, String> {
     let mut shares = shares(open, order)?;
     let notes = notes(open, &shares);
+    let files: BTreeSet<(u64, u64)> =
+        open.iter().flat_map(|(_, open)| &open.descriptions).map(|seen| seen.file).collect();
     let mut seen: BTreeMap<(u64, u64), Vec<Stretch>> = BTreeMap::new();
     let mut result = BTreeMap::new();
     for (pid, open) in open {
-        let objects: BTreeSet<(u64, u64)> = open.memory.iter().map(|stretch| stretch.object).collect();
-        let elsewhere = objects.iter().filter_map(|object| seen.get(object)).flatten().copied().collect();
+        let objects_of_memory: BTreeSet<(u64, u64)> = open.memory.iter().map(|stretch| stretch.object).collect();
+        let elsewhere = objects_of_memory.iter().filter_map(|object| seen.get(object)).flatten().copied().collect();
         for stretch in &open.memory {
             seen.entry(stretch.object).or_default().push(*stretch);
         }
-        for object in &objects {
+        for object in &objects_of_memory {
             seen.entry(*object).and_modify(merge);
         }
         let shares = shares.remove(pid).unwrap_or_default();
         let objects: BTreeSet<u64> = shares.iter().map(|share| share.object).collect();
         let notes = notes.iter().filter(|note| objects.contains(&note.object)).cloned().collect();
-        result.insert(*pid, Common { shares, notes, elsewhere });
+        let open = objects_of_memory.into_iter().filter(|object| files.contains(object)).collect();
+        result.insert(*pid, Common { shares, notes, elsewhere, open });
     }
     Ok(result)
 }
@@ -60,6 +63,20 @@ fn notes(open: &[(i32, Open)], shares: &BTreeMap<i32, Vec<Share>>) -> Vec<Object
         }
     }
     all
+}
+
+/// Of each object of shared memory, up to which offset all of it is mapped somewhere in the pod.
+fn mapped(open: &[(i32, Open)]) -> BTreeMap<(u64, u64), u64> {
+    let mut stretches: Vec<Stretch> = open.iter().flat_map(|(_, open)| &open.memory).copied().collect();
+    stretches.sort_unstable();
+    let mut ends = BTreeMap::new();
+    for stretch in stretches {
+        let end = ends.entry(stretch.object).or_insert(0);
+        if stretch.start <= *end {
+            *end = stretch.end.max(*end);
+        }
+    }
+    ends
 }
 
 /// Makes one stretch, of the same object, of those that overlap or touch.
@@ -163,6 +180,7 @@ fn shares(
         let key = if known.seen.object == (0, 0) { alone } else { known.seen.object };
         objects.entry(key).or_default().push(known);
     }
+    let mapped = mapped(open);
     let rank = |pid: i32| open.iter().position(|(other, _)| *other == pid);
     let mut result: BTreeMap<i32, Vec<Share>> = BTreeMap::new();
     let mut names = 1..;
@@ -176,13 +194,14 @@ fn shares(
         let accesses = descriptions.iter().fold(0, |bits, known| bits | 1 << (known.seen.access & 3));
         for known in descriptions {
             let description = if known.holders.len() > 1 { name() } else { 0 };
-            if object == 0 && description == 0 {
+            let mapped = mapped.get(&known.seen.file).copied();
+            if object == 0 && description == 0 && mapped.is_none() {
                 continue;
             }
             for (index, (pid, id)) in known.holders.iter().enumerate() {
                 let leads = index == 0;
                 let leads_object = leads && Some(*pid) == leader;
-                let share = Share { id: *id, description, leads, object, leads_object, accesses };
+                let share = Share { id: *id, description, leads, object, leads_object, accesses, mapped };
                 result.entry(*pid).or_default().push(share);
             }
         }
@@ -266,6 +285,31 @@ mod tests {
         let bytes = |pid: i32| found[&pid].notes.iter().map(|note| note.bytes[0]).collect::<Vec<_>>();
         assert_eq!((bytes(10), bytes(20), bytes(30)), (vec![1, 3], vec![1, 3], vec![]));
         assert_eq!(found[&10].notes[0].object, found[&10].shares[0].object);
+    }
+
+    #[test]
+    fn files_that_are_open_and_mapped() {
+        let stretch = |inode, start, end| Stretch { object: (1, inode), start, end };
+        let open = vec![
+            (10, Open { descriptions: vec![seen(0, 3, 7, false, 2)], ..Open::default() }),
+            (20, Open { memory: vec![stretch(7, 4, 9), stretch(7, 0, 5), stretch(8, 3, 5)], ..Open::default() }),
+            (
+                30,
+                Open {
+                    descriptions: vec![seen(1, 3, 8, false, 2)],
+                    memory: vec![stretch(7, 12, 13)],
+                    ..Open::default()
+                },
+            ),
+        ];
+        let found = compare(&open, |a, b| Ok(a.cmp(&b))).unwrap();
+        let shares =
+            |pid: i32| found[&pid].shares.iter().map(|one| (one.id, one.leads, one.mapped)).collect::<Vec<_>>();
+        assert_eq!((shares(10), shares(30)), (vec![(0, true, Some(9))], vec![(1, true, Some(0))]));
+        assert_eq!(
+            (&found[&10].open, &found[&20].open, &found[&30].open),
+            (&vec![], &vec![(1, 7), (1, 8)], &vec![(1, 7)])
+        );
     }
 
     #[test]
