@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 16] = [
+    let table: [Row; 17] = [
         ("ten-generations", ten_generations),
         ("image-is-gone", image_is_gone),
         ("same-numbers", same_numbers),
@@ -31,6 +31,7 @@ pub fn cases() -> Vec<Case> {
         ("after-reboot", after_reboot),
         ("launch-returns-at-once", launch_returns_at_once),
         ("verify-option", verify_option),
+        ("name-in-use", name_in_use),
     ];
     let mut cases = vec![
         Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8),
@@ -312,6 +313,20 @@ fn verify_option(scene: &Scene) -> Result {
     let (program, running) = start_simple(scene, &[])?;
     let images = scene.checkpoint_and_kill(running)?;
     let running = scene.restart(&["--verify"], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// A copy does not take a living original's sockets away: it is refused by name, and the original goes on.
+fn name_in_use(scene: &Scene) -> Result {
+    let program = scene.program("named_sockets")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint(&[])?;
+    let mut restart = scene.words(&["zap-restart", "--pod", "the-copy"]);
+    restart.args(&images);
+    scene.finish(restart)?.expect(125, "a copy cannot run beside the living original")?;
     scene.go()?;
     scene.expect_end(running, &program)
 }

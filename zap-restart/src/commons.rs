@@ -1,22 +1,24 @@
-//! Memory that several processes of the pod share: each object is made here, filled from whichever images hold its
-//! contents, and opened by all who have it.
+//! Memory that several processes of the pod share, or that is a file without a name which they have open: each object is
+//! made here, filled from whichever images hold its contents, and opened by all who have it.
 //!
 //! The descriptors stay this process's: others reach them by /proc, so that they lose none of their own.
 
 use crate::image::Image;
 use crate::objects::objects;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use zap_client::error::{reason, Error, Result};
 use zap_image::SharedObject;
 
 /// Bytes that are copied in one go.
 const PART: u64 = 1 << 20;
 
-/// The objects that more than one process has.
+/// The objects that more than one process has, and those that are open files.
 #[derive(Debug, Default)]
 pub struct Commons {
     made: BTreeMap<(u64, u64), File>,
@@ -31,9 +33,12 @@ impl Commons {
     pub fn make(images: &[Image]) -> Result<Self> {
         let mut seen: BTreeSet<(u64, u64)> = BTreeSet::new();
         let mut commons = Self::default();
-        for object in images.iter().flat_map(|image| &image.header.objects).map(key) {
-            if !seen.insert(object) && !commons.made.contains_key(&object) {
-                commons.made.insert(object, new_memory()?);
+        for object in images.iter().flat_map(|image| &image.header.objects) {
+            let is_first = seen.insert(key(object));
+            let is_open = !object.path.0.is_empty();
+            if (is_open || !is_first) && !commons.made.contains_key(&key(object)) {
+                let file = if is_open { nameless_file(&object.path.0)? } else { new_memory()? };
+                commons.made.insert(key(object), file);
             }
         }
         images.iter().try_for_each(|image| commons.fill(image))?;
@@ -64,11 +69,25 @@ impl Commons {
         Ok(())
     }
 
+    /// The file that stands for an object.
+    pub fn file(&self, device: u64, inode: u64) -> Option<&File> {
+        self.made.get(&(device, inode))
+    }
+
     /// For each object of `image`, where it is found if others have it too.
     pub fn paths(&self, image: &Image) -> Vec<Option<PathBuf>> {
         let path = |file: &File| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
         image.header.objects.iter().map(|object| self.made.get(&key(object)).map(path)).collect()
     }
+}
+
+/// A file that never gets a name, where one was that had `path`.
+fn nameless_file(path: &[u8]) -> Result<File> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let options = &mut std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(directory);
+    file.map_err(|error| Error::new(path.display(), format_args!("cannot be made again: {}", reason(&error))))
 }
 
 fn new_memory() -> Result<File> {

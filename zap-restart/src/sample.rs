@@ -58,7 +58,7 @@ pub fn header(mut regions: Vec<Region>) -> Header {
         checksum: Bytes(zap_image::layout::UNKNOWN_CHECKSUM.to_vec()),
     };
     let files = vec![file(b"/a"), file(b"/b")];
-    let objects = (0..4).map(|inode| SharedObject { device: 1, inode }).collect();
+    let objects = (0..4).map(|inode| SharedObject { device: 1, inode, path: Bytes::default() }).collect();
     Header {
         pod,
         process,

@@ -6,6 +6,7 @@
 //! Descriptors that come with messages are new, and this process's own.
 #![allow(unsafe_code)]
 
+use crate::commons::Commons;
 use crate::grow::Family;
 use crate::image::Image;
 use crate::planner::Planned;
@@ -70,7 +71,13 @@ pub struct Ready<'a> {
 
 /// Starts the pod of `candidates`, which `tree` describes; returns when all of it runs. A signal meanwhile ends this
 /// process, and what it has made.
-pub fn start(candidates: &[Candidate], tree: &Tree, pod: &Pod, circumstances: Circumstances) -> Result<Start> {
+pub fn start(
+    candidates: &[Candidate],
+    commons: &Commons,
+    tree: &Tree,
+    pod: &Pod,
+    circumstances: Circumstances,
+) -> Result<Start> {
     let numbers = Numbers::below_limit();
     let started_ns = zap_sys::time::to_ns(&zap_sys::time::now(libc::CLOCK_REALTIME));
     let ready = candidates.iter().map(|one| make_ready(one, pod, numbers, started_ns)).collect::<Result<Vec<_>>>()?;
@@ -78,7 +85,7 @@ pub fn start(candidates: &[Candidate], tree: &Tree, pod: &Pod, circumstances: Ci
     let mut left = ATTEMPTS;
     loop {
         left -= 1;
-        match attempt(&ready, tree, pod, numbers, circumstances, &patience)? {
+        match attempt(&ready, commons, tree, pod, numbers, circumstances, &patience)? {
             Attempt::Started(first) => return Ok(Start::Runs(first)),
             Attempt::FileGone(error) => return Ok(Start::FileGone(error)),
             Attempt::NoPlace(error) if left == 0 => return Err(error),
@@ -140,6 +147,7 @@ impl From<Error> for Failure {
 
 fn attempt(
     ready: &[Ready<'_>],
+    commons: &Commons,
     tree: &Tree,
     pod: &Pod,
     numbers: Numbers,
@@ -163,7 +171,8 @@ fn attempt(
     };
     let family = Family::grow(ready, tree, &sources, numbers, circumstances)?;
     drop(theirs);
-    let mut exchange = Exchange { ready, reports: &reports, published: BTreeMap::new(), waiting: Vec::new(), whole: 0 };
+    let mut exchange =
+        Exchange { ready, commons, reports: &reports, published: BTreeMap::new(), waiting: Vec::new(), whole: 0 };
     let result = exchange.serve(&family, patience).and_then(|()| {
         enter_aliases(&family, tree, pod)?;
         if let Some(group) = foreground(ready, &family).filter(|_| !circumstances.background) {
@@ -212,6 +221,7 @@ fn enter_aliases(family: &Family, tree: &Tree, pod: &Pod) -> Result<()> {
 /// The conversation with all processes.
 struct Exchange<'a> {
     ready: &'a [Ready<'a>],
+    commons: &'a Commons,
     reports: &'a [OwnedFd],
     published: BTreeMap<(u64, u32), OwnedFd>,
     /// Who waits for what: index of the process, and key.
@@ -286,6 +296,10 @@ impl Exchange<'_> {
                 let descriptor = descriptors.next().ok_or_else(|| self.error(index, "published nothing"))?;
                 self.published.insert((key, part), descriptor);
             }
+            Report::Memory { device, inode } => match self.commons.file(device, inode) {
+                Some(file) => self.say(index, Order::Given, &[file.as_raw_fd()])?,
+                None => return Err(self.error(index, "asks for memory that is in no image").into()),
+            },
             Report::Subscribe { key, part } => self.waiting.push((index, (key, part))),
         }
         let waiting = std::mem::take(&mut self.waiting);

@@ -232,13 +232,17 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
 /// Descriptions, or stretches of memory, in one message: it stays far below its limit.
 const AT_ONCE: usize = 1000;
 
+/// Notes, which may have a path or two in them.
+const NOTES_AT_ONCE: usize = 50;
+
 /// Tells the coordinator what other processes may have too.
 fn drain(agent: &Agent) -> Result<(), Refusal> {
-    let seen = descriptors::find(&[agent.socket()])?;
+    let (seen, notes) = descriptors::find(&[agent.socket()])?;
     let memory = shared::find()?;
-    let say = |descriptions, memory| agent.say(&ToCoordinator::Open { descriptions, memory });
-    seen.chunks(AT_ONCE).try_for_each(|part| say(part.to_vec(), Vec::new()))?;
-    memory.chunks(AT_ONCE).try_for_each(|part| say(Vec::new(), part.to_vec()))
+    let say = |descriptions, memory, notes| agent.say(&ToCoordinator::Open { descriptions, memory, notes });
+    seen.chunks(AT_ONCE).try_for_each(|part| say(part.to_vec(), Vec::new(), Vec::new()))?;
+    memory.chunks(AT_ONCE).try_for_each(|part| say(Vec::new(), part.to_vec(), Vec::new()))?;
+    notes.chunks(NOTES_AT_ONCE).try_for_each(|part| say(Vec::new(), Vec::new(), part.to_vec()))
 }
 
 /// The frozen copy that writes; 0 when none is to be watched.
@@ -298,11 +302,12 @@ fn collect(order: &SaveOrder) -> Result<(Vec<SharedCopy>, Vec<Region>), Refusal>
     waits::save();
     let descriptions = descriptors::take(&order.shares);
     let owners = descriptors::claim(&descriptions)?;
+    let notes: Vec<_> = order.notes.iter().map(|note| (note.object, note.bytes.clone())).collect();
     let mut sections = Vec::new();
     for (index, plugin) in registry::plugins().iter().enumerate() {
         let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
         let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();
-        plugin.save(&mut SaveContext::new(&descriptions, claimed, clocks::since_moment, &mut sections))?;
+        plugin.save(&mut SaveContext::new(&descriptions, claimed, clocks::since_moment, &notes, &mut sections))?;
         fault::point(faults::SAVING_PLUGINS);
     }
     signals::save()?;

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use zap_plugin::context::IN_FLIGHT;
 use zap_plugin::{Description, DescriptorNumber, Refusal};
 use zap_sys::{fd, libc, RawFd};
-use zap_wire::message::{Seen, Share};
+use zap_wire::message::{Note, Seen, Share};
 
 /// What is saved of a description beside its plugin's state: which numbers refer to it.
 struct Numbers {
@@ -56,8 +56,9 @@ fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
     Ok(all)
 }
 
-/// Finds what is open, but for the numbers in `own`; returns what the coordinator is to compare with others.
-pub fn find(own: &[RawFd]) -> Result<Vec<Seen>, Refusal> {
+/// Finds what is open, but for the numbers in `own`; returns what the coordinator is to compare with others, and what
+/// others are to be told.
+pub fn find(own: &[RawFd]) -> Result<(Vec<Seen>, Vec<Note>), Refusal> {
     let mut all = enumerate(own)?;
     let mut owners = claim(&all)?;
     take_in_carried(&mut all, &mut owners)?;
@@ -69,9 +70,13 @@ pub fn find(own: &[RawFd]) -> Result<Vec<Seen>, Refusal> {
         access: one.status_flags() & libc::O_ACCMODE,
     };
     // A stream is whatever zap-restart supplies, to everybody.
+    let mut notes = Vec::new();
+    for (one, owner) in all.iter().zip(&owners) {
+        notes.extend(registry::plugins()[*owner].note(one)?.map(|bytes| Note { id: one.id, bytes }));
+    }
     let seen = all.iter().zip(&owners).filter(|(one, _)| one.stream.is_none()).map(seen).collect();
     OPEN.with(|open| *open = all);
-    Ok(seen)
+    Ok((seen, notes))
 }
 
 /// Copies what is in flight to the program, also in what is in flight itself.
@@ -132,9 +137,9 @@ pub fn forget_copies() {
     COPIES.with(Vec::clear);
 }
 
-/// Whether a file is among what [`find`] has found.
-pub fn has_open(device: u64, inode: u64) -> bool {
-    OPEN.with(|open| open.iter().any(|one| one.stat.st_dev == device && one.stat.st_ino == inode))
+/// Whether such a one is among what [`find`] has found.
+pub fn has_open(is_it: impl Fn(&Description) -> bool) -> bool {
+    OPEN.with(|open| open.iter().any(is_it))
 }
 
 /// Takes what [`find`] has found, and notes what of it other processes have too. Returns all.
@@ -142,8 +147,8 @@ pub fn take(shares: &[Share]) -> Vec<Description> {
     let mut all = OPEN.with(core::mem::take);
     let share_of = |id: u32| shares.iter().find(|share| share.id == id).copied().unwrap_or_default();
     for one in &mut all {
-        let Share { description, leads, object, leads_object, accesses, .. } = share_of(one.id);
-        one.share = zap_plugin::Share { follows: description != 0 && !leads, object, leads_object, accesses };
+        let Share { description, leads, object, leads_object, accesses, mapped, .. } = share_of(one.id);
+        one.share = zap_plugin::Share { follows: description != 0 && !leads, object, leads_object, accesses, mapped };
     }
     let copies = COPIES.with(|copies| copies.clone());
     SAVED.with(|saved| {

@@ -36,6 +36,7 @@ pub struct Survey {
     pub extents_length: u64,
     /// Objects of shared memory.
     pub objects: Vec<SharedObject>,
+    open: Vec<shared::ObjectKey>,
 }
 
 /// Runs of pages with data that lie closer than this (in bytes) become one extent, zeroes between them included: fewer
@@ -77,18 +78,19 @@ pub fn let_through(ranges: &[(u64, u64)], through: bool) {
 }
 
 /// Surveys the address space of the calling process, which must be the frozen copy. It lacks the regions `huge`, of huge
-/// pages.
+/// pages. `open`: files that are open in the pod.
 pub fn survey(
     copies: &[SharedCopy],
     huge: &[Region],
     kept_out: &[(u64, u64)],
     locked: &[Locked],
+    open: &[shared::ObjectKey],
 ) -> Result<Survey, Refusal> {
     let text = read_all(c"/proc/thread-self/smaps")?;
     let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
         .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
     crate::fault::point(zap_wire::fault::WRITER_SURVEYING);
-    let mut survey = Survey::default();
+    let mut survey = Survey { open: open.to_vec(), ..Survey::default() };
     let mut finder = PageFinder::new(pagemap, true);
     let own = own_memory(copies);
     let mut edges = kept_out.to_vec();
@@ -247,14 +249,17 @@ impl Survey {
         }
     }
 
-    /// The number of the object that a shared anonymous mapping shows, giving it one when it is new.
+    /// The number of the object that a shared mapping shows to which no path leads, giving it one when it is new.
     fn object(&mut self, mapping: &Mapping<'_>) -> u32 {
         let (device, inode) = shared::object_key(mapping);
-        let object = SharedObject { device, inode };
-        let index = self.objects.iter().position(|known| *known == object).unwrap_or_else(|| {
-            self.objects.push(object);
-            self.objects.len() - 1
-        });
+        let is_open = self.open.contains(&(device, inode)) && !shared::is_shared_anonymous(mapping);
+        let path = if is_open { shared::path_once(mapping) } else { Vec::new() };
+        let object = SharedObject { device, inode, path: Bytes(path) };
+        let index =
+            self.objects.iter().position(|known| (known.device, known.inode) == (device, inode)).unwrap_or_else(|| {
+                self.objects.push(object);
+                self.objects.len() - 1
+            });
         index as u32
     }
 

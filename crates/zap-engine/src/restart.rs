@@ -174,6 +174,14 @@ fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The descriptor that was asked for.
+fn given(from: RawFd) -> Result<RawFd, Refusal> {
+    match hear(from)? {
+        (Order::Given, Some(descriptor)) => Ok(descriptor),
+        _ => Err(Refusal::new("zap-restart", "said something else")),
+    }
+}
+
 /// Descriptors from and for other processes of the pod, by way of zap-restart.
 struct ByReport;
 
@@ -185,10 +193,13 @@ impl Exchange for ByReport {
     fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal> {
         let to = REPORT.load(Ordering::Relaxed);
         report(to, &Report::Subscribe { key, part })?;
-        match hear(to)? {
-            (Order::Given, Some(descriptor)) => Ok(descriptor),
-            _ => Err(Refusal::new("zap-restart", "said something else")),
-        }
+        given(to)
+    }
+
+    fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal> {
+        let to = REPORT.load(Ordering::Relaxed);
+        report(to, &Report::Memory { device, inode })?;
+        given(to)
     }
 
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {

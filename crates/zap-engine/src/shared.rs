@@ -46,13 +46,20 @@ pub fn object_key(mapping: &Mapping<'_>) -> ObjectKey {
 pub fn find() -> Result<Vec<Stretch>, Refusal> {
     let text = read_all(c"/proc/thread-self/maps")?;
     let shared = || maps::parse(&text).filter(|mapping| mapping.shared);
-    let is_open = |mapping: &Mapping<'_>| {
+    // Some file systems show one device here and another one by fstat(2): then nobody could tell that it is one object.
+    let is_open_elsewhere = |mapping: &Mapping<'_>| {
         let (device, inode) = object_key(mapping);
-        is_object(mapping) && crate::descriptors::has_open(device, inode)
+        is_object(mapping)
+            && crate::descriptors::has_open(|one| {
+                one.stat.st_ino == inode && one.stat.st_dev != device && one.link == unescape(mapping.name)
+            })
     };
-    if let Some(mapping) = shared().find(is_open) {
+    if let Some(mapping) = shared().find(is_open_elsewhere) {
         let name = String::from_utf8_lossy(mapping.name);
-        return Err(Refusal::new(name, "has been deleted, and is both open and mapped as shared memory"));
+        return Err(Refusal::new(
+            name,
+            "has been deleted, and is both open and mapped, in a file system of many devices",
+        ));
     }
     let stretch = |mapping: Mapping<'_>| Stretch {
         object: object_key(&mapping),
@@ -131,7 +138,13 @@ fn copy_part(
     LIVE.with(|live| live.push((copy, length)));
     copies.push(SharedCopy { start, length, copy, runs: Vec::new() });
     copies.last_mut().map_or(Ok(()), |copy| {
-        readable(mapping, || if kind == Kind::HugePages { copy.fill_huge() } else { copy.fill(kind == Kind::File) })
+        readable(mapping, || {
+            if kind == Kind::HugePages {
+                copy.fill_huge()
+            } else {
+                copy.fill(kind == Kind::File, is_memory(mapping))
+            }
+        })
     })
 }
 
@@ -152,9 +165,9 @@ fn readable(mapping: &Mapping<'_>, read: impl FnOnce() -> Result<(), Refusal>) -
 }
 
 impl SharedCopy {
-    /// Copies the memory; `whole` notes pages of zeroes too. A mapping may be longer than its object: pages behind the
-    /// end cannot be read by anybody.
-    fn fill(&mut self, whole: bool) -> Result<(), Refusal> {
+    /// Copies the memory; `whole` notes pages of zeroes too, `is_memory` says that what is not in memory is nowhere. A
+    /// mapping may be longer than its object: pages behind the end cannot be read by anybody.
+    fn fill(&mut self, whole: bool, is_memory: bool) -> Result<(), Refusal> {
         crate::fault::point(zap_wire::fault::COPYING_SHARED);
         let end = self.start + self.length;
         let start = self.start;
@@ -162,7 +175,7 @@ impl SharedCopy {
         // SAFETY: the copy is new memory of this length, which nobody else uses.
         let copy = unsafe { core::slice::from_raw_parts_mut(self.copy as *mut u8, self.length as usize) };
         let mut buffer = alloc::vec![0u8; BUFFER];
-        let mut presence = (!whole && may_trust_presence()).then(Presence::default);
+        let mut presence = (!whole && is_memory && may_trust_presence()).then(Presence::default);
         let (mut at, mut step) = (self.start, BUFFER as u64);
         while at < end {
             if let Some(presence) = presence.as_mut() {
@@ -327,13 +340,24 @@ pub fn drop_copies(copies: &[SharedCopy]) {
     }
 }
 
+/// Whether an object is in memory alone. One that is a file of a disk may have been written there.
+fn is_memory(mapping: &Mapping<'_>) -> bool {
+    is_shared_anonymous(mapping) || [&b"/memfd:"[..], b"/dev/shm/"].iter().any(|start| mapping.name.starts_with(start))
+}
+
+/// The path by which the file of an object was opened that has none any more.
+pub fn path_once(mapping: &Mapping<'_>) -> Vec<u8> {
+    let path = unescape(mapping.name);
+    path.strip_suffix(b" (deleted)").unwrap_or(&path).to_vec()
+}
+
 /// Whether a shared mapping is of anonymous memory.
 pub fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
     matches!(mapping.name, b"/dev/zero (deleted)" | b"/dev/zero") || mapping.name.starts_with(b"[anon_shmem:")
 }
 
 /// Whether a shared mapping shows memory that no path leads to: anonymous, of a memfd, of a file that has been deleted.
-/// (One that is still open is a descriptor, which is claimed or refused as such.) The ring of io_setup(2) and the segments of
+/// (Where one is still open, that is a descriptor besides, which is claimed or refused as such.) The ring of io_setup(2) and the segments of
 /// shmget(2) look like it, and are more than memory.
 pub fn is_object(mapping: &Mapping<'_>) -> bool {
     let is_more = || [&b"/[aio]"[..], b"/SYSV"].iter().any(|start| mapping.name.starts_with(start));

@@ -46,7 +46,7 @@ pub struct Task<'a> {
 
 /// Writes the image; returns its length in bytes.
 pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
-    let survey = memory::survey(task.copies, task.huge, task.kept_out, task.locked)?;
+    let survey = memory::survey(task.copies, task.huge, task.kept_out, task.locked, &task.order.open)?;
     crate::fault::point(zap_wire::fault::WRITER_LAYING_OUT);
     let mut header = header(task)?;
     let extents_length = survey.extents_length;

@@ -107,7 +107,10 @@ fn sample() -> Header {
             file(b"/usr/bin/app", &[0xab; 20], 0, 1_600_000_000_123_456_789),
             file(b"/data/\xff", &[], 0x0102_0304_0506_0708, -1_000_000_000),
         ],
-        objects: vec![SharedObject { device: 1, inode: 70 }, SharedObject { device: 1, inode: 71 }],
+        objects: vec![
+            SharedObject { device: 1, inode: 70, path: Bytes::default() },
+            SharedObject { device: 1, inode: 71, path: Bytes(b"/tmp/gone".to_vec()) },
+        ],
         regions: vec![
             region(0x400, 2, 5, 0, Backing::File { file: 0, offset: 0 }, &[]),
             region(0x403, 1, 3, 0, Backing::File { file: 0, offset: 2 * PAGE }, &[(0x403, 1, 0)]),

@@ -172,11 +172,14 @@ pub struct BackingFile {
 }
 
 /// An object of shared memory, by which those of a pod's processes know that they have the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedObject {
     /// Device and inode at the checkpoint: the same in all images of a generation, and of no meaning otherwise.
     pub device: u64,
     pub inode: u64,
+    /// Of a file that has no name any more and is open in the pod: the path that it had. It is made in that directory,
+    /// again without a name. Empty for memory that no descriptor leads to.
+    pub path: Bytes,
 }
 
 /// What lies under a region where no extent covers it.

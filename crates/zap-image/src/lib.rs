@@ -10,7 +10,7 @@
 //!
 //! Bytes and types only, no I/O: who reads a file hands its bytes in. Nothing here trusts a length it has read. State
 //! (what is saved) is described here; parts that a host supplies anew are `zap_wire::restart`. docs/image-format.md
-//! describes the format for other readers; golden/image-4.hex in this crate pins it.
+//! describes the format for other readers; golden/image-5.hex in this crate pins it.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 

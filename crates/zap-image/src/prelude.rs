@@ -13,7 +13,7 @@ pub const PRELUDE_SIZE: usize = 128;
 pub const MAGIC: [u8; 8] = *b"ZAPIMAGE";
 
 /// Version of the format that this code writes. An image of a later one is refused.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Where the prelude's own checksum lies: it covers the bytes before it.
 const CHECKSUM_AT: usize = PRELUDE_SIZE - 8;

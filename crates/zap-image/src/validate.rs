@@ -212,7 +212,10 @@ mod tests {
             },
             threads: Vec::new(),
             files: vec![file],
-            objects: vec![SharedObject { device: 1, inode: 70 }, SharedObject { device: 1, inode: 71 }],
+            objects: vec![
+                SharedObject { device: 1, inode: 70, path: Bytes::default() },
+                SharedObject { device: 1, inode: 71, path: Bytes(b"/tmp/gone".to_vec()) },
+            ],
             regions,
             sections: Vec::new(),
             chunk_sums: Bytes(vec![0; 8]),

@@ -24,6 +24,7 @@ pub struct SaveContext<'a> {
     /// Every description of the process, for what refers to others by number.
     pub all: &'a [Description],
     since_stop: fn() -> u64,
+    notes: &'a [(u64, Vec<u8>)],
     sections: &'a mut Vec<SavedSection>,
 }
 
@@ -33,9 +34,17 @@ impl<'a> SaveContext<'a> {
         all: &'a [Description],
         claimed: Vec<&'a Description>,
         since_stop: fn() -> u64,
+        notes: &'a [(u64, Vec<u8>)],
         sections: &'a mut Vec<SavedSection>,
     ) -> Self {
-        Self { claimed, all, since_stop, sections }
+        Self { claimed, all, since_stop, notes, sections }
+    }
+
+    /// What is told ([`crate::Plugin::note`]) of each description of the object `key` ([`crate::Share::object`]) that the
+    /// pod has. Nothing is told of objects that are this process's alone.
+    pub fn notes(&self, key: u64) -> impl Iterator<Item = &'a [u8]> {
+        let notes = self.notes;
+        notes.iter().filter(move |note| note.0 == key).map(|note| note.1.as_slice())
     }
 
     /// Nanoseconds for which the program's clocks have stood: what is left of a timer was more by so much. To be asked
@@ -59,6 +68,8 @@ pub trait Exchange {
     fn publish(&mut self, key: u64, part: u32, fd: RawFd) -> Result<(), Refusal>;
     /// See [`RestoreContext::subscribe`].
     fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal>;
+    /// See [`RestoreContext::memory`].
+    fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal>;
     /// See [`RestoreContext::install`].
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal>;
     /// See [`RestoreContext::hold`].
@@ -119,6 +130,12 @@ impl<'a> RestoreContext<'a> {
     /// Waits for what another process publishes under this name: a new descriptor of the same open file description.
     pub fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal> {
         self.exchange.subscribe(key, part)
+    }
+
+    /// The file without a name that was this one at the checkpoint, and is mapped ([`crate::Share::mapped`]): a new
+    /// descriptor. It holds what was mapped, and is at least as long.
+    pub fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal> {
+        self.exchange.memory(device, inode)
     }
 
     /// Leaves `fd` for [`crate::Plugin::refill`], after which it is closed: part `part` of what belongs to description `id`.

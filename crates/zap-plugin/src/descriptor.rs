@@ -25,6 +25,9 @@ pub struct Share {
     pub leads_object: bool,
     /// Which access modes there are among the pod's descriptions of the object: bit `1 << O_RDONLY` …
     pub accesses: u32,
+    /// The file is mapped shared in the pod, and what is mapped is saved as memory: up to this offset without a gap. A
+    /// restart finds the file by [`crate::RestoreContext::memory`].
+    pub mapped: Option<u64>,
 }
 
 /// One open file description (open(2)): what dup, fork and SCM_RIGHTS share. Found anew at each checkpoint.

@@ -68,6 +68,13 @@ pub trait Plugin: Sync {
         None
     }
 
+    /// What whoever makes the object of `description` again must know of it, in the plugin's own language; nothing where
+    /// the object alone says enough. All processes that have the object find it in [`SaveContext::notes`]. Asked for what
+    /// the plugin claims, in phase Drain.
+    fn note(&self, _description: &Description) -> Result<Option<Vec<u8>>, Refusal> {
+        Ok(None)
+    }
+
     /// Whether descriptors are in flight to `description` (SCM_RIGHTS). Asked for what the plugin claims, in phase Drain.
     fn carries(&self, _description: &Description) -> Result<bool, Refusal> {
         Ok(false)

@@ -169,6 +169,24 @@ pub fn stat(path: &CStr) -> Result<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
+/// lstat(2).
+pub fn link_stat(path: &CStr) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    call!(SYS_newfstatat, AT_FDCWD, path.as_ptr(), stat.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW)?;
+    // SAFETY: all-zero is a valid stat, and the kernel has filled it.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// chmod(2).
+pub fn change_mode_at(path: &CStr, mode: u32) -> Result<()> {
+    call!(SYS_fchmodat, AT_FDCWD, path.as_ptr(), mode).map(|_| ())
+}
+
+/// lchown(2).
+pub fn change_owner_at(path: &CStr, user: u32, group: u32) -> Result<()> {
+    call!(SYS_fchownat, AT_FDCWD, path.as_ptr(), user, group, libc::AT_SYMLINK_NOFOLLOW).map(|_| ())
+}
+
 /// readlink(2) into `buffer`; returns the bytes of the link. A longer link is cut.
 pub fn read_link<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
     let length = call!(SYS_readlinkat, AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())?;

@@ -20,40 +20,55 @@ pub fn socketpair(domain: i32, kind: i32, protocol: i32) -> Result<(RawFd, RawFd
     Ok((pair[0], pair[1]))
 }
 
-/// connect(2) to the Unix socket `path`.
-pub fn connect_unix(fd: RawFd, path: &[u8]) -> Result<()> {
+/// Most bytes of a Unix socket's name: those of `sun_path`.
+pub const LONGEST_NAME: usize = 108;
+
+/// The address of the Unix socket that is called `name` ([`unix_name`]), and its length; `None` if that is too long.
+fn address_of(name: &[u8]) -> Option<(libc::sockaddr_un, usize)> {
     // SAFETY: all-zero is a valid sockaddr_un.
     let mut address: libc::sockaddr_un = unsafe { core::mem::zeroed() };
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    if path.len() >= address.sun_path.len() {
-        return Err(SysError::new("connect", libc::ENAMETOOLONG));
+    if name.len() > LONGEST_NAME {
+        return None;
     }
-    for (to, from) in address.sun_path.iter_mut().zip(path) {
+    for (to, from) in address.sun_path.iter_mut().zip(name) {
         *to = *from as libc::c_char;
     }
-    call!(SYS_connect, fd, &address as *const libc::sockaddr_un, size_of::<libc::sockaddr_un>()).map(|_| ())
+    Some((address, size_of::<libc::sa_family_t>() + name.len()))
 }
 
-/// As [`connect_unix`], to a name without a path (unix(7), abstract).
-pub fn connect_abstract(fd: RawFd, name: &[u8]) -> Result<()> {
-    // SAFETY: all-zero is a valid sockaddr_un.
-    let mut address: libc::sockaddr_un = unsafe { core::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    if name.len() >= address.sun_path.len() {
-        return Err(SysError::new("connect", libc::ENAMETOOLONG));
-    }
-    for (to, from) in address.sun_path[1..].iter_mut().zip(name) {
-        *to = *from as libc::c_char;
-    }
-    let length = size_of::<libc::sa_family_t>() + 1 + name.len();
+/// connect(2) to the Unix socket that is called `name`: a path without a NUL at its end, or behind a NUL a name without
+/// a path (unix(7), abstract).
+pub fn connect_unix(fd: RawFd, name: &[u8]) -> Result<()> {
+    let (address, length) = address_of(name).ok_or(SysError::new("connect", libc::ENAMETOOLONG))?;
     call!(SYS_connect, fd, &address as *const libc::sockaddr_un, length).map(|_| ())
+}
+
+/// As [`connect_unix`], to a name without a path; `name` is what comes behind the NUL.
+pub fn connect_abstract(fd: RawFd, name: &[u8]) -> Result<()> {
+    let mut whole = [0; LONGEST_NAME];
+    let end = name.len() + 1;
+    let place = whole.get_mut(1..end).ok_or(SysError::new("connect", libc::ENAMETOOLONG))?;
+    place.copy_from_slice(name);
+    connect_unix(fd, &whole[..end])
+}
+
+/// bind(2) of a Unix socket to a name as [`connect_unix`] has it.
+pub fn bind_unix(fd: RawFd, name: &[u8]) -> Result<()> {
+    let (address, length) = address_of(name).ok_or(SysError::new("bind", libc::ENAMETOOLONG))?;
+    call!(SYS_bind, fd, &address as *const libc::sockaddr_un, length).map(|_| ())
+}
+
+/// listen(2).
+pub fn listen(fd: RawFd, backlog: i32) -> Result<()> {
+    call!(SYS_listen, fd, backlog).map(|_| ())
 }
 
 /// Listens under a name without a path, which the kernel chooses (unix(7), autobind).
 pub fn listen_anywhere(fd: RawFd) -> Result<()> {
     let family = libc::AF_UNIX as libc::sa_family_t;
     call!(SYS_bind, fd, &family as *const libc::sa_family_t, size_of::<libc::sa_family_t>())?;
-    call!(SYS_listen, fd, 1024).map(|_| ())
+    listen(fd, 1024)
 }
 
 /// accept4(2); who it is does not matter.
@@ -86,12 +101,35 @@ pub fn get_option_bytes(fd: RawFd, level: i32, name: i32, buffer: &mut [u8]) -> 
     Ok(length as usize)
 }
 
-/// The user who listens at the other end of a connection, or has made it (SO_PEERCRED of unix(7)).
-pub fn peer_user(fd: RawFd) -> Result<u32> {
+/// User and group of who listens at the other end of a connection, or has made it; of a socket that listens, of who made
+/// it do so (SO_PEERCRED of unix(7)).
+pub fn peer_ids(fd: RawFd) -> Result<(u32, u32)> {
     // struct ucred: pid, uid, gid, four bytes each.
     let mut words = [[0u8; 4]; 3];
     get_option_bytes(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, words.as_flattened_mut())?;
-    Ok(u32::from_ne_bytes(words[1]))
+    Ok((u32::from_ne_bytes(words[1]), u32::from_ne_bytes(words[2])))
+}
+
+/// As [`peer_ids`], the user alone.
+pub fn peer_user(fd: RawFd) -> Result<u32> {
+    peer_ids(fd).map(|(user, _)| user)
+}
+
+/// What of the bytes sent from a Unix socket nobody has received yet, in the kernel's memory (SIOCOUTQ).
+pub fn unreceived(fd: RawFd) -> Result<usize> {
+    let mut count = 0i32;
+    call!(SYS_ioctl, fd, libc::TIOCOUTQ, &mut count as *mut i32)?;
+    Ok(count.max(0) as usize)
+}
+
+/// The name of a Unix socket, or with `peer` that of the one at the other end, as [`connect_unix`] has it; empty where
+/// there is none. Into `buffer`.
+pub fn unix_name(fd: RawFd, peer: bool, buffer: &mut [u8; 128]) -> Result<&[u8]> {
+    let length = if peer { peer_name(fd, buffer)? } else { local_name(fd, buffer)? };
+    let name = &buffer[size_of::<libc::sa_family_t>().min(length)..length];
+    // A path is shown with the NUL behind it.
+    let end = if name.first() == Some(&0) { None } else { name.iter().position(|byte| *byte == 0) };
+    Ok(&name[..end.unwrap_or(name.len()).min(LONGEST_NAME)])
 }
 
 /// send(2).

@@ -5,8 +5,8 @@
 //! mistake, or version, page (docs/wire-protocol.md) and golden file change in one commit.
 
 use crate::message::{
-    CheckpointRecord, CheckpointResult, Launch, PodSettings, PodStatus, ProcessStatus, Refusal, Restart, SaveOrder,
-    Seen, Selection, Share, Status, Stretch,
+    CheckpointRecord, CheckpointResult, Launch, Note, ObjectNote, PodSettings, PodStatus, ProcessStatus, Refusal,
+    Restart, SaveOrder, Seen, Selection, Share, Status, Stretch,
 };
 use crate::restart::{Order, Report, RestartParts};
 use crate::{decode, encode, FromCoordinator, Phase, ToCoordinator, PROTOCOL_VERSION};
@@ -78,6 +78,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
     };
     let stretch = Stretch { object: (1, 70), start: 0, end: 1 << 12 };
     let seen = Seen { id: 3, fd: 5, file: (13, 700), object: (13, 699), access: 1 };
+    let note = Note { id: 3, bytes: vec![1, 200] };
     let mut all = vec![
         ToCoordinator::Launch(launch(None)),
         ToCoordinator::Launch(launch(Some("pod".into()))),
@@ -89,7 +90,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         ToCoordinator::Interval { selection: Selection::Only, seconds: 600 },
         ToCoordinator::Quit { kill: true },
         ToCoordinator::Suspended { pod_id: POD, virtual_pid: 4711, threads: 2 },
-        ToCoordinator::Open { descriptions: vec![seen], memory: vec![stretch] },
+        ToCoordinator::Open { descriptions: vec![seen], memory: vec![stretch], notes: vec![note] },
         ToCoordinator::Refused { phase: Phase::Save, refusal: refusal() },
         ToCoordinator::Written { bytes: 1 << 32 },
         ToCoordinator::WriteFailed { refusal: refusal() },
@@ -124,8 +125,18 @@ fn from_coordinator() -> Vec<FromCoordinator> {
         settings: settings(),
         stopped_ns: 1_700_000_000_000_000_001,
         members: members(),
-        shares: vec![Share { id: 3, description: 70, leads: true, object: 80, leads_object: false, accesses: 3 }],
+        shares: vec![Share {
+            id: 3,
+            description: 70,
+            leads: true,
+            object: 80,
+            leads_object: false,
+            accesses: 3,
+            mapped: Some(4096),
+        }],
+        notes: vec![ObjectNote { object: 80, bytes: vec![1, 200] }],
         elsewhere: vec![Stretch { object: (1, 70), start: 0, end: 1 << 12 }],
+        open: vec![(1, 70)],
         ended: Some(9),
     };
     vec![
@@ -188,6 +199,7 @@ fn name_report(report: &Report) -> &'static str {
         Report::Refused { .. } => "Refused",
         Report::Publish { .. } => "Publish",
         Report::Subscribe { .. } => "Subscribe",
+        Report::Memory { .. } => "Memory",
     }
 }
 
@@ -232,6 +244,7 @@ fn messages_are_as_committed() {
         Report::Refused { object: "pipe".into(), reason: "full".to_string() },
         Report::Publish { key: 70, part: 1 },
         Report::Subscribe { key: 70, part: 0 },
+        Report::Memory { device: 1, inode: 70 },
     ];
     text.extend(reports.iter().map(|report| line("Report", name_report(report), report)));
     text.extend([Order::Given, Order::Go].iter().map(|order| line("Order", name_order(order), order)));

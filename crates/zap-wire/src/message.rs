@@ -122,11 +122,13 @@ pub enum ToCoordinator {
         virtual_pid: i32,
         threads: u32,
     },
-    /// Said in phase Drain, before it is reached: the process's open file descriptions, and the shared memory that it
-    /// would save. What is too much for one message comes in several.
+    /// Said in phase Drain, before it is reached: the process's open file descriptions, the shared memory that it would
+    /// save, and what its plugins tell others of some of the descriptions. What is too much for one message comes in
+    /// several.
     Open {
         descriptions: Vec<Seen>,
         memory: Vec<Stretch>,
+        notes: Vec<Note>,
     },
     Reached {
         phase: Phase,
@@ -168,6 +170,25 @@ pub struct Seen {
     pub access: i32,
 }
 
+/// What a process tells of one of its open file descriptions to whoever makes its object again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// [`Seen::id`].
+    pub id: u32,
+    /// The plugin's own language.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// A [`Note`] as it is handed on, to every process that has a description of the object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectNote {
+    /// [`Share::object`].
+    pub object: u64,
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
 /// A part of an object of shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Stretch {
@@ -193,6 +214,8 @@ pub struct Share {
     pub leads_object: bool,
     /// Which access modes there are among the pod's descriptions of the object: bit `1 << access` for each.
     pub accesses: u32,
+    /// The file is mapped shared in the pod, by [`Stretch`]es that are saved as memory: up to this offset without a gap.
+    pub mapped: Option<u64>,
 }
 
 /// The order to save, which goes with the image's descriptor.
@@ -209,8 +232,12 @@ pub struct SaveOrder {
     /// (virtual pid, program) of every process of the pod.
     pub members: Vec<(i32, String)>,
     pub shares: Vec<Share>,
+    /// Of the objects in `shares`: one for each description in the pod of which something was told.
+    pub notes: Vec<ObjectNote>,
     /// What other processes save of the shared memory.
     pub elsewhere: Vec<Stretch>,
+    /// Device and inode of each file that is open in the pod and of which this process has such memory.
+    pub open: Vec<(u64, u64)>,
     /// How the pod's first process has ended, as wait(2) tells it; nothing while it lives.
     pub ended: Option<i32>,
 }

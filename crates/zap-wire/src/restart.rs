@@ -42,6 +42,8 @@ pub enum Report {
     Publish { key: u64, part: u32 },
     /// Asks for what another process publishes; answered by [`Order::Given`].
     Subscribe { key: u64, part: u32 },
+    /// Asks for the file that stands for this object of shared memory (`zap_image::SharedObject`); answered likewise.
+    Memory { device: u64, inode: u64 },
 }
 
 /// What zap-restart says to a process.

@@ -1,7 +1,8 @@
 //! Regular files and directories, by path: offset, flags, sharing by dup; the locks that belong to a description.
 //!
 //! A file that has no name any more (a temporary file, as databases make them) is saved with its contents, and made
-//! again without a name. A file that still has one, but not the one it was opened by, is refused at the checkpoint.
+//! again without a name. Of one that is mapped shared too, the engine saves what is mapped, and makes the file. A file
+//! that still has a name, but not the one it was opened by, is refused at the checkpoint.
 
 use crate::Noun;
 use alloc::format;
@@ -16,7 +17,7 @@ use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveConte
 pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill };
 
 const SECTION: &str = "fs.files";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -44,6 +45,8 @@ struct Nameless {
     object: u64,
     leads: bool,
     mode: u32,
+    /// It is mapped too: its device; `contents` begin where what is mapped ends.
+    mapped: Option<(u64, u64)>,
     /// Empty for all descriptions of a file but the first.
     #[serde(with = "serde_bytes")]
     contents: Vec<u8>,
@@ -210,9 +213,11 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
     let share = description.share;
     let leads = share.object == 0 || share.leads_object;
     let mut contents = Vec::new();
+    let size = description.stat.st_size as u64;
+    let mapped = share.mapped.map(|end| (description.stat.st_dev, end.min(size)));
+    let from = mapped.map_or(0, |(_, end)| end);
     if first && leads {
-        let size = description.stat.st_size as u64;
-        if description.file_type() != libc::S_IFREG || size > LARGEST_NAMELESS {
+        if description.file_type() != libc::S_IFREG || size - from > LARGEST_NAMELESS {
             return Err(Refusal::new(
                 description.name(),
                 "the file has been deleted and cannot be kept with the image",
@@ -221,13 +226,13 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
         // By a description of our own: the program's may not be open for reading, and has an offset.
         let path = zap_plugin::sys::small!("/proc/thread-self/fd/{}", description.fd());
         let own = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC, 0).map_err(refusal)?;
-        contents.resize(size as usize, 0);
-        let read = fd::read_full(own, &mut contents);
+        contents.resize((size - from) as usize, 0);
+        let read = fd::seek(own, from as i64, libc::SEEK_SET).and_then(|_| fd::read_full(own, &mut contents));
         let _ = fd::close(own);
         contents.truncate(read.map_err(refusal)?);
     }
     let mode = description.stat.st_mode & 0o7777;
-    Ok(Nameless { inode: description.stat.st_ino, object: share.object, leads, mode, contents })
+    Ok(Nameless { inode: description.stat.st_ino, object: share.object, leads, mode, mapped, contents })
 }
 
 /// Parses lines such as `lock:\t1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`.
@@ -282,7 +287,16 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     for (state, nameless) in states.iter().filter_map(|state| Some((state, state.nameless.as_ref()?))) {
         if nameless.leads && !made.iter().any(|(inode, ..)| *inode == nameless.inode) {
             let refusal = |error| Refusal::new(format!("file {}", String::from_utf8_lossy(&state.path)), error);
-            let file = make_nameless(&state.path, nameless).map_err(refusal)?;
+            let file = match nameless.mapped {
+                None => make_nameless(&state.path, nameless).map_err(refusal)?,
+                Some((device, end)) => {
+                    let file = context.memory(device, nameless.inode)?;
+                    // What is mapped may be longer, and was made so; nobody else has the file yet.
+                    let fill = fd::truncate(file, state.size);
+                    fill.and_then(|()| fd::pwrite_all(file, &nameless.contents, end)).map_err(refusal)?;
+                    file
+                }
+            };
             if nameless.object != 0 {
                 context.publish(nameless.object, FILE, file)?;
             }

@@ -1,11 +1,13 @@
 //! Plugin socket: conversations inside the pod.
 //!
-//! Unix socket pairs whose both ends are in the pod (or whose other end is closed) are saved with what is in flight
-//! and made again, as are those that are not connected yet. Every other socket is refused by name.
+//! Unix sockets are saved with what is in flight and made again: pairs whose both ends are in the pod (or whose other end
+//! is closed), those that are not connected yet, and those with a name, which listen, have been accepted, or have called.
+//! Every other socket is refused by name.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
 mod diag;
+mod named;
 mod pairs;
 mod unconnected;
 
@@ -28,11 +30,15 @@ impl Plugin for Socket {
     }
 
     fn object(&self, description: &Description) -> Option<(u64, u64)> {
-        pairs::object(description)
+        named::object(description).or_else(|| pairs::object(description))
+    }
+
+    fn note(&self, description: &Description) -> Result<Option<Vec<u8>>, Refusal> {
+        named::note(description)
     }
 
     fn carries(&self, description: &Description) -> Result<bool, Refusal> {
-        pairs::carries(description)
+        Ok(!named::listens(description) && pairs::carries(description)?)
     }
 
     fn copy_carried(&self, description: &Description) -> Result<Vec<Vec<RawFd>>, Refusal> {
@@ -40,15 +46,22 @@ impl Plugin for Socket {
     }
 
     fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal> {
-        pairs::save(context)
+        let (named, others): (Vec<&Description>, Vec<_>) =
+            context.claimed.iter().copied().partition(|one| named::is_named(one));
+        pairs::save(&others, context)?;
+        named::save(&named, context)
     }
 
     fn restore(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+        // What others wait for comes first.
+        let named = named::make(context)?;
         pairs::restore(context)?;
-        unconnected::restore(context)
+        unconnected::restore(context)?;
+        named::take(named, context)
     }
 
     fn refill(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
-        pairs::refill_carrying(context)
+        pairs::refill_carrying(context)?;
+        named::refill_carrying(context)
     }
 }

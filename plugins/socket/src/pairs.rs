@@ -41,46 +41,45 @@ const OTHER: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct End {
-    id: u32,
-    flags: i32,
-    send_buffer: i32,
-    receive_buffer: i32,
+    pub id: u32,
+    pub flags: i32,
+    pub send_buffer: i32,
+    pub receive_buffer: i32,
     pass_credentials: bool,
     /// SO_RCVTIMEO and SO_SNDTIMEO: seconds, microseconds.
     timeouts: [(i64, i64); 2],
     /// As `diag::UnixSocket::shutdown`.
-    shutdown: u8,
+    pub shutdown: u8,
     /// What waits to be received here. A stream's messages are just parts.
-    waiting: Vec<Message>,
+    pub waiting: Vec<Message>,
 }
 
 impl End {
-    fn carries(&self) -> bool {
+    pub fn carries(&self) -> bool {
         self.waiting.iter().any(|message| !message.carried.is_empty())
     }
 }
 
 /// What was sent at once.
 #[derive(Serialize, Deserialize)]
-struct Message {
+pub(crate) struct Message {
     bytes: Vec<u8>,
     /// The descriptions that it carries.
     carried: Vec<u32>,
 }
 
 /// Parts of what is held for the refill, by the id of the first end: both ends.
-const FIRST: u32 = 0;
-const SECOND: u32 = 1;
+pub(crate) const FIRST: u32 = 0;
+pub(crate) const SECOND: u32 = 1;
 
 /// Largest message of a Unix socket that is read at once: more than any send buffer allows by default.
 const LARGEST_MESSAGE: usize = 1 << 20;
 
-pub(crate) fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
-    let own = context.claimed.clone();
+pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
     let mut pairs: Vec<Pair> = Vec::new();
     let mut done: Vec<u32> = Vec::new();
     let mut unconnected = Vec::new();
-    for one in &own {
+    for one in own {
         if done.contains(&one.id) {
             continue;
         }
@@ -142,14 +141,14 @@ pub(crate) fn object(one: &Description) -> Option<(u64, u64)> {
     Some((one.stat.st_dev, if peer == 0 { own } else { own.min(peer) }))
 }
 
-/// Named and listening sockets are no pairs.
+/// Datagram sockets with a name, or connected to one that has, are no pairs.
 fn refuse_named(one: &Description) -> Result<(), Refusal> {
     let mut name = [0u8; 128];
     // An unnamed socket's address is the family alone.
     let local = net::local_name(one.fd(), &mut name).map_err(|error| Refusal::new(one.name(), error))?;
     let peer = net::peer_name(one.fd(), &mut name).unwrap_or(2);
     if local > 2 || peer > 2 {
-        return Err(Refusal::new(one.name(), "Unix sockets with a name are not supported yet"));
+        return Err(Refusal::new(one.name(), "datagram sockets with a name are not supported yet"));
     }
     Ok(())
 }
@@ -440,18 +439,23 @@ fn take_over(pair: &Pair, context: &mut RestoreContext<'_>) -> Result<(), Refusa
 }
 
 /// The kernel doubles what it is given and shows the double (socket(7)).
-fn set_send_buffer(socket: RawFd, shown: i32) -> zap_plugin::sys::Result<()> {
+pub(crate) fn set_send_buffer(socket: RawFd, shown: i32) -> zap_plugin::sys::Result<()> {
     net::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &(shown / 2))
 }
 
 pub(crate) fn set_up(socket: RawFd, state: &End) -> Result<(), Refusal> {
+    set_send_buffer(socket, state.send_buffer).map_err(|error| Refusal::new("socket", error))?;
+    set_up_receiving(socket, state)
+}
+
+/// All but the send buffer, which belongs to what the other end has to receive.
+pub(crate) fn set_up_receiving(socket: RawFd, state: &End) -> Result<(), Refusal> {
     let set = |name, value: i32| net::set_option(socket, libc::SOL_SOCKET, name, &value);
-    set_send_buffer(socket, state.send_buffer)
-        .and_then(|()| set(libc::SO_RCVBUF, state.receive_buffer / 2))
+    set(libc::SO_RCVBUF, state.receive_buffer / 2)
         .and_then(|()| set(libc::SO_PASSCRED, i32::from(state.pass_credentials)))
         .and_then(|()| set_timeout(socket, libc::SO_RCVTIMEO, state.timeouts[0]))
         .and_then(|()| set_timeout(socket, libc::SO_SNDTIMEO, state.timeouts[1]))
-        .map_err(|error| Refusal::new("socket pair", error))
+        .map_err(|error| Refusal::new("socket", error))
 }
 
 /// Whether a pair has to wait for what is in flight in it.
@@ -495,7 +499,7 @@ fn refill_pair(pair: &Pair, first: RawFd, second: RawFd, context: &RestoreContex
 }
 
 /// Sends from one end what had been waiting at the other.
-fn refill(from: RawFd, messages: &[Message], context: &RestoreContext<'_>) -> Result<(), Refusal> {
+pub(crate) fn refill(from: RawFd, messages: &[Message], context: &RestoreContext<'_>) -> Result<(), Refusal> {
     for message in messages {
         let missing = || Refusal::new("descriptor in flight", "has not been made");
         let carried = message.carried.iter().map(|id| context.held(*id, IN_FLIGHT).ok_or_else(missing));

@@ -8,7 +8,7 @@ use super::{fault_at, Action, Common, Core, Kept, Limits, Millis, Now, Open, Pee
 use std::collections::BTreeMap;
 use std::mem::Discriminant;
 use zap_image::name::ImageName;
-use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder, Seen, Stretch};
+use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder};
 use zap_wire::{fault, FromCoordinator, Phase};
 
 /// How much longer than any other phase saving may take: shared memory is copied while the program stands.
@@ -265,11 +265,12 @@ impl Core {
         }
     }
 
-    pub(super) fn open(&mut self, peer: Peer, descriptions: Vec<Seen>, memory: Vec<Stretch>) {
+    pub(super) fn open(&mut self, peer: Peer, more: Open) {
         let checkpoint = self.pod_of_peer(peer).and_then(|id| self.in_stage(id, Stage::Drain));
         if let Some(participant) = checkpoint.and_then(|checkpoint| checkpoint.member_of_peer(peer)) {
-            participant.open.descriptions.extend(descriptions);
-            participant.open.memory.extend(memory);
+            participant.open.descriptions.extend(more.descriptions);
+            participant.open.memory.extend(more.memory);
+            participant.open.notes.extend(more.notes);
         }
     }
 
@@ -322,13 +323,15 @@ impl Core {
             stopped_ns: now.epoch_ns,
             members: checkpoint.participants.iter().map(|p| (p.virtual_pid, p.program.clone())).collect(),
             shares: Vec::new(),
+            notes: Vec::new(),
             elsewhere: Vec::new(),
+            open: Vec::new(),
             ended: pod.ended,
         };
         for participant in &checkpoint.participants {
             if let Some(peer) = participant.peer {
-                let Common { shares, elsewhere } = shares.remove(&participant.pid).unwrap_or_default();
-                let order = Box::new(SaveOrder { shares, elsewhere, ..order.clone() });
+                let Common { shares, notes, elsewhere, open } = shares.remove(&participant.pid).unwrap_or_default();
+                let order = Box::new(SaveOrder { shares, notes, elsewhere, open, ..order.clone() });
                 out.push(Action::Save { pod: id, pid: participant.pid, peer, order });
             }
         }

@@ -14,7 +14,8 @@ pub use pod::{Member, Pod, PodState};
 
 use std::collections::BTreeMap;
 use zap_wire::message::{
-    CheckpointRecord, Launch, PodSettings, Refusal, Restart, SaveOrder, Seen, Selection, Share, StreamId, Stretch,
+    CheckpointRecord, Launch, Note, ObjectNote, PodSettings, Refusal, Restart, SaveOrder, Seen, Selection, Share,
+    StreamId, Stretch,
 };
 use zap_wire::{fault, FromCoordinator, ToCoordinator};
 
@@ -109,14 +110,19 @@ pub struct Kept {
 pub struct Open {
     pub descriptions: Vec<Seen>,
     pub memory: Vec<Stretch>,
+    pub notes: Vec<Note>,
 }
 
 /// What a process has in common with others.
 #[derive(Clone, Debug, Default)]
 pub struct Common {
     pub shares: Vec<Share>,
+    /// What is told of the objects in `shares`.
+    pub notes: Vec<ObjectNote>,
     /// Shared memory that others save.
     pub elsewhere: Vec<Stretch>,
+    /// Files that are open in the pod and of which this process has shared memory.
+    pub open: Vec<(u64, u64)>,
 }
 
 /// What has happened.
@@ -410,7 +416,9 @@ impl Core {
             ToCoordinator::Interval { selection, seconds } => self.interval(now, peer, &selection, seconds, out),
             ToCoordinator::Quit { kill } => self.quit(now, peer, kill, out),
             ToCoordinator::Suspended { pod_id, .. } => self.suspended(now, peer, pid, pod_id, out),
-            ToCoordinator::Open { descriptions, memory } => self.open(peer, descriptions, memory),
+            ToCoordinator::Open { descriptions, memory, notes } => {
+                self.open(peer, Open { descriptions, memory, notes })
+            }
             ToCoordinator::Reached { phase, stop_ns } => self.reached(now, peer, phase, stop_ns, out),
             // Said by the program when its frozen copy has ended, which may have written all before.
             ToCoordinator::WriteFailed { .. } if self.has_written(peer) => {}

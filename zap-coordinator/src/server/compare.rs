@@ -5,7 +5,7 @@ use crate::core::{Common, Open};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use zap_sys::{process, RealPid, SysError};
-use zap_wire::message::{Seen, Share, Stretch};
+use zap_wire::message::{ObjectNote, Seen, Share, Stretch};
 
 /// A descriptor of a process.
 pub type Place = (i32, i32);
@@ -28,21 +28,55 @@ pub fn compare(
     order: impl Fn(Place, Place) -> Result<Ordering, SysError>,
 ) -> Result<BTreeMap<i32, Common>, String> {
     let mut shares = shares(open, order)?;
+    let notes = notes(open, &shares);
+    let files: BTreeSet<(u64, u64)> =
+        open.iter().flat_map(|(_, open)| &open.descriptions).map(|seen| seen.file).collect();
     let mut seen: BTreeMap<(u64, u64), Vec<Stretch>> = BTreeMap::new();
     let mut result = BTreeMap::new();
     for (pid, open) in open {
-        let objects: BTreeSet<(u64, u64)> = open.memory.iter().map(|stretch| stretch.object).collect();
-        let elsewhere = objects.iter().filter_map(|object| seen.get(object)).flatten().copied().collect();
+        let objects_of_memory: BTreeSet<(u64, u64)> = open.memory.iter().map(|stretch| stretch.object).collect();
+        let elsewhere = objects_of_memory.iter().filter_map(|object| seen.get(object)).flatten().copied().collect();
         for stretch in &open.memory {
             seen.entry(stretch.object).or_default().push(*stretch);
         }
-        for object in &objects {
+        for object in &objects_of_memory {
             seen.entry(*object).and_modify(merge);
         }
         let shares = shares.remove(pid).unwrap_or_default();
-        result.insert(*pid, Common { shares, elsewhere });
+        let objects: BTreeSet<u64> = shares.iter().map(|share| share.object).collect();
+        let notes = notes.iter().filter(|note| objects.contains(&note.object)).cloned().collect();
+        let open = objects_of_memory.into_iter().filter(|object| files.contains(object)).collect();
+        result.insert(*pid, Common { shares, notes, elsewhere, open });
     }
     Ok(result)
+}
+
+/// What is told of descriptions whose objects several processes have: once of each, by the process that leads it.
+fn notes(open: &[(i32, Open)], shares: &BTreeMap<i32, Vec<Share>>) -> Vec<ObjectNote> {
+    let mut all = Vec::new();
+    for (pid, open) in open {
+        for note in &open.notes {
+            let share = shares.get(pid).and_then(|shares| shares.iter().find(|share| share.id == note.id));
+            if let Some(share) = share.filter(|share| share.object != 0 && share.leads) {
+                all.push(ObjectNote { object: share.object, bytes: note.bytes.clone() });
+            }
+        }
+    }
+    all
+}
+
+/// Of each object of shared memory, up to which offset all of it is mapped somewhere in the pod.
+fn mapped(open: &[(i32, Open)]) -> BTreeMap<(u64, u64), u64> {
+    let mut stretches: Vec<Stretch> = open.iter().flat_map(|(_, open)| &open.memory).copied().collect();
+    stretches.sort_unstable();
+    let mut ends = BTreeMap::new();
+    for stretch in stretches {
+        let end = ends.entry(stretch.object).or_insert(0);
+        if stretch.start <= *end {
+            *end = stretch.end.max(*end);
+        }
+    }
+    ends
 }
 
 /// Makes one stretch, of the same object, of those that overlap or touch.
@@ -146,6 +180,7 @@ fn shares(
         let key = if known.seen.object == (0, 0) { alone } else { known.seen.object };
         objects.entry(key).or_default().push(known);
     }
+    let mapped = mapped(open);
     let rank = |pid: i32| open.iter().position(|(other, _)| *other == pid);
     let mut result: BTreeMap<i32, Vec<Share>> = BTreeMap::new();
     let mut names = 1..;
@@ -159,13 +194,14 @@ fn shares(
         let accesses = descriptions.iter().fold(0, |bits, known| bits | 1 << (known.seen.access & 3));
         for known in descriptions {
             let description = if known.holders.len() > 1 { name() } else { 0 };
-            if object == 0 && description == 0 {
+            let mapped = mapped.get(&known.seen.file).copied();
+            if object == 0 && description == 0 && mapped.is_none() {
                 continue;
             }
             for (index, (pid, id)) in known.holders.iter().enumerate() {
                 let leads = index == 0;
                 let leads_object = leads && Some(*pid) == leader;
-                let share = Share { id: *id, description, leads, object, leads_object, accesses };
+                let share = Share { id: *id, description, leads, object, leads_object, accesses, mapped };
                 result.entry(*pid).or_default().push(share);
             }
         }
@@ -176,6 +212,7 @@ fn shares(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zap_wire::message::Note;
 
     fn seen(id: u32, fd: i32, inode: u64, is_pipe: bool, access: i32) -> Seen {
         let file = (1, inode);
@@ -185,7 +222,7 @@ mod tests {
     #[test]
     fn table() {
         // A pipe of which 30 has the reading and 20 the writing end, a file that 10 and 20 share, /dev/null opened twice.
-        let of = |descriptions| Open { descriptions, memory: Vec::new() };
+        let of = |descriptions| Open { descriptions, ..Open::default() };
         let open = vec![
             (10, of(vec![seen(0, 3, 7, false, 2), seen(1, 4, 5, false, 0)])),
             (20, of(vec![seen(0, 3, 7, false, 2), seen(1, 9, 8, true, 1)])),
@@ -215,7 +252,7 @@ mod tests {
         // Each of 200 processes has /dev/null open once by itself, once together with its neighbour.
         let of = |pid: i32| Open {
             descriptions: vec![seen(0, 3, 7, false, 2), seen(1, 4 + pid % 2, 7, false, 2)],
-            memory: Vec::new(),
+            ..Open::default()
         };
         let open: Vec<(i32, Open)> = (0..200).map(|pid| (pid, of(pid))).collect();
         let identity = |(pid, fd): Place| if fd == 3 { 1000 - pid } else { 2000 + pid / 2 };
@@ -233,9 +270,52 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_goes_to_all_who_have_the_object() {
+        let note = |id| Note { id, bytes: vec![id as u8] };
+        let told = |id, fd, inode, object| Seen { object, ..seen(id, fd, inode, false, 2) };
+        // 10 and 20 have one socket together, 20 has another one of the same object; 30 has one alone.
+        let of = |descriptions, notes| Open { descriptions, notes, ..Open::default() };
+        let open = vec![
+            (10, of(vec![told(1, 3, 7, (9, 9))], vec![note(1)])),
+            (20, of(vec![told(2, 3, 7, (9, 9)), told(3, 4, 8, (9, 9))], vec![note(2), note(3)])),
+            (30, of(vec![told(4, 3, 5, (8, 8))], vec![note(4)])),
+        ];
+        let order = |a: Place, b: Place| Ok(if a.1 == b.1 { Ordering::Equal } else { a.cmp(&b) });
+        let found = compare(&open, order).unwrap();
+        let bytes = |pid: i32| found[&pid].notes.iter().map(|note| note.bytes[0]).collect::<Vec<_>>();
+        assert_eq!((bytes(10), bytes(20), bytes(30)), (vec![1, 3], vec![1, 3], vec![]));
+        assert_eq!(found[&10].notes[0].object, found[&10].shares[0].object);
+    }
+
+    #[test]
+    fn files_that_are_open_and_mapped() {
+        let stretch = |inode, start, end| Stretch { object: (1, inode), start, end };
+        let open = vec![
+            (10, Open { descriptions: vec![seen(0, 3, 7, false, 2)], ..Open::default() }),
+            (20, Open { memory: vec![stretch(7, 4, 9), stretch(7, 0, 5), stretch(8, 3, 5)], ..Open::default() }),
+            (
+                30,
+                Open {
+                    descriptions: vec![seen(1, 3, 8, false, 2)],
+                    memory: vec![stretch(7, 12, 13)],
+                    ..Open::default()
+                },
+            ),
+        ];
+        let found = compare(&open, |a, b| Ok(a.cmp(&b))).unwrap();
+        let shares =
+            |pid: i32| found[&pid].shares.iter().map(|one| (one.id, one.leads, one.mapped)).collect::<Vec<_>>();
+        assert_eq!((shares(10), shares(30)), (vec![(0, true, Some(9))], vec![(1, true, Some(0))]));
+        assert_eq!(
+            (&found[&10].open, &found[&20].open, &found[&30].open),
+            (&vec![], &vec![(1, 7), (1, 8)], &vec![(1, 7)])
+        );
+    }
+
+    #[test]
     fn memory_is_saved_once() {
         let stretch = |inode, start, end| Stretch { object: (1, inode), start, end };
-        let of = |memory| Open { descriptions: Vec::new(), memory };
+        let of = |memory| Open { memory, ..Open::default() };
         let open = vec![
             (10, of(vec![stretch(5, 0, 10), stretch(6, 0, 4)])),
             (20, of(vec![stretch(5, 5, 20)])),

@@ -73,12 +73,12 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let ended = candidates[0].image.header.first_ended();
     let runs = |first| Restarted { first, ended, table: PathBuf::from(&pod.table) };
     let circumstances = Circumstances { background: arguments.background, mask: supervise::block() };
-    if let Start::Runs(child) = start::start(&candidates, &tree, &pod, circumstances)? {
+    if let Start::Runs(child) = start::start(&candidates, &commons, &tree, &pod, circumstances)? {
         return Ok(runs(child));
     }
     // A JVM that starts now removes such files of others.
     candidates = candidates.into_iter().map(|one| plan(one.image)).collect::<Result<Vec<_>>>()?;
-    match start::start(&candidates, &tree, &pod, circumstances)? {
+    match start::start(&candidates, &commons, &tree, &pod, circumstances)? {
         Start::Runs(child) => Ok(runs(child)),
         Start::FileGone(error) => Err(error),
     }
