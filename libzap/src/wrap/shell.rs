@@ -36,7 +36,6 @@ impl Lock {
 }
 
 #[link_section = ".zap.child"]
-
 static LOCK: Lock = Lock(AtomicU32::new(0));
 
 /// In the child of a fork: the lock may have been held by a thread that the child has not.
