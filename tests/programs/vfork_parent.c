@@ -22,7 +22,8 @@ int main(int argc, char **argv) {
             if (round == 1) execl("/bin/true", "true", (char *)NULL);
             _exit(0);
         }
-        CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0, "the child");
+        pid_t ended = waitpid(child, &status, 0);
+        CHECK(child > 0 && ended == child && status == 0, "child %d: %d has ended with %#x", child, ended, status);
     }
     if (lasting) {
         SAY("vfork_parent: its child has ended");
