@@ -42,7 +42,7 @@ fn settle(generation: u32, child: pid_t) -> pid_t {
 /// The program's id of `child`, of which the kernel has told a call that was begun in the life `generation`; entered into the
 /// pod's table by `note`.
 fn learn(generation: u32, child: pid_t, note: fn(pid_t)) -> pid_t {
-    // Before the first restart both have the same ids; and a page that this thread does not write need not be copied.
+    // Before the first restart both have the same ids.
     if !state::moved() && clocks::generation() == generation {
         note(child);
         return child;
