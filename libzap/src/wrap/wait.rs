@@ -35,6 +35,16 @@ fn wait_for<R: Into<i64> + Copy>(mut call: impl FnMut() -> R) -> R {
     }
 }
 
+/// The program's form of `result`, for which a wait has asked by the program's `id`: a certain child is the one that was meant,
+/// whatever number it had in the life in which the system call was made.
+fn virtual_answer(id: pid_t, result: pid_t) -> pid_t {
+    if id > 0 && result > 0 {
+        id
+    } else {
+        virtual_result(result)
+    }
+}
+
 hook! { unsafe fn wait(status: *mut c_int) -> pid_t => zap_wait {
     // SAFETY: the caller's argument.
     virtual_result(unsafe { real!(wait)(status) })
@@ -42,7 +52,7 @@ hook! { unsafe fn wait(status: *mut c_int) -> pid_t => zap_wait {
 
 hook! { unsafe fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t => zap_waitpid {
     // SAFETY: the caller's arguments.
-    virtual_result(wait_for(|| unsafe { real!(waitpid)(real_choice(pid), status, options) }))
+    virtual_answer(pid, wait_for(|| unsafe { real!(waitpid)(real_choice(pid), status, options) }))
 } }
 
 hook! { unsafe fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t => zap_wait3 {
@@ -52,7 +62,7 @@ hook! { unsafe fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) 
 
 hook! { unsafe fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t => zap_wait4 {
     // SAFETY: the caller's arguments.
-    virtual_result(wait_for(|| unsafe { real!(wait4)(real_choice(pid), status, options, usage) }))
+    virtual_answer(pid, wait_for(|| unsafe { real!(wait4)(real_choice(pid), status, options, usage) }))
 } }
 
 hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int => zap_waitid {
@@ -66,7 +76,8 @@ hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options
     if result == 0 && !info.is_null() && state::moved() {
         // SAFETY: libc has filled the caller's structure; si_pid is the fourth word for SIGCHLD.
         let place = unsafe { &mut *info.cast::<pid_t>().add(4) };
-        *place = virtual_result(*place);
+        let asked = if kind == libc::P_PID { id as pid_t } else { 0 };
+        *place = virtual_answer(asked, *place);
     }
     result
 } }
