@@ -283,7 +283,7 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
 
 fn collect(order: &SaveOrder) -> Result<Vec<SharedCopy>, Refusal> {
     clocks::stop(order.stopped_ns);
-    children::save()?;
+    children::save(&order.members)?;
     identity::save_relations();
     waits::save();
     let descriptions = descriptors::take(&order.shares);
