@@ -1,7 +1,9 @@
-/* A main thread that has ended by pthread_exit; the others go on.
+/* A main thread that has ended by pthread_exit; the others go on. With a second argument this is a child, and its parent
+ * waits for it.
  *
  * Wrong would be: a checkpoint that is refused or waits, a main thread that is back after a restart, memory that its end
- * has changed, a thread that cannot be joined, an exit status that is not the last exit's.
+ * has changed, a thread that cannot be joined, an exit status that is not the last exit's, a parent to whom such a child
+ * has ended.
  */
 #include "program.h"
 
@@ -9,6 +11,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 static pthread_t main_thread, second;
 static pid_t main_id;
@@ -77,6 +80,15 @@ int main(int argc, char **argv) {
     mapped = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MAKE(mapped != MAP_FAILED);
     fill(mapped, 1 << 20, 5);
+    if (argc > 2) {
+        pid_t child = fork();
+        MAKE(child >= 0);
+        if (child > 0) {
+            int status;
+            CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status), "the child's end");
+            return WEXITSTATUS(status);
+        }
+    }
     main_thread = pthread_self();
     main_id = getpid();
     pthread_t thread;

@@ -13,6 +13,10 @@ const LONG: u32 = 300;
 /// The same of pods of several processes.
 const MAKERS_LONG: u32 = 500;
 
+/// Lives, each restarted from the one before, in a normal run and in a `--long` one.
+const LIVES: u32 = 20;
+const LIVES_LONG: u32 = 200;
+
 pub fn cases() -> Vec<Case> {
     let case = |count: u32| {
         Case::new(format!("stress/libc/{count}-checkpoints"), move |scene: &Scene| run(scene, count)).limit(240)
@@ -30,7 +34,32 @@ pub fn cases() -> Vec<Case> {
         let long = || case(MAKERS_LONG).long();
         cases.extend([case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()]);
     }
+    for name in ["shell_forks", "spawn_pool"] {
+        let case = |count: u32| {
+            let run = move |scene: &Scene| lives(scene, name, count);
+            Case::new(format!("stress/{name}/{count}-lives"), run).limit(600)
+        };
+        let long = || case(LIVES_LONG).long();
+        cases.extend([case(LIVES), case(LIVES).by_ordinary_user(), long(), long().by_ordinary_user()]);
+    }
     cases
+}
+
+/// Whoever is being made or ends in the moment of a checkpoint is there in the next life, living or ended.
+fn lives(scene: &Scene, name: &str, count: u32) -> Result {
+    let program = scene.program(name)?;
+    scene.plain(&program)?;
+    let mut running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    for number in 1..=count {
+        let images = scene.checkpoint_and_kill(running).doing(format!("life {number}"))?;
+        running = scene.restart(&[], &images, &scene.out())?;
+        scene.wait_running(1).doing(format!("life {number}"))?;
+        // Somewhere else in the program each time.
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(number * 7 % 40)));
+    }
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 /// Every checkpoint is made, whatever processes come and go; none of them is lost, neither in the life that goes on nor in

@@ -297,7 +297,7 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
 /// Returns what has been copied, and the regions of huge pages.
 fn collect(order: &SaveOrder) -> Result<(Vec<SharedCopy>, Vec<Region>), Refusal> {
     clocks::stop(order.stopped_ns);
-    children::save()?;
+    children::save(&order.members)?;
     identity::save_relations();
     waits::save();
     let descriptions = descriptors::take(&order.shares);

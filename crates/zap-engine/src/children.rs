@@ -30,8 +30,8 @@ struct Known {
 
 static KNOWN: Owned<Vec<Known>> = Owned::new(Vec::new());
 
-/// Finds the children. A living one that is not of the pod refuses.
-pub fn save() -> Result<(), Refusal> {
+/// Finds the children. A living one that is none of the `members` of the checkpoint, by virtual id and program, refuses.
+pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
     let mut zombies = Vec::new();
     let mut known = Vec::new();
     let mut stranger = None;
@@ -53,11 +53,14 @@ pub fn save() -> Result<(), Refusal> {
             let mut stat = [0u8; 1024];
             let Ok(stat) = zap_sys::fd::read_file(path.as_c_str(), &mut stat) else { continue };
             let after_name = stat.iter().rposition(|c| *c == b')').map_or(&[][..], |at| &stat[at..]);
-            known.push(Known { real: RealPid(pid), id: identity::virtual_of(RealPid(pid)) });
-            if after_name.get(2) == Some(&b'Z') {
+            let id = identity::virtual_of(RealPid(pid));
+            known.push(Known { real: RealPid(pid), id });
+            if members.iter().any(|(member, _)| *member == id.0) {
+                // Also one whose first thread has ended, which /proc calls a zombie.
+            } else if after_name.get(2) == Some(&b'Z') {
                 let status = process::stat_field(stat, 52) as i32;
-                zombies.push(Zombie { virtual_pid: identity::virtual_of(RealPid(pid)).0, status });
-            } else if state::agents_table().is_none_or(|table| table.find(RealPid(pid)).is_none()) {
+                zombies.push(Zombie { virtual_pid: id.0, status });
+            } else {
                 let name = stat.iter().position(|c| *c == b'(').map_or(&[][..], |at| &stat[at + 1..]);
                 let length = name.iter().rposition(|c| *c == b')').unwrap_or(0);
                 stranger = Some((pid, String::from_utf8_lossy(&name[..length]).into_owned()));

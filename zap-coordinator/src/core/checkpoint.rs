@@ -65,6 +65,9 @@ struct Participant {
     virtual_pid: i32,
     program: String,
     ready: bool,
+    /// It has been made since the checkpoint began, and holds nobody up: where others are made all the time there is always
+    /// one that is not ready yet.
+    late: bool,
     /// It has been asked to suspend itself.
     signalled: bool,
     /// What it has open.
@@ -99,6 +102,7 @@ impl Participant {
             virtual_pid: member.virtual_pid,
             program: member.program.clone(),
             ready: false,
+            late: false,
             signalled: false,
             open: Open::default(),
             obstacle: None,
@@ -143,6 +147,19 @@ impl Checkpoint {
         for peer in self.participants.iter().filter(|participant| !participant.resumed).filter_map(|p| p.peer) {
             let message = Box::new(FromCoordinator::Proceed { phase, save: None });
             out.push(Action::Send { peer, message });
+        }
+    }
+
+    /// Has those that are ready, and have not been asked yet, suspend themselves.
+    fn signal(&mut self, pod: u64, out: &mut Vec<Action>) {
+        let due = |participant: &&mut Participant| participant.ready && !participant.signalled;
+        let before = out.len();
+        for participant in self.participants.iter_mut().filter(due) {
+            participant.signalled = true;
+            out.push(Action::Signal { pod, pid: participant.pid });
+        }
+        if out.len() > before {
+            fault_at(out, fault::COORDINATOR_SIGNALLED);
         }
     }
 
@@ -217,11 +234,11 @@ impl Core {
 
     pub(super) fn examined(&mut self, now: Now, id: u64, pid: i32, verdict: Verdict, out: &mut Vec<Action>) {
         let limits = self.limits;
-        let Some(checkpoint) = self.in_stage(id, Stage::Examine) else { return };
+        let under_way = |checkpoint: &&mut Checkpoint| checkpoint.stage <= Stage::Suspend;
+        let Some(checkpoint) = self.checkpoint_of(id).filter(under_way) else { return };
         let whole = now.millis.saturating_sub(checkpoint.started);
-        let Some(participant) = checkpoint.participants.iter_mut().find(|participant| participant.pid == pid) else {
-            return;
-        };
+        let is_it = |participant: &&mut Participant| participant.pid == pid && !participant.ready;
+        let Some(participant) = checkpoint.participants.iter_mut().find(is_it) else { return };
         // Each obstacle has its own time: one may come up when another has gone.
         let kind = obstacle(&verdict);
         let before = participant.obstacle.replace((kind, now.millis));
@@ -447,7 +464,7 @@ impl Core {
                 return self.fail(now, id, why, out);
             }
             for member in newcomers() {
-                checkpoint.participants.push(Participant::new(member));
+                checkpoint.participants.push(Participant { late: true, ..Participant::new(member) });
                 checkpoint.stage = Stage::Examine;
                 checkpoint.deadline = Some(now.millis + self.limits.examining());
                 out.push(Action::Examine { pod: id, pid: member.pid });
@@ -538,7 +555,7 @@ impl Core {
         for participant in &checkpoint.participants {
             let pid = participant.pid;
             match checkpoint.stage {
-                Stage::Examine if !participant.ready => out.push(Action::Examine { pod: id, pid }),
+                Stage::Examine | Stage::Suspend if !participant.ready => out.push(Action::Examine { pod: id, pid }),
                 Stage::Examine | Stage::Suspend if participant.signalled && participant.peer.is_none() => {
                     out.push(Action::Look { pod: id, pid })
                 }
@@ -575,15 +592,14 @@ impl Core {
         let limits = self.limits;
         let Some(pod) = self.pods.get_mut(&id) else { return };
         let Some(checkpoint) = &mut pod.checkpoint else { return };
+        if checkpoint.stage == Stage::Suspend {
+            checkpoint.signal(id, out);
+        }
         loop {
             let limit = Some(now.millis + limits.answer);
             let (stage, deadline) = match checkpoint.stage {
-                Stage::Examine if checkpoint.all(|participant| participant.ready) => {
-                    for participant in checkpoint.participants.iter_mut().filter(|participant| !participant.signalled) {
-                        participant.signalled = true;
-                        out.push(Action::Signal { pod: id, pid: participant.pid });
-                    }
-                    fault_at(out, fault::COORDINATOR_SIGNALLED);
+                Stage::Examine if checkpoint.all(|participant| participant.ready || participant.late) => {
+                    checkpoint.signal(id, out);
                     (Stage::Suspend, limit)
                 }
                 Stage::Suspend if checkpoint.all(|participant| participant.peer.is_some()) => {

@@ -423,6 +423,32 @@ fn several_processes_are_taken_together() {
 }
 
 #[test]
+fn where_processes_are_made_all_the_time_nobody_waits_for_all_to_have_started() {
+    let starts = |bench: &mut Bench, pid| bench.handle(Event::Examined { pod: POD, pid, verdict: Verdict::Starting });
+    let mut bench = Bench::with_pod();
+    bench.handle(members(&[100, 101]));
+    bench.checkpoint(false);
+    expect(&examined_as(&mut bench, 100), &[]);
+    // One that was there before is waited for while nobody stands.
+    expect(&starts(&mut bench, 101), &[]);
+    bench.handle(members(&[100, 101, 102]));
+    expect(&starts(&mut bench, 102), &[]);
+    expect(&examined_as(&mut bench, 101), &["Signal", "Signal", "fault coordinator-signalled"]);
+    bench.millis = 10;
+    expect(&bench.handle(Event::Tick), &["Look", "Look", "Examine"]);
+    expect(&examined_as(&mut bench, 102), &["Signal", "fault coordinator-signalled"]);
+    expect(&suspended_as(&mut bench, 100), &[]);
+    expect(&suspended_as(&mut bench, 101), &[]);
+    expect(&suspended_as(&mut bench, 102), &["Survey"]);
+    // One that never comes is not waited for for ever.
+    expect(&bench.handle(members(&[100, 101, 102, 103])), &["Examine"]);
+    expect(&starts(&mut bench, 103), &[]);
+    bench.millis = 5020;
+    let outcome = "not checkpointed: app (pid 103): process: has not finished starting (libzap is not ready in it)";
+    expect(&starts(&mut bench, 103), &["abandon", "abandon", "abandon", "Discard", outcome]);
+}
+
+#[test]
 fn a_stranger_among_the_children_is_waited_for_and_then_refused() {
     let mut bench = Bench::with_pod();
     bench.checkpoint(false);

@@ -231,15 +231,18 @@ impl Server {
         let (mut stranger, mut newcomers) = (None, false);
         for (pid, entry) in table.members() {
             for child in super::examine::living_children(pid.0) {
-                if table.find(RealPid(child)).is_some() {
+                if self.members.contains_key(&(pod, child)) {
                     continue;
                 }
-                if process::is_copy(child, &name, signal) {
+                // One that has just become another program enters itself, perhaps since the table was read.
+                let entered = table.find(RealPid(child)).is_some();
+                if !entered && process::is_copy(child, &name, signal) {
                     table.enter_child(RealPid(child), Some(entry));
-                    newcomers = true;
-                } else {
+                } else if !entered {
                     stranger = Some(super::examine::stranger(child));
+                    continue;
                 }
+                newcomers = true;
             }
         }
         if newcomers {

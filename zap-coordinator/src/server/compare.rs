@@ -12,7 +12,23 @@ pub type Place = (i32, i32);
 
 /// The order of two descriptors' open file descriptions, by kcmp(2).
 pub fn order_of_descriptions(a: Place, b: Place) -> Result<Ordering, SysError> {
-    process::compare_descriptions((RealPid(a.0), a.1), (RealPid(b.0), b.1))
+    let compare = |a: Place, b: Place| process::compare_descriptions((RealPid(a.0), a.1), (RealPid(b.0), b.1));
+    match compare(a, b) {
+        // A process's first thread has no descriptors any more when it has ended, and the others live on.
+        Err(error) if error.is(libc::EBADF) => compare((living_thread(a.0), a.1), (living_thread(b.0), b.1)),
+        result => result,
+    }
+}
+
+/// A thread of the process `pid` that has not ended; `pid` itself if none is found.
+fn living_thread(pid: i32) -> i32 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lives = |task: &std::fs::DirEntry| {
+        let stat = std::fs::read(task.path().join("stat")).unwrap_or_default();
+        !matches!(process::state_letter(&stat), b'Z' | b'X')
+    };
+    let name = tasks.filter(lives).find_map(|task| task.file_name().to_str()?.parse().ok());
+    name.unwrap_or(pid)
 }
 
 /// A description, with the processes that have it: (pid, the process's number for it), the leading one first.
