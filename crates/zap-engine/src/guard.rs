@@ -9,8 +9,10 @@
 //! handler touch it (another thread may while this one is suspended); all its fields are atomics.
 #![allow(unsafe_code)]
 
+use crate::{blocking, signals, stragglers};
 use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use zap_sys::arch::tls;
+use zap_sys::libc;
 
 /// What Zap keeps for each thread. All-zero is the initial state.
 #[repr(C)]
@@ -31,8 +33,11 @@ pub struct ThreadBlock {
     pub deadline: AtomicU64,
     /// Where a repeated call reads what is left of its time: seconds, nanoseconds.
     pub remaining: [AtomicI64; 2],
-    /// Stack address of the word that says whether a wrapper has real ids in hand; 0 for none. See [`with_ids`].
-    ids: AtomicU64,
+    /// Stack addresses of the words that say whether a wrapper has real ids in hand; 0 for none. See [`with_ids`] and
+    /// [`with_wait`].
+    ids: [AtomicU64; 2],
+    /// Handlers of the program's that run on top of a wrapper with real ids in hand. See [`interrupt`].
+    held: AtomicU32,
     /// Address of the innermost record of [`crate::deadline`], 0 for none.
     pub deadlines: AtomicU64,
     /// Nanoseconds between the program's CPU time of this thread and the kernel's. See [`crate::clocks`].
@@ -66,7 +71,7 @@ pub fn block() -> &'static ThreadBlock {
     unsafe { &*tls::thread_block().cast::<ThreadBlock>() }
 }
 
-/// Proof that the calling thread is not suspended for as long as this is borrowed.
+/// Proof that the calling thread is not suspended for as long as this is borrowed, but in a system call that libc makes.
 pub struct Unsuspended(());
 
 /// A guarded section: from here to the guard's end the thread is not suspended.
@@ -100,8 +105,8 @@ impl Drop for Guard {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         let depth = self.block.depth.load(Ordering::Relaxed) - 1;
         self.block.depth.store(depth, Ordering::Relaxed);
-        if depth == 0 && self.block.deferred.load(Ordering::Relaxed) != 0 {
-            raise_deferred(self.block);
+        if depth == 0 {
+            raise_noted(self.block);
         }
     }
 }
@@ -115,46 +120,157 @@ const IN_HAND: u64 = 0x5a41_5020_6964_7321;
 /// Makes `call`, which finds real ids and gives them to the kernel: in between the thread is not suspended, since a
 /// restart makes them those of nobody, or of the original beside its clone. No guarded section, because a handler of the
 /// program's may run before `call` returns, and leave by siglongjmp: what was noted is believed only with the stack just
-/// below. Sections do not nest.
+/// below. Sections do not nest but by such a handler, see [`interrupt`].
 ///
 /// The word that begins and ends the section is on the stack, and its address is noted once: after a fork the parent pays for
 /// each page that it writes, and it writes its stack anyway.
 #[inline(always)]
 pub fn with_ids<R>(call: impl FnOnce(&Unsuspended) -> R) -> R {
+    section(0, || call(&Unsuspended(())))
+}
+
+/// As [`with_ids`] for wait4(2) and waitid(2), which may block: the thread is suspended where it is in the call, whose
+/// argument [`crate::waits`] knows, but not when the call has told of a child.
+#[inline(always)]
+pub fn with_wait<R>(call: impl FnOnce() -> R) -> R {
+    section(WAIT, call)
+}
+
+/// Which of [`ThreadBlock::ids`] is that of [`with_wait`]: a program that forks and waits makes both in turn, and each writes
+/// its address once.
+const WAIT: usize = 1;
+
+#[inline(always)]
+fn section<R>(kind: usize, call: impl FnOnce() -> R) -> R {
     let mut word = IN_HAND;
     let place = &raw mut word;
-    let noted = &block().ids;
+    let noted = &block().ids[kind];
     if noted.load(Ordering::Relaxed) != place as u64 {
         noted.store(place as u64, Ordering::Relaxed);
     }
     // SAFETY: the word of this frame; volatile, since nobody but the signal handler reads it.
     unsafe { place.write_volatile(IN_HAND) };
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    let result = call(&Unsuspended(()));
+    let result = call();
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
     // SAFETY: as above.
     unsafe { place.write_volatile(0) };
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
     // A sender of signals is interrupted nowhere else, since it gives way to whom it wakes.
-    let block = block();
-    if block.deferred.load(Ordering::Relaxed) != 0 {
-        raise_deferred(block);
-    }
+    raise_noted(block());
     result
 }
 
-/// Whether the thread, interrupted with the stack pointer `stack`, has real ids in hand. Then the signal is noted, and raised
+#[inline(always)]
+fn raise_noted(block: &ThreadBlock) {
+    if block.deferred.load(Ordering::Relaxed) != 0 {
+        raise_deferred(block);
+    }
+}
+
+/// Whether the calling thread, whose signal frame is at `context`, has real ids in hand. Then the signal is noted, and raised
 /// again when it has not.
-pub fn has_ids(block: &ThreadBlock, stack: u64) -> bool {
-    if !ids_in_hand(block, stack) {
-        return false;
+pub fn has_ids(context: u64) -> bool {
+    let block = block();
+    let instruction = blocking::instruction_at(context);
+    let held = block.held.load(Ordering::Relaxed) != 0;
+    if !held && !signals::is_beginning(instruction) {
+        // What was noted may be stale (siglongjmp): a thread that waits with ids in hand does so in this library's code alone,
+        // or in a call of [`with_wait`].
+        let in_hand = || match Stand::of(context) {
+            _ if stragglers::is_own_text(instruction) => in_hand(block, context, 0) || in_hand(block, context, WAIT),
+            Stand::Before => in_hand(block, context, 0),
+            Stand::Behind => false,
+            Stand::Elsewhere => in_hand(block, context, 0) || in_hand(block, context, WAIT),
+        };
+        if !in_hand() {
+            return false;
+        }
     }
     block.deferred.store(1, Ordering::Relaxed);
     true
 }
 
-fn ids_in_hand(block: &ThreadBlock, stack: u64) -> bool {
-    let noted = block.ids.load(Ordering::Relaxed);
+/// Where a thread stands.
+enum Stand {
+    /// It makes a system call as soon as it goes on, as one does whose call the kernel begins again.
+    Before,
+    /// Its system call has come back without an id.
+    Behind,
+    Elsewhere,
+}
+
+impl Stand {
+    fn of(context: u64) -> Self {
+        if blocking::stands_at_call(context) {
+            Self::Before
+        } else if blocking::follows_call(blocking::instruction_at(context))
+            && blocking::register_at(context, libc::REG_RAX) <= 0
+        {
+            Self::Behind
+        } else {
+            Self::Elsewhere
+        }
+    }
+}
+
+/// What a handler of the program's has interrupted.
+pub struct Interrupted {
+    ids: [u64; 2],
+    holds: bool,
+}
+
+/// Before a handler of the program's runs, whose frame is at `context`. Where it has interrupted a wrapper with real ids in
+/// hand the thread is not suspended until it returns, unless the kernel has been given them already, as by a thread that
+/// signals itself.
+pub fn interrupt(context: u64) -> Interrupted {
+    let block = block();
+    let ids = [0, 1].map(|kind: usize| block.ids[kind].load(Ordering::Relaxed));
+    let own_text = stragglers::is_own_text(blocking::instruction_at(context));
+    let mut holds = false;
+    for kind in (0..ids.len()).filter(|kind| in_hand(block, context, *kind)) {
+        match Stand::of(context) {
+            Stand::Before if kind == WAIT && !own_text => {}
+            Stand::Behind => {}
+            _ => holds = true,
+        }
+        block.ids[kind].store(0, Ordering::Relaxed);
+    }
+    if holds {
+        block.held.store(block.held.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+    raise_noted(block);
+    Interrupted { ids, holds }
+}
+
+/// When the handler returns.
+pub fn resume(interrupted: &Interrupted) {
+    let block = block();
+    for (noted, before) in block.ids.iter().zip(interrupted.ids) {
+        if noted.load(Ordering::Relaxed) != before {
+            noted.store(before, Ordering::Relaxed);
+        }
+    }
+    if interrupted.holds {
+        block.held.store(block.held.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+}
+
+/// Before a jump to where the stack pointer is `stack`: sections below are left.
+pub fn leave_below(stack: u64) {
+    let block = block();
+    for noted in &block.ids {
+        if (1..stack).contains(&noted.load(Ordering::Relaxed)) {
+            noted.store(0, Ordering::Relaxed);
+        }
+    }
+    if block.held.load(Ordering::Relaxed) != 0 {
+        block.held.store(0, Ordering::Relaxed);
+    }
+}
+
+fn in_hand(block: &ThreadBlock, context: u64, kind: usize) -> bool {
+    let (stack, noted) = (blocking::stack_at(context), block.ids[kind].load(Ordering::Relaxed));
     if noted < stack || noted - stack >= REACH {
         return false;
     }

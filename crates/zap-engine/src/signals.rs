@@ -9,7 +9,7 @@
 use crate::state::{self, Owned};
 use crate::suspend;
 use crate::threads;
-use crate::{blocking, identity};
+use crate::{blocking, guard, identity};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -81,8 +81,18 @@ extern "C-unwind" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *m
     // SAFETY: the program's handler. One without SA_SIGINFO does not look at what else the kernel always gives.
     let handler: extern "C-unwind" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
         unsafe { core::mem::transmute(handler as usize) };
+    let interrupted = guard::interrupt(context as u64);
     handler(signal, info, context);
+    guard::resume(&interrupted);
     blocking::note_interrupted(context as u64);
+}
+
+/// Whether a thread that is to go on at `instruction` is in [`handle`]'s own code: it has, or may have, the kernel's id of the
+/// sender in hand.
+pub fn is_beginning(instruction: u64) -> bool {
+    /// About as long as the function is; what follows it is short too.
+    const LENGTH: u64 = 512;
+    (own_handler()..own_handler() + LENGTH).contains(&instruction)
 }
 
 /// First of the signals that queue.

@@ -164,7 +164,7 @@ fn park(context: u64) {
     if suspension == 0 {
         return;
     }
-    let Some(slot) = await_slot(suspension) else { return };
+    let Some(slot) = await_slot(suspension, context) else { return };
     // A stopped process must not run on for it.
     if !STOPPED.load(Ordering::Relaxed) && must_leave(context) {
         slot.state.store(MISSED, Ordering::Release);
@@ -183,11 +183,7 @@ fn park(context: u64) {
 
 /// Whether the calling thread must not stand where it was interrupted: it has in hand what a restart makes wrong.
 fn must_leave(context: u64) -> bool {
-    let instruction = blocking::instruction_at(context);
-    // What was noted may be stale (siglongjmp): a thread that waits with ids in hand does so in this library's code alone.
-    let waits_elsewhere = || blocking::follows_call(instruction) && !stragglers::is_own_text(instruction);
-    let has_ids = || !waits_elsewhere() && guard::has_ids(guard::block(), blocking::stack_at(context));
-    vdso::must_leave(instruction) || has_ids()
+    vdso::must_leave(blocking::instruction_at(context)) || guard::has_ids(context)
 }
 
 extern "C" fn describe(slot: usize) {
@@ -245,7 +241,7 @@ pub fn ask_for_signals(slot: &threads::Slot) -> Result<(), Refusal> {
 /// Waits until the leader has listed and signalled the calling thread. It may have come here by an earlier signal, and
 /// must not go on: the threads of a stopped process are not to run any code of the program. `None` when the suspension
 /// has ended, or this thread has parked in it already.
-fn await_slot(suspension: u32) -> Option<&'static threads::Slot> {
+fn await_slot(suspension: u32, context: u64) -> Option<&'static threads::Slot> {
     let own = zap_sys::process::gettid();
     let mut pause = 10_000;
     loop {
@@ -257,9 +253,14 @@ fn await_slot(suspension: u32) -> Option<&'static threads::Slot> {
             match slot.state.load(Ordering::Acquire) {
                 SIGNALLED => return Some(slot),
                 PARKED => return None,
-                // Sent away by [`must_leave`], and here again by a signal that was on its way: it would stand where it
-                // must not for as long as one signal follows upon the other.
-                MISSED => return None,
+                // Sent away by [`must_leave`], and here again by a signal that was on its way, or by its own when it had
+                // left: where it still must not stand it would for as long as one signal follows upon the other.
+                MISSED if must_leave(context) => return None,
+                MISSED
+                    if slot.state.compare_exchange(MISSED, SIGNALLED, Ordering::AcqRel, Ordering::Acquire).is_ok() =>
+                {
+                    return Some(slot);
+                }
                 _ => {}
             }
         }
@@ -428,7 +429,10 @@ fn signal_missed() -> bool {
     }
     zap_sys::time::sleep_ns(MOMENT_NS);
     for slot in threads::slots().filter(missed) {
-        slot.state.store(SIGNALLED, Ordering::Release);
+        // Unless it has come by itself.
+        if slot.state.compare_exchange(MISSED, SIGNALLED, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            continue;
+        }
         let tid = RealPid(slot.real_tid.load(Ordering::Relaxed));
         // One that has ended, or for which there is no place in the queue, is seen to by `wait_until_parked`.
         let _ = zap_sys::signal::signal_thread(zap_sys::process::getpid(), tid, state::signal());

@@ -288,6 +288,13 @@ impl PodTable {
     /// Notes an id that differs from the real one. False if there is no room.
     pub fn add_alias(&self, kind: Kind, real: RealPid, id: VirtualPid) -> bool {
         let stored = if real.0 == 0 { OUTSIDE } else { real.0 };
+        // Of an attempt to restart that has been given up: whoever bore the id then has been ended.
+        let given_up = |alias: &&Alias| {
+            kind != Kind::ParentOf && alias.real() != real && alias.virtual_id.load(Ordering::Acquire) == id.0
+        };
+        for alias in self.aliases(kind).filter(given_up) {
+            alias.virtual_id.store(GONE, Ordering::Release);
+        }
         for alias in &self.aliases {
             if alias.kind.load(Ordering::Acquire) == kind as u32 && alias.real() == real {
                 alias.virtual_id.store(id.0, Ordering::Release);

@@ -26,20 +26,31 @@ super::resolve_all!(
     sched_setaffinity
 );
 
+/// An id of the caller's: by `ask` what the kernel says, by `translate` what the program is to see where that differs. A restart
+/// in between makes what the kernel has said another's.
+#[inline(always)]
+pub fn own_id(ask: impl Fn() -> pid_t, translate: impl FnOnce(pid_t) -> pid_t) -> pid_t {
+    if !state::moved() {
+        let id = ask();
+        if !state::moved() {
+            return id;
+        }
+    }
+    with_ids(|_| translate(ask()))
+}
+
 hook! { unsafe fn getpid() -> pid_t => zap_getpid {
-    let real = process::getpid();
-    if state::moved() { identity::virtual_of(real).0 } else { real.0 }
+    own_id(|| process::getpid().0, |id| identity::virtual_of(RealPid(id)).0)
 } }
 
 hook! { unsafe fn gettid() -> pid_t => zap_gettid {
-    let real = process::gettid();
-    if state::moved() { identity::virtual_of_caller(real).0 } else { real.0 }
+    own_id(|| process::gettid().0, |id| identity::virtual_of_caller(RealPid(id)).0)
 } }
 
 hook! { unsafe fn getppid() -> pid_t => zap_getppid {
     // SAFETY: no arguments. A filter of the program's own may make it fail.
-    let real = unsafe { real!(getppid)() };
-    if real >= 0 && state::moved() { identity::virtual_parent(RealPid(real)).0 } else { real }
+    let ask = || unsafe { real!(getppid)() };
+    own_id(ask, |id| if id >= 0 { identity::virtual_parent(RealPid(id)).0 } else { id })
 } }
 
 /// The real form of an argument that names a process group; 0 means the caller's.
@@ -187,34 +198,36 @@ hook! { unsafe fn killpg(group: pid_t, signal: c_int) -> c_int => zap_killpg {
 } }
 
 hook! { unsafe fn getpgrp() -> pid_t => zap_getpgrp {
-    virtual_group(Kind::Group, process::getpgrp().0)
+    with_ids(|_| virtual_group(Kind::Group, process::getpgrp().0))
 } }
 
 hook! { unsafe fn setpgid(pid: pid_t, group: pid_t) -> c_int => zap_setpgid {
-    // The group that a process is to lead bears its id.
-    let group = if group > 0 && group == pid { real_argument(group) } else { real_group(group) };
-    // SAFETY: no memory is touched.
-    unsafe { real!(setpgid)(real_argument(pid), group) }
+    with_ids(|_| {
+        // The group that a process is to lead bears its id.
+        let group = if group > 0 && group == pid { real_argument(group) } else { real_group(group) };
+        // SAFETY: no memory is touched.
+        unsafe { real!(setpgid)(real_argument(pid), group) }
+    })
 } }
 
 hook! { unsafe fn setsid() -> pid_t => zap_setsid {
     // SAFETY: no memory is touched.
-    virtual_group(Kind::Session, unsafe { real!(setsid)() })
+    with_ids(|_| virtual_group(Kind::Session, unsafe { real!(setsid)() }))
 } }
 
 hook! { unsafe fn tcgetpgrp(terminal: c_int) -> pid_t => zap_tcgetpgrp {
     // SAFETY: no memory is touched.
-    virtual_group(Kind::Group, unsafe { real!(tcgetpgrp)(terminal) })
+    with_ids(|_| virtual_group(Kind::Group, unsafe { real!(tcgetpgrp)(terminal) }))
 } }
 
 hook! { unsafe fn tcgetsid(terminal: c_int) -> pid_t => zap_tcgetsid {
     // SAFETY: no memory is touched.
-    virtual_group(Kind::Session, unsafe { real!(tcgetsid)(terminal) })
+    with_ids(|_| virtual_group(Kind::Session, unsafe { real!(tcgetsid)(terminal) }))
 } }
 
 hook! { unsafe fn tcsetpgrp(terminal: c_int, group: pid_t) -> c_int => zap_tcsetpgrp {
     // SAFETY: no memory is touched.
-    unsafe { real!(tcsetpgrp)(terminal, real_group(group)) }
+    with_ids(|_| unsafe { real!(tcsetpgrp)(terminal, real_group(group)) })
 } }
 
 hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int => zap_tgkill {
@@ -229,19 +242,19 @@ hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int 
 
 hook! { unsafe fn getpgid(pid: pid_t) -> pid_t => zap_getpgid {
     // SAFETY: no memory is touched.
-    virtual_group(Kind::Group, unsafe { real!(getpgid)(real_argument(pid)) })
+    with_ids(|_| virtual_group(Kind::Group, unsafe { real!(getpgid)(real_argument(pid)) }))
 } }
 
 hook! { unsafe fn getsid(pid: pid_t) -> pid_t => zap_getsid {
     // SAFETY: no memory is touched.
-    virtual_group(Kind::Session, unsafe { real!(getsid)(real_argument(pid)) })
+    with_ids(|_| virtual_group(Kind::Session, unsafe { real!(getsid)(real_argument(pid)) }))
 } }
 
 hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_int => zap_sigqueue {
     // As libc would, but for the sender's id, which the receiver is to know.
-    let sender = virtual_result(process::getpid().0);
     let user = user();
     as_c(with_ids(|_| {
+        let sender = virtual_result(process::getpid().0);
         let value = value.sival_ptr as u64;
         self::number(zap_sys::signal::queue_value(real_argument(pid), number, (sender, user), value))
     }))
@@ -250,11 +263,11 @@ hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_
 hook! { unsafe fn sched_getaffinity(pid: pid_t, size: size_t, set: *mut cpu_set_t) -> c_int
 => zap_sched_getaffinity {
     // SAFETY: the caller's arguments.
-    unsafe { real!(sched_getaffinity)(real_argument(pid), size, set) }
+    with_ids(|_| unsafe { real!(sched_getaffinity)(real_argument(pid), size, set) })
 } }
 
 hook! { unsafe fn sched_setaffinity(pid: pid_t, size: size_t, set: *const cpu_set_t) -> c_int
 => zap_sched_setaffinity {
     // SAFETY: the caller's arguments.
-    unsafe { real!(sched_setaffinity)(real_argument(pid), size, set) }
+    with_ids(|_| unsafe { real!(sched_setaffinity)(real_argument(pid), size, set) })
 } }

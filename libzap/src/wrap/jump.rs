@@ -11,7 +11,7 @@
 
 use core::ffi::{c_int, c_void};
 use zap_engine::next::{self, Next};
-use zap_engine::{identity, state};
+use zap_engine::{guard, identity, state};
 
 static LONGJMP: Next = Next::new(c"longjmp", || super::optional(c"longjmp") as usize);
 static UNDERSCORE: Next = Next::new(c"_longjmp", || super::optional(c"_longjmp") as usize);
@@ -38,9 +38,11 @@ type Jump = unsafe extern "C" fn(*const u64, c_int) -> !;
 /// # Safety
 /// `environment` has been filled by setjmp(3) or sigsetjmp(3).
 unsafe fn jump(next: &Next, environment: *const u64, value: c_int) -> ! {
+    // SAFETY: the caller's promise.
+    let stack = unsafe { zap_sys::arch::stack_of_jump(environment) };
+    guard::leave_below(stack);
     if state::moved() {
-        // SAFETY: the caller's promise.
-        identity::take_abandoned(unsafe { zap_sys::arch::stack_of_jump(environment) });
+        identity::take_abandoned(stack);
     }
     // SAFETY: a function of this type.
     let function: Jump = unsafe { core::mem::transmute(address(next)) };
@@ -94,10 +96,13 @@ pub unsafe extern "C" fn __longjmp_chk(environment: *const u64, value: c_int) ->
 /// As the libc function.
 #[no_mangle]
 pub unsafe extern "C" fn setcontext(context: *const libc::ucontext_t) -> c_int {
-    if state::moved() && !context.is_null() {
+    if !context.is_null() {
         // SAFETY: the caller's context.
-        let stack = unsafe { (*context).uc_mcontext.gregs[libc::REG_RSP as usize] };
-        identity::take_abandoned(stack as u64);
+        let stack = unsafe { (*context).uc_mcontext.gregs[libc::REG_RSP as usize] } as u64;
+        guard::leave_below(stack);
+        if state::moved() {
+            identity::take_abandoned(stack);
+        }
     }
     type Function = unsafe extern "C" fn(*const c_void) -> c_int;
     // SAFETY: libc's function of this name.

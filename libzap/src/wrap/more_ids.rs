@@ -11,6 +11,7 @@ use libc::{
     c_int, c_long, c_uint, c_ulong, c_void, clockid_t, id_t, iovec, pid_t, sched_param, size_t, ssize_t, timespec,
 };
 use redhook::{hook, real};
+use zap_engine::guard::with_ids;
 use zap_engine::{identity, state};
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::table::Kind;
@@ -74,27 +75,27 @@ fn virtual_owner(id: pid_t) -> pid_t {
 hook! { unsafe fn sched_setscheduler(pid: pid_t, policy: c_int, parameters: *const sched_param) -> c_int
 => zap_sched_setscheduler {
     // SAFETY: the caller's arguments.
-    unsafe { real!(sched_setscheduler)(real_argument(pid), policy, parameters) }
+    with_ids(|_| unsafe { real!(sched_setscheduler)(real_argument(pid), policy, parameters) })
 } }
 
 hook! { unsafe fn sched_getscheduler(pid: pid_t) -> c_int => zap_sched_getscheduler {
     // SAFETY: no memory is touched.
-    unsafe { real!(sched_getscheduler)(real_argument(pid)) }
+    with_ids(|_| unsafe { real!(sched_getscheduler)(real_argument(pid)) })
 } }
 
 hook! { unsafe fn sched_setparam(pid: pid_t, parameters: *const sched_param) -> c_int => zap_sched_setparam {
     // SAFETY: the caller's arguments.
-    unsafe { real!(sched_setparam)(real_argument(pid), parameters) }
+    with_ids(|_| unsafe { real!(sched_setparam)(real_argument(pid), parameters) })
 } }
 
 hook! { unsafe fn sched_getparam(pid: pid_t, parameters: *mut sched_param) -> c_int => zap_sched_getparam {
     // SAFETY: the caller's arguments.
-    unsafe { real!(sched_getparam)(real_argument(pid), parameters) }
+    with_ids(|_| unsafe { real!(sched_getparam)(real_argument(pid), parameters) })
 } }
 
 hook! { unsafe fn sched_rr_get_interval(pid: pid_t, interval: *mut timespec) -> c_int => zap_sched_rr_get_interval {
     // SAFETY: the caller's arguments.
-    unsafe { real!(sched_rr_get_interval)(real_argument(pid), interval) }
+    with_ids(|_| unsafe { real!(sched_rr_get_interval)(real_argument(pid), interval) })
 } }
 
 /// The real form of whom getpriority(2), setpriority(2) (0, 1) or, one more, ioprio_get(2) mean.
@@ -112,12 +113,12 @@ fn whose_priority(which: c_uint, who: id_t) -> id_t {
 
 hook! { unsafe fn getpriority(which: c_uint, who: id_t) -> c_int => zap_getpriority {
     // SAFETY: no memory is touched.
-    unsafe { real!(getpriority)(which, whose_priority(which, who)) }
+    with_ids(|_| unsafe { real!(getpriority)(which, whose_priority(which, who)) })
 } }
 
 hook! { unsafe fn setpriority(which: c_uint, who: id_t, priority: c_int) -> c_int => zap_setpriority {
     // SAFETY: no memory is touched.
-    unsafe { real!(setpriority)(which, whose_priority(which, who), priority) }
+    with_ids(|_| unsafe { real!(setpriority)(which, whose_priority(which, who), priority) })
 } }
 
 // Limits and memory of other processes.
@@ -125,13 +126,13 @@ hook! { unsafe fn setpriority(which: c_uint, who: id_t, priority: c_int) -> c_in
 hook! { unsafe fn prlimit(pid: pid_t, resource: c_uint, new: *const libc::rlimit, old: *mut libc::rlimit) -> c_int
 => zap_prlimit {
     // SAFETY: the caller's arguments.
-    unsafe { real!(prlimit)(real_argument(pid), resource, new, old) }
+    with_ids(|_| unsafe { real!(prlimit)(real_argument(pid), resource, new, old) })
 } }
 
 hook! { unsafe fn prlimit64(pid: pid_t, resource: c_uint, new: *const libc::rlimit64, old: *mut libc::rlimit64) -> c_int
 => zap_prlimit64 {
     // SAFETY: the caller's arguments.
-    unsafe { real!(prlimit64)(real_argument(pid), resource, new, old) }
+    with_ids(|_| unsafe { real!(prlimit64)(real_argument(pid), resource, new, old) })
 } }
 
 hook! { unsafe fn process_vm_readv(
@@ -143,7 +144,7 @@ hook! { unsafe fn process_vm_readv(
     flags: c_ulong
 ) -> ssize_t => zap_process_vm_readv {
     // SAFETY: the caller's arguments.
-    unsafe { real!(process_vm_readv)(real_argument(pid), own, count, theirs, their_count, flags) }
+    with_ids(|_| unsafe { real!(process_vm_readv)(real_argument(pid), own, count, theirs, their_count, flags) })
 } }
 
 hook! { unsafe fn process_vm_writev(
@@ -155,7 +156,7 @@ hook! { unsafe fn process_vm_writev(
     flags: c_ulong
 ) -> ssize_t => zap_process_vm_writev {
     // SAFETY: the caller's arguments.
-    unsafe { real!(process_vm_writev)(real_argument(pid), own, count, theirs, their_count, flags) }
+    with_ids(|_| unsafe { real!(process_vm_writev)(real_argument(pid), own, count, theirs, their_count, flags) })
 } }
 
 /// pidfd_open(2) (glibc 2.36). Not by `hook!`, whose look-up panics on a libc without it.
@@ -186,6 +187,15 @@ const F_OWNER_PGRP: c_int = 2;
 /// fcntl(2) by `call`, which is given its argument, where ids differ.
 #[cold]
 fn control(command: c_int, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
+    match command {
+        libc::F_SETOWN | libc::F_GETOWN | F_SETOWN_EX | F_GETOWN_EX | libc::F_GETLK => {
+            with_ids(|_| control_ids(command, argument, call))
+        }
+        _ => call(argument),
+    }
+}
+
+fn control_ids(command: c_int, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
     match command {
         libc::F_SETOWN => call(real_owner(argument as pid_t) as usize),
         libc::F_GETOWN => virtual_owner(call(argument)),
@@ -244,6 +254,15 @@ const SIOCGPGRP: c_ulong = 0x8904;
 /// ioctl(2) by `call`, which is given its argument, where ids differ.
 #[cold]
 fn device_control(request: c_ulong, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
+    match request {
+        libc::TIOCSPGRP | FIOSETOWN | SIOCSPGRP | libc::TIOCGPGRP | libc::TIOCGSID | FIOGETOWN | SIOCGPGRP => {
+            with_ids(|_| device_ids(request, argument, call))
+        }
+        _ => call(argument),
+    }
+}
+
+fn device_ids(request: c_ulong, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
     let place = argument as *mut pid_t;
     let set = |real: fn(pid_t) -> pid_t| {
         if !super::readable(place) {
@@ -279,27 +298,27 @@ hook! { unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int =
 
 // Timers.
 
-/// The thread in a `struct sigevent`, where it says that one is to get the signal.
+/// A copy of a `struct sigevent`, where it says that a certain thread is to get the signal.
 ///
 /// # Safety
 /// The caller's structure, which can be read.
-unsafe fn with_thread(event: *const libc::sigevent) -> Option<libc::sigevent> {
+unsafe fn own_event(event: *const libc::sigevent) -> Option<libc::sigevent> {
     // SAFETY: the caller's promise.
-    let mut own = unsafe { *event };
-    if own.sigev_notify != libc::SIGEV_THREAD_ID {
-        return None;
-    }
-    own.sigev_notify_thread_id = real_argument(own.sigev_notify_thread_id);
-    Some(own)
+    let own = unsafe { *event };
+    (own.sigev_notify == libc::SIGEV_THREAD_ID).then_some(own)
 }
 
 hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, timer: *mut libc::timer_t) -> c_int
 => zap_timer_create {
     if state::moved() && !event.is_null() && super::readable(event) {
         // SAFETY: it can be read.
-        if let Some(mut own) = unsafe { with_thread(event) } {
-            // SAFETY: the caller's arguments, and an event of our own.
-            return unsafe { real!(timer_create)(clock, &mut own, timer) };
+        if let Some(mut own) = unsafe { own_event(event) } {
+            let id = own.sigev_notify_thread_id;
+            return with_ids(|_| {
+                own.sigev_notify_thread_id = real_argument(id);
+                // SAFETY: the caller's arguments, and an event of our own.
+                unsafe { real!(timer_create)(clock, &mut own, timer) }
+            });
         }
     }
     // SAFETY: the caller's arguments.
@@ -393,9 +412,9 @@ pub fn names_somebody(number: c_long) -> bool {
 pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
     let [a, b, c, d, e, f] = arguments;
     let real = |id: c_long| c_long::from(real_argument(id as pid_t));
-    let with = |own: [c_long; 6]| {
+    let with = |own: &dyn Fn() -> [c_long; 6]| {
         // SAFETY: the caller's arguments.
-        Some(in_one_piece(|| unsafe { raw(number, own) }))
+        Some(in_one_piece(|| unsafe { raw(number, own()) }))
     };
     // SAFETY: the caller's arguments, for all that follow.
     unsafe {
@@ -415,16 +434,16 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long
             | libc::SYS_get_robust_list
             | libc::SYS_pidfd_open
             | libc::SYS_migrate_pages
-            | libc::SYS_move_pages => with([real(a), b, c, d, e, f]),
+            | libc::SYS_move_pages => with(&|| [real(a), b, c, d, e, f]),
             libc::SYS_getpriority | libc::SYS_setpriority => {
-                with([a, whose_priority(a as c_uint, b as id_t).into(), c, 0, 0, 0])
+                with(&|| [a, whose_priority(a as c_uint, b as id_t).into(), c, 0, 0, 0])
             }
             // IOPRIO_WHO_PROCESS, IOPRIO_WHO_PGRP.
             libc::SYS_ioprio_get | libc::SYS_ioprio_set => {
-                with([a, real_who(a == 1, a == 2, b as id_t).into(), c, 0, 0, 0])
+                with(&|| [a, real_who(a == 1, a == 2, b as id_t).into(), c, 0, 0, 0])
             }
-            SYS_KCMP => with([real(a), real(b), c, d, e, 0]),
-            libc::SYS_perf_event_open => with([a, real(b), c, d, e, 0]),
+            SYS_KCMP => with(&|| [real(a), real(b), c, d, e, 0]),
+            libc::SYS_perf_event_open => with(&|| [a, real(b), c, d, e, 0]),
             libc::SYS_set_tid_address => {
                 let id = in_one_piece(|| raw(number, arguments));
                 Some(virtual_result(id as pid_t).into())
@@ -449,8 +468,12 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long
             libc::SYS_msgctl => Some(libc::msgctl(a as c_int, b as c_int, c as *mut libc::msqid_ds).into()),
             libc::SYS_semctl => Some(libc::semctl(a as c_int, b as c_int, c as c_int, d).into()),
             libc::SYS_timer_create if b != 0 && super::readable(b as *const libc::sigevent) => {
-                let own = with_thread(b as *const libc::sigevent)?;
-                with([a, &raw const own as c_long, c, 0, 0, 0])
+                let mut own = own_event(b as *const libc::sigevent)?;
+                let id = own.sigev_notify_thread_id;
+                Some(in_one_piece(|| {
+                    own.sigev_notify_thread_id = real_argument(id);
+                    raw(number, [a, &raw const own as c_long, c, 0, 0, 0])
+                }))
             }
             libc::SYS_rt_sigaction => {
                 let result = in_one_piece(|| raw(number, arguments));

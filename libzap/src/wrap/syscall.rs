@@ -8,7 +8,7 @@
 
 use super::clocks::ahead;
 use super::deadlines::until_of;
-use super::ids::{real_argument, virtual_result};
+use super::ids::{own_id, real_argument, virtual_result};
 use super::sandbox;
 use libc::{c_int, c_long, clockid_t, pid_t, timespec};
 use redhook::{hook, real};
@@ -35,8 +35,8 @@ hook! { unsafe fn syscall(
             libc::SYS_setsid => return c_long::from(unsafe { libc::setsid() }),
             libc::SYS_getpid | libc::SYS_gettid => {
                 // SAFETY: no arguments.
-                let id = unsafe { real!(syscall)(number, 0, 0, 0, 0, 0, 0) };
-                return c_long::from(virtual_result(id as pid_t));
+                let ask = || unsafe { real!(syscall)(number, 0, 0, 0, 0, 0, 0) } as pid_t;
+                return own_id(ask, virtual_result).into();
             }
             // SAFETY: no memory is touched.
             libc::SYS_setpgid => return c_long::from(unsafe { libc::setpgid(a as pid_t, b as pid_t) }),
@@ -46,8 +46,8 @@ hook! { unsafe fn syscall(
             libc::SYS_getsid => return c_long::from(unsafe { libc::getsid(a as pid_t) }),
             libc::SYS_getppid => {
                 // SAFETY: no arguments. Libc's function sets no errno where a filter makes the call fail.
-                let id = unsafe { real!(syscall)(number, 0, 0, 0, 0, 0, 0) };
-                return if id < 0 { id } else { identity::virtual_parent(RealPid(id as pid_t)).0.into() };
+                let ask = || unsafe { real!(syscall)(number, 0, 0, 0, 0, 0, 0) } as pid_t;
+                return own_id(ask, |id| if id < 0 { id } else { identity::virtual_parent(RealPid(id)).0 }).into();
             }
             libc::SYS_wait4 => {
                 // SAFETY: the caller's arguments.

@@ -7,6 +7,7 @@
 use super::ids::{real_of_own, virtual_result};
 use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use redhook::{hook, real};
+use zap_engine::guard::with_wait;
 use zap_engine::{clocks, identity, state};
 use zap_sys::VirtualPid;
 use zap_wire::table::Kind;
@@ -22,11 +23,12 @@ fn real_choice(id: pid_t) -> pid_t {
     }
 }
 
-/// Waits by `call`, which is given the real form of `id`. A restart between that and the system call makes it nobody's.
+/// Waits by `call`, which translates its arguments and its result. A restart while a handler runs that has interrupted the system
+/// call makes its argument nobody's.
 fn wait_for<R: Into<i64> + Copy>(mut call: impl FnMut() -> R) -> R {
     loop {
         let generation = clocks::generation();
-        let result = call();
+        let result = with_wait(&mut call);
         // SAFETY: errno's address is valid in every thread.
         let fails = || result.into() == -1 && unsafe { *libc::__errno_location() } == libc::ECHILD;
         if generation == clocks::generation() || !fails() {
@@ -47,22 +49,22 @@ fn virtual_answer(id: pid_t, result: pid_t) -> pid_t {
 
 hook! { unsafe fn wait(status: *mut c_int) -> pid_t => zap_wait {
     // SAFETY: the caller's argument.
-    virtual_result(unsafe { real!(wait)(status) })
+    wait_for(|| virtual_result(unsafe { real!(wait)(status) }))
 } }
 
 hook! { unsafe fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t => zap_waitpid {
     // SAFETY: the caller's arguments.
-    virtual_answer(pid, wait_for(|| unsafe { real!(waitpid)(real_choice(pid), status, options) }))
+    wait_for(|| virtual_answer(pid, unsafe { real!(waitpid)(real_choice(pid), status, options) }))
 } }
 
 hook! { unsafe fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t => zap_wait3 {
     // SAFETY: the caller's arguments.
-    virtual_result(unsafe { real!(wait3)(status, options, usage) })
+    wait_for(|| virtual_result(unsafe { real!(wait3)(status, options, usage) }))
 } }
 
 hook! { unsafe fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t => zap_wait4 {
     // SAFETY: the caller's arguments.
-    virtual_answer(pid, wait_for(|| unsafe { real!(wait4)(real_choice(pid), status, options, usage) }))
+    wait_for(|| virtual_answer(pid, unsafe { real!(wait4)(real_choice(pid), status, options, usage) }))
 } }
 
 hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int => zap_waitid {
@@ -71,13 +73,15 @@ hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options
         libc::P_PGID if id != 0 && state::moved() => identity::real_group_of(Kind::Group, VirtualPid(id as pid_t)).0 as id_t,
         _ => id,
     };
-    // SAFETY: the caller's arguments.
-    let result = wait_for(|| unsafe { real!(waitid)(kind, real(), info, options) });
-    if result == 0 && !info.is_null() && state::moved() {
-        // SAFETY: libc has filled the caller's structure; si_pid is the fourth word for SIGCHLD.
-        let place = unsafe { &mut *info.cast::<pid_t>().add(4) };
-        let asked = if kind == libc::P_PID { id as pid_t } else { 0 };
-        *place = virtual_answer(asked, *place);
-    }
-    result
+    wait_for(|| {
+        // SAFETY: the caller's arguments.
+        let result = unsafe { real!(waitid)(kind, real(), info, options) };
+        if result == 0 && !info.is_null() && state::moved() {
+            // SAFETY: libc has filled the caller's structure; si_pid is the fourth word for SIGCHLD.
+            let place = unsafe { &mut *info.cast::<pid_t>().add(4) };
+            let asked = if kind == libc::P_PID { id as pid_t } else { 0 };
+            *place = virtual_answer(asked, *place);
+        }
+        result
+    })
 } }
