@@ -34,7 +34,7 @@ pub fn cases() -> Vec<Case> {
         let long = || case(MAKERS_LONG).long();
         cases.extend([case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()]);
     }
-    for name in ["shell_forks", "spawn_pool"] {
+    for name in ["shell_forks", "spawn_pool", "wait_any"] {
         let case = |count: u32| {
             let run = move |scene: &Scene| lives(scene, name, count);
             Case::new(format!("stress/{name}/{count}-lives"), run).limit(600)
