@@ -63,7 +63,7 @@ fn encode(
     compression: Compression,
     stored_length: u64,
 ) -> Result<Vec<u8>, FormatError> {
-    let body = rmp_serde::to_vec(header).map_err(|error| FormatError::Encoding(error.to_string()))?;
+    let body = zap_codec::encode(header).map_err(FormatError::Encoding)?;
     let head_length = zap_sys::page_up((PRELUDE_SIZE + body.len()) as u64);
     let mut head = alloc::vec![0; head_length as usize];
     head[PRELUDE_SIZE..PRELUDE_SIZE + body.len()].copy_from_slice(&body);
@@ -92,8 +92,7 @@ pub fn decode_header(prelude: &Prelude, head: &[u8]) -> Result<Header, FormatErr
     let body = head
         .get(PRELUDE_SIZE..PRELUDE_SIZE.saturating_add(prelude.header_length as usize))
         .ok_or(FormatError::Truncated)?;
-    let mut rest = body;
-    let header: Header = rmp_serde::from_read(&mut rest).map_err(|error| FormatError::Encoding(error.to_string()))?;
+    let (header, rest): (Header, _) = zap_codec::decode(body).map_err(FormatError::Encoding)?;
     if !rest.is_empty() {
         return Err(FormatError::Damaged("header length".to_string()));
     }

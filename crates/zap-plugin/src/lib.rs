@@ -109,10 +109,11 @@ pub trait Plugin: Sync {
 
 /// Encodes a section's content.
 pub fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Refusal> {
-    rmp_serde::to_vec(value).map_err(|error| Refusal::new("section", error))
+    zap_codec::encode(value).map_err(|error| Refusal::new("section", error))
 }
 
 /// Decodes a section's content.
-pub fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Refusal> {
-    rmp_serde::from_slice(bytes).map_err(|error| Refusal::new("section", error))
+pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    let (value, _) = zap_codec::decode(bytes).map_err(|error| Refusal::new("section", error))?;
+    Ok(value)
 }

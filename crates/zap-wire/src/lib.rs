@@ -33,7 +33,7 @@ pub const DEFAULT_SIGNAL: i32 = 62;
 
 /// Encodes a message. Fails only for a message longer than [`LONGEST_MESSAGE`].
 pub fn encode<T: serde::Serialize>(message: &T) -> Result<Vec<u8>, String> {
-    let bytes = rmp_serde::to_vec(message).map_err(|error| error.to_string())?;
+    let bytes = zap_codec::encode(message)?;
     if bytes.len() > LONGEST_MESSAGE {
         return Err("message too long".to_string());
     }
@@ -42,8 +42,7 @@ pub fn encode<T: serde::Serialize>(message: &T) -> Result<Vec<u8>, String> {
 
 /// Decodes a message; anything that is not exactly one is an error.
 pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let mut rest = bytes;
-    let message = rmp_serde::from_read(&mut rest).map_err(|error| error.to_string())?;
+    let (message, rest) = zap_codec::decode(bytes)?;
     if rest.is_empty() {
         Ok(message)
     } else {
