@@ -3,6 +3,9 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=layout.ld");
+    let directory = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-T,{directory}/layout.ld");
     for option in ["-Wl,-z,norelro", "-Wl,--no-rosegment"] {
         println!("cargo::rustc-cdylib-link-arg={option}");
     }

@@ -37,6 +37,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     if let Some(fault) = &variables.fault {
         state::arm_fault(fault);
     }
+    state::keep_identity_in(&crate::guard::block().identity);
     identity::learn(facts.rseq);
     vdso::learn(facts.vdso);
     crate::alternate_stacks::learn(facts.smallest_stack);

@@ -1,7 +1,7 @@
 //! What the engine knows of its process between checkpoints: set at init, and anew at a restart.
 //!
-//! What a fork's child looks at or writes, here and elsewhere, stands side by side in a section of its own (`.zap.child`): the
-//! child pays for each page.
+//! What a fork's child looks at, here and elsewhere, stands side by side in a section of its own (`.zap.child`), and so does the
+//! code that it goes through (`.zap.fork`): the child pays for each page. What it always writes is in [`Identity`].
 //!
 //! # Safety
 //! [`SetOnce`] and [`Owned`] give shared access to plain data that is written when only one thread can be there: at
@@ -95,14 +95,38 @@ pub(crate) fn zero(word: &AtomicU32) {
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 #[link_section = ".zap.child"]
 static TABLE: AtomicPtr<PodTable> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Who the process is: what every child of a fork writes. All-zero is the initial state.
+pub struct Identity {
+    entry: AtomicPtr<Entry>,
+    real_pid: AtomicI32,
+    virtual_pid: AtomicI32,
+    moved: AtomicBool,
+}
+
+/// Of a process that is in no pod.
+static NOBODY: Identity = Identity {
+    entry: AtomicPtr::new(core::ptr::null_mut()),
+    real_pid: AtomicI32::new(0),
+    virtual_pid: AtomicI32::new(0),
+    moved: AtomicBool::new(false),
+};
+
 #[link_section = ".zap.child"]
-static ENTRY: AtomicPtr<Entry> = AtomicPtr::new(core::ptr::null_mut());
-#[link_section = ".zap.child"]
-static REAL_PID: AtomicI32 = AtomicI32::new(0);
-#[link_section = ".zap.child"]
-static VIRTUAL_PID: AtomicI32 = AtomicI32::new(0);
-#[link_section = ".zap.child"]
-static MOVED: AtomicBool = AtomicBool::new(false);
+static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new((&raw const NOBODY).cast_mut());
+
+#[inline(always)]
+fn identity() -> &'static Identity {
+    // SAFETY: a static, or the block of the first thread, whose memory libc never gives back.
+    unsafe { &*IDENTITY.load(Ordering::Relaxed) }
+}
+
+/// Keeps who the process is in the block of the calling thread, the process's first, from now on: libc writes that page in the
+/// child of a fork anyway.
+pub fn keep_identity_in(place: &'static Identity) {
+    IDENTITY.store(core::ptr::from_ref(place).cast_mut(), Ordering::Relaxed);
+}
+
 /// What `ZAP_FAULT` has asked for: written at init only.
 static FAULT: Owned<Option<Fault>> = Owned::new(None);
 static FAULT_IS_ARMED: AtomicBool = AtomicBool::new(false);
@@ -211,14 +235,14 @@ pub fn agents_table() -> Option<&'static PodTable> {
 /// As [`entry`], and for whom [`agents_table`] is.
 pub fn agents_entry() -> Option<&'static Entry> {
     // SAFETY: as `agents_table`.
-    let known = unsafe { ENTRY.load(Ordering::Acquire).as_ref() };
+    let known = unsafe { identity().entry.load(Ordering::Acquire).as_ref() };
     known.or_else(|| agents_table()?.find(zap_sys::process::getpid()))
 }
 
 /// Forgets which entry is this process's: it is another process's now.
 #[inline]
 pub fn forget_entry() {
-    ENTRY.store(core::ptr::null_mut(), Ordering::Release);
+    identity().entry.store(core::ptr::null_mut(), Ordering::Release);
 }
 
 /// The user to whom the pod's table belonged when this process joined the pod: the coordinator's.
@@ -238,37 +262,39 @@ pub fn table_owner() -> u32 {
 #[inline]
 pub fn set_table(table: &'static PodTable, entry: Option<&'static Entry>) {
     TABLE.store(core::ptr::from_ref(table).cast_mut(), Ordering::Release);
-    ENTRY.store(entry.map_or(core::ptr::null_mut(), |entry| core::ptr::from_ref(entry).cast_mut()), Ordering::Release);
+    let entry = entry.map_or(core::ptr::null_mut(), |entry| core::ptr::from_ref(entry).cast_mut());
+    identity().entry.store(entry, Ordering::Release);
 }
 
 /// Notes who this process is.
 #[inline]
 pub fn set_identity(real: RealPid, virtual_pid: VirtualPid) {
-    REAL_PID.store(real.0, Ordering::Relaxed);
-    VIRTUAL_PID.store(virtual_pid.0, Ordering::Relaxed);
-    MOVED.store(real.0 != virtual_pid.0, Ordering::Release);
+    let own = identity();
+    own.real_pid.store(real.0, Ordering::Relaxed);
+    own.virtual_pid.store(virtual_pid.0, Ordering::Relaxed);
+    own.moved.store(real.0 != virtual_pid.0, Ordering::Release);
 }
 
 /// Notes that ids of threads or children differ, though the process's own may be the old one.
 pub fn set_moved() {
-    MOVED.store(true, Ordering::Release);
+    identity().moved.store(true, Ordering::Release);
 }
 
 /// The id that the kernel gave this process when it joined the pod or was restarted.
 #[inline]
 pub fn real_pid() -> RealPid {
-    RealPid(REAL_PID.load(Ordering::Relaxed))
+    RealPid(identity().real_pid.load(Ordering::Relaxed))
 }
 
 /// The id that the program knows.
 pub fn virtual_pid() -> VirtualPid {
-    VirtualPid(VIRTUAL_PID.load(Ordering::Relaxed))
+    VirtualPid(identity().virtual_pid.load(Ordering::Relaxed))
 }
 
 /// Whether virtual and real ids differ: then, and only then, ids are translated.
 #[inline]
 pub fn moved() -> bool {
-    MOVED.load(Ordering::Acquire)
+    identity().moved.load(Ordering::Acquire)
 }
 
 /// Where the program's vDSO is: (first address, length).

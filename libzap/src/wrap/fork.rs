@@ -15,7 +15,21 @@ use redhook::{hook, real};
 use zap_engine::guard::{with_ids, Guard, Unsuspended};
 use zap_engine::{children, clocks, init, state};
 
-super::resolve_all!(fork, daemon, forkpty, clone);
+/// libc's fork(2); 0 before init.
+static FORK: AtomicUsize = AtomicUsize::new(0);
+
+#[cold]
+fn find_fork() -> usize {
+    let found = super::optional(c"fork") as usize;
+    FORK.store(found, Ordering::Release);
+    found
+}
+
+/// Finds the real functions of this family.
+pub fn resolve() {
+    find_fork();
+    let _ = (real!(daemon), real!(forkpty), real!(clone));
+}
 
 /// Forks by `call`; returns what the program is to see.
 #[inline(always)]
@@ -82,10 +96,24 @@ fn begin_in_child() {
     super::set_users::begin_in_child();
 }
 
-hook! { unsafe fn fork() -> pid_t => zap_fork {
+/// fork(2). Not by `hook!`, which cannot say where its code is to lie: beside what the loader looks at when the child comes to
+/// its first function, so that the kernel maps both at once.
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+#[link_section = ".zap.fork"]
+pub unsafe extern "C" fn fork() -> pid_t {
+    // A constructor of another library may fork before init.
+    let address = match FORK.load(Ordering::Acquire) {
+        0 => find_fork(),
+        address => address,
+    };
+    // SAFETY: libc's function of this name.
+    let real: unsafe extern "C" fn() -> pid_t = unsafe { core::mem::transmute(address) };
     // SAFETY: the caller's call.
-    make(|| unsafe { real!(fork)() })
-} }
+    make(|| unsafe { real() })
+}
 
 /// The result of vfork(2) in the parent, whose child has exec'ed or ended.
 extern "C" fn vforked(result: isize, generation: u32) -> c_int {
