@@ -1,13 +1,16 @@
 /* A file without a name that is both open and mapped shared, as multiprocessing's arenas are, by three processes: one has
  * the file open and mapped, one has it mapped only, one has it open only. It is longer than what is mapped, and does not
- * end with a page. Another one in a directory of disks has been written by write(2), and is mapped from its middle.
+ * end with a page, and its mode keeps its owner out. Another one in a directory of disks has been written by write(2), is mapped from its middle, and is in memory only with
+ * one page.
  *
  * Wrong would be: contents lost, behind what is mapped too, another length or mode, a name, what is written by one way and
  * not seen by the other or by another process, one offset for two descriptions.
  */
 #include "program.h"
 
+#include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 
 enum { PAGE = 4096, MAPPED = 20 * PAGE, LENGTH = 30 * PAGE + 100 };
@@ -25,6 +28,20 @@ static unsigned char *map(int file, size_t length, off_t offset) {
     void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, file, offset);
     MAKE(memory != MAP_FAILED);
     return memory;
+}
+
+/* Has all pages of a file written out of memory, and takes back one of those that are mapped. In a directory in memory they
+ * stay. */
+static void write_out(int disk, unsigned char *middle) {
+    unsigned char present[4];
+    struct statfs kind;
+    MAKE(fstatfs(disk, &kind) == 0 && posix_fadvise(disk, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    /* Else its neighbours come along. */
+    MAKE(madvise(middle, 4 * PAGE, MADV_RANDOM) == 0);
+    middle[5] = 'M';
+    MAKE(madvise(middle, 4 * PAGE, MADV_NORMAL) == 0 && mincore(middle, 4 * PAGE, present) == 0);
+    int taken_back = (present[0] & 1) + (present[1] & 1) + (present[2] & 1) + (present[3] & 1);
+    CHECK(kind.f_type == TMPFS_MAGIC || taken_back == 1, "cannot make the state: %d pages in memory", taken_back);
 }
 
 static void step(int read_end, char wanted) {
@@ -55,18 +72,20 @@ int main(int argc, char **argv) {
     snprintf(own, sizeof own, "zap-open-memory-%d", getpid());
     int file = nameless("/dev/shm", own), go[2][2], done[2];
     fill(bytes, sizeof bytes, 41);
-    MAKE(write(file, bytes, sizeof bytes) == sizeof bytes && fchmod(file, 0640) == 0);
+    MAKE(write(file, bytes, sizeof bytes) == sizeof bytes);
     unsigned char *memory = map(file, MAPPED, 0);
     fill(memory + 10 * PAGE, 5 * PAGE, 42);
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", file);
     int again = open(path, O_RDWR | O_APPEND);
     MAKE(again >= 0 && lseek(file, 777, SEEK_SET) == 777 && lseek(again, 888, SEEK_SET) == 888);
+    /* Nobody could open it to map it now. */
+    MAKE(fchmod(file, 0400) == 0);
 
     int disk = nameless(argv[1], "on-disk");
     MAKE(write(disk, bytes, sizeof bytes) == sizeof bytes && fsync(disk) == 0);
     unsigned char *middle = map(disk, 4 * PAGE, 6 * PAGE);
-    middle[5] = 'M';
+    write_out(disk, middle);
 
     MAKE(pipe(go[0]) == 0 && pipe(go[1]) == 0 && pipe(done) == 0);
     fflush(stdout);
@@ -82,7 +101,7 @@ int main(int argc, char **argv) {
     ready();
 
     struct stat now;
-    CHECK(fstat(file, &now) == 0 && now.st_size == LENGTH && now.st_nlink == 0 && (now.st_mode & 0777) == 0640,
+    CHECK(fstat(file, &now) == 0 && now.st_size == LENGTH && now.st_nlink == 0 && (now.st_mode & 0777) == 0400,
           "length %ld, %ld names, mode %o", (long)now.st_size, (long)now.st_nlink, now.st_mode);
     CHECK(lseek(file, 0, SEEK_CUR) == 777 && lseek(again, 0, SEEK_CUR) == 888, "two offsets");
     CHECK((fcntl(file, F_GETFL) & O_APPEND) == 0 && (fcntl(again, F_GETFL) & O_APPEND) != 0, "flags");

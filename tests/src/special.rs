@@ -4,6 +4,7 @@ use crate::case::{failed, Case, Doing, Result, Row};
 use crate::ensure;
 use crate::huge_pages;
 use crate::manifest::Program;
+use crate::memory_group::MemoryGroup;
 use crate::place::User;
 use crate::process::{self, Ended};
 use crate::scene::{Running, Scene, PATIENCE};
@@ -37,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8),
         Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8).by_ordinary_user(),
     ];
+    cases.push(Case::new("special/huge-pages-in-a-small-group", huge_pages_in_a_small_group).huge_pages(8));
     for (name, run) in table {
         cases.push(Case::new(format!("special/{name}"), run));
         cases.push(Case::new(format!("special/{name}"), run).by_ordinary_user());
@@ -71,6 +73,26 @@ fn huge_pages_are_missing(scene: &Scene) -> Result {
     let pods = scene.status()?;
     ensure!(pods.is_empty(), "a pod is there that was never started: {pods:?}");
     huge_pages::set_number(number)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// Two processes in a control group that has memory for the copies of one: the checkpoint is refused, and neither is killed by
+/// the kernel. Without the limit it works.
+fn huge_pages_in_a_small_group(scene: &Scene) -> Result {
+    let Some(group) = MemoryGroup::make() else { return crate::case::skipped("no control group for memory") };
+    let program = scene.program("huge_pages_forked")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    for pid in [running.pid].into_iter().chain(process::descendants(running.pid)) {
+        group.add(pid)?;
+    }
+    group.limit(Some(6 << 20))?;
+    scene.run(&["zap-command", "--checkpoint"])?.expect(1, "huge pages: 8 MiB of other memory are needed")?;
+    group.limit(None)?;
+    let images = scene.checkpoint_and_kill(running)?;
     let running = scene.restart(&[], &images, &scene.out())?;
     scene.go()?;
     scene.expect_end(running, &program)
