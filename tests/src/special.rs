@@ -39,6 +39,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8).by_ordinary_user(),
     ];
     cases.push(Case::new("special/huge-pages-in-a-small-group", huge_pages_in_a_small_group).huge_pages(8));
+    cases.push(Case::new("special/deleted-file-in-memory", deleted_file_in_memory));
     for (name, run) in table {
         cases.push(Case::new(format!("special/{name}"), run));
         cases.push(Case::new(format!("special/{name}"), run).by_ordinary_user());
@@ -94,6 +95,18 @@ fn huge_pages_in_a_small_group(scene: &Scene) -> Result {
     group.limit(None)?;
     let images = scene.checkpoint_and_kill(running)?;
     let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// A deleted file of a tmpfs that is mounted anywhere: a checkpoint allocates nothing of what it only reserves.
+fn deleted_file_in_memory(scene: &Scene) -> Result {
+    let program = scene.program("sparse_memory")?;
+    scene.plain(&program)?;
+    crate::storage::mount(&scene.path("work"), "size=100m,mode=0700")?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[])?;
     scene.go()?;
     scene.expect_end(running, &program)
 }
