@@ -310,6 +310,17 @@ mod tests {
     }
 
     #[test]
+    fn paths_of_objects() {
+        for (path, expected) in [("", true), ("/gone", true), ("/", true), ("gone", false), ("../gone", false)] {
+            let mut header = sample(vec![region(16, 0, Backing::Anonymous, &[])]);
+            header.objects[1].path = Bytes(path.into());
+            let head = crate::encode_head(&header, 2 * PAGE).unwrap();
+            let prelude = Prelude::decode(&head, head.len() as u64 + 2 * PAGE).unwrap();
+            assert_eq!(crate::decode_header(&prelude, &head).is_ok(), expected, "{path}");
+        }
+    }
+
+    #[test]
     fn tables_of_chunks() {
         let (length, entry) = (CHUNK_SIZE + PAGE, |length: u32| [&length.to_le_bytes()[..], &[5; 8]].concat());
         for (name, compression, entries, expected) in [
