@@ -7,7 +7,7 @@
 
 #include <sys/mman.h>
 
-enum { PAGE = 4096, LENGTH = 64 << 20 };
+enum { PAGE = 4096, LENGTH = 16 << 20 };
 
 int main(int argc, char **argv) {
     CHECK(argc > 1, "usage: sparse_memory DIRECTORY");
