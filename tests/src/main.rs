@@ -15,6 +15,7 @@ mod ids;
 mod images;
 mod jobs;
 mod manifest;
+mod memory_group;
 mod panics;
 mod place;
 mod process;

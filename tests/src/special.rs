@@ -4,6 +4,7 @@ use crate::case::{failed, Case, Doing, Result, Row};
 use crate::ensure;
 use crate::huge_pages;
 use crate::manifest::Program;
+use crate::memory_group::MemoryGroup;
 use crate::place::User;
 use crate::process::{self, Ended};
 use crate::scene::{Running, Scene, PATIENCE};
@@ -37,6 +38,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8),
         Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8).by_ordinary_user(),
     ];
+    cases.push(Case::new("special/huge-pages-in-a-small-group", huge_pages_in_a_small_group).huge_pages(8));
+    cases.push(Case::new("special/deleted-file-in-memory", deleted_file_in_memory));
     for (name, run) in table {
         cases.push(Case::new(format!("special/{name}"), run));
         cases.push(Case::new(format!("special/{name}"), run).by_ordinary_user());
@@ -72,6 +75,38 @@ fn huge_pages_are_missing(scene: &Scene) -> Result {
     ensure!(pods.is_empty(), "a pod is there that was never started: {pods:?}");
     huge_pages::set_number(number)?;
     let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// Two processes in a control group that has memory for the copies of one: the checkpoint is refused, and neither is killed by
+/// the kernel. Without the limit it works.
+fn huge_pages_in_a_small_group(scene: &Scene) -> Result {
+    let Some(group) = MemoryGroup::make() else { return crate::case::skipped("no control group for memory") };
+    let program = scene.program("huge_pages_forked")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    for pid in [running.pid].into_iter().chain(process::descendants(running.pid)) {
+        group.add(pid)?;
+    }
+    group.limit(Some(6 << 20))?;
+    scene.run(&["zap-command", "--checkpoint"])?.expect(1, "huge pages: 8 MiB of other memory are needed")?;
+    group.limit(None)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// A deleted file of a tmpfs that is mounted anywhere: a checkpoint allocates nothing of what it only reserves.
+fn deleted_file_in_memory(scene: &Scene) -> Result {
+    let program = scene.program("sparse_memory")?;
+    scene.plain(&program)?;
+    crate::storage::mount(&scene.path("work"), "size=100m,mode=0700")?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[])?;
     scene.go()?;
     scene.expect_end(running, &program)
 }

@@ -6,12 +6,10 @@
 use crate::image::Image;
 use crate::objects::objects;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use zap_client::error::{reason, Error, Result};
 use zap_image::SharedObject;
 
@@ -83,11 +81,10 @@ impl Commons {
 
 /// A file that never gets a name, where one was that had `path`.
 fn nameless_file(path: &[u8]) -> Result<File> {
-    let path = Path::new(OsStr::from_bytes(path));
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let options = &mut std::fs::OpenOptions::new();
-    let file = options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(directory);
-    file.map_err(|error| Error::new(path.display(), format_args!("cannot be made again: {}", reason(&error))))
+    crate::start::nameless_file(path).map_err(|error| {
+        let why = reason(&std::io::Error::from_raw_os_error(error.errno.0));
+        Error::new(String::from_utf8_lossy(path), format_args!("cannot be made again: {why}"))
+    })
 }
 
 fn new_memory() -> Result<File> {

@@ -16,10 +16,11 @@ use crate::terminal;
 use crate::tree::Tree;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use zap_client::error::{reason, Error, Result};
 use zap_client::{executable, MappedTable};
@@ -171,8 +172,15 @@ fn attempt(
     };
     let family = Family::grow(ready, tree, &sources, numbers, circumstances)?;
     drop(theirs);
-    let mut exchange =
-        Exchange { ready, commons, reports: &reports, published: BTreeMap::new(), waiting: Vec::new(), whole: 0 };
+    let mut exchange = Exchange {
+        ready,
+        commons,
+        reports: &reports,
+        published: BTreeMap::new(),
+        modes: Vec::new(),
+        waiting: Vec::new(),
+        whole: 0,
+    };
     let result = exchange.serve(&family, patience).and_then(|()| {
         enter_aliases(&family, tree, pod)?;
         if let Some(group) = foreground(ready, &family).filter(|_| !circumstances.background) {
@@ -224,6 +232,8 @@ struct Exchange<'a> {
     commons: &'a Commons,
     reports: &'a [OwnedFd],
     published: BTreeMap<(u64, u32), OwnedFd>,
+    /// Files that get a mode when all are whole.
+    modes: Vec<(File, u32)>,
     /// Who waits for what: index of the process, and key.
     waiting: Vec<(usize, (u64, u32))>,
     /// Processes that are whole.
@@ -300,6 +310,10 @@ impl Exchange<'_> {
                 Some(file) => self.say(index, Order::Given, &[file.as_raw_fd()])?,
                 None => return Err(self.error(index, "asks for memory that is in no image").into()),
             },
+            Report::Mode { mode } => {
+                let descriptor = descriptors.next().ok_or_else(|| self.error(index, "gave a mode to nothing"))?;
+                self.modes.push((descriptor.into(), mode));
+            }
             Report::Subscribe { key, part } => self.waiting.push((index, (key, part))),
         }
         let waiting = std::mem::take(&mut self.waiting);
@@ -323,6 +337,10 @@ impl Exchange<'_> {
     fn go(&mut self) -> Result<()> {
         // Nobody else is to have an end of a pipe.
         self.published.clear();
+        for (file, mode) in self.modes.drain(..) {
+            let set = file.set_permissions(Permissions::from_mode(mode));
+            set.map_err(|error| Error::new("mode of a file without a name", reason(&error)))?;
+        }
         (0..self.reports.len()).try_for_each(|index| self.say(index, Order::Go, &[]))
     }
 }
@@ -333,6 +351,13 @@ fn ending(status: i32) -> String {
     } else {
         format!("ended with status {}", libc::WEXITSTATUS(status))
     }
+}
+
+/// A new file without a name, in the directory that `path` is in.
+pub fn nameless_file(path: &[u8]) -> std::result::Result<File, SysError> {
+    let number = fd::make_nameless(path)?;
+    // SAFETY: a new descriptor that nobody else knows.
+    Ok(unsafe { File::from_raw_fd(number) })
 }
 
 /// A new file without a name, in memory.

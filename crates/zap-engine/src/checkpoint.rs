@@ -235,10 +235,18 @@ const AT_ONCE: usize = 1000;
 /// Notes, which may have a path or two in them.
 const NOTES_AT_ONCE: usize = 50;
 
+/// Names of files, each of which is a path.
+const NAMES_AT_ONCE: usize = 20;
+
 /// Tells the coordinator what other processes may have too.
 fn drain(agent: &Agent) -> Result<(), Refusal> {
     let (seen, notes) = descriptors::find(&[agent.socket()])?;
-    let memory = shared::find()?;
+    let shared::Found { memory, names } = shared::find()?;
+    let bytes = huge_pages::find()?;
+    if bytes > 0 {
+        agent.say(&ToCoordinator::Copying { bytes, limits: crate::room::limits() })?;
+    }
+    names.chunks(NAMES_AT_ONCE).try_for_each(|part| agent.say(&ToCoordinator::Names { files: part.to_vec() }))?;
     let say = |descriptions, memory, notes| agent.say(&ToCoordinator::Open { descriptions, memory, notes });
     seen.chunks(AT_ONCE).try_for_each(|part| say(part.to_vec(), Vec::new(), Vec::new()))?;
     memory.chunks(AT_ONCE).try_for_each(|part| say(Vec::new(), part.to_vec(), Vec::new()))?;
@@ -317,7 +325,7 @@ fn collect(order: &SaveOrder) -> Result<(Vec<SharedCopy>, Vec<Region>), Refusal>
     credentials::save()?;
     COLLECTED.with(|collected| collected.sections = sections);
     let maps = memory::read_all(c"/proc/thread-self/maps")?;
-    let huge = huge_pages::find(&maps)?;
+    let huge = huge_pages::take();
     shared::copy_shared(&maps, &order.elsewhere, &huge).map(|copies| (copies, huge))
 }
 

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use zap_plugin::context::IN_FLIGHT;
 use zap_plugin::{Description, DescriptorNumber, Refusal};
 use zap_sys::{fd, libc, RawFd};
-use zap_wire::message::{Note, Seen, Share};
+use zap_wire::message::{FileName, Hold, Note, Seen, Share};
 
 /// What is saved of a description beside its plugin's state: which numbers refer to it.
 struct Numbers {
@@ -137,9 +137,15 @@ pub fn forget_copies() {
     COPIES.with(Vec::clear);
 }
 
-/// Whether such a one is among what [`find`] has found.
-pub fn has_open(is_it: impl Fn(&Description) -> bool) -> bool {
-    OPEN.with(|open| open.iter().any(is_it))
+/// The regular files among what [`find`] has found.
+pub fn open_files() -> Vec<FileName> {
+    let name = |one: &Description| FileName {
+        file: (one.stat.st_dev, one.stat.st_ino),
+        path: one.link.clone(),
+        hold: Hold::Open { named: one.stat.st_nlink > 0 },
+    };
+    let is_file = |one: &&Description| one.stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+    OPEN.with(|open| open.iter().filter(is_file).map(name).collect())
 }
 
 /// Takes what [`find`] has found, and notes what of it other processes have too. Returns all.

@@ -12,6 +12,7 @@
 
 use crate::memory::read_all;
 use crate::smaps::for_each_mapping;
+use crate::state::Owned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,7 +20,7 @@ use zap_image::header::flags;
 use zap_image::{Backing, Region};
 use zap_plugin::Refusal;
 use zap_sys::maps::{self, Mapping};
-use zap_sys::{fd, libc, mem, text};
+use zap_sys::{libc, mem, text};
 
 /// How /proc/thread-self/maps calls huge pages that are in no file.
 const NAME: &[u8] = b"/anon_hugepage (deleted)";
@@ -29,14 +30,30 @@ pub fn is_anonymous(mapping: &Mapping<'_>) -> bool {
     mapping.name == NAME
 }
 
-/// The regions of huge pages of the calling process, ascending, without contents; `maps` is the text of its maps. Refuses
-/// what is not private and anonymous, before a fork could share it.
-pub fn find(maps: &[u8]) -> Result<Vec<Region>, Refusal> {
+/// The regions of huge pages, from phase Drain until they are saved: nobody can change them meanwhile.
+static FOUND: Owned<Vec<Region>> = Owned::new(Vec::new());
+
+/// Finds the regions of huge pages of the calling process, for [`take`]. Refuses what is not private and anonymous, before a
+/// fork could share it. Returns how many bytes are to be copied to ordinary memory: where huge pages are used they are
+/// most of the memory, and the copies of all processes must not bring the host, or a control group, down to the point where
+/// the kernel kills somebody.
+pub fn find() -> Result<u64, Refusal> {
+    let (regions, length) = survey(&read_all(c"/proc/thread-self/maps")?)?;
+    FOUND.with(|found| *found = regions);
+    Ok(length)
+}
+
+/// What [`find`] has found: ascending, without contents.
+pub fn take() -> Vec<Region> {
+    FOUND.with(core::mem::take)
+}
+
+fn survey(maps: &[u8]) -> Result<(Vec<Region>, u64), Refusal> {
     let status = read_all(c"/proc/thread-self/status")?;
     let in_memory = text::field(&status, b"HugetlbPages:").map_or(0, |text| text::decimal(text).0);
     // The kernel walks all of the memory for smaps: it is read only if there are huge pages, in memory or by name.
     if in_memory == 0 && !maps::parse(maps).any(|mapping| is_anonymous(&mapping)) {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), 0));
     }
     let mut found = Vec::new();
     let mut length = 0;
@@ -59,25 +76,7 @@ pub fn find(maps: &[u8]) -> Result<Vec<Region>, Refusal> {
         });
         Ok(())
     })?;
-    check_memory(length).map(|()| found)
-}
-
-/// Where huge pages are used they are most of the memory, and the copy must not bring the host down to the point where the
-/// kernel kills somebody.
-fn check_memory(length: u64) -> Result<(), Refusal> {
-    let mut buffer = [0u8; 4096];
-    let known = fd::read_file(c"/proc/meminfo", &mut buffer).unwrap_or_default();
-    let Some(available) = text::field(known, b"MemAvailable:") else { return Ok(()) };
-    let available = text::decimal(available).0 as u64 * 1024;
-    if length <= available {
-        return Ok(());
-    }
-    let reason = format!(
-        "{} MiB of other memory are needed to copy them to, and {} MiB are available",
-        length >> 20,
-        available >> 20
-    );
-    Err(Refusal::new("huge pages", reason))
+    Ok((found, length))
 }
 
 /// Those of `regions` that the program's forks get: (start, end).

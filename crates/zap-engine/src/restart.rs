@@ -202,6 +202,10 @@ impl Exchange for ByReport {
         given(to)
     }
 
+    fn set_mode(&mut self, fd: RawFd, mode: u32) -> Result<(), Refusal> {
+        say(REPORT.load(Ordering::Relaxed), &Report::Mode { mode }, &[fd])
+    }
+
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {
         descriptors::install(id, fd, |key, fd| self.publish(key, WHOLE, fd))
     }

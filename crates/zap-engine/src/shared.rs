@@ -1,18 +1,20 @@
 //! Memory that is shared (MAP_SHARED) and not in a file that stays: a fork does not freeze it, so the leader copies it
 //! during the stop. Each page of an object is copied once, however often the program has mapped it.
 //!
-//! Two kinds are copied: anonymous memory, whose contents are nowhere else, and small files mapped writable, in case
-//! they are gone at the restart. And private memory of huge pages, which no fork may have: see [`crate::huge_pages`].
+//! Two kinds are copied: what no path leads to (anonymous memory, and files that have been deleted, in memory or on a
+//! disk), whose contents are nowhere else; and small files mapped writable, in case they are gone at the restart. And
+//! private memory of huge pages, which no fork may have: see [`crate::huge_pages`].
 //!
 //! # Safety
 //! Called while nobody but the leader runs; the copies are the leader's own memory.
 #![allow(unsafe_code)]
 
 use crate::memory::{read_all, unescape};
+use crate::mounts::Mounts;
+use crate::names;
 use crate::state::Owned;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use zap_image::Region;
 use zap_plugin::Refusal;
@@ -20,7 +22,7 @@ use zap_sys::maps::{self, Mapping};
 use zap_sys::pagemap::PageFinder;
 use zap_sys::path::CPath;
 use zap_sys::{fd, libc, mem, page_down, PAGE_SIZE};
-use zap_wire::message::Stretch;
+use zap_wire::message::{FileName, Hold, Stretch};
 
 /// A private copy of a part of a shared object, or of memory of huge pages, as it was during the stop.
 pub struct SharedCopy {
@@ -42,31 +44,45 @@ pub fn object_key(mapping: &Mapping<'_>) -> ObjectKey {
     (libc::makedev(mapping.device.0, mapping.device.1), mapping.inode)
 }
 
-/// What [`copy_shared`] would copy, for the coordinator: several processes may show the same.
-pub fn find() -> Result<Vec<Stretch>, Refusal> {
+/// What the coordinator is told, which knows the other processes.
+#[derive(Default)]
+pub struct Found {
+    /// What [`copy_shared`] would copy: several processes may show the same.
+    pub memory: Vec<Stretch>,
+    /// What the files are called that are open or mapped: one that has lost a name is saved as memory, and must be known by
+    /// no other.
+    pub names: Vec<FileName>,
+}
+
+/// Finds what is shared, when it is known what is open ([`crate::descriptors::find`]).
+pub fn find() -> Result<Found, Refusal> {
     let text = read_all(c"/proc/thread-self/maps")?;
-    let shared = || maps::parse(&text).filter(|mapping| mapping.shared);
-    // Some file systems show one device here and another one by fstat(2): then nobody could tell that it is one object.
-    let is_open_elsewhere = |mapping: &Mapping<'_>| {
-        let (device, inode) = object_key(mapping);
-        is_object(mapping)
-            && crate::descriptors::has_open(|one| {
-                one.stat.st_ino == inode && one.stat.st_dev != device && one.link == unescape(mapping.name)
-            })
-    };
-    if let Some(mapping) = shared().find(is_open_elsewhere) {
-        let name = String::from_utf8_lossy(mapping.name);
-        return Err(Refusal::new(
-            name,
-            "has been deleted, and is both open and mapped, in a file system of many devices",
-        ));
+    let mut found = Found::default();
+    let mut mounts = None;
+    let (mut lost, mut mapped) = (BTreeSet::new(), BTreeSet::new());
+    let name = |mapping: &Mapping<'_>, hold| FileName { file: object_key(mapping), path: unescape(mapping.name), hold };
+    for mapping in maps::parse(&text).filter(|mapping| mapping.shared) {
+        let is_object = is_object(&mapping);
+        if is_object || is_small_file(&mapping) {
+            let (start, end) = (mapping.offset, mapping.offset + mapping.length());
+            found.memory.push(Stretch { object: object_key(&mapping), start, end });
+        }
+        if is_object && !is_shared_anonymous(&mapping) && !is_memfd(&mapping) {
+            let one_device = mounts.get_or_insert_with(Mounts::read).is_one_device(object_key(&mapping).0);
+            if lost.insert(name(&mapping, Hold::Lost { one_device })) {
+                names::refuse_another(&mapping)?;
+            }
+        } else if !is_object && mapping.inode != 0 {
+            mapped.insert(name(&mapping, Hold::Mapped));
+        }
     }
-    let stretch = |mapping: Mapping<'_>| Stretch {
-        object: object_key(&mapping),
-        start: mapping.offset,
-        end: mapping.offset + mapping.length(),
-    };
-    Ok(shared().filter(|mapping| is_object(mapping) || is_small_file(mapping)).map(stretch).collect())
+    // What is mapped privately matters only to this process's own: every library is.
+    let keys: BTreeSet<ObjectKey> = lost.iter().map(|file: &FileName| file.file).collect();
+    let is_one =
+        |mapping: &Mapping<'_>| !mapping.shared && keys.contains(&object_key(mapping)) && !has_lost_name(mapping);
+    mapped.extend(maps::parse(&text).filter(is_one).map(|mapping| name(&mapping, Hold::Mapped)));
+    found.names = lost.into_iter().chain(mapped).chain(crate::descriptors::open_files()).collect();
+    Ok(found)
 }
 
 /// Files up to this length are copied when they are mapped shared and writable. Such files are statistics and locks
@@ -83,7 +99,10 @@ const BUFFER: usize = 64 << 10;
 /// What a part is copied of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Object,
+    /// Whether it is in memory alone: what of it is not there is nowhere. A file of a disk may have been written there.
+    Object {
+        is_memory: bool,
+    },
     File,
     HugePages,
 }
@@ -105,13 +124,19 @@ fn copy_into(copies: &mut Vec<SharedCopy>, text: &[u8], elsewhere: &[Stretch], h
         seen.entry(stretch.object).or_default().add(stretch.start, stretch.end);
     }
     let mut huge = huge.iter().peekable();
+    let mut mounts = None;
     for mapping in maps::parse(text) {
         if huge.next_if(|region| region.start == mapping.start).is_some() {
             copy_part(copies, &mapping, mapping.start, mapping.length(), Kind::HugePages)?;
             continue;
         }
         let kind = match mapping.shared {
-            true if is_object(&mapping) => Kind::Object,
+            true if is_object(&mapping) => {
+                let mut is_file_in_memory =
+                    || mounts.get_or_insert_with(Mounts::read).is_memory(object_key(&mapping).0);
+                let is_memory = is_shared_anonymous(&mapping) || is_memfd(&mapping) || is_file_in_memory();
+                Kind::Object { is_memory }
+            }
             true if is_small_file(&mapping) => Kind::File,
             _ => continue,
         };
@@ -138,12 +163,10 @@ fn copy_part(
     LIVE.with(|live| live.push((copy, length)));
     copies.push(SharedCopy { start, length, copy, runs: Vec::new() });
     copies.last_mut().map_or(Ok(()), |copy| {
-        readable(mapping, || {
-            if kind == Kind::HugePages {
-                copy.fill_huge()
-            } else {
-                copy.fill(kind == Kind::File, is_memory(mapping))
-            }
+        readable(mapping, || match kind {
+            Kind::Object { is_memory } => copy.fill(false, is_memory),
+            Kind::File => copy.fill(true, false),
+            Kind::HugePages => copy.fill_huge(),
         })
     })
 }
@@ -169,22 +192,57 @@ impl SharedCopy {
     /// mapping may be longer than its object: pages behind the end cannot be read by anybody.
     fn fill(&mut self, whole: bool, is_memory: bool) -> Result<(), Refusal> {
         crate::fault::point(zap_wire::fault::COPYING_SHARED);
-        let end = self.start + self.length;
-        let start = self.start;
-        let unreadable = |error| Refusal::new(format!("shared memory at {start:x}"), error);
+        let (start, end) = (self.start, self.start + self.length);
+        let mut buffer = alloc::vec![0u8; BUFFER];
+        if !whole && is_memory && may_trust_presence() {
+            let mut presence = Presence::default();
+            let mut at = presence.next_present(start, end);
+            while at < end {
+                let to = (at + BUFFER as u64).min(end);
+                if self.take(at, to, whole, &mut buffer)? < to {
+                    break;
+                }
+                at = presence.next_present(to, end);
+            }
+            return Ok(());
+        }
+        let (stop, last) = (self.take(start, end, whole, &mut buffer)?, end - PAGE_SIZE as u64);
+        if stop < last && mem::read_own(last, &mut buffer[..PAGE_SIZE]).is_ok() {
+            return Err(unreadable(stop, zap_sys::SysError::new("process_vm_readv", libc::EFAULT)));
+        }
+        Ok(())
+    }
+
+    /// Copies what is in memory of huge pages: reading any other would take one from the host. What the kernel says of
+    /// presence is to be relied on, since huge pages are never swapped out.
+    fn fill_huge(&mut self) -> Result<(), Refusal> {
+        crate::fault::point(zap_wire::fault::COPYING_SHARED);
+        let first = self.start;
+        let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0);
+        let pagemap = pagemap.map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
+        let mut present: Vec<(u64, u64)> = Vec::new();
+        let found = PageFinder::new(pagemap, true).private_pages(first, first + self.length, |start, end, _| {
+            crate::pieces::add_to(&mut present, start, end);
+        });
+        let _ = fd::close(pagemap);
+        found.map_err(|error| unreadable(first, error))?;
+        let mut buffer = alloc::vec![0u8; BUFFER];
+        for (start, end) in present {
+            let stop = self.take(start, end, false, &mut buffer)?;
+            if stop < end {
+                return Err(unreadable(stop, zap_sys::SysError::new("process_vm_readv", libc::EFAULT)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the pages from `start` to `end`, those of zeroes only if `whole`. Returns the first one that cannot be read, or
+    /// `end`.
+    fn take(&mut self, start: u64, end: u64, whole: bool, buffer: &mut [u8]) -> Result<u64, Refusal> {
         // SAFETY: the copy is new memory of this length, which nobody else uses.
         let copy = unsafe { core::slice::from_raw_parts_mut(self.copy as *mut u8, self.length as usize) };
-        let mut buffer = alloc::vec![0u8; BUFFER];
-        let mut presence = (!whole && is_memory && may_trust_presence()).then(Presence::default);
-        let (mut at, mut step) = (self.start, BUFFER as u64);
+        let (mut at, mut step) = (start, buffer.len() as u64);
         while at < end {
-            if let Some(presence) = presence.as_mut() {
-                let next = presence.next_present(at, end);
-                if next != at {
-                    at = next;
-                    continue;
-                }
-            }
             let want = step.min(end - at) as usize;
             match mem::read_own(at, &mut buffer[..want]).map(|count| page_down(count as u64) as usize) {
                 Ok(count) if count > 0 => {
@@ -199,56 +257,12 @@ impl SharedCopy {
                 }
                 Ok(_) if want > PAGE_SIZE => step = PAGE_SIZE as u64,
                 Err(error) if error.is(libc::EFAULT) && want > PAGE_SIZE => step = PAGE_SIZE as u64,
-                // The object ends here if nothing behind can be read either.
                 Ok(_) => break,
                 Err(error) if error.is(libc::EFAULT) => break,
-                Err(error) => return Err(unreadable(error)),
+                Err(error) => return Err(unreadable(self.start, error)),
             }
         }
-        let last = end - PAGE_SIZE as u64;
-        if presence.is_none() && at < last && mem::read_own(last, &mut buffer[..PAGE_SIZE]).is_ok() {
-            return Err(unreadable(zap_sys::SysError::new("process_vm_readv", libc::EFAULT)));
-        }
-        Ok(())
-    }
-
-    /// Copies what is in memory of huge pages: reading any other would take one from the host. What the kernel says of
-    /// presence is to be relied on, since huge pages are never swapped out.
-    fn fill_huge(&mut self) -> Result<(), Refusal> {
-        crate::fault::point(zap_wire::fault::COPYING_SHARED);
-        let first = self.start;
-        let unreadable = |error| Refusal::new(format!("huge pages at {first:x}"), error);
-        let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0);
-        let pagemap = pagemap.map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
-        let mut present: Vec<(u64, u64)> = Vec::new();
-        let found =
-            PageFinder::new(pagemap, true).private_pages(self.start, self.start + self.length, |start, end, _| {
-                crate::pieces::add_to(&mut present, start, end);
-            });
-        let _ = fd::close(pagemap);
-        found.map_err(unreadable)?;
-        // SAFETY: the copy is new memory of this length, which nobody else uses.
-        let copy = unsafe { core::slice::from_raw_parts_mut(self.copy as *mut u8, self.length as usize) };
-        let mut buffer = alloc::vec![0u8; BUFFER];
-        for (start, end) in present {
-            let mut at = start;
-            while at < end {
-                let want = (BUFFER as u64).min(end - at) as usize;
-                let count = mem::read_own(at, &mut buffer[..want]).map_err(unreadable)?;
-                if count != want {
-                    return Err(unreadable(zap_sys::SysError::new("process_vm_readv", libc::EFAULT)));
-                }
-                for page in buffer[..want].chunks_exact(PAGE_SIZE) {
-                    if !is_zero(page) {
-                        let place = (at - self.start) as usize;
-                        copy[place..place + PAGE_SIZE].copy_from_slice(page);
-                        self.note(at);
-                    }
-                    at += PAGE_SIZE as u64;
-                }
-            }
-        }
-        Ok(())
+        Ok(at)
     }
 
     /// Notes that the page at `at`, which lies behind all others, is to be saved.
@@ -258,6 +272,10 @@ impl SharedCopy {
             _ => self.runs.push((at, at + PAGE_SIZE as u64)),
         }
     }
+}
+
+fn unreadable(at: u64, error: zap_sys::SysError) -> Refusal {
+    Refusal::new(format!("shared memory at {at:x}"), error)
 }
 
 /// Which pages of an object are in memory (mincore(2)). Reading any other would give the object a page there, so that
@@ -340,9 +358,9 @@ pub fn drop_copies(copies: &[SharedCopy]) {
     }
 }
 
-/// Whether an object is in memory alone. One that is a file of a disk may have been written there.
-fn is_memory(mapping: &Mapping<'_>) -> bool {
-    is_shared_anonymous(mapping) || [&b"/memfd:"[..], b"/dev/shm/"].iter().any(|start| mapping.name.starts_with(start))
+/// Whether a mapping shows a memfd, which has no other name than the one that it was given for show.
+fn is_memfd(mapping: &Mapping<'_>) -> bool {
+    mapping.name.starts_with(b"/memfd:")
 }
 
 /// The path by which the file of an object was opened that has none any more.
@@ -357,17 +375,21 @@ pub fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
 }
 
 /// Whether a shared mapping shows memory that no path leads to: anonymous, of a memfd, of a file that has been deleted.
-/// (Where one is still open, that is a descriptor besides, which is claimed or refused as such.) The ring of io_setup(2) and the segments of
-/// shmget(2) look like it, and are more than memory.
+/// (Where one is still open, that is a descriptor besides, which is claimed or refused as such.) The ring of io_setup(2) and
+/// the segments of shmget(2) look like it, and are more than memory.
 pub fn is_object(mapping: &Mapping<'_>) -> bool {
     let is_more = || [&b"/[aio]"[..], b"/SYSV"].iter().any(|start| mapping.name.starts_with(start));
+    is_shared_anonymous(mapping) || (has_lost_name(mapping) && !is_more())
+}
+
+/// Whether a mapping shows a file by a name that it has no more.
+fn has_lost_name(mapping: &Mapping<'_>) -> bool {
     // A file may bear such a name.
     let is_there = || {
         let path = CPath::new(&unescape(mapping.name));
         path.and_then(|path| fd::stat(path.as_c_str()).ok()).is_some_and(|stat| stat.st_ino == mapping.inode)
     };
-    let is_deleted = mapping.name.starts_with(b"/") && mapping.name.ends_with(b" (deleted)");
-    is_shared_anonymous(mapping) || (is_deleted && !is_more() && !is_there())
+    mapping.name.starts_with(b"/") && mapping.name.ends_with(b" (deleted)") && !is_there()
 }
 
 /// See [`SMALL_FILE`].

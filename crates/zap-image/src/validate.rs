@@ -2,7 +2,7 @@
 
 use crate::header::{flags, Backing, Header, Region};
 use crate::prelude::Prelude;
-use crate::{Compression, StoredChunks, CHUNK_SIZE};
+use crate::{Compression, SharedObject, StoredChunks, CHUNK_SIZE};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -86,6 +86,8 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
         require(stored.total() == prelude.stored_length, "table of chunks")?;
     }
     require(header.files.iter().all(|file| file.checksum.0.len() == 8), "checksum of a file")?;
+    let is_path = |object: &SharedObject| object.path.0.is_empty() || object.path.0.starts_with(b"/");
+    require(header.objects.iter().all(is_path), "path of shared memory")?;
     let mut last_end = 0;
     let mut last_offset = 0;
     // (kind and number of object, start, end) of what extents say of shared objects: a page has one content.
@@ -157,7 +159,7 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
 mod tests {
     use super::*;
     use crate::header::bytes::Bytes;
-    use crate::{BackingFile, Bounds, Entry, Extent, Pod, Process, SharedObject};
+    use crate::{BackingFile, Bounds, Entry, Extent, Pod, Process};
 
     const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -304,6 +306,17 @@ mod tests {
             let head = crate::encode_head(&sample(vec![region]), 2 * PAGE).unwrap();
             let prelude = Prelude::decode(&head, head.len() as u64 + 2 * PAGE).unwrap();
             assert_eq!(crate::decode_header(&prelude, &head).is_ok(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn paths_of_objects() {
+        for (path, expected) in [("", true), ("/gone", true), ("/", true), ("gone", false), ("../gone", false)] {
+            let mut header = sample(vec![region(16, 0, Backing::Anonymous, &[])]);
+            header.objects[1].path = Bytes(path.into());
+            let head = crate::encode_head(&header, 2 * PAGE).unwrap();
+            let prelude = Prelude::decode(&head, head.len() as u64 + 2 * PAGE).unwrap();
+            assert_eq!(crate::decode_header(&prelude, &head).is_ok(), expected, "{path}");
         }
     }
 

@@ -70,6 +70,8 @@ pub trait Exchange {
     fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal>;
     /// See [`RestoreContext::memory`].
     fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal>;
+    /// See [`RestoreContext::set_mode`].
+    fn set_mode(&mut self, fd: RawFd, mode: u32) -> Result<(), Refusal>;
     /// See [`RestoreContext::install`].
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal>;
     /// See [`RestoreContext::hold`].
@@ -136,6 +138,12 @@ impl<'a> RestoreContext<'a> {
     /// descriptor. It holds what was mapped, and is at least as long.
     pub fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal> {
         self.exchange.memory(device, inode)
+    }
+
+    /// Gives the file `fd`, which stays the caller's, its mode when all processes of the pod are whole: until then others
+    /// open it by way of /proc, and a mode may keep its owner out.
+    pub fn set_mode(&mut self, fd: RawFd, mode: u32) -> Result<(), Refusal> {
+        self.exchange.set_mode(fd, mode)
     }
 
     /// Leaves `fd` for [`crate::Plugin::refill`], after which it is closed: part `part` of what belongs to description `id`.

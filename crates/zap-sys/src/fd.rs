@@ -205,13 +205,19 @@ pub fn get_dents(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
 
 /// The names in a buffer filled by [`get_dents`].
 pub fn entries(buffer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    numbered_entries(buffer).map(|(_, name)| name)
+}
+
+/// As [`entries`], with inode numbers.
+pub fn numbered_entries(buffer: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     // struct linux_dirent64: ino u64, off u64, reclen u16, type u8, name (NUL-terminated).
     let mut rest = buffer;
     core::iter::from_fn(move || {
+        let inode = u64::from_ne_bytes(rest.get(..8)?.try_into().ok()?);
         let length = usize::from(u16::from_ne_bytes([*rest.get(16)?, *rest.get(17)?]));
         let name = rest.get(19..length)?;
         rest = rest.get(length..)?;
-        Some(name.split(|c| *c == 0).next().unwrap_or(name))
+        Some((inode, name.split(|c| *c == 0).next().unwrap_or(name)))
     })
 }
 
@@ -295,6 +301,13 @@ pub fn tee(from: RawFd, to: RawFd, length: usize, flags: u32) -> Result<usize> {
 /// Name of the copies of files of /proc that stand in for those that a program opens: memory, brought along like a file that
 /// has no name.
 pub const PROC_COPY: &CStr = c"zap-proc";
+
+/// A new file without a name (O_TMPFILE, open(2)) in the directory that `path` is in: nobody but its owner may open it.
+pub fn make_nameless(path: &[u8]) -> Result<RawFd> {
+    let end = path.iter().rposition(|c| *c == b'/').map_or(0, |at| at.max(1));
+    let directory = crate::path::CPath::new(&path[..end]).ok_or(crate::SysError::new("open", libc::ENAMETOOLONG))?;
+    open(directory.as_c_str(), libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC, 0o600)
+}
 
 /// memfd_create(2).
 pub fn memfd_create(name: &CStr, flags: u32) -> Result<RawFd> {

@@ -5,8 +5,8 @@
 //! mistake, or version, page (docs/wire-protocol.md) and golden file change in one commit.
 
 use crate::message::{
-    CheckpointRecord, CheckpointResult, Launch, Note, ObjectNote, PodSettings, PodStatus, ProcessStatus, Refusal,
-    Restart, SaveOrder, Seen, Selection, Share, Status, Stretch,
+    CheckpointRecord, CheckpointResult, FileName, Hold, Launch, MemoryLimit, Note, ObjectNote, PodSettings, PodStatus,
+    ProcessStatus, Refusal, Restart, SaveOrder, Seen, Selection, Share, Status, Stretch,
 };
 use crate::restart::{Order, Report, RestartParts};
 use crate::{decode, encode, FromCoordinator, Phase, ToCoordinator, PROTOCOL_VERSION};
@@ -79,6 +79,8 @@ fn to_coordinator() -> Vec<ToCoordinator> {
     let stretch = Stretch { object: (1, 70), start: 0, end: 1 << 12 };
     let seen = Seen { id: 3, fd: 5, file: (13, 700), object: (13, 699), access: 1 };
     let note = Note { id: 3, bytes: vec![1, 200] };
+    let name = |hold| FileName { file: (13, 700), path: b"/tmp/a (deleted)".to_vec(), hold };
+    let limit = MemoryLimit { group: (30, 8), path: "/sys/fs/cgroup/a".into(), available: 1 << 30 };
     let mut all = vec![
         ToCoordinator::Launch(launch(None)),
         ToCoordinator::Launch(launch(Some("pod".into()))),
@@ -91,6 +93,9 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         ToCoordinator::Quit { kill: true },
         ToCoordinator::Suspended { pod_id: POD, virtual_pid: 4711, threads: 2 },
         ToCoordinator::Open { descriptions: vec![seen], memory: vec![stretch], notes: vec![note] },
+        ToCoordinator::Names { files: vec![name(Hold::Lost { one_device: true }), name(Hold::Mapped)] },
+        ToCoordinator::Names { files: vec![name(Hold::Open { named: false })] },
+        ToCoordinator::Copying { bytes: 2 << 30, limits: vec![limit] },
         ToCoordinator::Refused { phase: Phase::Save, refusal: refusal() },
         ToCoordinator::Written { bytes: 1 << 32 },
         ToCoordinator::WriteFailed { refusal: refusal() },
@@ -171,6 +176,8 @@ fn name_to(message: &ToCoordinator) -> &'static str {
         ToCoordinator::Quit { .. } => "Quit",
         ToCoordinator::Suspended { .. } => "Suspended",
         ToCoordinator::Open { .. } => "Open",
+        ToCoordinator::Names { .. } => "Names",
+        ToCoordinator::Copying { .. } => "Copying",
         ToCoordinator::Reached { .. } => "Reached",
         ToCoordinator::Refused { .. } => "Refused",
         ToCoordinator::Written { .. } => "Written",
@@ -200,6 +207,7 @@ fn name_report(report: &Report) -> &'static str {
         Report::Publish { .. } => "Publish",
         Report::Subscribe { .. } => "Subscribe",
         Report::Memory { .. } => "Memory",
+        Report::Mode { .. } => "Mode",
     }
 }
 

@@ -130,6 +130,17 @@ pub enum ToCoordinator {
         memory: Vec<Stretch>,
         notes: Vec<Note>,
     },
+    /// Said in phase Drain too: what the files are called that the process has open or has mapped shared. In several
+    /// messages too.
+    Names {
+        files: Vec<FileName>,
+    },
+    /// Said in phase Drain by a process that has memory of huge pages: how much it will copy to ordinary memory, and what
+    /// limits that.
+    Copying {
+        bytes: u64,
+        limits: Vec<MemoryLimit>,
+    },
     Reached {
         phase: Phase,
         stop_ns: u64,
@@ -197,6 +208,40 @@ pub struct Stretch {
     /// Offsets in the object: first byte, and behind the last.
     pub start: u64,
     pub end: u64,
+}
+
+/// A file as one process has it: what is known of its names, where a file that has lost one is saved as memory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileName {
+    /// Device and inode: of what is mapped, as the list of mappings shows them; of what is open, as fstat(2) does.
+    pub file: (u64, u64),
+    /// The path by which the process came to it, as the kernel tells it now.
+    #[serde(with = "serde_bytes")]
+    pub path: Vec<u8>,
+    pub hold: Hold,
+}
+
+/// How a process has a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Hold {
+    /// Mapped shared, by a name that it has lost: saved as memory ([`Stretch`]). With `one_device` fstat(2) shows the same
+    /// device for it.
+    Lost { one_device: bool },
+    /// Mapped, by a name that it has.
+    Mapped,
+    /// Open; whether it has any name.
+    Open { named: bool },
+}
+
+/// What limits the memory that several processes may take together: that of the host, or a control group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryLimit {
+    /// Device and inode of the group's directory, which tell it from others; zeroes for the host.
+    pub group: (u64, u64),
+    /// The directory's path; empty for the host.
+    pub path: String,
+    /// Bytes that are left.
+    pub available: u64,
 }
 
 /// What a description of one process has in common with those of others. Processes are told of no other ones.

@@ -281,8 +281,8 @@ fn refill(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
 fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let states: Vec<State> = decode(bytes)?;
-    // Nameless files: (inode at the checkpoint, descriptor here, mode to be set when all are open).
-    let mut made: Vec<(u64, RawFd, u32)> = Vec::new();
+    // Nameless files: (inode at the checkpoint, descriptor here).
+    let mut made: Vec<(u64, RawFd)> = Vec::new();
     // Those that others wait for come first.
     for (state, nameless) in states.iter().filter_map(|state| Some((state, state.nameless.as_ref()?))) {
         if nameless.leads && !made.iter().any(|(inode, ..)| *inode == nameless.inode) {
@@ -291,7 +291,8 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
                 None => make_nameless(&state.path, nameless).map_err(refusal)?,
                 Some((device, end)) => {
                     let file = context.memory(device, nameless.inode)?;
-                    // What is mapped may be longer, and was made so; nobody else has the file yet.
+                    // What is mapped may be longer, and was made so. Restorers may have mapped the file already, but no
+                    // program runs.
                     let fill = fd::truncate(file, state.size);
                     fill.and_then(|()| fd::pwrite_all(file, &nameless.contents, end)).map_err(refusal)?;
                     file
@@ -300,7 +301,9 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
             if nameless.object != 0 {
                 context.publish(nameless.object, FILE, file)?;
             }
-            made.push((nameless.inode, file, nameless.mode));
+            // While it is mapped by others, and opened below, it must let everybody in.
+            context.set_mode(file, nameless.mode)?;
+            made.push((nameless.inode, file));
         }
     }
     for state in &states {
@@ -311,12 +314,12 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
                 open(&state.path, state.flags)
             }
             Some(nameless) => {
-                let known = made.iter().find(|(inode, ..)| *inode == nameless.inode).map(|(_, file, _)| *file);
+                let known = made.iter().find(|(inode, ..)| *inode == nameless.inode).map(|(_, file)| *file);
                 let file = match known {
                     Some(file) => file,
                     None => {
                         let file = context.subscribe(nameless.object, FILE)?;
-                        made.push((nameless.inode, file, nameless.mode));
+                        made.push((nameless.inode, file));
                         file
                     }
                 };
@@ -337,9 +340,7 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         }
         context.install(state.id, own)?;
     }
-    made.iter()
-        .try_for_each(|(_, file, mode)| fd::change_mode(*file, *mode).and_then(|()| fd::close(*file)))
-        .map_err(|error| Refusal::new("file without a name", error))
+    made.iter().try_for_each(|(_, file)| fd::close(*file)).map_err(|error| Refusal::new("file without a name", error))
 }
 
 fn open(path: &[u8], flags: i32) -> zap_plugin::sys::Result<RawFd> {
@@ -359,17 +360,10 @@ fn refuse_special(path: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Makes a file without a name (O_TMPFILE, open(2)) in the directory where it had one.
+/// Makes a file without a name in the directory where it had one.
 fn make_nameless(path: &[u8], nameless: &Nameless) -> zap_plugin::sys::Result<RawFd> {
-    let end = path.iter().rposition(|c| *c == b'/').map_or(0, |at| at.max(1));
-    let too_long = zap_plugin::sys::SysError::new("open", libc::ENAMETOOLONG);
-    let directory = CPath::new(&path[..end]).ok_or(too_long)?;
-    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
-    let file = if is_proc_copy(path) {
-        fd::memfd_create(fd::PROC_COPY, libc::MFD_CLOEXEC)?
-    } else {
-        fd::open(directory.as_c_str(), flags, 0o600)?
-    };
+    let file =
+        if is_proc_copy(path) { fd::memfd_create(fd::PROC_COPY, libc::MFD_CLOEXEC)? } else { fd::make_nameless(path)? };
     fd::pwrite_all(file, &nameless.contents, 0)?;
     Ok(file)
 }

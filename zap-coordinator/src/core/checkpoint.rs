@@ -288,6 +288,9 @@ impl Core {
             participant.open.descriptions.extend(more.descriptions);
             participant.open.memory.extend(more.memory);
             participant.open.notes.extend(more.notes);
+            participant.open.names.extend(more.names);
+            participant.open.copying = participant.open.copying.saturating_add(more.copying);
+            participant.open.limits.extend(more.limits);
         }
     }
 

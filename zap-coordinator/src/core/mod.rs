@@ -14,8 +14,8 @@ pub use pod::{Member, Pod, PodState};
 
 use std::collections::BTreeMap;
 use zap_wire::message::{
-    CheckpointRecord, Launch, Note, ObjectNote, PodSettings, Refusal, Restart, SaveOrder, Seen, Selection, Share,
-    StreamId, Stretch,
+    CheckpointRecord, FileName, Launch, MemoryLimit, Note, ObjectNote, PodSettings, Refusal, Restart, SaveOrder, Seen,
+    Selection, Share, StreamId, Stretch,
 };
 use zap_wire::{fault, FromCoordinator, ToCoordinator};
 
@@ -111,6 +111,10 @@ pub struct Open {
     pub descriptions: Vec<Seen>,
     pub memory: Vec<Stretch>,
     pub notes: Vec<Note>,
+    pub names: Vec<FileName>,
+    /// Bytes that it will copy to ordinary memory, and what limits that.
+    pub copying: u64,
+    pub limits: Vec<MemoryLimit>,
 }
 
 /// What a process has in common with others.
@@ -417,7 +421,11 @@ impl Core {
             ToCoordinator::Quit { kill } => self.quit(now, peer, kill, out),
             ToCoordinator::Suspended { pod_id, .. } => self.suspended(now, peer, pid, pod_id, out),
             ToCoordinator::Open { descriptions, memory, notes } => {
-                self.open(peer, Open { descriptions, memory, notes })
+                self.open(peer, Open { descriptions, memory, notes, ..Open::default() })
+            }
+            ToCoordinator::Names { files } => self.open(peer, Open { names: files, ..Open::default() }),
+            ToCoordinator::Copying { bytes, limits } => {
+                self.open(peer, Open { copying: bytes, limits, ..Open::default() })
             }
             ToCoordinator::Reached { phase, stop_ns } => self.reached(now, peer, phase, stop_ns, out),
             // Said by the program when its frozen copy has ended, which may have written all before.

@@ -43,6 +43,8 @@ pub fn compare(
     open: &[(i32, Open)],
     order: impl Fn(Place, Place) -> Result<Ordering, SysError>,
 ) -> Result<BTreeMap<i32, Common>, String> {
+    super::names::check(open)?;
+    super::room::check(open)?;
     let mut shares = shares(open, order)?;
     let notes = notes(open, &shares);
     let files: BTreeSet<(u64, u64)> =

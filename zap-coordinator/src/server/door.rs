@@ -97,6 +97,8 @@ pub fn may_say(way: Way, message: &ToCoordinator) -> bool {
         message,
         ToCoordinator::Suspended { .. }
             | ToCoordinator::Open { .. }
+            | ToCoordinator::Names { .. }
+            | ToCoordinator::Copying { .. }
             | ToCoordinator::Reached { .. }
             | ToCoordinator::Refused { .. }
             | ToCoordinator::Written { .. }

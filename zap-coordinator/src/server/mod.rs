@@ -14,9 +14,11 @@ mod examine;
 mod faults;
 mod head;
 mod images;
+mod names;
 mod pack;
 mod process;
 mod reach;
+mod room;
 mod socket;
 mod store;
 
