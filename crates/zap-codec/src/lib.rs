@@ -12,7 +12,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::de::DeserializeOwned;
 
-/// The bytes of `value`.
+/// The bytes of `value`. What [`decode`] is to read says what it expects, as derived code does: nothing is flattened, untagged
+/// or tagged inside, nor an integer of 128 bits, and no type contains itself without bound.
 pub fn encode<T: serde::Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
     rmp_serde::to_vec(value).map_err(|why| why.to_string())
 }

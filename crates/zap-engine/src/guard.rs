@@ -20,6 +20,8 @@ use zap_sys::libc;
 pub struct ThreadBlock {
     /// Guarded sections that the thread is in.
     depth: AtomicU32,
+    /// Stack address of the outermost of them.
+    outermost: AtomicU64,
     /// Zap's signal came during a guarded section.
     deferred: AtomicU32,
     /// The program believes that it blocks Zap's signal.
@@ -37,8 +39,6 @@ pub struct ThreadBlock {
     /// Stack addresses of the words that say whether a wrapper has real ids in hand; 0 for none. See [`with_ids`] and
     /// [`with_wait`].
     ids: [AtomicU64; 2],
-    /// Handlers of the program's that run on top of a wrapper with real ids in hand. See [`interrupt`].
-    held: AtomicU32,
     /// Address of the innermost record of [`crate::deadline`], 0 for none.
     pub deadlines: AtomicU64,
     /// Nanoseconds between the program's CPU time of this thread and the kernel's. See [`crate::clocks`].
@@ -74,7 +74,7 @@ pub fn block() -> &'static ThreadBlock {
     unsafe { &*tls::thread_block().cast::<ThreadBlock>() }
 }
 
-/// Proof that the calling thread is not suspended for as long as this is borrowed, but in a system call that libc makes.
+/// Proof that the calling thread is not suspended for as long as this is borrowed.
 pub struct Unsuspended(());
 
 /// A guarded section: from here to the guard's end the thread is not suspended.
@@ -96,7 +96,12 @@ impl Guard {
     #[inline]
     pub fn enter() -> Self {
         let block = block();
-        block.depth.store(block.depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let depth = block.depth.load(Ordering::Relaxed);
+        if depth == 0 {
+            let here = 0u8;
+            block.outermost.store(&raw const here as u64, Ordering::Relaxed);
+        }
+        block.depth.store(depth + 1, Ordering::Relaxed);
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         Self { block, proof: Unsuspended(()) }
     }
@@ -120,23 +125,33 @@ const REACH: u64 = 16 << 10;
 /// What the word of [`with_ids`] holds while ids are in hand.
 const IN_HAND: u64 = 0x5a41_5020_6964_7321;
 
+/// What it holds during [`with_place`].
+const PLACE_IN_HAND: u64 = 0x5a41_5020_706c_6163;
+
 /// Makes `call`, which finds real ids and gives them to the kernel: in between the thread is not suspended, since a
 /// restart makes them those of nobody, or of the original beside its clone. No guarded section, because a handler of the
 /// program's may run before `call` returns, and leave by siglongjmp: what was noted is believed only with the stack just
-/// below. Sections do not nest but by such a handler, see [`interrupt`].
+/// below. Sections do not nest.
 ///
 /// The word that begins and ends the section is on the stack, and its address is noted once: after a fork the parent pays for
 /// each page that it writes, and it writes its stack anyway.
 #[inline(always)]
-pub fn with_ids<R>(call: impl FnOnce(&Unsuspended) -> R) -> R {
-    section(0, || call(&Unsuspended(())))
+pub fn with_ids<R>(call: impl FnOnce() -> R) -> R {
+    section(0, IN_HAND, call)
+}
+
+/// As [`with_ids`] for work on the pod's table: it makes no call that blocks, and the thread is not suspended either while a
+/// handler of the program's runs on top of it, since a restart takes the table away.
+#[inline(always)]
+pub fn with_place<R>(work: impl FnOnce(&Unsuspended) -> R) -> R {
+    section(0, PLACE_IN_HAND, || work(&Unsuspended(())))
 }
 
 /// As [`with_ids`] for wait4(2) and waitid(2), which may block: the thread is suspended where it is in the call, whose
 /// argument [`crate::waits`] knows, but not when the call has told of a child.
 #[inline(always)]
 pub fn with_wait<R>(call: impl FnOnce() -> R) -> R {
-    section(WAIT, call)
+    section(WAIT, IN_HAND, call)
 }
 
 /// Which of [`ThreadBlock::ids`] is that of [`with_wait`]: a program that forks and waits makes both in turn, and each writes
@@ -144,15 +159,15 @@ pub fn with_wait<R>(call: impl FnOnce() -> R) -> R {
 const WAIT: usize = 1;
 
 #[inline(always)]
-fn section<R>(kind: usize, call: impl FnOnce() -> R) -> R {
-    let mut word = IN_HAND;
+fn section<R>(kind: usize, mark: u64, call: impl FnOnce() -> R) -> R {
+    let mut word = mark;
     let place = &raw mut word;
     let noted = &block().ids[kind];
     if noted.load(Ordering::Relaxed) != place as u64 {
         noted.store(place as u64, Ordering::Relaxed);
     }
     // SAFETY: the word of this frame; volatile, since nobody but the signal handler reads it.
-    unsafe { place.write_volatile(IN_HAND) };
+    unsafe { place.write_volatile(mark) };
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
     let result = call();
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
@@ -176,90 +191,45 @@ fn raise_noted(block: &ThreadBlock) {
 pub fn has_ids(context: u64) -> bool {
     let block = block();
     let instruction = blocking::instruction_at(context);
-    let held = block.held.load(Ordering::Relaxed) != 0;
-    if !held && !signals::is_beginning(instruction) {
-        // What was noted may be stale (siglongjmp): a thread that waits with ids in hand does so in this library's code alone,
-        // or in a call of [`with_wait`].
-        let in_hand = || match Stand::of(context) {
-            _ if stragglers::is_own_text(instruction) => in_hand(block, context, 0) || in_hand(block, context, WAIT),
-            Stand::Before => in_hand(block, context, 0),
-            Stand::Behind => false,
-            Stand::Elsewhere => in_hand(block, context, 0) || in_hand(block, context, WAIT),
-        };
-        if !in_hand() {
-            return false;
-        }
+    let [ids, wait] = [0, WAIT].map(|kind| move || is_live(block, context, kind));
+    // What was noted may be stale (an exception of a handler's): a thread that waits with ids in hand does so in this library's
+    // code alone, or in a call of [`with_wait`].
+    let in_hand = if stragglers::is_own_text(instruction) {
+        ids() || wait()
+    } else if blocking::stands_at_call(context) {
+        ids()
+    } else {
+        // A call that has failed has brought no id.
+        let failed =
+            || blocking::follows_call(instruction) && blocking::register_at(context, libc::REG_RAX).is_negative();
+        (ids() || wait()) && !failed()
+    };
+    if in_hand || has_place(block) || signals::is_beginning(instruction) {
+        block.deferred.store(1, Ordering::Relaxed);
+        return true;
     }
-    block.deferred.store(1, Ordering::Relaxed);
-    true
+    false
 }
 
-/// Where a thread stands.
-enum Stand {
-    /// It makes a system call as soon as it goes on, as one does whose call the kernel begins again.
-    Before,
-    /// Its system call has come back without an id.
-    Behind,
-    Elsewhere,
+fn is_live(block: &ThreadBlock, context: u64, kind: usize) -> bool {
+    let (stack, noted) = (blocking::stack_at(context), block.ids[kind].load(Ordering::Relaxed));
+    noted >= stack && noted - stack < REACH && word_at(noted) == Some(IN_HAND)
 }
 
-impl Stand {
-    fn of(context: u64) -> Self {
-        if blocking::stands_at_call(context) {
-            Self::Before
-        } else if blocking::follows_call(blocking::instruction_at(context))
-            && blocking::register_at(context, libc::REG_RAX) <= 0
-        {
-            Self::Behind
-        } else {
-            Self::Elsewhere
-        }
-    }
+/// Whether a place of the pod's table is in hand: believed wherever the thread is, also under a handler of the program's.
+fn has_place(block: &ThreadBlock) -> bool {
+    let noted = block.ids[0].load(Ordering::Relaxed);
+    noted != 0 && word_at(noted) == Some(PLACE_IN_HAND)
 }
 
-/// What a handler of the program's has interrupted.
-pub struct Interrupted {
-    ids: [u64; 2],
-    holds: bool,
+/// By the kernel: it may have been on another stack, which is gone.
+fn word_at(noted: u64) -> Option<u64> {
+    let mut word = [0u8; 8];
+    (zap_sys::mem::read_own(noted, &mut word) == Ok(word.len())).then(|| u64::from_ne_bytes(word))
 }
 
-/// Before a handler of the program's runs, whose frame is at `context`. Where it has interrupted a wrapper with real ids in
-/// hand the thread is not suspended until it returns, unless the kernel has been given them already, as by a thread that
-/// signals itself.
-pub fn interrupt(context: u64) -> Interrupted {
-    let block = block();
-    let ids = [0, 1].map(|kind: usize| block.ids[kind].load(Ordering::Relaxed));
-    let own_text = stragglers::is_own_text(blocking::instruction_at(context));
-    let mut holds = false;
-    for kind in (0..ids.len()).filter(|kind| in_hand(block, context, *kind)) {
-        match Stand::of(context) {
-            Stand::Before if kind == WAIT && !own_text => {}
-            Stand::Behind => {}
-            _ => holds = true,
-        }
-        block.ids[kind].store(0, Ordering::Relaxed);
-    }
-    if holds {
-        block.held.store(block.held.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-    raise_noted(block);
-    Interrupted { ids, holds }
-}
-
-/// When the handler returns.
-pub fn resume(interrupted: &Interrupted) {
-    let block = block();
-    for (noted, before) in block.ids.iter().zip(interrupted.ids) {
-        if noted.load(Ordering::Relaxed) != before {
-            noted.store(before, Ordering::Relaxed);
-        }
-    }
-    if interrupted.holds {
-        block.held.store(block.held.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
-    }
-}
-
-/// Before a jump to where the stack pointer is `stack`: sections below are left.
+/// Before the thread goes on with the stack pointer `stack`, by a jump or when a child that was made with vfork has ended: what
+/// was begun below is left.
 pub fn leave_below(stack: u64) {
     let block = block();
     for noted in &block.ids {
@@ -267,19 +237,9 @@ pub fn leave_below(stack: u64) {
             noted.store(0, Ordering::Relaxed);
         }
     }
-    if block.held.load(Ordering::Relaxed) != 0 {
-        block.held.store(0, Ordering::Relaxed);
+    if block.depth.load(Ordering::Relaxed) != 0 && block.outermost.load(Ordering::Relaxed) < stack {
+        leave_all(block);
     }
-}
-
-fn in_hand(block: &ThreadBlock, context: u64, kind: usize) -> bool {
-    let (stack, noted) = (blocking::stack_at(context), block.ids[kind].load(Ordering::Relaxed));
-    if noted < stack || noted - stack >= REACH {
-        return false;
-    }
-    // By the kernel: it may have been on another stack, which is gone.
-    let mut word = [0u8; 8];
-    zap_sys::mem::read_own(noted, &mut word) == Ok(word.len()) && u64::from_ne_bytes(word) == IN_HAND
 }
 
 /// Asked by the signal handler: whether the thread may be suspended here. If not, the signal is noted.

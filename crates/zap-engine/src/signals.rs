@@ -6,10 +6,11 @@
 //! What is installed at a restart is what the program had installed, at the same addresses.
 #![allow(unsafe_code)]
 
+use crate::guard::Guard;
 use crate::state::{self, Owned};
 use crate::suspend;
 use crate::threads;
-use crate::{blocking, guard, identity};
+use crate::{blocking, identity};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -77,21 +78,21 @@ extern "C-unwind" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *m
     // SAFETY: the kernel's structure, in the frame of this signal: words 2 and 4 are si_code and, of those that have a
     // sender, si_pid.
     let words = unsafe { &mut *info.cast::<[i32; 5]>() };
+    let guard = Guard::enter();
     words[4] = identity::virtual_sender(signal, words[2], words[4]);
+    drop(guard);
     // SAFETY: the program's handler. One without SA_SIGINFO does not look at what else the kernel always gives.
     let handler: extern "C-unwind" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
         unsafe { core::mem::transmute(handler as usize) };
-    let interrupted = guard::interrupt(context as u64);
     handler(signal, info, context);
-    guard::resume(&interrupted);
     blocking::note_interrupted(context as u64);
 }
 
-/// Whether a thread that is to go on at `instruction` is in [`handle`]'s own code: it has, or may have, the kernel's id of the
-/// sender in hand.
+/// Whether a thread that is to go on at `instruction` is at the beginning of [`handle`], as when the kernel tells it of a signal and
+/// of Zap's at once: the sender's id is not yet the program's.
 pub fn is_beginning(instruction: u64) -> bool {
-    /// About as long as the function is; what follows it is short too.
-    const LENGTH: u64 = 512;
+    /// Bytes of code up to the guarded section, and more.
+    const LENGTH: u64 = 64;
     (own_handler()..own_handler() + LENGTH).contains(&instruction)
 }
 

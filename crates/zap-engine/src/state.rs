@@ -121,8 +121,8 @@ fn identity() -> &'static Identity {
     unsafe { &*IDENTITY.load(Ordering::Relaxed) }
 }
 
-/// Keeps who the process is in the block of the calling thread, the process's first, from now on: libc writes that page in the
-/// child of a fork anyway.
+/// Keeps who the process is in the block of the calling thread, the process's first, from now on: in the child of a fork that
+/// this thread makes libc writes that page anyway.
 pub fn keep_identity_in(place: &'static Identity) {
     IDENTITY.store(core::ptr::from_ref(place).cast_mut(), Ordering::Relaxed);
 }

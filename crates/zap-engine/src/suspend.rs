@@ -397,10 +397,9 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
         let Some(missing) = threads::slots().find(missing) else {
             return Ok(());
         };
-        if signal_missed() {
-            continue;
+        if !signal_missed() {
+            let _ = zap_sys::futex::wait(&PARKED_COUNT, count, Some(&zap_sys::time::from_ns(2_000_000)));
         }
-        let _ = zap_sys::futex::wait(&PARKED_COUNT, count, Some(&zap_sys::time::from_ns(2_000_000)));
         let now = zap_sys::time::monotonic_ns();
         if now.saturating_sub(checked) > 2_000_000 {
             checked = now;

@@ -12,7 +12,7 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{c_char, c_int, c_long, pid_t, termios, winsize};
 use redhook::{hook, real};
-use zap_engine::guard::{with_ids, Guard, Unsuspended};
+use zap_engine::guard::{self, with_place, Guard, Unsuspended};
 use zap_engine::{children, clocks, init, state};
 
 /// libc's fork(2); 0 before init.
@@ -58,7 +58,7 @@ fn settle(generation: u32, child: pid_t) -> pid_t {
 #[inline]
 fn learn(generation: u32, child: pid_t, note: fn(&Unsuspended, pid_t)) -> pid_t {
     // Before the first restart both have the same ids.
-    let noted = with_ids(|proof| {
+    let noted = with_place(|proof| {
         let same = !state::moved() && clocks::generation() == generation;
         if same {
             note(proof, child);
@@ -117,6 +117,8 @@ pub unsafe extern "C" fn fork() -> pid_t {
 
 /// The result of vfork(2) in the parent, whose child has exec'ed or ended.
 extern "C" fn vforked(result: isize, generation: u32) -> c_int {
+    // The child has used this thread's block, and been killed perhaps.
+    guard::leave_below((&raw const result) as u64);
     if result < 0 {
         return super::fail(-result as c_int);
     }

@@ -36,7 +36,7 @@ pub fn own_id(ask: impl Fn() -> pid_t, translate: impl FnOnce(pid_t) -> pid_t) -
             return id;
         }
     }
-    with_ids(|_| translate(ask()))
+    with_ids(|| translate(ask()))
 }
 
 hook! { unsafe fn getpid() -> pid_t => zap_getpid {
@@ -154,7 +154,7 @@ fn kill_group(group: RealPid, signal: c_int) -> c_int {
 }
 
 hook! { unsafe fn kill(pid: pid_t, signal: c_int) -> c_int => zap_kill {
-    as_c(with_ids(|_| {
+    as_c(with_ids(|| {
         let own = process::getpid();
         // The kernel would say that another process has sent it, unless nobody but the main thread asks it not to.
         if signal != 0 && state::moved() && pid == state::virtual_pid().0 && process::gettid() == own {
@@ -191,18 +191,18 @@ hook! { unsafe fn killpg(group: pid_t, signal: c_int) -> c_int => zap_killpg {
     if group < 0 {
         return super::fail(libc::EINVAL);
     }
-    as_c(with_ids(|_| match group {
+    as_c(with_ids(|| match group {
         0 => kill_group(process::getpgrp(), signal),
         _ => kill_group(RealPid(real_group(group)), signal),
     }))
 } }
 
 hook! { unsafe fn getpgrp() -> pid_t => zap_getpgrp {
-    with_ids(|_| virtual_group(Kind::Group, process::getpgrp().0))
+    with_ids(|| virtual_group(Kind::Group, process::getpgrp().0))
 } }
 
 hook! { unsafe fn setpgid(pid: pid_t, group: pid_t) -> c_int => zap_setpgid {
-    with_ids(|_| {
+    with_ids(|| {
         // The group that a process is to lead bears its id.
         let group = if group > 0 && group == pid { real_argument(group) } else { real_group(group) };
         // SAFETY: no memory is touched.
@@ -212,26 +212,26 @@ hook! { unsafe fn setpgid(pid: pid_t, group: pid_t) -> c_int => zap_setpgid {
 
 hook! { unsafe fn setsid() -> pid_t => zap_setsid {
     // SAFETY: no memory is touched.
-    with_ids(|_| virtual_group(Kind::Session, unsafe { real!(setsid)() }))
+    with_ids(|| virtual_group(Kind::Session, unsafe { real!(setsid)() }))
 } }
 
 hook! { unsafe fn tcgetpgrp(terminal: c_int) -> pid_t => zap_tcgetpgrp {
     // SAFETY: no memory is touched.
-    with_ids(|_| virtual_group(Kind::Group, unsafe { real!(tcgetpgrp)(terminal) }))
+    with_ids(|| virtual_group(Kind::Group, unsafe { real!(tcgetpgrp)(terminal) }))
 } }
 
 hook! { unsafe fn tcgetsid(terminal: c_int) -> pid_t => zap_tcgetsid {
     // SAFETY: no memory is touched.
-    with_ids(|_| virtual_group(Kind::Session, unsafe { real!(tcgetsid)(terminal) }))
+    with_ids(|| virtual_group(Kind::Session, unsafe { real!(tcgetsid)(terminal) }))
 } }
 
 hook! { unsafe fn tcsetpgrp(terminal: c_int, group: pid_t) -> c_int => zap_tcsetpgrp {
     // SAFETY: no memory is touched.
-    with_ids(|_| unsafe { real!(tcsetpgrp)(terminal, real_group(group)) })
+    with_ids(|| unsafe { real!(tcsetpgrp)(terminal, real_group(group)) })
 } }
 
 hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int => zap_tgkill {
-    as_c(with_ids(|_| {
+    as_c(with_ids(|| {
         let (process, thread) = (RealPid(real_argument(process)), RealPid(real_argument(thread)));
         if signal != 0 && state::moved() && thread == zap_sys::process::gettid() && process == zap_sys::process::getpid() {
             return number(zap_sys::signal::tell_self(signal, libc::SI_TKILL, (state::virtual_pid().0, user())));
@@ -242,18 +242,18 @@ hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int 
 
 hook! { unsafe fn getpgid(pid: pid_t) -> pid_t => zap_getpgid {
     // SAFETY: no memory is touched.
-    with_ids(|_| virtual_group(Kind::Group, unsafe { real!(getpgid)(real_argument(pid)) }))
+    with_ids(|| virtual_group(Kind::Group, unsafe { real!(getpgid)(real_argument(pid)) }))
 } }
 
 hook! { unsafe fn getsid(pid: pid_t) -> pid_t => zap_getsid {
     // SAFETY: no memory is touched.
-    with_ids(|_| virtual_group(Kind::Session, unsafe { real!(getsid)(real_argument(pid)) }))
+    with_ids(|| virtual_group(Kind::Session, unsafe { real!(getsid)(real_argument(pid)) }))
 } }
 
 hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_int => zap_sigqueue {
     // As libc would, but for the sender's id, which the receiver is to know.
     let user = user();
-    as_c(with_ids(|_| {
+    as_c(with_ids(|| {
         let sender = virtual_result(process::getpid().0);
         let value = value.sival_ptr as u64;
         self::number(zap_sys::signal::queue_value(real_argument(pid), number, (sender, user), value))
@@ -263,11 +263,11 @@ hook! { unsafe fn sigqueue(pid: pid_t, number: c_int, value: libc::sigval) -> c_
 hook! { unsafe fn sched_getaffinity(pid: pid_t, size: size_t, set: *mut cpu_set_t) -> c_int
 => zap_sched_getaffinity {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(sched_getaffinity)(real_argument(pid), size, set) })
+    with_ids(|| unsafe { real!(sched_getaffinity)(real_argument(pid), size, set) })
 } }
 
 hook! { unsafe fn sched_setaffinity(pid: pid_t, size: size_t, set: *const cpu_set_t) -> c_int
 => zap_sched_setaffinity {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(sched_setaffinity)(real_argument(pid), size, set) })
+    with_ids(|| unsafe { real!(sched_setaffinity)(real_argument(pid), size, set) })
 } }

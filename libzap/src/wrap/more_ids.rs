@@ -75,27 +75,27 @@ fn virtual_owner(id: pid_t) -> pid_t {
 hook! { unsafe fn sched_setscheduler(pid: pid_t, policy: c_int, parameters: *const sched_param) -> c_int
 => zap_sched_setscheduler {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(sched_setscheduler)(real_argument(pid), policy, parameters) })
+    with_ids(|| unsafe { real!(sched_setscheduler)(real_argument(pid), policy, parameters) })
 } }
 
 hook! { unsafe fn sched_getscheduler(pid: pid_t) -> c_int => zap_sched_getscheduler {
     // SAFETY: no memory is touched.
-    with_ids(|_| unsafe { real!(sched_getscheduler)(real_argument(pid)) })
+    with_ids(|| unsafe { real!(sched_getscheduler)(real_argument(pid)) })
 } }
 
 hook! { unsafe fn sched_setparam(pid: pid_t, parameters: *const sched_param) -> c_int => zap_sched_setparam {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(sched_setparam)(real_argument(pid), parameters) })
+    with_ids(|| unsafe { real!(sched_setparam)(real_argument(pid), parameters) })
 } }
 
 hook! { unsafe fn sched_getparam(pid: pid_t, parameters: *mut sched_param) -> c_int => zap_sched_getparam {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(sched_getparam)(real_argument(pid), parameters) })
+    with_ids(|| unsafe { real!(sched_getparam)(real_argument(pid), parameters) })
 } }
 
 hook! { unsafe fn sched_rr_get_interval(pid: pid_t, interval: *mut timespec) -> c_int => zap_sched_rr_get_interval {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(sched_rr_get_interval)(real_argument(pid), interval) })
+    with_ids(|| unsafe { real!(sched_rr_get_interval)(real_argument(pid), interval) })
 } }
 
 /// The real form of whom getpriority(2), setpriority(2) (0, 1) or, one more, ioprio_get(2) mean.
@@ -113,12 +113,12 @@ fn whose_priority(which: c_uint, who: id_t) -> id_t {
 
 hook! { unsafe fn getpriority(which: c_uint, who: id_t) -> c_int => zap_getpriority {
     // SAFETY: no memory is touched.
-    with_ids(|_| unsafe { real!(getpriority)(which, whose_priority(which, who)) })
+    with_ids(|| unsafe { real!(getpriority)(which, whose_priority(which, who)) })
 } }
 
 hook! { unsafe fn setpriority(which: c_uint, who: id_t, priority: c_int) -> c_int => zap_setpriority {
     // SAFETY: no memory is touched.
-    with_ids(|_| unsafe { real!(setpriority)(which, whose_priority(which, who), priority) })
+    with_ids(|| unsafe { real!(setpriority)(which, whose_priority(which, who), priority) })
 } }
 
 // Limits and memory of other processes.
@@ -126,13 +126,13 @@ hook! { unsafe fn setpriority(which: c_uint, who: id_t, priority: c_int) -> c_in
 hook! { unsafe fn prlimit(pid: pid_t, resource: c_uint, new: *const libc::rlimit, old: *mut libc::rlimit) -> c_int
 => zap_prlimit {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(prlimit)(real_argument(pid), resource, new, old) })
+    with_ids(|| unsafe { real!(prlimit)(real_argument(pid), resource, new, old) })
 } }
 
 hook! { unsafe fn prlimit64(pid: pid_t, resource: c_uint, new: *const libc::rlimit64, old: *mut libc::rlimit64) -> c_int
 => zap_prlimit64 {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(prlimit64)(real_argument(pid), resource, new, old) })
+    with_ids(|| unsafe { real!(prlimit64)(real_argument(pid), resource, new, old) })
 } }
 
 hook! { unsafe fn process_vm_readv(
@@ -144,7 +144,7 @@ hook! { unsafe fn process_vm_readv(
     flags: c_ulong
 ) -> ssize_t => zap_process_vm_readv {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(process_vm_readv)(real_argument(pid), own, count, theirs, their_count, flags) })
+    with_ids(|| unsafe { real!(process_vm_readv)(real_argument(pid), own, count, theirs, their_count, flags) })
 } }
 
 hook! { unsafe fn process_vm_writev(
@@ -156,7 +156,7 @@ hook! { unsafe fn process_vm_writev(
     flags: c_ulong
 ) -> ssize_t => zap_process_vm_writev {
     // SAFETY: the caller's arguments.
-    with_ids(|_| unsafe { real!(process_vm_writev)(real_argument(pid), own, count, theirs, their_count, flags) })
+    with_ids(|| unsafe { real!(process_vm_writev)(real_argument(pid), own, count, theirs, their_count, flags) })
 } }
 
 /// pidfd_open(2) (glibc 2.36). Not by `hook!`, whose look-up panics on a libc without it.
@@ -187,15 +187,6 @@ const F_OWNER_PGRP: c_int = 2;
 /// fcntl(2) by `call`, which is given its argument, where ids differ.
 #[cold]
 fn control(command: c_int, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
-    match command {
-        libc::F_SETOWN | libc::F_GETOWN | F_SETOWN_EX | F_GETOWN_EX | libc::F_GETLK => {
-            with_ids(|_| control_ids(command, argument, call))
-        }
-        _ => call(argument),
-    }
-}
-
-fn control_ids(command: c_int, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
     match command {
         libc::F_SETOWN => call(real_owner(argument as pid_t) as usize),
         libc::F_GETOWN => virtual_owner(call(argument)),
@@ -233,7 +224,12 @@ fn control_ids(command: c_int, argument: usize, call: impl Fn(usize) -> c_int) -
 hook! { unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int => zap_fcntl {
     // SAFETY: the caller's arguments; a register that a variadic caller has not set is not looked at.
     let call = |argument| unsafe { real!(fcntl)(fd, command, argument) };
-    if state::moved() { control(command, argument, call) } else { call(argument) }
+    match command {
+        libc::F_SETOWN | libc::F_GETOWN | F_SETOWN_EX | F_GETOWN_EX | libc::F_GETLK => {
+            with_ids(|| if state::moved() { control(command, argument, call) } else { call(argument) })
+        }
+        _ => call(argument),
+    }
 } }
 
 /// fcntl64 (glibc 2.28), which on this architecture is the same.
@@ -254,15 +250,6 @@ const SIOCGPGRP: c_ulong = 0x8904;
 /// ioctl(2) by `call`, which is given its argument, where ids differ.
 #[cold]
 fn device_control(request: c_ulong, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
-    match request {
-        libc::TIOCSPGRP | FIOSETOWN | SIOCSPGRP | libc::TIOCGPGRP | libc::TIOCGSID | FIOGETOWN | SIOCGPGRP => {
-            with_ids(|_| device_ids(request, argument, call))
-        }
-        _ => call(argument),
-    }
-}
-
-fn device_ids(request: c_ulong, argument: usize, call: impl Fn(usize) -> c_int) -> c_int {
     let place = argument as *mut pid_t;
     let set = |real: fn(pid_t) -> pid_t| {
         if !super::readable(place) {
@@ -293,7 +280,12 @@ fn device_ids(request: c_ulong, argument: usize, call: impl Fn(usize) -> c_int) 
 hook! { unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int => zap_ioctl {
     // SAFETY: the caller's arguments; a register that a variadic caller has not set is not looked at.
     let call = |argument| unsafe { real!(ioctl)(fd, request, argument) };
-    if state::moved() { device_control(request, argument, call) } else { call(argument) }
+    match request {
+        libc::TIOCSPGRP | FIOSETOWN | SIOCSPGRP | libc::TIOCGPGRP | libc::TIOCGSID | FIOGETOWN | SIOCGPGRP => {
+            with_ids(|| if state::moved() { device_control(request, argument, call) } else { call(argument) })
+        }
+        _ => call(argument),
+    }
 } }
 
 // Timers.
@@ -314,7 +306,7 @@ hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, tim
         // SAFETY: it can be read.
         if let Some(mut own) = unsafe { own_event(event) } {
             let id = own.sigev_notify_thread_id;
-            return with_ids(|_| {
+            return with_ids(|| {
                 own.sigev_notify_thread_id = real_argument(id);
                 // SAFETY: the caller's arguments, and an event of our own.
                 unsafe { real!(timer_create)(clock, &mut own, timer) }
@@ -365,7 +357,7 @@ hook! { unsafe fn semctl(id: c_int, number: c_int, command: c_int, argument: usi
 
 const SYS_KCMP: c_long = 312;
 
-/// Whether a call by number names processes or threads that need not be of the pod.
+/// Whether a call by number names processes or threads that need not be of the pod, or may be in another life when it returns.
 #[inline]
 pub fn names_somebody(number: c_long) -> bool {
     matches!(
@@ -377,7 +369,10 @@ pub fn names_somebody(number: c_long) -> bool {
             | libc::SYS_rt_tgsigqueueinfo
             | libc::SYS_pidfd_open
             | libc::SYS_getpgid
+            | libc::SYS_setpgid
             | libc::SYS_getsid
+            | libc::SYS_wait4
+            | libc::SYS_waitid
             | libc::SYS_prlimit64
             | libc::SYS_process_vm_readv
             | libc::SYS_process_vm_writev

@@ -62,7 +62,7 @@ fn number(result: Result<usize, zap_sys::Errno>) -> c_int {
 hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int => zap_pthread_kill {
     if thread as u64 == zap_sys::arch::tls::thread_pointer() && signal_number != CANCEL_SIGNAL {
         // By the kernel's own ids of now, as libc does, but in one piece.
-        let result = with_ids(|_| {
+        let result = with_ids(|| {
             if state::moved() && signal_number != 0 {
                 let sender = (state::virtual_pid().0, super::ids::user());
                 return signal::tell_self(signal_number, libc::SI_TKILL, sender);
@@ -71,7 +71,7 @@ hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int
         });
         return result.map_or_else(|error| error.errno.0, |()| 0);
     }
-    with_ids(|_| match target(thread) {
+    with_ids(|| match target(thread) {
         // SAFETY: the caller's arguments.
         Target::Libc => unsafe { real!(pthread_kill)(thread, signal_number) },
         Target::Ended => 0,
@@ -83,7 +83,7 @@ hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int
 hook! { unsafe fn pthread_sigqueue(thread: pthread_t, signal_number: c_int, value: libc::sigval) -> c_int
 => zap_pthread_sigqueue {
     let user = super::ids::user();
-    with_ids(|_| match target(thread) {
+    with_ids(|| match target(thread) {
         // SAFETY: the caller's arguments.
         Target::Libc => unsafe { real!(pthread_sigqueue)(thread, signal_number, value) },
         Target::Ended => libc::ESRCH,

@@ -65,8 +65,8 @@ struct Participant {
     virtual_pid: i32,
     program: String,
     ready: bool,
-    /// It has been made since the checkpoint began, and holds nobody up: where others are made all the time there is always
-    /// one that is not ready yet.
+    /// It has been made since the checkpoint began: the others are suspended before it is ready. Where processes are made all the
+    /// time there is always one that is not.
     late: bool,
     /// It has been asked to suspend itself.
     signalled: bool,
