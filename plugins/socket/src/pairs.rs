@@ -382,10 +382,11 @@ fn each_message(
     kind: i32,
     mut see: impl FnMut(&Waiting<'_>) -> zap_plugin::sys::Result<()>,
 ) -> zap_plugin::sys::Result<()> {
-    let mut buffer = vec![0u8; LARGEST_MESSAGE];
     let mut at = 0;
-    // Of a datagram socket, the first message alone.
+    // Of a datagram socket, the first message alone; else no message is longer, and a program may have many sockets.
     let all = fd::bytes_readable(socket)?;
+    let room = if kind == libc::SOCK_DGRAM { LARGEST_MESSAGE } else { all.clamp(1, LARGEST_MESSAGE) };
+    let mut buffer = vec![0u8; room];
     let look = |buffer: &mut [u8]| -> zap_plugin::sys::Result<(usize, bool, bool)> {
         let (length, flags) = net::receive_flags(socket, buffer, libc::MSG_PEEK | libc::MSG_DONTWAIT)?;
         Ok((length, flags & libc::MSG_TRUNC != 0, flags & libc::MSG_CTRUNC != 0))
