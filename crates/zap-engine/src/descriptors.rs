@@ -321,15 +321,15 @@ pub fn reserve() -> Result<(), Refusal> {
 pub(crate) fn make_room(highest: RawFd) -> Result<(), Refusal> {
     let (soft, hard) =
         zap_sys::process::limit(libc::RLIMIT_NOFILE).map_err(|error| Refusal::new("descriptor limit", error))?;
+    let needed = highest as u64 + 64;
     // Beyond the hard limit for root alone.
-    let needed = hard.max(highest as u64 + 64);
-    let wanted = [(needed, needed), (hard, hard)];
-    let limits = wanted.into_iter().filter(|wanted| *wanted != (soft, hard));
-    let mut set = limits.map(|(soft, hard)| zap_sys::process::set_limit(libc::RLIMIT_NOFILE, soft, hard));
-    match set.find(|set| set.is_ok()) {
-        None if soft < hard => Err(Refusal::new("descriptor limit", "cannot be raised")),
-        _ => Ok(()),
+    let raised = [hard.max(needed), hard].into_iter().any(|most| {
+        (soft, hard) == (most, most) || zap_sys::process::set_limit(libc::RLIMIT_NOFILE, most, most).is_ok()
+    });
+    if raised || soft >= needed {
+        return Ok(());
     }
+    Err(Refusal::new("descriptor limit", format!("cannot be raised from {soft} to {needed}")))
 }
 
 /// Moves `new` to every number of description `id`; `publish` hands it to other processes that have the description.
