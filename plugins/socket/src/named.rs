@@ -421,3 +421,35 @@ pub(crate) fn refill_carrying(context: &mut RestoreContext<'_>) -> Result<(), Re
         fill(held(FIRST)?, held(SECOND)?, &state.end, context)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only this thread becomes the other user: to the kernel ids are a thread's.
+    #[test]
+    fn another_user_calls_at_a_file_that_is_private() {
+        let other = (65534, 65534);
+        let path = format!("{}/zap-private-{}", std::env::temp_dir().display(), std::process::id());
+        let address = Address { name: path.clone().into_bytes(), ..Address::default() };
+        let (listener, caller) = (new_socket(libc::SOCK_STREAM).unwrap(), new_socket(libc::SOCK_STREAM).unwrap());
+        address.bind(listener).unwrap();
+        net::listen(listener, 1).unwrap();
+        let own = own_ids().unwrap();
+        let mut connect = || net::connect_unix(caller, path.as_bytes());
+        if own.0 == 0 {
+            become_for(Some(other), &mut connect).unwrap();
+            let end = net::accept(listener, libc::SOCK_CLOEXEC).unwrap();
+            assert_eq!((net::peer_ids(end).unwrap(), own_ids().unwrap()), (other, own));
+            fd::close(end).unwrap();
+        } else {
+            // Who may not become the other one is told, and stays who he is.
+            assert!(become_for(Some(other), &mut connect).unwrap_err().is(libc::EPERM));
+            assert_eq!(own_ids().unwrap(), own);
+        }
+        assert_eq!(fd::link_stat(zap_plugin::sys::small!("{path}").as_c_str()).unwrap().st_mode & 0o7777, 0o700);
+        address.remove(listener);
+        assert!(std::fs::symlink_metadata(&path).is_err());
+        [listener, caller].into_iter().for_each(|socket| fd::close(socket).unwrap());
+    }
+}
