@@ -436,15 +436,15 @@ mod tests {
         address.bind(listener).unwrap();
         net::listen(listener, 1).unwrap();
         let own = own_ids().unwrap();
-        let mut connect = || net::connect_unix(caller, path.as_bytes());
+        let connect = || net::connect_unix(caller, path.as_bytes());
         if own.0 == 0 {
-            become_for(Some(other), &mut connect).unwrap();
+            become_for(Some(other), connect).unwrap();
             let end = net::accept(listener, libc::SOCK_CLOEXEC).unwrap();
             assert_eq!((net::peer_ids(end).unwrap(), own_ids().unwrap()), (other, own));
             fd::close(end).unwrap();
         } else {
             // Who may not become the other one is told, and stays who he is.
-            assert!(become_for(Some(other), &mut connect).unwrap_err().is(libc::EPERM));
+            assert!(become_for(Some(other), connect).unwrap_err().is(libc::EPERM));
             assert_eq!(own_ids().unwrap(), own);
         }
         assert_eq!(fd::link_stat(zap_plugin::sys::small!("{path}").as_c_str()).unwrap().st_mode & 0o7777, 0o700);
