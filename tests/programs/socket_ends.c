@@ -41,11 +41,9 @@ static int refuses(struct address at) {
     return refused;
 }
 
-static int bound_caller(struct address own, struct address to) {
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+static void bound_caller(int fd, struct address own, struct address to) {
     MAKE(fd >= 0 && bind(fd, (struct sockaddr *)&own.name, own.length) == 0);
     MAKE(connect(fd, (struct sockaddr *)&to.name, to.length) == 0);
-    return fd;
 }
 
 static int peer_is(int fd, struct address other) {
@@ -86,11 +84,13 @@ int main(int argc, char **argv) {
     MAKE(shutdown(shut_listener, SHUT_RD) == 0 && shutdown(shut_bound, SHUT_WR) == 0 && shutdown(shut_alone, SHUT_WR) == 0);
     MAKE(refuses(shut_at));
 
-    /* The same name three times: who had it first has gone, the second lives on without a file. */
+    /* The same name three times: who had it first has gone, the second lives on without a file. Who has it last is the
+     * oldest socket, so that no order by age is right. */
     int calls[3], served[3];
+    for (int i = 2; i >= 0; i--) calls[i] = socket(AF_UNIX, SOCK_STREAM, 0);
     for (int i = 0; i < 3; i++) {
         if (i > 0) MAKE(unlink(own.name.sun_path) == 0);
-        calls[i] = bound_caller(own, at), served[i] = accepted(server);
+        bound_caller(calls[i], own, at), served[i] = accepted(server);
         if (i == 0) MAKE(close(calls[0]) == 0);
     }
     MAKE(chmod(own.name.sun_path, 0604) == 0);
