@@ -9,13 +9,14 @@ use crate::place::User;
 use crate::process::{self, Ended};
 use crate::scene::{Running, Scene, PATIENCE};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 
 /// A program with little state of its own.
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 17] = [
+    let table: [Row; 19] = [
         ("ten-generations", ten_generations),
         ("image-is-gone", image_is_gone),
         ("same-numbers", same_numbers),
@@ -33,6 +34,8 @@ pub fn cases() -> Vec<Case> {
         ("launch-returns-at-once", launch_returns_at_once),
         ("verify-option", verify_option),
         ("name-in-use", name_in_use),
+        ("strangers-sockets", strangers_sockets),
+        ("descriptors-are-few", descriptors_are_few),
     ];
     let mut cases = vec![
         Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8),
@@ -362,6 +365,61 @@ fn name_in_use(scene: &Scene) -> Result {
     let mut restart = scene.words(&["zap-restart", "--pod", "the-copy"]);
     restart.args(&images);
     scene.finish(restart)?.expect(125, "a copy cannot run beside the living original")?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// Sockets whose other ends are outside of the pod: refused by name as long as they hold state, and nothing that is the
+/// stranger's is touched. What a stranger that has gone leaves behind comes back, also by who may not become that.
+fn strangers_sockets(scene: &Scene) -> Result {
+    let dir = scene.path("work");
+    let at = |name: &str| dir.join(name);
+    let stranger = UnixListener::bind(at("stranger"))?;
+    fs::set_permissions(at("stranger"), Permissions::from_mode(0o777))?;
+    let file = || fs::symlink_metadata(at("stranger")).map(|file| (file.ino(), file.ctime_nsec()));
+    let before = file()?;
+    let helper = scene.place.built("stranger");
+    if !helper.exists() {
+        return crate::case::skipped("stranger could not be built: no compiler");
+    }
+    let mut command = scene.words(&["zap-launch"]);
+    command.arg(&helper).arg(&dir);
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    let refused = |message: &str| scene.run(&["zap-command", "--checkpoint", "--kill"])?.expect(1, message);
+    let (end, _) = stranger.accept()?;
+    refused("connected to a socket outside of the pod")?;
+    drop(end);
+    refused("nobody of the pod has that name")?;
+    scene.go()?;
+    scene.wait_ready(running, 2)?;
+    let call = UnixStream::connect(at("inside"))?;
+    refused("a process outside of the pod waits at it")?;
+    fs::write(scene.path("go.2"), "")?;
+    scene.wait_ready(running, 3)?;
+    refused("connected to a socket outside of the pod")?;
+    drop(call);
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    fs::write(scene.path("go.3"), "")?;
+    let ended = scene.wait(running)?.ended;
+    let said = fs::read_to_string(scene.out())?;
+    ensure!(ended == Ended::Exited(7) && said.ends_with("the rest goes on\nOK\n"), "{ended}, output {said:?}");
+    ensure!(file()? == before, "the stranger's file has been touched");
+    Ok(())
+}
+
+/// A restart needs few descriptors beside those of the program, which may have nearly all that it is allowed to have.
+fn descriptors_are_few(scene: &Scene) -> Result {
+    const FEW: [&str; 2] = ["prlimit", "--nofile=900:900"];
+    let program = scene.program("many_sockets")?;
+    scene.plain(&program)?;
+    let running = scene.launch_by(&FEW, &program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let mut command = scene.words(&FEW);
+    command.arg(scene.place.tool("zap-restart")).args(&images);
+    let running = scene.start(command, &scene.out())?;
     scene.go()?;
     scene.expect_end(running, &program)
 }

@@ -80,21 +80,23 @@ impl Agent {
             .map_err(|error| Refusal::new("coordinator", error))
     }
 
-    /// Hears the next message, with the descriptor that came along, if any.
-    pub fn hear(&self) -> Result<(FromCoordinator, Option<RawFd>), Refusal> {
+    /// Hears the next message, with the descriptors that came along.
+    pub fn hear(&self) -> Result<(FromCoordinator, Given), Refusal> {
         let mut buffer = alloc::vec![0u8; zap_wire::LONGEST_MESSAGE];
         let (length, descriptors, _) = restarting(|| net::receive_with_descriptors(self.socket, &mut buffer, 0))
             .map_err(|error| Refusal::new("coordinator", error))?;
-        let descriptor = descriptors.as_slice().first().copied();
         if length == 0 {
             return Err(Refusal::new("coordinator", "hung up"));
         }
+        let mut numbers = descriptors.as_slice().iter().copied();
+        let given = Given([numbers.next(), numbers.next()]);
+        numbers.for_each(|number| {
+            let _ = fd::close(number);
+        });
         match zap_wire::decode(&buffer[..length]) {
-            Ok(message) => Ok((message, descriptor)),
+            Ok(message) => Ok((message, given)),
             Err(why) => {
-                if let Some(descriptor) = descriptor {
-                    let _ = fd::close(descriptor);
-                }
+                given.close();
                 Err(Refusal::new("coordinator", format!("said something else: {why}")))
             }
         }
@@ -127,6 +129,19 @@ impl Agent {
     }
 }
 
+/// Descriptors that came with a message; its hearer closes them.
+#[derive(Clone, Copy, Debug)]
+pub struct Given(pub [Option<RawFd>; 2]);
+
+impl Given {
+    /// Closes all.
+    pub fn close(&self) {
+        self.0.iter().flatten().for_each(|number| {
+            let _ = fd::close(*number);
+        });
+    }
+}
+
 /// Seconds that a new program waits for the pod's table.
 const TABLE_PATIENCE_SECONDS: i64 = 10;
 
@@ -141,11 +156,9 @@ pub fn table_by_the_door(door: &[u8]) -> Option<RawFd> {
         let agent = Agent { socket };
         agent.say(&ToCoordinator::Table).ok()?;
         match agent.hear().ok()? {
-            (FromCoordinator::Table, descriptor) => descriptor,
-            (_, descriptor) => {
-                if let Some(descriptor) = descriptor {
-                    let _ = fd::close(descriptor);
-                }
+            (FromCoordinator::Table, Given([table, None])) => table,
+            (_, given) => {
+                given.close();
                 None
             }
         }

@@ -24,7 +24,7 @@ use zap_image::Region;
 use zap_plugin::{Description, Mode, Refusal, SaveContext, SavedSection};
 use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
 use zap_sys::{fd, libc, process, RawFd};
-use zap_wire::message::SaveOrder;
+use zap_wire::message::{Note, SaveOrder};
 use zap_wire::{fault as faults, FromCoordinator, Phase, ToCoordinator};
 
 /// What the leader has collected for the image; kept for the restart that may continue from it.
@@ -191,29 +191,38 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
     agent.say(&ToCoordinator::Suspended { pod_id: table_id, virtual_pid: state::virtual_pid().0, threads })?;
     loop {
         watch_copy(agent)?;
-        let (message, descriptor) = agent.hear()?;
-        let FromCoordinator::Proceed { phase, save } = message else {
-            close_if_open(descriptor);
+        let (message, given) = agent.hear()?;
+        let FromCoordinator::Proceed { phase } = message else {
+            given.close();
             return Ok(Saved::Here);
         };
-        let result = match (phase, save, descriptor) {
-            (Phase::Drain, ..) => {
+        let result = match (phase, given.0) {
+            (Phase::Drain, _) => {
                 let result = drain(agent).map(|()| Saved::Here);
                 fault::point(faults::PROGRAM_DRAINED);
                 result
             }
-            (Phase::Save, Some(order), Some(image)) => save_process(agent, &order, image),
-            (Phase::Save, ..) => Err(Refusal::new("coordinator", "sent no image to save to")),
-            (Phase::Refill, ..) => {
+            (Phase::Save, [Some(image), Some(order)]) => match read_order(order) {
+                Ok(order) => save_process(agent, &order, image),
+                Err(refusal) => {
+                    let _ = fd::close(image);
+                    Err(refusal)
+                }
+            },
+            (Phase::Save, _) => {
+                given.close();
+                Err(Refusal::new("coordinator", "sent no image to save to"))
+            }
+            (Phase::Refill, _) => {
                 fault::point(faults::PROGRAM_REFILLING);
                 // Before any process runs, which might wait for the end of a pipe.
                 descriptors::drop_copies();
                 Ok(Saved::Here)
             }
-            (Phase::Suspend | Phase::Resume, ..) => Ok(Saved::Here),
+            (Phase::Suspend | Phase::Resume, _) => Ok(Saved::Here),
         };
         if phase != Phase::Save {
-            close_if_open(descriptor);
+            given.close();
         }
         match result {
             Ok(Saved::Restarted) => return Ok(Saved::Restarted),
@@ -232,8 +241,28 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
 /// Descriptions, or stretches of memory, in one message: it stays far below its limit.
 const AT_ONCE: usize = 1000;
 
-/// Notes, which may have a path or two in them.
-const NOTES_AT_ONCE: usize = 50;
+/// Bytes of notes, which may have paths in them, and whoever waits at a listener.
+const BYTES_AT_ONCE: usize = zap_wire::LONGEST_MESSAGE / 2;
+/// What a note has at most beside its bytes.
+const NOTE_HEAD: usize = 16;
+
+/// The order to save, from the file in which it came.
+fn read_order(file: RawFd) -> Result<SaveOrder, Refusal> {
+    let refusal = |error| Refusal::new("order to save", error);
+    let read = || {
+        let length = fd::fstat(file).map_err(refusal)?.st_size as usize;
+        if length > zap_wire::LONGEST_ORDER {
+            return Err(Refusal::new("order to save", "too long"));
+        }
+        let mut bytes = alloc::vec![0u8; length];
+        fd::seek(file, 0, libc::SEEK_SET).map_err(refusal)?;
+        let count = fd::read_full(file, &mut bytes).map_err(refusal)?;
+        zap_wire::decode(&bytes[..count]).map_err(|why| Refusal::new("order to save", why))
+    };
+    let order = read();
+    let _ = fd::close(file);
+    order
+}
 
 /// Names of files, each of which is a path.
 const NAMES_AT_ONCE: usize = 20;
@@ -250,7 +279,23 @@ fn drain(agent: &Agent) -> Result<(), Refusal> {
     let say = |descriptions, memory, notes| agent.say(&ToCoordinator::Open { descriptions, memory, notes });
     seen.chunks(AT_ONCE).try_for_each(|part| say(part.to_vec(), Vec::new(), Vec::new()))?;
     memory.chunks(AT_ONCE).try_for_each(|part| say(Vec::new(), part.to_vec(), Vec::new()))?;
-    notes.chunks(NOTES_AT_ONCE).try_for_each(|part| say(Vec::new(), Vec::new(), part.to_vec()))
+    let mut notes = notes.into_iter().peekable();
+    while notes.peek().is_some() {
+        let mut bytes = 0;
+        // One that is longer by itself goes alone.
+        let fits = |note: &Note| {
+            let is_first = bytes == 0;
+            bytes += note.bytes.len() + NOTE_HEAD;
+            is_first || bytes <= BYTES_AT_ONCE
+        };
+        let part = core::iter::from_fn({
+            let (notes, mut fits) = (&mut notes, fits);
+            move || notes.next_if(|note| fits(note))
+        });
+        let part = part.collect();
+        say(Vec::new(), Vec::new(), part)?;
+    }
+    Ok(())
 }
 
 /// The frozen copy that writes; 0 when none is to be watched.
@@ -276,12 +321,6 @@ fn watch_copy(agent: &Agent) -> Result<(), Refusal> {
         agent.say(&ToCoordinator::WriteFailed { refusal: on_wire(refusal) })?;
     }
     Ok(())
-}
-
-fn close_if_open(descriptor: Option<RawFd>) {
-    if let Some(descriptor) = descriptor {
-        let _ = fd::close(descriptor);
-    }
 }
 
 /// Collects the process's state and forks the frozen copy that writes it.

@@ -69,11 +69,11 @@ pub fn find(own: &[RawFd]) -> Result<(Vec<Seen>, Vec<Note>), Refusal> {
         object: registry::plugins()[*owner].object(one).unwrap_or_default(),
         access: one.status_flags() & libc::O_ACCMODE,
     };
-    // A stream is whatever zap-restart supplies, to everybody.
     let mut notes = Vec::new();
     for (one, owner) in all.iter().zip(&owners) {
         notes.extend(registry::plugins()[*owner].note(one)?.map(|bytes| Note { id: one.id, bytes }));
     }
+    // A stream is whatever zap-restart supplies, to everybody.
     let seen = all.iter().zip(&owners).filter(|(one, _)| one.stream.is_none()).map(seen).collect();
     OPEN.with(|open| *open = all);
     Ok((seen, notes))
@@ -322,16 +322,20 @@ pub fn reserve() -> Result<(), Refusal> {
     })
 }
 
-/// A program near its descriptor limit leaves no room for ours: the soft limit is raised as far as the hard one goes.
+/// A program near its descriptor limit leaves no room for ours, nor for what plugins need beside what they make: the soft
+/// limit is raised as far as the hard one goes, until the program's own is set.
 pub(crate) fn make_room(highest: RawFd) -> Result<(), Refusal> {
     let (soft, hard) =
         zap_sys::process::limit(libc::RLIMIT_NOFILE).map_err(|error| Refusal::new("descriptor limit", error))?;
     let needed = highest as u64 + 64;
-    if soft < needed && hard > soft {
-        zap_sys::process::set_limit(libc::RLIMIT_NOFILE, needed.min(hard), hard)
-            .map_err(|error| Refusal::new("descriptor limit", error))?;
+    // Beyond the hard limit for root alone.
+    let raised = [hard.max(needed), hard].into_iter().any(|most| {
+        (soft, hard) == (most, most) || zap_sys::process::set_limit(libc::RLIMIT_NOFILE, most, most).is_ok()
+    });
+    if raised || soft >= needed {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::new("descriptor limit", format!("cannot be raised from {soft} to {needed}")))
 }
 
 /// Moves `new` to every number of description `id`; `publish` hands it to other processes that have the description.

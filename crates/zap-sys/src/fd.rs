@@ -182,9 +182,9 @@ pub fn change_mode_at(path: &CStr, mode: u32) -> Result<()> {
     call!(SYS_fchmodat, AT_FDCWD, path.as_ptr(), mode).map(|_| ())
 }
 
-/// lchown(2).
-pub fn change_owner_at(path: &CStr, user: u32, group: u32) -> Result<()> {
-    call!(SYS_fchownat, AT_FDCWD, path.as_ptr(), user, group, libc::AT_SYMLINK_NOFOLLOW).map(|_| ())
+/// Changes the owner of what `fd` refers to, which may have been opened with O_PATH (fchownat(2), AT_EMPTY_PATH).
+pub fn change_owner_of(fd: RawFd, user: u32, group: u32) -> Result<()> {
+    call!(SYS_fchownat, fd, c"".as_ptr(), user, group, libc::AT_EMPTY_PATH).map(|_| ())
 }
 
 /// readlink(2) into `buffer`; returns the bytes of the link. A longer link is cut.

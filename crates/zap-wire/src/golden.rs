@@ -122,7 +122,26 @@ fn from_coordinator() -> Vec<FromCoordinator> {
         processes: vec![process.clone(), failed.clone()],
         last_checkpoint,
     };
-    let save = SaveOrder {
+    vec![
+        FromCoordinator::InPod { pod_id: POD, name: "pod".into(), table: "/run/pods/1.table".into() },
+        FromCoordinator::Checkpointed {
+            pods: vec![
+                CheckpointResult { pod: "pod".into(), outcome: Ok(record()) },
+                CheckpointResult { pod: "other".into(), outcome: Err("is restarting".into()) },
+            ],
+        },
+        FromCoordinator::Status(Status { pods: vec![pod(None), pod(Some(record()))] }),
+        FromCoordinator::Done { pods: vec!["pod".into()] },
+        FromCoordinator::Failed { why: "several pods".into(), usage: true },
+        FromCoordinator::Proceed { phase: Phase::Drain },
+        FromCoordinator::Proceed { phase: Phase::Save },
+        FromCoordinator::Abandon,
+        FromCoordinator::Table,
+    ]
+}
+
+fn save_order() -> SaveOrder {
+    SaveOrder {
         pod_id: POD,
         pod_name: "pod".into(),
         generation: 3,
@@ -143,23 +162,7 @@ fn from_coordinator() -> Vec<FromCoordinator> {
         elsewhere: vec![Stretch { object: (1, 70), start: 0, end: 1 << 12 }],
         open: vec![(1, 70)],
         ended: Some(9),
-    };
-    vec![
-        FromCoordinator::InPod { pod_id: POD, name: "pod".into(), table: "/run/pods/1.table".into() },
-        FromCoordinator::Checkpointed {
-            pods: vec![
-                CheckpointResult { pod: "pod".into(), outcome: Ok(record()) },
-                CheckpointResult { pod: "other".into(), outcome: Err("is restarting".into()) },
-            ],
-        },
-        FromCoordinator::Status(Status { pods: vec![pod(None), pod(Some(record()))] }),
-        FromCoordinator::Done { pods: vec!["pod".into()] },
-        FromCoordinator::Failed { why: "several pods".into(), usage: true },
-        FromCoordinator::Proceed { phase: Phase::Drain, save: None },
-        FromCoordinator::Proceed { phase: Phase::Save, save: Some(save) },
-        FromCoordinator::Abandon,
-        FromCoordinator::Table,
-    ]
+    }
 }
 
 // The matches below have no arm for "any other": a new variant does not compile until it has a name here, and whoever
@@ -235,6 +238,7 @@ fn messages_are_as_committed() {
     let mut text = String::new();
     text.extend(to_coordinator().iter().map(|message| line("ToCoordinator", name_to(message), message)));
     text.extend(from_coordinator().iter().map(|message| line("FromCoordinator", name_from(message), message)));
+    text += &line("SaveOrder", "SaveOrder", &save_order());
     let parts = RestartParts {
         pod_id: POD,
         table: "/run/pods/1.table".into(),

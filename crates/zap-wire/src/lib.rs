@@ -2,7 +2,7 @@
 //! runtime directory.
 //!
 //! Bytes and types only: no socket is opened here. Messages are MessagePack, one per packet of a `SOCK_SEQPACKET` Unix
-//! socket. docs/wire-protocol.md describes the conversation; golden/protocol-3.txt and
+//! socket. docs/wire-protocol.md describes the conversation; golden/protocol-5.txt and
 //! golden/table-5.txt in this crate pin the encoding.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
@@ -31,10 +31,22 @@ pub const LONGEST_MESSAGE: usize = 160 * 1024;
 /// Zap's signal unless `zap-launch --signal` says otherwise: a real-time signal that common runtimes leave alone.
 pub const DEFAULT_SIGNAL: i32 = 62;
 
+/// Longest [`message::SaveOrder`] in bytes: tens of thousands of sockets.
+pub const LONGEST_ORDER: usize = 64 << 20;
+
 /// Encodes a message. Fails only for a message longer than [`LONGEST_MESSAGE`].
 pub fn encode<T: serde::Serialize>(message: &T) -> Result<Vec<u8>, String> {
+    encode_within(message, LONGEST_MESSAGE)
+}
+
+/// Encodes what goes in a file. Fails only for an order longer than [`LONGEST_ORDER`].
+pub fn encode_order(order: &message::SaveOrder) -> Result<Vec<u8>, String> {
+    encode_within(order, LONGEST_ORDER)
+}
+
+fn encode_within<T: serde::Serialize>(message: &T, longest: usize) -> Result<Vec<u8>, String> {
     let bytes = zap_codec::encode(message)?;
-    if bytes.len() > LONGEST_MESSAGE {
+    if bytes.len() > longest {
         return Err("message too long".to_string());
     }
     Ok(bytes)

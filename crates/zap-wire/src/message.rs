@@ -263,7 +263,8 @@ pub struct Share {
     pub mapped: Option<u64>,
 }
 
-/// The order to save, which goes with the image's descriptor.
+/// The order to save. It has no bound, since a pod has none: it comes in a file in memory, whose descriptor goes with the
+/// image's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SaveOrder {
     pub pod_id: u64,
@@ -309,10 +310,9 @@ pub enum FromCoordinator {
         why: String,
         usage: bool,
     },
-    // To processes. The descriptor of the image comes with `save`.
+    // To processes. With Save come two descriptors: of the image, and of a file with a [`SaveOrder`].
     Proceed {
         phase: Phase,
-        save: Option<SaveOrder>,
     },
     /// The checkpoint is off: put everything back and resume.
     Abandon,

@@ -17,8 +17,38 @@ pub(crate) struct UnixSocket {
     /// It listens: how many more may wait than one (listen(2)), and the inodes of those that do, in their order; 0 for one
     /// that has been closed meanwhile.
     pub listens: Option<(u32, Vec<u32>)>,
-    /// Inode of the file that was made for its name, or that of the listener that has accepted it; 0 for none.
-    pub file: u32,
+    /// The file that was made for its name, or for that of the listener that has accepted it.
+    pub file: Option<File>,
+}
+
+/// The file of a name: the inode's lower half, and the device, as the kernel has them.
+pub(crate) type File = (u32, u32);
+
+/// A socket that has a name of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub inode: u32,
+    /// As it was given to bind(2).
+    pub name: Vec<u8>,
+    pub file: Option<File>,
+}
+
+/// A device's number as stat(2) shows it, in the kernel's own form (`MKDEV`).
+pub(crate) fn kernel_device(device: u64) -> u32 {
+    libc::major(device) << 20 | libc::minor(device)
+}
+
+/// File systems without a device of their own have numbers of this kind. Some (btrfs, overlayfs) show another one to
+/// stat(2) than they have.
+pub(crate) fn is_made_up(device: u32) -> bool {
+    device >> 20 == 0
+}
+
+/// Whether `stat` shows `file`.
+pub(crate) fn is_file(stat: &libc::stat, (inode, device): File) -> bool {
+    let shown = kernel_device(stat.st_dev);
+    let is_device = shown == device || (is_made_up(shown) && is_made_up(device));
+    stat.st_mode & libc::S_IFMT == libc::S_IFSOCK && stat.st_ino as u32 == inode && is_device
 }
 
 /// TCP_CLOSE of linux/tcp_states.h, which Unix sockets have too until they are connected.
@@ -29,6 +59,9 @@ const NETLINK_SOCK_DIAG: i32 = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// UDIAG_SHOW_VFS, UDIAG_SHOW_PEER, UDIAG_SHOW_ICONS, UDIAG_SHOW_RQLEN.
 const SHOWN: u32 = 2 | 4 | 8 | 16;
+/// UDIAG_SHOW_NAME, UDIAG_SHOW_VFS.
+const SHOWN_OF_ALL: u32 = 1 | 2;
+const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_VFS: u16 = 1;
 const UNIX_DIAG_PEER: u16 = 2;
 const UNIX_DIAG_ICONS: u16 = 3;
@@ -46,21 +79,72 @@ pub(crate) fn query(inode: u32) -> Result<UnixSocket> {
     result
 }
 
-fn ask(socket: i32, inode: u32) -> Result<UnixSocket> {
+fn request(flags: i32, states: u32, inode: u32, shown: u32) -> [u8; HEADER + 24] {
     // struct nlmsghdr, then struct unix_diag_req.
     let mut request = [0u8; HEADER + 24];
     request[0..4].copy_from_slice(&(HEADER as u32 + 24).to_ne_bytes());
     request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    request[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    request[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
     request[16] = libc::AF_UNIX as u8;
-    request[20..24].copy_from_slice(&u32::MAX.to_ne_bytes()); // any state
+    request[20..24].copy_from_slice(&states.to_ne_bytes());
     request[24..28].copy_from_slice(&inode.to_ne_bytes());
-    request[28..32].copy_from_slice(&SHOWN.to_ne_bytes());
+    request[28..32].copy_from_slice(&shown.to_ne_bytes());
     request[32..40].copy_from_slice(&[0xff; 8]); // INET_DIAG_NOCOOKIE
-    net::send(socket, &request, 0)?;
+    request
+}
+
+fn ask(socket: i32, inode: u32) -> Result<UnixSocket> {
+    net::send(socket, &request(0, u32::MAX, inode, SHOWN), 0)?;
     let mut answer = vec![0u8; 8192];
     let length = net::receive(socket, &mut answer, 0)?;
     parse(&answer[..length])
+}
+
+/// All sockets of the host, or of this network namespace, to which somebody else cannot give the same name: those that
+/// listen, and those that have a name and are not connected. Who was accepted shows its listener's name, and has none.
+pub(crate) fn all_bound() -> Result<Vec<Bound>> {
+    let socket = net::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, NETLINK_SOCK_DIAG)?;
+    let result = ask_all(socket);
+    let _ = fd::close(socket);
+    result
+}
+
+fn ask_all(socket: i32) -> Result<Vec<Bound>> {
+    net::send(socket, &request(libc::NLM_F_DUMP, 1 << CLOSED | 1 << LISTENS, 0, SHOWN_OF_ALL), 0)?;
+    let mut answer = vec![0u8; 64 << 10];
+    let mut all = Vec::new();
+    loop {
+        let length = net::receive(socket, &mut answer, 0)?;
+        let mut rest = &answer[..length];
+        if rest.is_empty() {
+            return Err(SysError::new("sock_diag", libc::EPROTO));
+        }
+        while rest.len() >= HEADER {
+            match half(rest, 4) {
+                SOCK_DIAG_BY_FAMILY => all.extend(parse_bound(rest)),
+                kind if kind == libc::NLMSG_DONE as u16 => return Ok(all),
+                _ => return Err(refusal_of(rest)),
+            }
+            let end = (word(rest, 0) as usize).max(HEADER).next_multiple_of(4).min(rest.len());
+            rest = &rest[end..];
+        }
+    }
+}
+
+/// One that has a name.
+fn parse_bound(answer: &[u8]) -> Option<Bound> {
+    let mut bound = Bound { inode: word(answer, HEADER + 4), ..Bound::default() };
+    each_attribute(answer, |kind, value| match kind {
+        UNIX_DIAG_NAME => bound.name = value.to_vec(),
+        UNIX_DIAG_VFS => bound.file = Some((word(value, 0), word(value, 4))),
+        _ => {}
+    });
+    if bound.name.first().is_some_and(|byte| *byte != 0) {
+        // A path is shown with the NUL behind it.
+        let end = bound.name.iter().position(|byte| *byte == 0);
+        bound.name.truncate(end.unwrap_or(bound.name.len()));
+    }
+    (!bound.name.is_empty()).then_some(bound)
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
@@ -71,30 +155,39 @@ fn half(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..at + 2).and_then(|part| part.try_into().ok()).map_or(0, u16::from_ne_bytes)
 }
 
-fn parse(answer: &[u8]) -> Result<UnixSocket> {
-    let kind = half(answer, 4);
-    if kind != SOCK_DIAG_BY_FAMILY {
-        // NLMSG_ERROR carries a negative errno.
-        let errno = (word(answer, HEADER) as i32).wrapping_neg();
-        return Err(SysError::new("sock_diag", if kind == libc::NLMSG_ERROR as u16 { errno } else { libc::EPROTO }));
-    }
-    let end = (word(answer, 0) as usize).min(answer.len());
+/// Calls `each` with kind and value of the attributes (struct nlattr) of a message.
+fn each_attribute(message: &[u8], mut each: impl FnMut(u16, &[u8])) {
+    let end = (word(message, 0) as usize).min(message.len());
     let mut at = HEADER + MESSAGE;
+    while at + 4 <= end {
+        let length = usize::from(half(message, at)).max(4);
+        each(half(message, at + 2), message.get(at + 4..at + length).unwrap_or_default());
+        at += length.next_multiple_of(4);
+    }
+}
+
+/// NLMSG_ERROR carries a negative errno.
+fn refusal_of(answer: &[u8]) -> SysError {
+    let errno = (word(answer, HEADER) as i32).wrapping_neg();
+    let is_told = half(answer, 4) == libc::NLMSG_ERROR as u16;
+    SysError::new("sock_diag", if is_told { errno } else { libc::EPROTO })
+}
+
+fn parse(answer: &[u8]) -> Result<UnixSocket> {
+    if half(answer, 4) != SOCK_DIAG_BY_FAMILY {
+        return Err(refusal_of(answer));
+    }
     let mut socket = UnixSocket::default();
     let (mut backlog, mut waiting) = (0, Vec::new());
-    while at + 4 <= end {
-        let length = usize::from(half(answer, at));
-        match half(answer, at + 2) {
-            UNIX_DIAG_VFS => socket.file = word(answer, at + 4),
-            // Of one that listens, how many wait comes first.
-            UNIX_DIAG_RQLEN => backlog = word(answer, at + 8),
-            UNIX_DIAG_ICONS => waiting = (4..length & !3).step_by(4).map(|place| word(answer, at + place)).collect(),
-            UNIX_DIAG_PEER => socket.peer = word(answer, at + 4),
-            UNIX_DIAG_SHUTDOWN => socket.shutdown = answer.get(at + 4).copied().unwrap_or(0),
-            _ => {}
-        }
-        at += length.max(4).next_multiple_of(4);
-    }
+    each_attribute(answer, |kind, value| match kind {
+        UNIX_DIAG_VFS => socket.file = Some((word(value, 0), word(value, 4))),
+        // Of one that listens, how many wait comes first.
+        UNIX_DIAG_RQLEN => backlog = word(value, 4),
+        UNIX_DIAG_ICONS => waiting = value.chunks_exact(4).map(|inode| word(inode, 0)).collect(),
+        UNIX_DIAG_PEER => socket.peer = word(value, 0),
+        UNIX_DIAG_SHUTDOWN => socket.shutdown = value.first().copied().unwrap_or(0),
+        _ => {}
+    });
     // udiag_state. The end of a pair stays as it was when the other closes.
     let state = answer.get(HEADER + 2).copied();
     socket.is_unconnected = socket.peer == 0 && state == Some(CLOSED);
@@ -131,10 +224,15 @@ mod tests {
         net::bind_unix(listener, name.as_bytes()).unwrap();
         net::listen(listener, 7).unwrap();
         [first, second].iter().for_each(|one| net::connect_unix(*one, name.as_bytes()).unwrap());
-        let file = fd::link_stat(name.as_c_str()).unwrap().st_ino as u32;
+        let file = fd::link_stat(name.as_c_str()).unwrap();
+        let is_it = |one: &&Bound| one.name == name.as_bytes();
+        let all = all_bound().unwrap();
+        let bound: Vec<&Bound> = all.iter().filter(is_it).collect();
+        assert!(bound.len() == 1 && bound[0].inode == inode(listener), "{bound:?}");
         fd::unlink(name.as_c_str()).unwrap();
         let found = query(inode(listener)).unwrap();
-        assert_eq!((found.listens, found.file), (Some((7, vec![inode(first), inode(second)])), file));
+        assert_eq!(found.listens, Some((7, vec![inode(first), inode(second)])));
+        assert!(is_file(&file, found.file.unwrap()) && bound[0].file == found.file);
         let waits = query(inode(first)).unwrap();
         assert_eq!((waits.peer, waits.is_unconnected, waits.listens), (0, false, None));
         fd::close(first).unwrap();

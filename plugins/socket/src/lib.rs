@@ -8,7 +8,9 @@ extern crate alloc;
 
 mod diag;
 mod named;
+mod names;
 mod pairs;
+mod plan;
 mod unconnected;
 
 use alloc::vec::Vec;
@@ -54,10 +56,10 @@ impl Plugin for Socket {
 
     fn restore(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         // What others wait for comes first.
-        let named = named::make(context)?;
+        named::make(context)?;
         pairs::restore(context)?;
         unconnected::restore(context)?;
-        named::take(named, context)
+        named::take(context)
     }
 
     fn refill(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {

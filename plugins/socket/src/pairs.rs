@@ -13,7 +13,7 @@ use zap_plugin::sys::{fd, libc, net, RawFd, SysError};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
 const SECTION: &str = "socket.pairs";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A pair, or what is left of one.
 #[derive(Serialize, Deserialize)]
@@ -42,6 +42,8 @@ const OTHER: u32 = 1;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct End {
     pub id: u32,
+    /// Of the socket itself (fchmod(2)), which a file for its name is made with.
+    mode: u32,
     pub flags: i32,
     pub send_buffer: i32,
     pub receive_buffer: i32,
@@ -50,6 +52,8 @@ pub(crate) struct End {
     timeouts: [(i64, i64); 2],
     /// As `diag::UnixSocket::shutdown`.
     pub shutdown: u8,
+    /// The other end has closed before it had received all, and the program has not been told yet (ECONNRESET).
+    pub reset: bool,
     /// What waits to be received here. A stream's messages are just parts.
     pub waiting: Vec<Message>,
 }
@@ -109,6 +113,8 @@ pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Resul
                 second.waiting = take_and_return(peer, one, second.waiting)?;
             }
             Second::Here(second)
+        } else if first.reset {
+            return Err(Refusal::new(one.name(), "an error waits to be told to the program: repeat"));
         } else if share.object == 0 {
             return Err(Refusal::new(one.name(), "is connected to a socket outside of the pod"));
         } else if kind == libc::SOCK_DGRAM && socket.shutdown != 0 {
@@ -157,16 +163,44 @@ fn refuse_named(one: &Description) -> Result<(), Refusal> {
 pub(crate) fn save_end(one: &Description, kind: i32, shutdown: u8, connected: bool) -> Result<End, Refusal> {
     let refusal = |error| Refusal::new(one.name(), error);
     let option = |name| net::get_option(one.fd(), libc::SOL_SOCKET, name).map_err(refusal);
+    let reset = connected && is_reset(one, kind)?;
     Ok(End {
         id: one.id,
+        mode: one.stat.st_mode & 0o7777,
         flags: one.status_flags(),
         send_buffer: option(libc::SO_SNDBUF)?,
         receive_buffer: option(libc::SO_RCVBUF)?,
         pass_credentials: option(libc::SO_PASSCRED)? != 0,
         timeouts: [get_timeout(one, libc::SO_RCVTIMEO)?, get_timeout(one, libc::SO_SNDTIMEO)?],
         shutdown,
+        reset,
         waiting: if connected { peek(one, kind)? } else { Vec::new() },
     })
+}
+
+/// Whether the next look beyond all that waits is told ECONNRESET. Nothing may look there: it is told once.
+fn is_reset(one: &Description, kind: i32) -> Result<bool, Refusal> {
+    let events = fd::poll_now(one.fd(), libc::POLLIN).map_err(|error| Refusal::new(one.name(), error))?;
+    let is_reset = events & libc::POLLERR != 0;
+    // There it is told before what waits, and a look at that would take it away.
+    if is_reset && kind != libc::SOCK_STREAM {
+        return Err(Refusal::new(
+            one.name(),
+            "its other end has closed without receiving all, which the program has not been told yet: \
+             not supported where messages have boundaries; repeat",
+        ));
+    }
+    Ok(is_reset)
+}
+
+/// Of an end that is to be told ECONNRESET: leaves something unread in the other end, which is to be closed.
+pub(crate) fn prepare_reset(own: RawFd, end: &End) -> Result<(), Refusal> {
+    if !end.reset {
+        return Ok(());
+    }
+    net::send(own, b"\0", libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
+        .map(|_| ())
+        .map_err(|error| Refusal::new("socket", error))
 }
 
 /// A datagram pair with messages, some of which may be empty: those can only be counted by taking all messages, which the
@@ -209,6 +243,7 @@ pub(crate) fn carries(one: &Description) -> Result<bool, Refusal> {
         return Ok(false);
     }
     let kind = net::get_option(one.fd(), libc::SOL_SOCKET, libc::SO_TYPE).map_err(refusal)?;
+    is_reset(one, kind)?;
     let mut found = false;
     peeking(one, || {
         each_message(one.fd(), kind, |message| {
@@ -347,18 +382,27 @@ fn each_message(
     kind: i32,
     mut see: impl FnMut(&Waiting<'_>) -> zap_plugin::sys::Result<()>,
 ) -> zap_plugin::sys::Result<()> {
-    let mut buffer = vec![0u8; LARGEST_MESSAGE];
     let mut at = 0;
+    // Of a datagram socket, the first message alone; else no message is longer, and a program may have many sockets.
+    let all = fd::bytes_readable(socket)?;
+    let room = if kind == libc::SOCK_DGRAM { LARGEST_MESSAGE } else { all.clamp(1, LARGEST_MESSAGE) };
+    let mut buffer = vec![0u8; room];
     let look = |buffer: &mut [u8]| -> zap_plugin::sys::Result<(usize, bool, bool)> {
         let (length, flags) = net::receive_flags(socket, buffer, libc::MSG_PEEK | libc::MSG_DONTWAIT)?;
         Ok((length, flags & libc::MSG_TRUNC != 0, flags & libc::MSG_CTRUNC != 0))
     };
     loop {
+        // Behind the last byte of a stream there may be an error, which whoever looks takes away.
+        if kind == libc::SOCK_STREAM && at >= all {
+            return Ok(());
+        }
         let (length, truncated, carries) = match look(&mut buffer) {
             Ok(seen) => seen,
+            // Something that is not shown so (MSG_OOB).
+            Err(error) if error.is(libc::EAGAIN) && kind == libc::SOCK_STREAM => {
+                return Err(SysError::new("recvmsg", libc::ENOTSUP));
+            }
             Err(error) if error.is(libc::EAGAIN) => return Ok(()),
-            // The peer is gone, with or without unread data of ours.
-            Err(error) if error.is(libc::ECONNRESET) => return Ok(()),
             Err(error) => return Err(error),
         };
         if truncated {
@@ -367,7 +411,7 @@ fn each_message(
         // The end of a stream reads as an empty message. An empty datagram is looked at once and then skipped by the
         // kernel, so that a second checkpoint would not see it: see `take_and_return`.
         if length == 0 && kind != libc::SOCK_DGRAM {
-            return if carries { Err(SysError::new("recvmsg", libc::ENOTSUP)) } else { Ok(()) };
+            return if carries || at < all { Err(SysError::new("recvmsg", libc::ENOTSUP)) } else { Ok(()) };
         }
         let mut start = 0;
         if carries && kind == libc::SOCK_STREAM {
@@ -411,7 +455,10 @@ fn make(pair: &Pair, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     }
     match &pair.second {
         Second::Here(state) => hand_over(second, state, context)?,
-        Second::Closed => fd::close(second).map_err(refusal)?,
+        Second::Closed => {
+            prepare_reset(first, &pair.first)?;
+            fd::close(second).map_err(refusal)?;
+        }
         Second::Elsewhere { object, .. } => {
             context.publish(*object, OWN, second)?;
             context.publish(*object, OTHER, first)?;
@@ -455,6 +502,7 @@ pub(crate) fn set_up_receiving(socket: RawFd, state: &End) -> Result<(), Refusal
         .and_then(|()| set(libc::SO_PASSCRED, i32::from(state.pass_credentials)))
         .and_then(|()| set_timeout(socket, libc::SO_RCVTIMEO, state.timeouts[0]))
         .and_then(|()| set_timeout(socket, libc::SO_SNDTIMEO, state.timeouts[1]))
+        .and_then(|()| fd::change_mode(socket, state.mode))
         .map_err(|error| Refusal::new("socket", error))
 }
 
@@ -523,7 +571,7 @@ fn send_all(from: RawFd, message: &Message, carried: &[RawFd]) -> Result<(), Ref
 }
 
 /// Shuts the halves of an end that were. Where the peer has closed, that has done it.
-fn shut(socket: RawFd, shutdown: u8) -> zap_plugin::sys::Result<()> {
+pub(crate) fn shut(socket: RawFd, shutdown: u8) -> zap_plugin::sys::Result<()> {
     match shutdown & 3 {
         1 => net::shutdown(socket, libc::SHUT_RD),
         2 => net::shutdown(socket, libc::SHUT_WR),

@@ -145,7 +145,7 @@ impl Checkpoint {
 
     fn proceed(&self, phase: Phase, out: &mut Vec<Action>) {
         for peer in self.participants.iter().filter(|participant| !participant.resumed).filter_map(|p| p.peer) {
-            let message = Box::new(FromCoordinator::Proceed { phase, save: None });
+            let message = Box::new(FromCoordinator::Proceed { phase });
             out.push(Action::Send { peer, message });
         }
     }

@@ -5,7 +5,7 @@ use super::images::{Images, Job};
 use super::process::{self, Process};
 use super::{compare, random, reach, store, Server};
 use crate::core::{Action, Event, PodState, Verdict};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -32,6 +32,15 @@ pub fn record_of(request: &Restart) -> CheckpointRecord {
         bytes: metadata.iter().map(|image| image.len()).sum(),
         images: request.images.clone(),
     }
+}
+
+/// A file without a name that holds the order.
+fn in_memory(order: &SaveOrder) -> Result<OwnedFd, String> {
+    let bytes = zap_wire::encode_order(order)?;
+    let file = zap_sys::fd::memfd_create(c"zap-order", libc::MFD_CLOEXEC).map_err(|error| error.to_string())?;
+    let file = super::door::own(file);
+    zap_sys::fd::pwrite_all(file.as_raw_fd(), &bytes, 0).map_err(|error| error.to_string())?;
+    Ok(file)
 }
 
 /// What is said of a process that cannot be opened, though it lives.
@@ -363,12 +372,12 @@ impl Server {
     }
 
     fn save(&mut self, pod: u64, pid: i32, peer: u64, order: SaveOrder) {
-        let message = FromCoordinator::Proceed { phase: Phase::Save, save: Some(order) };
-        let sent = zap_wire::encode(&message).and_then(|bytes| {
+        let sent = zap_wire::encode(&FromCoordinator::Proceed { phase: Phase::Save }).and_then(|bytes| {
+            let order = in_memory(&order)?;
             let file = self.images.get(&pod).and_then(|images| images.file(pid)).ok_or("no image file")?;
             let connected = self.peers.get(&peer).ok_or("connection closed")?;
             let (socket, flags) = (connected.socket.as_raw_fd(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
-            zap_sys::net::send_with_descriptors(socket, &bytes, &[file.as_raw_fd()], flags)
+            zap_sys::net::send_with_descriptors(socket, &bytes, &[file.as_raw_fd(), order.as_raw_fd()], flags)
                 .map_err(|error| error.to_string())
         });
         if let Err(why) = sent {

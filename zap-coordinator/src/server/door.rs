@@ -65,7 +65,7 @@ impl Door {
     }
 }
 
-fn own(number: i32) -> OwnedFd {
+pub(super) fn own(number: i32) -> OwnedFd {
     // SAFETY: as the callers got it from the kernel.
     unsafe { OwnedFd::from_raw_fd(number) }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 use zap_client::{Connection, MappedTable, RuntimeDir};
 use zap_sys::{fd, net, process};
-use zap_wire::message::{Launch, PodSettings, Refusal};
+use zap_wire::message::{Launch, PodSettings, Refusal, SaveOrder};
 use zap_wire::{FromCoordinator, Phase, ToCoordinator, LONGEST_MESSAGE, PROTOCOL_VERSION};
 
 /// Write end of the pipe that the handler rings.
@@ -123,7 +123,7 @@ fn checkpoint(runtime: &RuntimeDir, table: &MappedTable, behaviour: &str, bell: 
         if length == 0 {
             return "abandoned";
         }
-        let FromCoordinator::Proceed { phase, save } = zap_wire::decode(&buffer[..length]).unwrap() else {
+        let FromCoordinator::Proceed { phase } = zap_wire::decode(&buffer[..length]).unwrap() else {
             return "abandoned";
         };
         let name = format!("{phase:?}").to_lowercase();
@@ -138,11 +138,15 @@ fn checkpoint(runtime: &RuntimeDir, table: &MappedTable, behaviour: &str, bell: 
             let _ = say(ToCoordinator::Refused { phase, refusal: refusal.clone() });
             continue;
         }
-        if let Some(order) = save {
+        if let [image_file, order] = descriptors.as_slice() {
+            let mut text = vec![0; fd::fstat(*order).unwrap().st_size as usize];
+            fd::pread(*order, &mut text, 0).unwrap();
+            fd::close(*order).unwrap();
+            let order: SaveOrder = zap_wire::decode(&text).unwrap();
             let image = crate::image::of_generation(order.generation);
-            fd::write_all(descriptors.as_slice()[0], &image).unwrap();
+            fd::write_all(*image_file, &image).unwrap();
             bytes = image.len() as u64;
-            fd::close(descriptors.as_slice()[0]).unwrap();
+            fd::close(*image_file).unwrap();
         }
         std::thread::sleep(Duration::from_millis(1));
         let stop_ns = begun.elapsed().as_nanos() as u64;
