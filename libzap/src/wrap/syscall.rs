@@ -134,7 +134,7 @@ pub unsafe fn raw(number: c_long, arguments: [c_long; 6]) -> Result<usize, zap_s
 
 #[inline(always)]
 pub fn in_one_piece(call: impl FnOnce() -> Result<usize, zap_sys::Errno>) -> c_long {
-    match zap_engine::guard::with_ids(|| call()) {
+    match zap_engine::guard::with_ids(call) {
         Ok(result) => result as c_long,
         Err(errno) => c_long::from(super::fail(errno.0)),
     }
