@@ -108,17 +108,23 @@ fn pairs() -> &'static [Pair] {
     unsafe { PAIRS.load(Ordering::Acquire).as_ref() }.map_or(&[], |pairs| pairs.pairs.as_slice())
 }
 
-/// The program's id of the calling thread, which is `real`. A thread keeps its id for life, so it is looked for once.
+/// The program's id of the calling thread, which is `real`, if it has been looked for: a thread keeps its id for life.
 #[inline]
-pub fn virtual_of_caller(real: RealPid) -> VirtualPid {
+pub fn known_of_caller(real: RealPid) -> Option<VirtualPid> {
     let known = &guard::block().known_tid;
-    if known[0].load(Ordering::Relaxed) != real.0 {
+    (known[0].load(Ordering::Relaxed) == real.0).then(|| VirtualPid(known[1].load(Ordering::Relaxed)))
+}
+
+/// The program's id of the calling thread, which is `real`.
+pub fn virtual_of_caller(real: RealPid) -> VirtualPid {
+    known_of_caller(real).unwrap_or_else(|| {
+        let known = &guard::block().known_tid;
         let id = virtual_of(real);
         known[0].store(0, Ordering::Relaxed);
         known[1].store(id.0, Ordering::Relaxed);
         known[0].store(real.0, Ordering::Relaxed);
-    }
-    VirtualPid(known[1].load(Ordering::Relaxed))
+        id
+    })
 }
 
 /// The program's id of the process or thread `real`.

@@ -27,24 +27,44 @@ super::resolve_all!(
 );
 
 /// An id of the caller's: by `ask` what the kernel says, by `translate` what the program is to see where that differs. A restart
-/// in between makes what the kernel has said another's.
+/// in between makes what the kernel has said another's, so it is asked again then.
 #[inline(always)]
 pub fn own_id(ask: impl Fn() -> pid_t, translate: impl FnOnce(pid_t) -> pid_t) -> pid_t {
+    let id = ask();
     if !state::moved() {
-        let id = ask();
-        if !state::moved() {
-            return id;
-        }
+        return id;
     }
+    ask_again(ask, translate)
+}
+
+/// Out of the way of those whose ids are the kernel's.
+#[cold]
+#[inline(never)]
+fn ask_again(ask: impl Fn() -> pid_t, translate: impl FnOnce(pid_t) -> pid_t) -> pid_t {
     with_ids(|| translate(ask()))
 }
 
 hook! { unsafe fn getpid() -> pid_t => zap_getpid {
-    own_id(|| process::getpid().0, |id| identity::virtual_of(RealPid(id)).0)
+    let real = process::getpid();
+    if !state::moved() {
+        return real.0;
+    }
+    // Right also where a restart has come in between, since it is the same process then.
+    if real == state::real_pid() {
+        return state::virtual_pid().0;
+    }
+    ask_again(|| process::getpid().0, |id| identity::virtual_of(RealPid(id)).0)
 } }
 
 hook! { unsafe fn gettid() -> pid_t => zap_gettid {
-    own_id(|| process::gettid().0, |id| identity::virtual_of_caller(RealPid(id)).0)
+    let real = process::gettid();
+    if !state::moved() {
+        return real.0;
+    }
+    match identity::known_of_caller(real) {
+        Some(id) => id.0,
+        None => ask_again(|| process::gettid().0, |id| identity::virtual_of_caller(RealPid(id)).0),
+    }
 } }
 
 hook! { unsafe fn getppid() -> pid_t => zap_getppid {
