@@ -128,6 +128,10 @@ const IN_HAND: u64 = 0x5a41_5020_6964_7321;
 /// What it holds during [`with_place`].
 const PLACE_IN_HAND: u64 = 0x5a41_5020_706c_6163;
 
+/// What it holds during [`with_wait`]: not the same, since its word may come to lie where another section's was, whose address
+/// is still noted.
+const IN_WAIT: u64 = 0x5a41_5020_7761_6974;
+
 /// Makes `call`, which finds real ids and gives them to the kernel: in between the thread is not suspended, since a
 /// restart makes them those of nobody, or of the original beside its clone. No guarded section, because a handler of the
 /// program's may run before `call` returns, and leave by siglongjmp: what was noted is believed only with the stack just
@@ -151,7 +155,7 @@ pub fn with_place<R>(work: impl FnOnce(&Unsuspended) -> R) -> R {
 /// argument [`crate::waits`] knows, but not when the call has told of a child.
 #[inline(always)]
 pub fn with_wait<R>(call: impl FnOnce() -> R) -> R {
-    section(WAIT, IN_HAND, call)
+    section(WAIT, IN_WAIT, call)
 }
 
 /// Which of [`ThreadBlock::ids`] is that of [`with_wait`]: a program that forks and waits makes both in turn, and each writes
@@ -213,7 +217,8 @@ pub fn has_ids(context: u64) -> bool {
 
 fn is_live(block: &ThreadBlock, context: u64, kind: usize) -> bool {
     let (stack, noted) = (blocking::stack_at(context), block.ids[kind].load(Ordering::Relaxed));
-    noted >= stack && noted - stack < REACH && word_at(noted) == Some(IN_HAND)
+    let mark = if kind == WAIT { IN_WAIT } else { IN_HAND };
+    noted >= stack && noted - stack < REACH && word_at(noted) == Some(mark)
 }
 
 /// Whether a place of the pod's table is in hand: believed wherever the thread is, also under a handler of the program's.
