@@ -8,6 +8,7 @@ use crate::special::{is_root, start_simple};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 /// Name, what makes writing impossible, what makes it possible again, a word of the message.
 struct Trouble {
@@ -49,6 +50,16 @@ pub fn cases() -> Vec<Case> {
                 },
                 undo: |scene, _| Ok(fs::remove_file(scene.images().join("ballast"))?),
                 why: "compressing: write: no space",
+            },
+            Trouble {
+                name: "quota",
+                options: &[],
+                root_only: true,
+                ordinary_only: false,
+                before: mount_with_quotas,
+                make: |scene, _| limit_quota(scene, "64k"),
+                undo: |scene, _| limit_quota(scene, "none"),
+                why: "quota",
             },
             Trouble {
                 name: "read-only-file-system",
@@ -114,6 +125,39 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// Mounts a part of a btrfs, which has quotas wherever it is, on the images' directory. All of it is at `whole`: in a part
+/// that is full the limit cannot be changed.
+fn mount_with_quotas(scene: &Scene) -> Result {
+    let (disk, whole) = (scene.path("disk"), scene.path("whole"));
+    let part = whole.join("part");
+    fs::File::create(&disk)?.set_len(128 << 20)?;
+    fs::create_dir(&whole)?;
+    process::private_mounts()?;
+    let succeeds = |words: &[&str], paths: &[&Path]| {
+        let output = Command::new(words[0]).args(&words[1..]).args(paths).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !succeeds(&["mkfs.btrfs", "-q"], &[&disk]) {
+        return skipped("no mkfs.btrfs");
+    }
+    if !succeeds(&["mount", "-t", "btrfs", "-o", "loop"], &[&disk, &whole]) {
+        return skipped("a btrfs cannot be mounted here");
+    }
+    let made = succeeds(&["btrfs", "quota", "enable"], &[&whole])
+        && succeeds(&["btrfs", "subvolume", "create"], &[&part])
+        && succeeds(&["mount", "--bind"], &[&part, &scene.images()]);
+    ensure!(made, "a part with a quota cannot be made");
+    Ok(fs::set_permissions(scene.images(), Permissions::from_mode(0o700))?)
+}
+
+fn limit_quota(scene: &Scene, bytes: &str) -> Result {
+    /// The first part of a btrfs (BTRFS_FIRST_FREE_OBJECTID).
+    const PART: &str = "0/256";
+    let limited = Command::new("btrfs").args(["qgroup", "limit", bytes, PART]).arg(scene.path("whole")).status()?;
+    ensure!(limited.success(), "the quota cannot be limited");
+    Ok(())
 }
 
 fn run(scene: &Scene, trouble: &Trouble) -> Result {
