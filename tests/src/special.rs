@@ -1,6 +1,6 @@
 //! Roads that one program is enough for: many generations, ways to exec, side by side, under a container's filter.
 
-use crate::case::{failed, Case, Doing, Result, Row};
+use crate::case::{failed, skipped, Case, Doing, Result, Row};
 use crate::ensure;
 use crate::huge_pages;
 use crate::manifest::Program;
@@ -104,6 +104,9 @@ fn huge_pages_in_a_small_group(scene: &Scene) -> Result {
 
 /// A deleted file of a tmpfs that is mounted anywhere: a checkpoint allocates nothing of what it only reserves.
 fn deleted_file_in_memory(scene: &Scene) -> Result {
+    if !is_root(scene) {
+        return skipped("only root can mount");
+    }
     let program = scene.program("sparse_memory")?;
     scene.plain(&program)?;
     crate::storage::mount(&scene.path("work"), "size=100m,mode=0700")?;
