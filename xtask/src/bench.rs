@@ -252,24 +252,26 @@ impl Bench {
         Ok(())
     }
 
-    /// Single calls, bare and in a pod, turn by turn.
+    /// Single calls, bare and in a pod, turn by turn on one processor: what disturbs one turn disturbs both.
     fn calls(&mut self, quick: bool) -> Result<(), String> {
         let rounds = if quick { "20000" } else { "100000" };
-        let takes = if quick { 1 } else { 3 };
         let (mut bare, mut zap) = (Vec::new(), Vec::new());
-        for _ in 0..takes {
+        for _ in 0..self.takes {
             bare.push(read_calls(&succeed(Command::new(self.path("calls")).arg(rounds))?));
             zap.push(read_calls(&succeed(self.tool("zap-launch").arg(self.path("calls")).arg(rounds))?));
         }
         for at in 0..bare[0].len() {
             let name = bare[0][at].0.clone();
-            let best = |runs: &[Vec<(String, f64)>]| {
-                runs.iter().filter_map(|run| run.get(at)).map(|(_, time)| *time).fold(f64::INFINITY, f64::min)
+            let times = |runs: &[Vec<(String, f64)>]| -> Vec<f64> {
+                runs.iter().filter_map(|run| run.get(at)).map(|(_, time)| *time).collect()
             };
-            let (bare, zap) = (best(&bare), best(&zap));
+            let (bare, zap) = (times(&bare), times(&zap));
+            let ratio = median(bare.iter().zip(&zap).map(|(bare, zap)| zap / bare).collect());
+            let more = median(bare.iter().zip(&zap).map(|(bare, zap)| zap - bare).collect());
+            let (bare, zap) = (median(bare), median(zap));
             let slow = bare > 10_000.0;
-            let sign = if zap < bare { "" } else { "+" };
-            let shown = format!("{} ({:.2}×, {sign}{})", nanoseconds(zap), zap / bare, nanoseconds(zap - bare));
+            let sign = if more < 0.0 { "" } else { "+" };
+            let shown = format!("{} ({ratio:.2}×, {sign}{})", nanoseconds(zap), nanoseconds(more));
             let aim = match name.as_str() {
                 "execve" | "fork+exec+wait" => "≤ +1 ms",
                 "getpid" | "gettid" | "getppid" => "no slower",

@@ -21,6 +21,8 @@ struct Call<'a, T> {
 extern "C" fn enter<T>(call: usize) {
     // SAFETY: the address of the caller's value, which lives until this process has ended.
     let call = unsafe { &mut *(call as *mut Call<'_, T>) };
+    // Not a copy of them: threads of the program may be running, and what one closes must be closed.
+    let _ = zap_sys::fd::leave_shared();
     guard::block().helper.store(zap_sys::process::gettid().0 as u32, Ordering::Relaxed);
     (call.work)(call.job);
 }

@@ -326,11 +326,11 @@ fn watch_copy(agent: &Agent) -> Result<(), Refusal> {
 /// Collects the process's state and forks the frozen copy that writes it.
 fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved, Refusal> {
     let collected = collect(order);
-    let result = collected.and_then(|(copies, huge)| {
-        let result = fork_copy(agent, order, image, &copies, &huge);
+    let result = collected.and_then(|aside| {
+        let result = fork_copy(agent, order, image, &aside);
         // In a restarted process they are not there: they were no part of the image.
         if !matches!(result, Ok(Saved::Restarted)) {
-            shared::drop_copies(&copies);
+            shared::drop_copies(&aside.copies);
         }
         result
     });
@@ -341,8 +341,17 @@ fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved,
     result
 }
 
-/// Returns what has been copied, and the regions of huge pages.
-fn collect(order: &SaveOrder) -> Result<(Vec<SharedCopy>, Vec<Region>), Refusal> {
+/// What a fork does not freeze, or must not have.
+struct Aside {
+    /// What has been copied.
+    copies: Vec<SharedCopy>,
+    /// Regions of huge pages, which are kept out of the frozen copy.
+    huge: Vec<Region>,
+    /// There are files that the frozen copy would hold open: see [`shared::holds_file`].
+    holds_files: bool,
+}
+
+fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     clocks::stop(order.stopped_ns);
     children::save(&order.members)?;
     identity::save_relations();
@@ -365,18 +374,15 @@ fn collect(order: &SaveOrder) -> Result<(Vec<SharedCopy>, Vec<Region>), Refusal>
     COLLECTED.with(|collected| collected.sections = sections);
     let maps = memory::read_all(c"/proc/thread-self/maps")?;
     let huge = huge_pages::take();
-    shared::copy_shared(&maps, &order.elsewhere, &huge).map(|copies| (copies, huge))
+    let holds_files = zap_sys::maps::parse(&maps).any(|mapping| shared::holds_file(&mapping));
+    let copies = shared::copy_shared(&maps, &order.elsewhere, &huge)?;
+    Ok(Aside { copies, huge, holds_files })
 }
 
 /// Forks the copy. Memory that the program keeps out of forks (MADV_DONTFORK) is found by what the copy lacks; it is
 /// let through for a second fork. Huge pages, which have been copied, are kept out of all.
-fn fork_copy(
-    agent: &Agent,
-    order: &SaveOrder,
-    image: RawFd,
-    copies: &[SharedCopy],
-    huge: &[Region],
-) -> Result<Saved, Refusal> {
+fn fork_copy(agent: &Agent, order: &SaveOrder, image: RawFd, aside: &Aside) -> Result<Saved, Refusal> {
+    let huge = &aside.huge;
     // An orphan goes to the nearest subreaper: the program must not be it while the helper ends.
     let subreaper = process::is_subreaper();
     if subreaper {
@@ -390,13 +396,13 @@ fn fork_copy(
     let mut comparison = crate::comparison::Comparison::prepare();
     let mut kept_out: Vec<(u64, u64)> = Vec::new();
     let result = loop {
-        let gate = match fd::pipe2(libc::O_CLOEXEC) {
+        let gate = match Gate::new(aside.holds_files) {
             Ok(gate) => gate,
             Err(error) => break Err(Refusal::new("frozen copy", error)),
         };
         fault::point(faults::COPY_FORKING);
         let forked = match &ready {
-            Ok(locked) => fork_once(&CopyTask { agent, order, image, copies, huge, kept_out: &kept_out, locked, gate }),
+            Ok(locked) => fork_once(&CopyTask { agent, order, image, aside, kept_out: &kept_out, locked, gate: &gate }),
             Err(refusal) => Err(refusal.clone()),
         };
         if !matches!(forked, Ok(Forked::Restarted)) {
@@ -416,9 +422,7 @@ fn fork_copy(
             Err(refusal) => Err(refusal.clone()),
         };
         let go = matches!(&missing, Ok(missing) if missing.is_empty() || !kept_out.is_empty());
-        let _ = fd::write(gate.1, if go { GO } else { b"x" });
-        let _ = fd::close(gate.0);
-        let _ = fd::close(gate.1);
+        gate.open(go);
         match missing {
             Err(refusal) => break Err(refusal),
             Ok(missing) if missing.is_empty() => {
@@ -459,6 +463,57 @@ fn forget_road() {
 /// The word that lets the frozen copy begin.
 const GO: &[u8] = b"g";
 
+/// What the program and its frozen copy say to each other: pipes' read and write ends.
+struct Gate {
+    /// The copy waits here for [`GO`].
+    go: (RawFd, RawFd),
+    /// The program waits here until the copy has let go of the files in its memory: where there are any.
+    let_go: Option<(RawFd, RawFd)>,
+}
+
+impl Gate {
+    /// How long the program waits for its copy, in milliseconds: far longer than it takes, but not for ever.
+    const PATIENCE: i32 = 5000;
+
+    fn new(holds_files: bool) -> zap_sys::Result<Self> {
+        let go = fd::pipe2(libc::O_CLOEXEC)?;
+        let let_go = holds_files.then(|| fd::pipe2(libc::O_CLOEXEC)).transpose();
+        let_go.inspect_err(|_| close_both(go)).map(|let_go| Self { go, let_go })
+    }
+
+    /// In the program, after the fork: lets the copy begin, or end.
+    fn open(self, go: bool) {
+        let _ = fd::write(self.go.1, if go { GO } else { b"x" });
+        close_both(self.go);
+        if let Some((read, write)) = self.let_go {
+            let _ = fd::close(write);
+            // A word, or the end of the copy.
+            if go {
+                let _ = fd::poll_for(read, libc::POLLIN, Self::PATIENCE);
+            }
+            let _ = fd::close(read);
+        }
+    }
+
+    /// In the copy, which has the other ends alone: waits for the word.
+    fn pass(&self) -> bool {
+        let mut word = [0u8; 1];
+        fd::read(self.go.0, &mut word) == Ok(1) && word == GO
+    }
+
+    /// In the copy: it has let go.
+    fn say_let_go(&self) {
+        if let Some((_, write)) = self.let_go {
+            let _ = fd::close(write);
+        }
+    }
+}
+
+fn close_both((one, other): (RawFd, RawFd)) {
+    let _ = fd::close(one);
+    let _ = fd::close(other);
+}
+
 /// What came of one fork.
 enum Forked {
     /// The frozen copy's process id.
@@ -470,9 +525,12 @@ fn fork_once(task: &CopyTask<'_>) -> Result<Forked, Refusal> {
     let mut context = SnapshotContext::default();
     let context = &raw mut context;
     let life = CopyLife { task, context };
+    // The helper closes what the program has open still.
+    let noting = zap_sys::opened::note(false);
     // SAFETY: the context is valid, all other threads are suspended, and what the copy is told outlives it: it is part
     // of it.
-    let result = unsafe { context::snapshot(context, write_image, &raw const life as usize) };
+    let result = unsafe { context::snapshot(context, leave_files, write_image, &raw const life as usize) };
+    zap_sys::opened::note(noting);
     if result == RESTARTED {
         crate::arena::end_scratch();
         return Ok(Forked::Restarted);
@@ -493,15 +551,12 @@ struct CopyTask<'a> {
     agent: &'a Agent,
     order: &'a SaveOrder,
     image: RawFd,
-    copies: &'a [SharedCopy],
-    /// Regions of huge pages, which are kept out of it.
-    huge: &'a [Region],
+    aside: &'a Aside,
     /// Ranges that the program keeps out of its own forks.
     kept_out: &'a [(u64, u64)],
     /// What it has locked.
     locked: &'a [crate::locked::Locked],
-    /// Read and write end of the pipe on which the copy waits for [`GO`].
-    gate: (RawFd, RawFd),
+    gate: &'a Gate,
 }
 
 /// All that the frozen copy's first function is given.
@@ -510,34 +565,45 @@ struct CopyLife<'a> {
     context: *const SnapshotContext,
 }
 
+/// In the helper that forks the frozen copy, while the program sleeps: what the copy does not need it must not have when
+/// the program goes on. A pipe would have no end, a lock would stay, and a file that has just been written could not be
+/// executed (ETXTBSY) until the copy came to close it. The file system of the working directory could not be unmounted.
+extern "C" fn leave_files(life: usize) {
+    // SAFETY: as in `write_image`.
+    let &CopyLife { task, .. } = unsafe { &*(life as *const CopyLife<'_>) };
+    let let_go = task.gate.let_go.map_or(task.image, |(_, write)| write);
+    memory::close_all_but([task.agent.socket(), task.image, task.gate.go.0, let_go]);
+    let _ = process::chdir(c"/");
+}
+
 /// The frozen copy's whole life.
 extern "C" fn write_image(life: usize) -> ! {
     // SAFETY: `fork_once` passes the address of what is alive in its frame, of which this is the copy.
     let &CopyLife { task, context } = unsafe { &*(life as *const CopyLife<'_>) };
-    let &CopyTask { agent, order, image, copies, huge, kept_out, locked, gate } = task;
+    let &CopyTask { agent, order, image, aside, kept_out, locked, gate } = task;
     breakdown::note_copy(true);
     // SAFETY: filled by `snapshot`, and not written any more.
     let context = unsafe { &*context };
-    let mut word = [0u8; 1];
-    // Ours too: with it open, the death of the program would never be the pipe's end.
-    let _ = fd::close(gate.1);
-    if fd::read(gate.0, &mut word) != Ok(1) || word != GO {
+    if !gate.pass() {
         process::exit_process(0);
     }
     let has_scratch = crate::arena::begin_scratch();
     // Out of the program's process group: what is typed at the terminal is not for the writer.
     let _ = process::setsid();
     process::set_thread_name(b"zap-writer\0\0\0\0\0\0");
-    memory::close_all_but(agent.socket(), image);
     let written = COLLECTED.with(|collected| {
         if !has_scratch {
             return Err(Refusal::new("frozen copy", "the limit of address space leaves it no memory"));
         }
+        let smaps = memory::read_all(c"/proc/thread-self/smaps")?;
+        shared::let_go_of_files(&smaps);
+        gate.say_let_go();
         writer::write(&writer::Task {
             order,
             sections: &collected.sections,
-            copies,
-            huge,
+            smaps: &smaps,
+            copies: &aside.copies,
+            huge: &aside.huge,
             kept_out,
             locked,
             context,

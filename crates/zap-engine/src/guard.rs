@@ -9,6 +9,7 @@
 //! handler touch it (another thread may while this one is suspended); all its fields are atomics.
 #![allow(unsafe_code)]
 
+use crate::own_ids::OwnIds;
 use crate::state::Identity;
 use crate::{blocking, signals, stragglers};
 use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -61,6 +62,8 @@ pub struct ThreadBlock {
     /// The thread's real id, and by which the program knows it; 0 while that is not known. See
     /// [`crate::identity::virtual_of_caller`].
     pub known_tid: [AtomicI32; 2],
+    /// What the thread need not ask the kernel for.
+    pub own_ids: OwnIds,
     /// Who the process is, in the block of its first thread. See [`crate::state::keep_identity_in`].
     pub identity: Identity,
 }

@@ -11,7 +11,7 @@ use crate::guard::Guard;
 use crate::masking::{self, NOBODY};
 use crate::state::{self, Owned};
 use crate::threads;
-use crate::{clocks, guard};
+use crate::{clocks, guard, own_ids};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{compiler_fence, AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -108,10 +108,14 @@ fn pairs() -> &'static [Pair] {
     unsafe { PAIRS.load(Ordering::Acquire).as_ref() }.map_or(&[], |pairs| pairs.pairs.as_slice())
 }
 
-/// The program's id of the calling thread, which is `real`, if it has been looked for: a thread keeps its id for life.
+/// The program's id of the calling thread, which is `real`, if it has been looked for: a thread keeps its id for life. Not
+/// believed where another process writes to the same block.
 #[inline]
 pub fn known_of_caller(real: RealPid) -> Option<VirtualPid> {
     let known = &guard::block().known_tid;
+    if own_ids::is_shared() {
+        return None;
+    }
     (known[0].load(Ordering::Relaxed) == real.0).then(|| VirtualPid(known[1].load(Ordering::Relaxed)))
 }
 

@@ -37,6 +37,7 @@ pub mod memory;
 mod mounts;
 mod names;
 pub mod next;
+pub mod own_ids;
 mod pieces;
 pub mod proc_texts;
 pub mod registry;

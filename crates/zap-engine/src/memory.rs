@@ -12,7 +12,6 @@ use crate::locked::Locked;
 use crate::pieces::{add_to, cut, outside, pieces, without};
 use crate::shared::{self, SharedCopy};
 use crate::smaps::{for_each_mapping, Details};
-use crate::state;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -77,16 +76,16 @@ pub fn let_through(ranges: &[(u64, u64)], through: bool) {
     }
 }
 
-/// Surveys the address space of the calling process, which must be the frozen copy. It lacks the regions `huge`, of huge
-/// pages. `open`: files that are open in the pod.
+/// Surveys the address space of the calling process, which must be the frozen copy and which `smaps` describes. It lacks the
+/// regions `huge`, of huge pages. `open`: files that are open in the pod.
 pub fn survey(
+    smaps: &[u8],
     copies: &[SharedCopy],
     huge: &[Region],
     kept_out: &[(u64, u64)],
     locked: &[Locked],
     open: &[shared::ObjectKey],
 ) -> Result<Survey, Refusal> {
-    let text = read_all(c"/proc/thread-self/smaps")?;
     let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
         .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
     crate::fault::point(zap_wire::fault::WRITER_SURVEYING);
@@ -96,7 +95,7 @@ pub fn survey(
     let mut edges = kept_out.to_vec();
     edges.extend(locked.iter().map(|found| (found.start, found.end)));
     let mut huge = huge.iter().peekable();
-    let result = for_each_mapping(&text, |mapping, details| {
+    let result = for_each_mapping(smaps, |mapping, details| {
         while let Some(region) = huge.next_if(|region| region.start < mapping.start) {
             survey.add_huge(region, copies);
         }
@@ -334,10 +333,7 @@ fn copy_unreadable((start, end): (u64, u64)) -> zap_sys::Result<u64> {
 
 /// Mappings that are not the program's: they are not in the image.
 fn is_excluded(mapping: &Mapping<'_>) -> bool {
-    let starts_in = |start: u64, length: u64| mapping.start >= start && mapping.start < start + length;
-    mapping.name == b"[vsyscall]"
-        || state::agents_table()
-            .is_some_and(|table| starts_in(core::ptr::from_ref(table) as u64, zap_wire::table::SIZE as u64))
+    mapping.name == b"[vsyscall]" || shared::is_agents_table(mapping)
 }
 
 /// The data of the kernel's vDSO, which is saved as zeroes: see [`crate::vdso`].
@@ -429,16 +425,17 @@ pub fn bounds() -> Result<(zap_image::Bounds, Vec<u8>), Refusal> {
     Ok((bounds, read_all(c"/proc/thread-self/auxv")?))
 }
 
-/// Closes every descriptor of the calling process but two, which differ.
-pub fn close_all_but(a: RawFd, b: RawFd) {
-    let (low, high) = (a.min(b) as u32, a.max(b) as u32);
-    if low > 0 {
-        let _ = fd::close_range(0, low - 1);
+/// Closes every descriptor of the calling process but these, which may be the same.
+pub fn close_all_but<const N: usize>(mut kept: [RawFd; N]) {
+    kept.sort_unstable();
+    let mut first = 0;
+    for kept in kept.map(|number| number as u32) {
+        if kept > first {
+            let _ = fd::close_range(first, kept - 1);
+        }
+        first = first.max(kept + 1);
     }
-    if high - low > 1 {
-        let _ = fd::close_range(low + 1, high - 1);
-    }
-    let _ = fd::close_range(high + 1, u32::MAX);
+    let _ = fd::close_range(first, u32::MAX);
 }
 
 #[cfg(test)]

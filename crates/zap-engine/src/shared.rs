@@ -12,7 +12,8 @@
 use crate::memory::{read_all, unescape};
 use crate::mounts::Mounts;
 use crate::names;
-use crate::state::Owned;
+use crate::smaps::for_each_mapping;
+use crate::state::{self, Owned};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
@@ -380,6 +381,35 @@ pub fn is_shared_anonymous(mapping: &Mapping<'_>) -> bool {
 pub fn is_object(mapping: &Mapping<'_>) -> bool {
     let is_more = || [&b"/[aio]"[..], b"/SYSV"].iter().any(|start| mapping.name.starts_with(start));
     is_shared_anonymous(mapping) || (has_lost_name(mapping) && !is_more())
+}
+
+/// Whether a mapping keeps a file open for writing, so that a copy of the process would hold it against the program, which
+/// has perhaps closed it: nobody could execute it (ETXTBSY), nor seal it (memfd_create(2)), and nobody who watches it would
+/// hear of its close. Without a path it is anonymous memory, which nobody else can meet.
+pub fn holds_file(mapping: &Mapping<'_>) -> bool {
+    mapping.protection & libc::PROT_WRITE != 0 && shows_file(mapping)
+}
+
+fn shows_file(mapping: &Mapping<'_>) -> bool {
+    mapping.shared && mapping.inode != 0 && !is_shared_anonymous(mapping) && !is_agents_table(mapping)
+}
+
+/// In the frozen copy, which `smaps` describes: unmaps the files that are shared memory. What is to be saved of them has been
+/// copied.
+pub fn let_go_of_files(smaps: &[u8]) {
+    let _ = for_each_mapping(smaps, |mapping, _| {
+        if shows_file(mapping) {
+            // SAFETY: the frozen copy's own memory; nobody reads it.
+            let _ = unsafe { mem::unmap(mapping.start, mapping.length()) };
+        }
+        Ok(())
+    });
+}
+
+/// Whether a mapping is the pod's table, which Zap has for itself.
+pub fn is_agents_table(mapping: &Mapping<'_>) -> bool {
+    let table = state::agents_table().map(|table| core::ptr::from_ref(table) as u64);
+    table.is_some_and(|table| (table..table + zap_wire::table::SIZE as u64).contains(&mapping.start))
 }
 
 /// Whether a mapping shows a file by a name that it has no more.

@@ -350,12 +350,14 @@ pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
     threads::describe_self(leader, context);
     fault::point(faults::SUSPEND_BEGUN);
     let begun = zap_sys::time::monotonic_ns();
+    signal_known_threads(own)?;
+    fault::point(faults::SUSPEND_SIGNALLED);
+    wait_until_parked(begun)?;
     loop {
         let fresh = threads::TASKS.with(signal_new_threads)?;
         if fresh == 0 && threads::TASKS.with(|tasks| tasks.is_complete()) {
             break;
         }
-        fault::point(faults::SUSPEND_SIGNALLED);
         wait_until_parked(begun)?;
         if zap_sys::time::monotonic_ns().saturating_sub(begun) > PARK_LIMIT_NS {
             return Err(Refusal::new("threads", "their list did not come to an end within 5 s"));
@@ -365,27 +367,41 @@ pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
     breakdown::refusal().map_or(Ok(threads::slots().count() as u32), Err)
 }
 
+/// Signals the threads that the coordinator has seen. With them standing, mostly nobody runs any more while the kernel's list
+/// is read, whose reader needs a descriptor.
+fn signal_known_threads(own: RealPid) -> Result<(), Refusal> {
+    if let (Some(table), Some(entry)) = (state::agents_table(), state::agents_entry()) {
+        table.threads(entry).filter(|tid| *tid != own).try_for_each(|tid| signal_thread(tid).map(|_| ()))?;
+    }
+    Ok(())
+}
+
 fn signal_new_threads(tasks: &mut threads::TaskList) -> Result<usize, Refusal> {
     threads::list(tasks).map_err(|error| Refusal::new("threads", error))?;
     fault::point(faults::SUSPEND_LISTED);
-    let process = zap_sys::process::getpid();
     let mut fresh = 0;
-    for tid in tasks.tids() {
-        let tid = RealPid(*tid);
-        if threads::find(tid).is_some() {
-            continue;
-        }
-        let slot = threads::add(tid, SIGNALLED).map_err(|error| Refusal::new("threads", error))?;
-        match zap_sys::signal::signal_thread(process, tid, state::signal()) {
-            Ok(()) => fresh += 1,
-            // No place in the queue of signals: see `wait_until_parked`.
-            Err(error) if error.is(libc::EAGAIN) => fresh += 1,
-            // It has ended since: nothing to suspend.
-            Err(error) if error.is(libc::ESRCH) => slot.state.store(threads::FREE, Ordering::Release),
-            Err(error) => return Err(Refusal::new(format!("thread {tid}"), error)),
+    for tid in tasks.tids().iter().map(|tid| RealPid(*tid)) {
+        if threads::find(tid).is_none() && signal_thread(tid)? {
+            fresh += 1;
         }
     }
     Ok(fresh)
+}
+
+/// Makes a slot for the thread `tid` and signals it; false when there is no such thread of this process.
+fn signal_thread(tid: RealPid) -> Result<bool, Refusal> {
+    let slot = threads::add(tid, SIGNALLED).map_err(|error| Refusal::new("threads", error))?;
+    match zap_sys::signal::signal_thread(zap_sys::process::getpid(), tid, state::signal()) {
+        Ok(()) => Ok(true),
+        // No place in the queue of signals: see `wait_until_parked`.
+        Err(error) if error.is(libc::EAGAIN) => Ok(true),
+        // It has ended since: nothing to suspend.
+        Err(error) if error.is(libc::ESRCH) => {
+            slot.state.store(threads::FREE, Ordering::Release);
+            Ok(false)
+        }
+        Err(error) => Err(Refusal::new(format!("thread {tid}"), error)),
+    }
 }
 
 fn wait_until_parked(begun: u64) -> Result<(), Refusal> {

@@ -30,6 +30,8 @@ const BOUNCE_SIZE: u64 = 256 << 10;
 pub struct Task<'a> {
     pub order: &'a SaveOrder,
     pub sections: &'a [SavedSection],
+    /// What the kernel says of the memory: the text of smaps.
+    pub smaps: &'a [u8],
     pub copies: &'a [SharedCopy],
     /// Regions of huge pages, which the frozen copy lacks.
     pub huge: &'a [Region],
@@ -46,7 +48,7 @@ pub struct Task<'a> {
 
 /// Writes the image; returns its length in bytes.
 pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
-    let survey = memory::survey(task.copies, task.huge, task.kept_out, task.locked, &task.order.open)?;
+    let survey = memory::survey(task.smaps, task.copies, task.huge, task.kept_out, task.locked, &task.order.open)?;
     crate::fault::point(zap_wire::fault::WRITER_LAYING_OUT);
     let mut header = header(task)?;
     let extents_length = survey.extents_length;

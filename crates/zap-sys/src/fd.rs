@@ -44,6 +44,17 @@ pub fn close_range(first: u32, last: u32) -> Result<()> {
     Ok(())
 }
 
+/// Leaves the descriptors that the calling process shares with another one (CLONE_FILES), for an empty table of its own. It
+/// holds none of the other's for a moment (close_range(2), from Linux 6.13 on; before, those below 64, within the call),
+/// unless the kernel is older than 5.9.
+pub fn leave_shared() -> Result<()> {
+    const CLOSE_RANGE_UNSHARE: u32 = 2;
+    if call!(SYS_close_range, 0, u32::MAX, CLOSE_RANGE_UNSHARE).is_ok() {
+        return Ok(());
+    }
+    call!(SYS_unshare, libc::CLONE_FILES).map(|_| ())
+}
+
 /// read(2), once.
 pub fn read(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
     call!(SYS_read, fd, buffer.as_mut_ptr(), buffer.len())
@@ -401,8 +412,13 @@ pub fn open_process(pid: crate::RealPid) -> Result<RawFd> {
 
 /// poll(2) of one descriptor without waiting: the events that have happened.
 pub fn poll_now(fd: RawFd, events: i16) -> Result<i16> {
+    poll_for(fd, events, 0)
+}
+
+/// poll(2) of one descriptor for as many milliseconds: the events that have happened, 0 if none has.
+pub fn poll_for(fd: RawFd, events: i16, milliseconds: i32) -> Result<i16> {
     let mut entry = libc::pollfd { fd, events, revents: 0 };
-    call!(SYS_poll, &mut entry as *mut libc::pollfd, 1, 0)?;
+    call!(SYS_poll, &mut entry as *mut libc::pollfd, 1, milliseconds)?;
     Ok(entry.revents)
 }
 

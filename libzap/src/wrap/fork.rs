@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{c_char, c_int, c_long, pid_t, termios, winsize};
 use redhook::{hook, real};
 use zap_engine::guard::{self, with_place, Guard, Unsuspended};
-use zap_engine::{children, clocks, init, state};
+use zap_engine::{children, clocks, init, own_ids, state};
 
 /// libc's fork(2); 0 before init.
 static FORK: AtomicUsize = AtomicUsize::new(0);
@@ -117,6 +117,7 @@ pub unsafe extern "C" fn fork() -> pid_t {
 
 /// The result of vfork(2) in the parent, whose child has exec'ed or ended.
 extern "C" fn vforked(result: isize, generation: u32) -> c_int {
+    own_ids::unshare();
     // The child has used this thread's block, and been killed perhaps.
     guard::leave_below((&raw const result) as u64);
     if result < 0 {
@@ -125,7 +126,12 @@ extern "C" fn vforked(result: isize, generation: u32) -> c_int {
     spawned(generation, result as pid_t)
 }
 
-zap_sys::vfork_shim!(vfork, clocks::GENERATION, vforked);
+/// Before it.
+extern "C" fn vforks() {
+    own_ids::share();
+}
+
+zap_sys::vfork_shim!(vfork, vforks, clocks::GENERATION, vforked);
 
 hook! { unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, modes: *const termios, size: *const winsize) -> pid_t
 => zap_forkpty {
@@ -166,8 +172,15 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
     };
     let has = |flag: c_int| flags & flag as u64 != 0;
     let generation = clocks::generation();
+    let shares = shares_block(flags as c_int);
+    if shares {
+        own_ids::share();
+    }
     // SAFETY: the caller's arguments.
     let result = unsafe { super::syscall::plain(number, arguments) };
+    if shares && result != 0 && (result < 0 || has(libc::CLONE_VFORK)) {
+        own_ids::unshare();
+    }
     // A thread; or what goes on elsewhere than here.
     if has(libc::CLONE_VFORK) && result > 0 {
         return c_long::from(spawned(generation, result as pid_t));
@@ -191,6 +204,11 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
         _ => {}
     }
     c_long::from(id)
+}
+
+/// Whether what clone(2) makes with these flags has the caller's thread-local memory.
+fn shares_block(flags: c_int) -> bool {
+    flags & (libc::CLONE_VM | libc::CLONE_SETTLS) == libc::CLONE_VM
 }
 
 type Start = extern "C" fn(*mut c_void) -> c_int;
@@ -223,8 +241,15 @@ hook! { unsafe fn clone(
     }
     if flags & libc::CLONE_VM != 0 {
         let generation = clocks::generation();
+        let shares = shares_block(flags);
+        if shares {
+            own_ids::share();
+        }
         // SAFETY: the caller's arguments.
         let child = unsafe { real!(clone)(start, stack, flags, argument, parent_place, tls, child_place) };
+        if shares && (child < 0 || flags & libc::CLONE_VFORK != 0) {
+            own_ids::unshare();
+        }
         if flags & (libc::CLONE_THREAD | libc::CLONE_VFORK) == libc::CLONE_VFORK {
             return spawned(generation, child);
         }

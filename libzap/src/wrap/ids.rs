@@ -1,7 +1,7 @@
 //! Process and thread ids: virtual on the program's side, real on the kernel's.
 //!
-//! Until the first restart both are equal and these wrappers make just the system call that libc would. It is made
-//! anew each time, since a cached id would be wrong in the children of vfork and of raw clone.
+//! Until the first restart both are equal and these wrappers make just the system call that libc would; a thread that asks
+//! often for its own remembers them ([`zap_engine::own_ids`]).
 //!
 //! # Safety
 //! As in the module's head.
@@ -10,7 +10,7 @@
 use libc::{c_int, cpu_set_t, pid_t, size_t};
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::{identity, masking, state};
+use zap_engine::{identity, masking, own_ids, state};
 use zap_sys::{process, RealPid, VirtualPid};
 use zap_wire::table::Kind;
 
@@ -45,7 +45,16 @@ fn ask_again(ask: impl Fn() -> pid_t, translate: impl FnOnce(pid_t) -> pid_t) ->
 }
 
 hook! { unsafe fn getpid() -> pid_t => zap_getpid {
+    match own_ids::process() {
+        Some(id) => id,
+        None => ask_for_process(),
+    }
+} }
+
+#[inline(never)]
+fn ask_for_process() -> pid_t {
     let real = process::getpid();
+    own_ids::asked();
     if !state::moved() {
         return real.0;
     }
@@ -54,10 +63,19 @@ hook! { unsafe fn getpid() -> pid_t => zap_getpid {
         return state::virtual_pid().0;
     }
     ask_again(|| process::getpid().0, |id| identity::virtual_of(RealPid(id)).0)
-} }
+}
 
 hook! { unsafe fn gettid() -> pid_t => zap_gettid {
+    match own_ids::thread() {
+        Some(id) => id,
+        None => ask_for_thread(),
+    }
+} }
+
+#[inline(never)]
+fn ask_for_thread() -> pid_t {
     let real = process::gettid();
+    own_ids::asked();
     if !state::moved() {
         return real.0;
     }
@@ -65,7 +83,7 @@ hook! { unsafe fn gettid() -> pid_t => zap_gettid {
         Some(id) => id.0,
         None => ask_again(|| process::gettid().0, |id| identity::virtual_of_caller(RealPid(id)).0),
     }
-} }
+}
 
 hook! { unsafe fn getppid() -> pid_t => zap_getppid {
     // SAFETY: no arguments. A filter of the program's own may make it fail.

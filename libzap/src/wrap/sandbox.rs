@@ -15,7 +15,7 @@ use super::ids::real_argument;
 use core::sync::atomic::Ordering;
 use libc::{c_int, c_long, c_ulong};
 use redhook::{hook, real};
-use zap_engine::{state, suspend};
+use zap_engine::{own_ids, state, suspend};
 use zap_wire::table::{CLOSED, READY};
 
 super::resolve_all!(prctl);
@@ -35,6 +35,7 @@ pub fn confine(call: impl FnOnce() -> c_long, returns_descriptor: bool) -> c_lon
     if !own {
         return call();
     }
+    own_ids::stop_mapping();
     close();
     let result = call();
     if result == 0 || (result > 0 && returns_descriptor) {

@@ -23,6 +23,8 @@ pub struct SnapshotContext {
 pub const RESTARTED: isize = -0x10000;
 
 /// Forks a frozen copy of the calling process, as a child that is nobody's: an intermediate helper forks it and ends.
+/// Before it does, the helper calls `prepare(argument)`: it has descriptors and a working directory of its own, which the
+/// copy inherits, and shares memory with the caller. What it closes is closed before the caller goes on.
 ///
 /// Returns the helper's process id in the original (to be reaped with `__WALL`; `context.copy` then holds the copy's
 /// id or a negative errno), [`RESTARTED`] when a restorer has rebuilt the copy's memory in another process, or a
@@ -36,6 +38,7 @@ pub const RESTARTED: isize = -0x10000;
 #[unsafe(naked)]
 pub unsafe extern "C" fn snapshot(
     context: *mut SnapshotContext,
+    prepare: extern "C" fn(usize),
     write: extern "C" fn(usize) -> !,
     argument: usize,
 ) -> isize {
@@ -53,8 +56,9 @@ pub unsafe extern "C" fn snapshot(
         "lea rax, [rip + 2f]",
         "mov [rdi + 8], rax", // context.instruction_pointer
         "mov rbx, rdi",       // the context, for the helper; survives system calls
-        "mov r12, rsi",       // what the copy calls, and its argument: saved above, so free to use
-        "mov r13, rdx",
+        "mov r14, rsi",       // what the helper calls, what the copy calls, and their argument: saved above, so free to use
+        "mov r12, rdx",
+        "mov r13, rcx",
         "mov eax, 56",        // clone: the helper shares memory and this very stack; we sleep until it has ended
         "mov edi, 0x4100",    // CLONE_VFORK | CLONE_VM, exit signal 0
         "xor esi, esi",
@@ -64,6 +68,8 @@ pub unsafe extern "C" fn snapshot(
         "syscall",
         "test rax, rax",
         "jnz 3f",             // original process: the helper's id, or a negative errno
+        "mov rdi, r13",       // helper: rsp is 16-byte aligned here: return address, six registers, eight bytes
+        "call r14",
         "mov eax, 56",        // helper: fork the frozen copy, exit signal 0
         "xor edi, edi",
         "xor esi, esi",
@@ -92,14 +98,14 @@ pub unsafe extern "C" fn snapshot(
         "pop rbp",
         "ret",
         "4:",
-        "mov rdi, r13",       // rsp is 16-byte aligned here: return address, six registers, eight bytes
+        "mov rdi, r13",
         "call r12",
         "ud2",
         restarted = const RESTARTED,
     )
 }
 
-/// Runs `function(argument)` in a short-lived process that shares memory but has descriptors of its own, and waits.
+/// Runs `function(argument)` in a short-lived process that shares memory and descriptors, and waits.
 ///
 /// Returns the helper's process id (to be reaped with `__WALL`) or a negative errno.
 ///
@@ -113,7 +119,7 @@ pub unsafe extern "C" fn run_beside(function: extern "C" fn(usize), argument: us
         "mov rbx, rdi",    // the function
         "mov r9, rsi",     // its argument: survives the system call
         "mov eax, 56",     // clone
-        "mov edi, 0x4100", // CLONE_VFORK | CLONE_VM: the helper runs below our frame while we sleep
+        "mov edi, 0x4500", // CLONE_VFORK | CLONE_VM | CLONE_FILES: the helper runs below our frame while we sleep
         "xor esi, esi",
         "xor edx, edx",
         "xor r10d, r10d",
@@ -332,11 +338,12 @@ macro_rules! variadic_shim {
     };
 }
 
-/// Defines the exported function `$name` as vfork(2): `$after(result, before)` says in the parent, and where it fails, what
-/// is returned; `before` is what the static `$before` of 32 bits held at the call. Parent and child return from it one after the other, on one stack: no function of a compiler's can.
+/// Defines the exported function `$name` as vfork(2): `$prepare()` is called before it, and `$after(result, before)` says in
+/// the parent, and where it fails, what is returned; `before` is what the static `$before` of 32 bits held at the call.
+/// Parent and child return from it one after the other, on one stack: no function of a compiler's can.
 #[macro_export]
 macro_rules! vfork_shim {
-    ($name:ident, $before:path, $after:path) => {
+    ($name:ident, $prepare:path, $before:path, $after:path) => {
         /// vfork(2).
         ///
         /// # Safety
@@ -345,6 +352,9 @@ macro_rules! vfork_shim {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name() -> i32 {
             core::arch::naked_asm!(
+                "sub rsp, 8", // the stack is aligned to 16 at a call
+                "call {prepare}",
+                "add rsp, 8",
                 "pop rdi", // the return address, since the child's calls write over its place; the kernel keeps rdi
                 "mov esi, dword ptr [rip + {before}]",
                 "mov eax, 58", // SYS_vfork
@@ -353,10 +363,11 @@ macro_rules! vfork_shim {
                 "test rax, rax",
                 "jz 2f", // the child
                 "mov rdi, rax",
-                "sub rsp, 8", // the stack is aligned to 16 at a call
+                "sub rsp, 8",
                 "call {after}",
                 "add rsp, 8",
                 "2: ret",
+                prepare = sym $prepare,
                 before = sym $before,
                 after = sym $after,
             )
