@@ -1,4 +1,5 @@
-/* Memory under a protection key (pkeys(7)), and each thread's register that says which keys it may use.
+/* Memory under a protection key (pkeys(7)), and each thread's register that says which keys it may use: refused by name, and
+ * the program keeps both.
  *
  * Wrong would be: memory that can be read without the key, a key that is another one, a register at its default.
  */
@@ -45,5 +46,7 @@ int main(void) {
     CHECK(pthread_join(thread, NULL) == 0 && seen_by_thread == PKEY_DISABLE_WRITE, "the register of the other thread");
     CHECK(pkey_set(key, 0) == 0 && filled(memory, 4 * page, 5), "with the key it is what it was");
     SAY("protection keys: memory, and both threads' registers");
+    MAKE(munmap(memory, 4 * page) == 0 && pkey_free(key) == 0);
+    ready();
     return finish(7);
 }

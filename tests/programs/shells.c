@@ -49,7 +49,8 @@ int main(int argc, char **argv) {
     MAKE(asprintf(&command, "%s test -e /proc/$$/fd/%d && echo open || echo closed", wait_command, fileno(readable)) > 0);
     FILE *third = popen(command, "re");
     MAKE(third != NULL && fprintf(writable, "written before\n") > 0);
-    MAKE(asprintf(&command, "%s exit 5", wait_command) > 0);
+    /* Not before it has been seen that there is a shell. */
+    MAKE(asprintf(&command, "%s until test -e seen; do sleep 0.01; done; exit 5", wait_command) > 0);
     MAKE(pthread_create(&in_system, NULL, call_system, command) == 0);
     /* The one thread's shell runs in the other's time, too: who comes last puts dispositions back. */
     while (!disposition_is(SIGINT, SIG_IGN)) {
@@ -57,6 +58,8 @@ int main(int argc, char **argv) {
         nanosleep(&pause, NULL);
     }
     CHECK(disposition_is(SIGQUIT, SIG_IGN), "SIGQUIT is ignored meanwhile");
+    int seen = open("seen", O_WRONLY | O_CREAT, 0600);
+    MAKE(seen >= 0 && close(seen) == 0);
 
     wait_for_go();
 

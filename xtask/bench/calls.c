@@ -21,7 +21,7 @@ static int64_t now(void) {
     return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
-/* The best of nine: what disturbs only makes it slower. Fewer rounds than one would do that the other way. */
+/* The best of nine: what disturbs only makes it slower. */
 #define MEASURE(name, rounds, ...)                                                                                     \
     do {                                                                                                               \
         double best = 1e18;                                                                                            \

@@ -197,8 +197,10 @@ fn is_transfer(number: i64) -> bool {
             | libc::SYS_writev
             | libc::SYS_recvfrom
             | libc::SYS_recvmsg
+            | libc::SYS_recvmmsg
             | libc::SYS_sendto
             | libc::SYS_sendmsg
+            | libc::SYS_sendmmsg
             | libc::SYS_accept
             | libc::SYS_accept4
             | libc::SYS_connect

@@ -487,10 +487,8 @@ impl Gate {
         close_both(self.go);
         if let Some((read, write)) = self.let_go {
             let _ = fd::close(write);
-            // A word, or the end of the copy.
-            if go {
-                let _ = fd::poll_for(read, libc::POLLIN, Self::PATIENCE);
-            }
+            // The end of this pipe: the copy has let go, or ended.
+            let _ = fd::poll_for(read, libc::POLLIN, Self::PATIENCE);
             let _ = fd::close(read);
         }
     }

@@ -216,6 +216,7 @@ pub fn begin_in_child() {
     let moved = state::moved();
     identity::forget();
     identity::forget_lent();
+    crate::own_ids::begin_in_child();
     clocks::begin_in_child();
     crate::locks::begin_in_child();
     let mut virtual_pid = VirtualPid(pid.0);

@@ -58,11 +58,10 @@ pub fn read_all(path: &core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
     }
 }
 
-/// As [`read_all`], by a helper that shares memory but has descriptors of its own: for moments when the program runs
-/// and could see one come and go. The caller is in a guarded section.
-pub fn read_all_beside(path: &'static core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
-    type Job = (&'static core::ffi::CStr, Option<Result<Vec<u8>, Refusal>>);
-    let mut job: Job = (path, None);
+/// As [`read_all`], by a helper that shares memory but not descriptors: for moments when the program runs and could see one
+/// come and go. The caller is in a guarded section.
+pub fn read_all_beside(path: &core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
+    let mut job: (&core::ffi::CStr, Option<Result<Vec<u8>, Refusal>>) = (path, None);
     crate::beside::run(&mut job, |(path, result)| *result = Some(read_all(path)));
     job.1.unwrap_or_else(|| read_all(path))
 }

@@ -3,8 +3,8 @@
 //! What a thread has remembered lies in its block, and is right as long as a number there equals the one on a page that the
 //! kernel empties in the child of every fork (MADV_WIPEONFORK, Linux 4.14), also of one that goes past libc, and that no
 //! image has: a restart empties it too. A child that shares this memory (vfork, CLONE_VM) has its parent's block, whose
-//! thread then remembers nothing until that child has another program: see [`share`]. Where the child is made past libc it
-//! sees its parent's ids in these two functions.
+//! thread then remembers nothing until that child has another program: see [`begin_sharing`]. A child made so past libc sees
+//! its parent's ids in these two functions.
 //!
 //! The page is mapped by the first thread that asks often. Each mapping more makes every fork dearer, and most programs ask
 //! once or twice.
@@ -84,7 +84,8 @@ pub fn asked() {
 
 #[cold]
 fn remember(own: &OwnIds) {
-    if is_shared() || !state::active() {
+    // Not in a child that has not begun yet, nor in one made past libc that has this very block.
+    if is_shared() || !state::active() || process::getpid() != state::real_pid() {
         return;
     }
     let Some(page) = page() else { return };
@@ -140,11 +141,19 @@ pub fn stop_mapping() {
     }
 }
 
-/// Before the calling thread makes a child that shares its block: neither of them remembers, until [`unshare`] or for good.
-pub fn share() {
+/// In the child of a fork: its parent's ids are not its own, and no child shares its block.
+#[inline]
+pub fn begin_in_child() {
     let own = &block().own_ids;
     own.number.store(0, Ordering::Relaxed);
-    own.shared.store(own.shared.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+    own.shared.store(0, Ordering::Relaxed);
+}
+
+/// Before the calling thread makes a child that shares its block: neither of them remembers, until [`end_sharing`] or for good.
+pub fn begin_sharing() {
+    let own = &block().own_ids;
+    own.number.store(0, Ordering::Relaxed);
+    own.shared.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Whether a child shares the calling thread's block.
@@ -153,9 +162,8 @@ pub fn is_shared() -> bool {
     block().own_ids.shared.load(Ordering::Relaxed) != 0
 }
 
-/// The child has another program, or has ended. One that was killed in a [`share`] of its own leaves it behind: then nothing
-/// is remembered in this thread any more.
-pub fn unshare() {
-    let own = &block().own_ids;
-    own.shared.store(own.shared.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+/// The child has another program, or has ended. One that was killed between a [`begin_sharing`] of its own and its end
+/// leaves that behind: then nothing is remembered in this thread any more.
+pub fn end_sharing() {
+    let _ = block().own_ids.shared.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
 }

@@ -385,11 +385,14 @@ pub fn is_object(mapping: &Mapping<'_>) -> bool {
 
 /// Whether a mapping keeps a file open for writing, so that a copy of the process would hold it against the program, which
 /// has perhaps closed it: nobody could execute it (ETXTBSY), nor seal it (memfd_create(2)), and nobody who watches it would
-/// hear of its close. Without a path it is anonymous memory, which nobody else can meet.
+/// hear of its close. Private mappings of files that are open for writing do so too, and are needed.
 pub fn holds_file(mapping: &Mapping<'_>) -> bool {
-    mapping.protection & libc::PROT_WRITE != 0 && shows_file(mapping)
+    // The link has the rights with which the file was opened (proc_pid_map_files(5)).
+    let path = || zap_sys::small!("/proc/thread-self/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    shows_file(mapping) && fd::link_stat(path().as_c_str()).map_or(true, |link| link.st_mode & libc::S_IWUSR != 0)
 }
 
+/// Whether a mapping shows a file to others; without a path it is anonymous memory, which nobody else can meet.
 fn shows_file(mapping: &Mapping<'_>) -> bool {
     mapping.shared && mapping.inode != 0 && !is_shared_anonymous(mapping) && !is_agents_table(mapping)
 }
@@ -397,8 +400,10 @@ fn shows_file(mapping: &Mapping<'_>) -> bool {
 /// In the frozen copy, which `smaps` describes: unmaps the files that are shared memory. What is to be saved of them has been
 /// copied.
 pub fn let_go_of_files(smaps: &[u8]) {
+    // A thread may have its stack, and with it Zap's block, in such memory.
+    let own = zap_sys::arch::tls::thread_pointer();
     let _ = for_each_mapping(smaps, |mapping, _| {
-        if shows_file(mapping) {
+        if shows_file(mapping) && !(mapping.start..mapping.end).contains(&own) {
             // SAFETY: the frozen copy's own memory; nobody reads it.
             let _ = unsafe { mem::unmap(mapping.start, mapping.length()) };
         }

@@ -371,25 +371,35 @@ pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
 /// is read, whose reader needs a descriptor.
 fn signal_known_threads(own: RealPid) -> Result<(), Refusal> {
     if let (Some(table), Some(entry)) = (state::agents_table(), state::agents_entry()) {
-        table.threads(entry).filter(|tid| *tid != own).try_for_each(|tid| signal_thread(tid).map(|_| ()))?;
+        // The coordinator may be writing them anew: one may come twice.
+        for tid in table.threads(entry).filter(|tid| *tid != own) {
+            signal_thread(tid)?;
+        }
     }
     Ok(())
 }
 
 fn signal_new_threads(tasks: &mut threads::TaskList) -> Result<usize, Refusal> {
-    threads::list(tasks).map_err(|error| Refusal::new("threads", error))?;
+    threads::list(tasks).map_err(|error| match error.is(libc::ENOENT) {
+        // It is this process's own: /proc is not there.
+        true => {
+            Refusal::new("root directory", "/proc is not there: a program that has called chroot is not supported yet")
+        }
+        false => Refusal::new("threads", error),
+    })?;
     fault::point(faults::SUSPEND_LISTED);
     let mut fresh = 0;
     for tid in tasks.tids().iter().map(|tid| RealPid(*tid)) {
-        if threads::find(tid).is_none() && signal_thread(tid)? {
-            fresh += 1;
-        }
+        fresh += usize::from(signal_thread(tid)?);
     }
     Ok(fresh)
 }
 
-/// Makes a slot for the thread `tid` and signals it; false when there is no such thread of this process.
+/// Makes a slot for the thread `tid` and signals it; false when it has one, or when there is no such thread of this process.
 fn signal_thread(tid: RealPid) -> Result<bool, Refusal> {
+    if threads::find(tid).is_some() {
+        return Ok(false);
+    }
     let slot = threads::add(tid, SIGNALLED).map_err(|error| Refusal::new("threads", error))?;
     match zap_sys::signal::signal_thread(zap_sys::process::getpid(), tid, state::signal()) {
         Ok(()) => Ok(true),
@@ -405,8 +415,8 @@ fn signal_thread(tid: RealPid) -> Result<bool, Refusal> {
 }
 
 fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
-    let mut checked = begun;
-    let mut looked = begun;
+    let round = zap_sys::time::monotonic_ns();
+    let (mut checked, mut looked) = (round, round);
     loop {
         let count = PARKED_COUNT.load(Ordering::Acquire);
         let missing = |slot: &&threads::Slot| matches!(slot.state.load(Ordering::Acquire), SIGNALLED | MISSED);
@@ -424,7 +434,7 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
             // does not block it: all that stand do.
             let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, state::signal());
         }
-        if now.saturating_sub(looked) > LOOK_EVERY_NS || looked == begun && now.saturating_sub(begun) > FIRST_LOOK_NS {
+        if now.saturating_sub(looked) > LOOK_EVERY_NS || looked == round && now.saturating_sub(round) > FIRST_LOOK_NS {
             stragglers::look(now.saturating_sub(begun))?;
             looked = now;
         }

@@ -295,8 +295,8 @@ pub fn name_of(slot: &Slot) -> alloc::string::String {
     alloc::string::String::from_utf8_lossy(&name[..length]).into_owned()
 }
 
-/// The numbers in `/proc/self/task`, listed by a helper that has descriptors of its own, so that threads which still
-/// run cannot see one come and go. When no helper can be made the list is read in place.
+/// The numbers in `/proc/self/task`, listed by a helper that does not share descriptors, so that threads which
+/// still run cannot see one come and go. When no helper can be made the list is read in place.
 pub fn list(into: &mut TaskList) -> Result<(), SysError> {
     into.count = 0;
     into.error = None;

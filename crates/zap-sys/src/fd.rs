@@ -44,15 +44,14 @@ pub fn close_range(first: u32, last: u32) -> Result<()> {
     Ok(())
 }
 
-/// Leaves the descriptors that the calling process shares with another one (CLONE_FILES), for an empty table of its own. It
-/// holds none of the other's for a moment (close_range(2), from Linux 6.13 on; before, those below 64, within the call),
-/// unless the kernel is older than 5.9.
+/// Leaves the descriptors that the calling process shares with another one (CLONE_FILES), for an empty table of its own
+/// (close_range(2), Linux 5.9). Within the call it holds those below 64.
+///
+/// When the other one is the only one left to have the shared table and leaves it for a copy (execve(2)), the record locks
+/// that it has by it are gone.
 pub fn leave_shared() -> Result<()> {
     const CLOSE_RANGE_UNSHARE: u32 = 2;
-    if call!(SYS_close_range, 0, u32::MAX, CLOSE_RANGE_UNSHARE).is_ok() {
-        return Ok(());
-    }
-    call!(SYS_unshare, libc::CLONE_FILES).map(|_| ())
+    call!(SYS_close_range, 0, u32::MAX, CLOSE_RANGE_UNSHARE).map(|_| ())
 }
 
 /// read(2), once.

@@ -14,7 +14,8 @@ use core::cmp::Ordering;
 pub fn use_up_number() -> Option<i32> {
     extern "C" fn nothing(_: usize) {}
     // SAFETY: the function does nothing, below the caller's frame, while the caller waits.
-    let helper = unsafe { crate::arch::context::run_beside(nothing, 0) };
+    let helper =
+        unsafe { crate::arch::context::run_beside(nothing, 0, crate::arch::context::BESIDE | libc::CLONE_FILES) };
     if helper <= 0 {
         return None;
     }

@@ -5,8 +5,9 @@
 #![allow(unsafe_code)]
 
 use super::ids::{real_argument, virtual_result};
+use super::transfer::{self, Way};
 use core::mem::size_of;
-use libc::{c_int, c_uint, c_void, cmsghdr, mmsghdr, msghdr, pid_t, socklen_t, timespec};
+use libc::{c_int, c_uint, c_void, cmsghdr, mmsghdr, msghdr, pid_t, socklen_t, ssize_t, timespec};
 use redhook::{hook, real};
 use zap_engine::state;
 
@@ -126,7 +127,8 @@ impl Translate for core::mem::MaybeUninit<Translated> {
 hook! { unsafe fn recvmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, time: *mut timespec) -> c_int
 => zap_recvmmsg {
     // SAFETY: the caller's arguments.
-    let result = unsafe { real!(recvmmsg)(socket, messages, count, flags, time) };
+    let call = || unsafe { real!(recvmmsg)(socket, messages, count, flags, time) } as ssize_t;
+    let result = transfer::once(socket, Way::In, call) as c_int;
     if state::moved() {
         for at in 0..usize::try_from(result).unwrap_or(0) {
             // SAFETY: the kernel has filled so many.
@@ -143,7 +145,8 @@ hook! { unsafe fn sendmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint,
     };
     if !state::moved() || !(0..count as usize).any(has_control) {
         // SAFETY: the caller's arguments.
-        return unsafe { real!(sendmmsg)(socket, messages, count, flags) };
+        let call = || unsafe { real!(sendmmsg)(socket, messages, count, flags) } as ssize_t;
+        return transfer::once(socket, Way::Out, call) as c_int;
     }
     // One by one, as the kernel does: the first that fails ends it, and is told only where it is the first.
     for at in 0..count as usize {

@@ -117,7 +117,7 @@ pub unsafe extern "C" fn fork() -> pid_t {
 
 /// The result of vfork(2) in the parent, whose child has exec'ed or ended.
 extern "C" fn vforked(result: isize, generation: u32) -> c_int {
-    own_ids::unshare();
+    own_ids::end_sharing();
     // The child has used this thread's block, and been killed perhaps.
     guard::leave_below((&raw const result) as u64);
     if result < 0 {
@@ -128,10 +128,11 @@ extern "C" fn vforked(result: isize, generation: u32) -> c_int {
 
 /// Before it.
 extern "C" fn vforks() {
-    own_ids::share();
+    own_ids::begin_sharing();
 }
 
 zap_sys::vfork_shim!(vfork, vforks, clocks::GENERATION, vforked);
+zap_sys::vfork_shim!(__vfork, vforks, clocks::GENERATION, vforked);
 
 hook! { unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, modes: *const termios, size: *const winsize) -> pid_t
 => zap_forkpty {
@@ -172,15 +173,8 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
     };
     let has = |flag: c_int| flags & flag as u64 != 0;
     let generation = clocks::generation();
-    let shares = shares_block(flags as c_int);
-    if shares {
-        own_ids::share();
-    }
     // SAFETY: the caller's arguments.
-    let result = unsafe { super::syscall::plain(number, arguments) };
-    if shares && result != 0 && (result < 0 || has(libc::CLONE_VFORK)) {
-        own_ids::unshare();
-    }
+    let result = with_shared_block(flags as c_int, || unsafe { super::syscall::plain(number, arguments) });
     // A thread; or what goes on elsewhere than here.
     if has(libc::CLONE_VFORK) && result > 0 {
         return c_long::from(spawned(generation, result as pid_t));
@@ -206,9 +200,18 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
     c_long::from(id)
 }
 
-/// Whether what clone(2) makes with these flags has the caller's thread-local memory.
-fn shares_block(flags: c_int) -> bool {
-    flags & (libc::CLONE_VM | libc::CLONE_SETTLS) == libc::CLONE_VM
+/// Makes `call`, which is clone(2) with these flags, where the child may have the caller's thread-local memory.
+fn with_shared_block(flags: c_int, call: impl FnOnce() -> c_long) -> c_long {
+    if flags & (libc::CLONE_VM | libc::CLONE_SETTLS) != libc::CLONE_VM {
+        return call();
+    }
+    own_ids::begin_sharing();
+    let result = call();
+    // The child, where it is 0, is still in the middle of it.
+    if result < 0 || (result > 0 && flags & libc::CLONE_VFORK != 0) {
+        own_ids::end_sharing();
+    }
+    result
 }
 
 type Start = extern "C" fn(*mut c_void) -> c_int;
@@ -241,15 +244,9 @@ hook! { unsafe fn clone(
     }
     if flags & libc::CLONE_VM != 0 {
         let generation = clocks::generation();
-        let shares = shares_block(flags);
-        if shares {
-            own_ids::share();
-        }
         // SAFETY: the caller's arguments.
-        let child = unsafe { real!(clone)(start, stack, flags, argument, parent_place, tls, child_place) };
-        if shares && (child < 0 || flags & libc::CLONE_VFORK != 0) {
-            own_ids::unshare();
-        }
+        let call = || unsafe { real!(clone)(start, stack, flags, argument, parent_place, tls, child_place) }.into();
+        let child = with_shared_block(flags, call) as c_int;
         if flags & (libc::CLONE_THREAD | libc::CLONE_VFORK) == libc::CLONE_VFORK {
             return spawned(generation, child);
         }

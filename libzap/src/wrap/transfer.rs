@@ -12,11 +12,12 @@
 use super::clocks::kernel_now_ns;
 use super::credentials::{self, Translate as _};
 use core::sync::atomic::{AtomicBool, Ordering};
-use libc::{c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t, timeval};
+use libc::{c_int, c_uint, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t, timeval};
 use redhook::{hook, real};
 use zap_engine::{blocking, guard, state};
 
 super::resolve_all!(
+    getrandom,
     read,
     readv,
     write,
@@ -41,7 +42,7 @@ static TIMED: AtomicBool = AtomicBool::new(false);
 
 /// Which way a call moves data, and so which time-out is its.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     In,
     Out,
     Connect,
@@ -146,7 +147,7 @@ const ONLY_ONCE: c_int = libc::MSG_OOB | libc::MSG_FASTOPEN;
 /// A call that has either moved something or not, and moves nothing more in the same call: after EINTR from a
 /// suspension it is made again.
 #[inline(always)]
-fn once(fd: c_int, way: Way, call: impl Fn() -> ssize_t) -> ssize_t {
+pub fn once(fd: c_int, way: Way, call: impl Fn() -> ssize_t) -> ssize_t {
     match attempt(0, false, &call) {
         Came::Short(-1) => finish(fd, way, 0, -1, |_| call()),
         Came::Whole(result) | Came::Short(result) => result,
@@ -191,19 +192,68 @@ fn waits_for_all(socket: c_int, flags: c_int) -> bool {
         && zap_sys::net::get_option(socket, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
 }
 
-hook! { unsafe fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t => zap_read {
-    // SAFETY: the caller's arguments.
-    let result = once(fd, Way::In, || unsafe { real!(read)(fd, buffer, length) });
+/// Whether `fd` is of a device that has as many bytes as are asked for (null(4), full(4), random(4)): a read of more than a page
+/// ends at any signal.
+fn is_endless(fd: c_int) -> bool {
+    const MEMORY_DEVICES: u32 = 1;
+    const ZERO_FULL_RANDOM_URANDOM: [u32; 4] = [5, 7, 8, 9];
+    zap_sys::fd::fstat(fd).is_ok_and(|stat| {
+        stat.st_mode & libc::S_IFMT == libc::S_IFCHR
+            && libc::major(stat.st_rdev) == MEMORY_DEVICES
+            && ZERO_FULL_RANDOM_URANDOM.contains(&libc::minor(stat.st_rdev))
+    })
+}
+
+/// As [`once`] for read(2) of at most `length` bytes into `buffer`.
+#[inline(always)]
+fn read_once(fd: c_int, buffer: *mut c_void, length: size_t, call: impl Fn() -> ssize_t) -> ssize_t {
+    let result = match attempt(length, false, &call) {
+        Came::Short(-1) => finish(fd, Way::In, 0, -1, |_| call()),
+        Came::Short(first) if is_endless(fd) => read_rest(fd, buffer, length, first as usize),
+        Came::Whole(result) | Came::Short(result) => result,
+    };
     super::signals::told_by_descriptor(fd, buffer, result);
     result
+}
+
+/// Reads on from an endless device of which `done` bytes have been read, as far as the kernel goes without Zap's doing.
+#[cold]
+fn read_rest(fd: c_int, buffer: *mut c_void, length: size_t, mut done: usize) -> ssize_t {
+    while done < length {
+        // SAFETY: the part of the caller's buffer that is not filled yet.
+        match attempt(length - done, true, || unsafe {
+            real!(read)(fd, buffer.cast::<u8>().add(done).cast(), length - done)
+        }) {
+            Came::Short(more) => done += more.max(0) as usize,
+            Came::Whole(more) => return done as ssize_t + more.max(0),
+        }
+    }
+    done as ssize_t
+}
+
+hook! { unsafe fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t => zap_read {
+    // SAFETY: the caller's arguments.
+    read_once(fd, buffer, length, || unsafe { real!(read)(fd, buffer, length) })
+} }
+
+hook! { unsafe fn getrandom(buffer: *mut c_void, length: size_t, flags: c_uint) -> ssize_t => zap_getrandom {
+    let mut done = 0;
+    loop {
+        // SAFETY: the part of the caller's buffer that is not filled yet.
+        let call = || unsafe { real!(getrandom)(buffer.cast::<u8>().add(done).cast(), length - done, flags) };
+        match attempt(length - done, done > 0, call) {
+            // random(7): more than 256 bytes end early at any signal.
+            Came::Short(more) if more > 0 => done += more as usize,
+            Came::Whole(more) | Came::Short(more) if done == 0 => return more,
+            Came::Whole(more) | Came::Short(more) => return done as ssize_t + more.max(0),
+        }
+    }
 } }
 
 hook! { unsafe fn __read_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t) -> ssize_t
 => zap_read_checked {
     // SAFETY: the caller's arguments.
-    let result = once(fd, Way::In, || unsafe { real!(__read_chk)(fd, buffer, length, room) });
-    super::signals::told_by_descriptor(fd, buffer, result);
-    result
+    read_once(fd, buffer, length, || unsafe { real!(__read_chk)(fd, buffer, length, room) })
 } }
 
 hook! { unsafe fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t => zap_readv {

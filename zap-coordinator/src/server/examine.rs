@@ -86,9 +86,9 @@ pub fn stranger(child: i32) -> Refusal {
 }
 
 /// The threads of the process `pid`, ended ones among them; none where /proc does not tell.
-pub fn thread_ids(pid: i32) -> Vec<RealPid> {
+pub fn thread_ids(pid: i32) -> impl Iterator<Item = RealPid> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.filter_map(|task| Some(RealPid(task.file_name().to_str()?.parse().ok()?))).collect()
+    tasks.filter_map(|task| Some(RealPid(task.file_name().to_str()?.parse().ok()?)))
 }
 
 /// The living children of the process `pid`.

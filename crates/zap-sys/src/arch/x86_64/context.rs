@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::arch::naked_asm;
+use core::ffi::c_int;
 use core::sync::atomic::AtomicU32;
 
 /// Where a frozen copy can be taken up again: filled by [`snapshot`] before it forks, and so part of the copy.
@@ -105,7 +106,10 @@ pub unsafe extern "C" fn snapshot(
     )
 }
 
-/// Runs `function(argument)` in a short-lived process that shares memory and descriptors, and waits.
+/// Flags of clone(2) with which [`run_beside`] makes a process at least.
+pub const BESIDE: c_int = libc::CLONE_VM | libc::CLONE_VFORK;
+
+/// Runs `function(argument)` in a short-lived process made with `flags` (those of [`BESIDE`] among them), and waits.
 ///
 /// Returns the helper's process id (to be reaped with `__WALL`) or a negative errno.
 ///
@@ -113,13 +117,13 @@ pub unsafe extern "C" fn snapshot(
 /// `function` must not return into its caller's frames by unwinding, must not use thread-local state that it leaves
 /// changed, and may only make system calls whose effect on a process of its own is wanted.
 #[unsafe(naked)]
-pub unsafe extern "C" fn run_beside(function: extern "C" fn(usize), argument: usize) -> isize {
+pub unsafe extern "C" fn run_beside(function: extern "C" fn(usize), argument: usize, flags: c_int) -> isize {
     naked_asm!(
-        "push rbx",        // callee-saved, and keeps the stack aligned for the call below
-        "mov rbx, rdi",    // the function
-        "mov r9, rsi",     // its argument: survives the system call
-        "mov eax, 56",     // clone
-        "mov edi, 0x4500", // CLONE_VFORK | CLONE_VM | CLONE_FILES: the helper runs below our frame while we sleep
+        "push rbx",     // callee-saved, and keeps the stack aligned for the call below
+        "mov rbx, rdi", // the function
+        "mov r9, rsi",  // its argument: survives the system call
+        "mov eax, 56",  // clone
+        "mov edi, edx", // the helper runs below our frame while we sleep
         "xor esi, esi",
         "xor edx, edx",
         "xor r10d, r10d",
