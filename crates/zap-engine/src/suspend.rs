@@ -350,14 +350,12 @@ pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
     threads::describe_self(leader, context);
     fault::point(faults::SUSPEND_BEGUN);
     let begun = zap_sys::time::monotonic_ns();
-    signal_known_threads(own)?;
-    fault::point(faults::SUSPEND_SIGNALLED);
-    wait_until_parked(begun)?;
     loop {
         let fresh = threads::TASKS.with(signal_new_threads)?;
         if fresh == 0 && threads::TASKS.with(|tasks| tasks.is_complete()) {
             break;
         }
+        fault::point(faults::SUSPEND_SIGNALLED);
         wait_until_parked(begun)?;
         if zap_sys::time::monotonic_ns().saturating_sub(begun) > PARK_LIMIT_NS {
             return Err(Refusal::new("threads", "their list did not come to an end within 5 s"));
@@ -365,18 +363,6 @@ pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
         // Whoever was being created when the list was read shows up in the next one.
     }
     breakdown::refusal().map_or(Ok(threads::slots().count() as u32), Err)
-}
-
-/// Signals the threads that the coordinator has seen. With them standing, mostly nobody runs any more while the kernel's list
-/// is read, whose reader needs a descriptor.
-fn signal_known_threads(own: RealPid) -> Result<(), Refusal> {
-    if let (Some(table), Some(entry)) = (state::agents_table(), state::agents_entry()) {
-        // The coordinator may be writing them anew: one may come twice.
-        for tid in table.threads(entry).filter(|tid| *tid != own) {
-            signal_thread(tid)?;
-        }
-    }
-    Ok(())
 }
 
 fn signal_new_threads(tasks: &mut threads::TaskList) -> Result<usize, Refusal> {

@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 6;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -50,13 +50,7 @@ pub struct PodTable {
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
     /// Ids of processes, process groups and sessions that differ from the kernel's; those that bear them may have ended.
     pub aliases: [Alias; ALIASES],
-    /// For each entry, threads that the process had when it was asked for a checkpoint last, as the kernel knows them; 0 for
-    /// none. Not all of them if there are more, and those that are long ended are not taken out.
-    threads: [[AtomicI32; THREADS]; CAPACITY],
 }
-
-/// Number of threads of a process that the table tells of.
-pub const THREADS: usize = 32;
 
 /// Longest name of the socket without a path: the kernel's own choice has five digits (unix(7), autobind).
 pub const DOOR_LENGTH: usize = 8;
@@ -382,19 +376,6 @@ impl PodTable {
         Some(core::array::from_fn(|at| place[at].load(Ordering::Relaxed)))
     }
 
-    /// Notes threads of the process of `entry`: the first [`THREADS`] of them.
-    pub fn set_threads(&self, entry: &Entry, threads: impl Iterator<Item = RealPid>) {
-        let Some(places) = self.threads.get(self.index_of(entry)) else { return };
-        let padded = threads.map(|tid| tid.0).chain(core::iter::repeat(0));
-        places.iter().zip(padded).for_each(|(place, tid)| place.store(tid, Ordering::Relaxed));
-    }
-
-    /// Threads that have been noted of the process of `entry`, or of one that had the entry before.
-    pub fn threads(&self, entry: &Entry) -> impl Iterator<Item = RealPid> + '_ {
-        let places = self.threads.get(self.index_of(entry)).into_iter().flatten();
-        places.map(|place| RealPid(place.load(Ordering::Relaxed))).filter(|tid| tid.0 != 0)
-    }
-
     fn index_of(&self, entry: &Entry) -> usize {
         let distance = (core::ptr::from_ref(entry) as usize).wrapping_sub(self.entries.as_ptr() as usize);
         distance / core::mem::size_of::<Entry>()
@@ -510,7 +491,6 @@ mod tests {
                 virtual_id: AtomicI32::new(0),
                 kind: AtomicU32::new(0),
             }),
-            threads: core::array::from_fn(|_| core::array::from_fn(|_| AtomicI32::new(0))),
         }
     }
 
@@ -630,7 +610,6 @@ mod tests {
     fn layout_is_as_committed() {
         use core::mem::{align_of, offset_of, size_of};
         let mut text = format!("MAGIC {MAGIC:#x}\nVERSION {VERSION}\nCAPACITY {CAPACITY}\nRUN {RUN}\n");
-        text += &format!("THREADS {THREADS}\n");
         let mut line = |name: &str, value: usize| text += &format!("{name} {value}\n");
         macro_rules! offsets {
             ($type:ident: $($field:ident)*) => {
@@ -641,7 +620,7 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace padding entries reasons aliases threads);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace padding entries reasons aliases);
         offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");

@@ -266,7 +266,6 @@ impl Server {
         let (entry, process) = (table.find(RealPid(pid)), self.members.get(&(pod, pid)));
         let (Some(entry), Some(process)) = (entry, process) else { return };
         entry.trouble.store(0, Ordering::Relaxed);
-        table.set_threads(entry, super::examine::thread_ids(pid));
         let requested = entry.requested.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         // The program says CLOSED before it sets a filter, and then looks for requests: one of us sees the other.
         if entry.ready.load(Ordering::SeqCst) == CLOSED {

@@ -3,7 +3,7 @@
 use crate::core::Verdict;
 use std::fs;
 use std::path::Path;
-use zap_sys::{process, RealPid};
+use zap_sys::process;
 use zap_wire::message::Refusal;
 
 /// Why a program with a filter is left alone: it might forbid what Zap does, and end the program for it.
@@ -83,12 +83,6 @@ pub fn stranger(child: i32) -> Refusal {
         false => "is not in the pod: static, privileged or started around Zap; wait until it has ended",
     };
     Refusal { object: format!("child {child} ({})", super::process::name(child)), reason: reason.into() }
-}
-
-/// The threads of the process `pid`, ended ones among them; none where /proc does not tell.
-pub fn thread_ids(pid: i32) -> impl Iterator<Item = RealPid> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.filter_map(|task| Some(RealPid(task.file_name().to_str()?.parse().ok()?)))
 }
 
 /// The living children of the process `pid`.
