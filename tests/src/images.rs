@@ -2,16 +2,21 @@
 
 use crate::case::{failed, skipped, Case, Doing, Result};
 use crate::ensure;
-use crate::process::Ended;
+use crate::process::{self, Ended};
 use crate::scene::Scene;
-use crate::special::start_simple;
+use crate::special::{start_simple, SIMPLE};
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use zap_image::{Prelude, PRELUDE_SIZE};
 
-/// Mutations in all, and how many of them zap-restart itself is given.
+/// Mutated copies, each of which zap-image and zap-restart are given.
 const MUTATIONS: usize = 2000;
-const RESTARTS: usize = 60;
+/// Mutations of the image itself, in its place.
+const IN_PLACE: usize = 20;
+/// Mutations at places that are spread evenly over the image.
+const EVENLY: usize = 60;
 /// Images that zap-image reads in one go.
 const BATCH: usize = 50;
 
@@ -19,7 +24,9 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("images/mutations", |scene| damage(scene, &[])).limit(240),
         Case::new("images/future-version", |scene| patched(scene, |prelude| prelude.version += 1, "version")),
-        Case::new("images/foreign-architecture", |scene| patched(scene, |prelude| prelude.machine = 183, "")),
+        Case::new("images/foreign-architecture", |scene| {
+            patched(scene, |prelude| prelude.machine = 183, "ELF machine 183")
+        }),
         Case::new("images/not-an-image", not_an_image),
         Case::new("images/several-pods", several_pods),
         Case::new("images/newest-generation", newest_generation),
@@ -76,10 +83,11 @@ impl Random {
 pub fn damage(scene: &Scene, options: &[&str]) -> Result {
     let path = image_of(scene, options)?;
     let bytes = fs::read(&path)?;
-    truncations(scene, &bytes)?;
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos());
     let seed = std::env::var("ZAP_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(time as u64 | 1);
     let mut random = Random(seed);
+    in_place(scene, &path, &bytes, &mut random).doing(format!("seed {seed}"))?;
+    truncations(scene, &bytes)?;
     let directory = scene.make_directory("mutated", 0o700)?;
     let mut descriptions = Vec::new();
     let mut paths: Vec<PathBuf> = Vec::new();
@@ -104,21 +112,17 @@ pub fn damage(scene: &Scene, options: &[&str]) -> Result {
         paths.push(path);
         if paths.len() == BATCH {
             verify(scene, &paths, &descriptions).doing(format!("seed {seed}"))?;
-            if number / BATCH < RESTARTS {
-                let which = random.below(BATCH);
-                refuse(scene, &paths[which..=which], "")
-                    .doing(format!("zap-restart, seed {seed}, {}", descriptions[which]))?;
-            }
-            for path in paths.drain(..) {
+            for (path, description) in paths.drain(..).zip(descriptions.drain(..)) {
+                scene
+                    .quietly(|| refuse(scene, std::slice::from_ref(&path), ""))
+                    .doing(format!("zap-restart, seed {seed}, {description}"))?;
                 fs::remove_file(path)?;
             }
-            descriptions.clear();
         }
     }
-    // The first of each kind, through zap-restart.
-    for number in 0..RESTARTS {
+    for number in 0..EVENLY {
         let mut damaged = bytes.clone();
-        let at = bytes.len() * number / RESTARTS;
+        let at = bytes.len() * number / EVENLY;
         if number % 2 == 0 {
             damaged.truncate(at);
         } else {
@@ -126,9 +130,50 @@ pub fn damage(scene: &Scene, options: &[&str]) -> Result {
         }
         let path = directory.join("ckpt_x_0000000000000001_1_1.zimg");
         fs::write(&path, damaged)?;
-        refuse(scene, &[path], "").doing(format!("zap-restart, place {at}"))?;
+        scene.quietly(|| refuse(scene, &[path], "")).doing(format!("zap-restart, place {at}"))?;
     }
     Ok(())
+}
+
+/// A byte that is changed in the image itself is noticed too, though the file has its inode, its length and its time: it
+/// has been touched since the coordinator noted it as whole, and is read before it is mapped. As it was, it restarts.
+fn in_place(scene: &Scene, path: &Path, bytes: &[u8], random: &mut Random) -> Result {
+    let mut file = fs::File::options().write(true).open(path)?;
+    let before = file.metadata()?;
+    let modified = before.modified()?;
+    let mut put = |at: usize, byte: u8| -> Result {
+        file.seek(SeekFrom::Start(at as u64))?;
+        file.write_all(&[byte])?;
+        Ok(file.set_modified(modified)?)
+    };
+    let head = match Prelude::decode(bytes, bytes.len() as u64) {
+        Ok(prelude) => prelude.head_length as usize,
+        Err(error) => return failed(format!("a whole image has no prelude: {error:?}")),
+    };
+    // The coordinator, for one.
+    let own = std::process::id() as i32;
+    let there = process::descendants(own);
+    for turn in 0..IN_PLACE {
+        // Half of them in the pages of memory, which nobody reads of an image that is as it was left.
+        let at = if turn % 2 == 0 { random.below(head) } else { head + random.below(bytes.len() - head) };
+        let flip = 1 + random.below(255) as u8;
+        let what = format!("in place, byte {at} xor {flip}");
+        put(at, bytes[at] ^ flip)?;
+        let now = fs::metadata(path)?;
+        let same = now.ino() == before.ino() && now.len() == before.len() && now.modified()? == modified;
+        ensure!(same, "the test itself: {what}: another file, length or time");
+        refuse(scene, &[path.to_path_buf()], "").doing(&what)?;
+        let pods = scene.status()?;
+        ensure!(pods.is_empty(), "{what}: a pod is left: {pods:?}");
+        let mut left = process::descendants(own);
+        left.retain(|pid| process::lives(*pid) && !there.contains(pid));
+        ensure!(left.is_empty(), "{what}: processes {left:?} are left");
+        put(at, bytes[at])?;
+    }
+    ensure!(fs::read(path)? == bytes, "the test itself: the image is not what it was");
+    let running = scene.restart(&[], &[path.to_path_buf()], &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &scene.program(SIMPLE)?).doing("the restart of the image as it was")
 }
 
 /// Lengths at which something ends, and one byte more and less.

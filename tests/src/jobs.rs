@@ -9,6 +9,8 @@ use crate::scene::{Running, Scene, PATIENCE};
 
 /// Times that each job is restarted in a `--long` run.
 const LONG: u32 = 6;
+/// Checkpoints of a job while it runs on.
+const CHECKPOINTS: u32 = 3;
 
 pub fn cases(manifest: &Manifest) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -75,27 +77,40 @@ fn resumed(scene: &Scene, program: &Program) -> Result {
     scene.plain(program)?;
     in_time(scene, |haste| {
         let running = scene.launch(program, &[])?;
-        for number in 1..=3 {
-            // Well before the end: the same work takes more than twice the processor time on a busy machine.
-            let step = wait_part(scene, running, program, number, 9 * haste)
-                .and_then(|()| scene.checkpoint(&[]).doing(format!("checkpoint {number}")));
-            if unless_done(scene, running, program, step)?.is_none() {
-                return Ok(None);
-            }
+        // Well before the end: the same work takes more than twice the processor time on a busy machine.
+        if !checkpointed(scene, running, program, CHECKPOINTS + 1, 9 * haste)? {
+            return Ok(None);
         }
         scene.expect_end(running, program).map(Some)
     })
 }
 
+/// Checkpointed while it runs on, then killed when it has done this part of its work, and restarted.
 fn restarted(scene: &Scene, program: &Program, part: u32, whole: u32) -> Result {
     scene.plain(program)?;
     in_time(scene, |haste| {
         let running = scene.launch(program, &[])?;
+        if !checkpointed(scene, running, program, part, whole * haste)? {
+            return Ok(None);
+        }
         let Some(running) = killed_and_restarted(scene, running, program, part, whole * haste)? else {
             return Ok(None);
         };
         scene.expect_end(running, program).map(Some)
     })
+}
+
+/// Checkpoints while it runs on, spread over the time until it has done this part of its work; whether it was not done
+/// before.
+fn checkpointed(scene: &Scene, running: Running, program: &Program, part: u32, whole: u32) -> Result<bool> {
+    for number in 1..=CHECKPOINTS {
+        let step = wait_part(scene, running, program, part * number, whole * (CHECKPOINTS + 1))
+            .and_then(|()| scene.checkpoint(&[]).doing(format!("checkpoint {number}")));
+        if unless_done(scene, running, program, step)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Killed by a checkpoint when it has done this part of its work, and restarted.

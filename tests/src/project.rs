@@ -15,7 +15,15 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-type Arrows = BTreeMap<String, BTreeSet<String>>;
+/// From above to below.
+const LAYERS: [&str; 5] = ["outside", "root", "mechanism", "contract", "ground"];
+
+/// What the map says of a crate.
+struct Row {
+    /// Index into [`LAYERS`].
+    layer: usize,
+    uses: BTreeSet<String>,
+}
 
 fn arrows(scene: &Scene) -> Result {
     let root = scene.place.tests.join("..");
@@ -40,17 +48,27 @@ fn arrows(scene: &Scene) -> Result {
             .as_array()
             .unwrap_or(&empty)
             .iter()
-            .filter(|dependency| dependency["kind"].is_null())
+            .filter(|dependency| dependency["kind"] != "dev")
             .filter_map(|dependency| dependency["name"].as_str())
             .filter(|dependency| names.contains(dependency))
             .map(str::to_string)
             .collect();
         match written.get(name) {
             None => differences.push(format!("{name} is not on the map")),
-            Some(allowed) => {
-                for more in used.difference(allowed) {
-                    differences.push(format!("{name} uses {more}, which the map does not allow"));
+            Some(row) => {
+                for more in used.difference(&row.uses) {
+                    differences.push(format!("{name} uses {more}, which the map does not have"));
                 }
+                for less in row.uses.difference(&used) {
+                    differences.push(format!("the map has an arrow from {name} to {less}, which {name} does not use"));
+                }
+            }
+        }
+    }
+    for (name, row) in &written {
+        for below in &row.uses {
+            if written.get(below).is_some_and(|below| below.layer <= row.layer) {
+                differences.push(format!("the arrow from {name} to {below} does not point downwards"));
             }
         }
     }
@@ -61,15 +79,15 @@ fn arrows(scene: &Scene) -> Result {
     Ok(())
 }
 
-/// The rows `| crate | layer | may use |`.
-fn read_map(text: &str) -> Arrows {
-    let layers = ["root", "mechanism", "contract", "ground"];
-    let mut map = Arrows::new();
+/// The rows `| crate | layer | uses |`.
+fn read_map(text: &str) -> BTreeMap<String, Row> {
+    let mut map = BTreeMap::new();
     for line in text.lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        if cells.len() >= 5 && layers.contains(&cells[2]) {
-            let used = cells[3].split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_string);
-            map.insert(cells[1].to_string(), used.collect());
+        let layer = cells.get(2).and_then(|word| LAYERS.iter().position(|layer| layer == word));
+        if let (Some(layer), Some(used)) = (layer, cells.get(3)) {
+            let uses = used.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_string).collect();
+            map.insert(cells[1].to_string(), Row { layer, uses });
         }
     }
     map

@@ -584,10 +584,15 @@ impl<'p> Scene<'p> {
     }
 
     fn finish_quietly(&self, words: &[&str]) -> Result<Said> {
+        self.quietly(|| self.run(words))
+    }
+
+    /// Does what is too much for the list of steps, unless it fails.
+    pub fn quietly<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let length = self.steps.borrow().len();
-        let said = self.run(words)?;
+        let done = work()?;
         self.steps.borrow_mut().truncate(length);
-        Ok(said)
+        Ok(done)
     }
 
     /// Waits for the end, and compares status and the whole output with a plain run's.

@@ -3,7 +3,7 @@
 use crate::{processes, setup};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Sums over all parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,17 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+    }
+
+    /// The last line, in the form in which cargo test says it, for those who read that.
+    fn summary(self, elapsed: Duration) -> String {
+        let Self { passed, failed, skipped } = self;
+        let word = if failed == 0 { "ok" } else { "FAILED" };
+        format!(
+            "test result: {word}. {passed} passed; {failed} failed; {skipped} ignored; 0 measured; 0 filtered out; \
+             finished in {:.2}s",
+            elapsed.as_secs_f64()
+        )
     }
 }
 
@@ -40,7 +51,12 @@ pub fn run(words: &[String]) -> Result<ExitCode, String> {
         let lints = ["clippy", "--quiet", "--workspace", "--all-targets", "--release", "--", "--deny", "warnings"];
         tally.add(check("lints", &mut setup::cargo(&lints)));
     }
-    setup::build()?;
+    if let Err(why) = setup::build() {
+        println!("FAIL  build: {why}");
+        tally.add(Tally { failed: 1, ..Tally::default() });
+        println!("{}", tally.summary(start.elapsed()));
+        return Ok(ExitCode::FAILURE);
+    }
     let mut units = setup::cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
     units.arg("--").args(filter).env_remove("ZAP_RUNTIME_DIR").env_remove("ZAP_CKPT_DIR");
     tally.add(part("units", &mut units, true));
@@ -51,8 +67,7 @@ pub fn run(words: &[String]) -> Result<ExitCode, String> {
     if !left.is_empty() {
         println!("left behind, and ended: {}", left.join(" "));
     }
-    println!("all in {} s", start.elapsed().as_secs());
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    println!("{}", tally.summary(start.elapsed()));
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -164,6 +179,26 @@ mod tests {
         ];
         for (line, expected) in table {
             assert_eq!(counts(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_last_line_is_that_of_cargo_test() {
+        let table = [
+            (
+                Tally { passed: 3171, failed: 0, skipped: 50 },
+                Duration::from_millis(754_321),
+                "test result: ok. 3171 passed; 0 failed; 50 ignored; 0 measured; 0 filtered out; finished in 754.32s",
+            ),
+            (
+                Tally { passed: 1, failed: 2, skipped: 0 },
+                Duration::ZERO,
+                "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            ),
+        ];
+        for (tally, elapsed, expected) in table {
+            assert_eq!(tally.summary(elapsed), expected);
+            assert_eq!(counts(expected), Some(tally), "{expected}");
         }
     }
 }
