@@ -11,7 +11,7 @@
 
 mod wrap;
 
-use core::ffi::{c_char, c_int};
+use core::ffi::{c_char, c_int, CStr};
 use zap_engine::init::{self, LibcFacts};
 use zap_engine::{breakdown, registry};
 use zap_plugin::Plugin;
@@ -46,6 +46,12 @@ extern "C" fn construct(_count: c_int, _arguments: *mut *mut c_char, environment
     if zap_engine::state::active() {
         std::panic::set_hook(Box::new(panicked));
     }
+}
+
+/// Says in which pod this process is: see `zap_wire::environment::TABLE_FUNCTION`.
+#[no_mangle]
+extern "C" fn zap_pod_table() -> *const c_char {
+    zap_engine::state::active_table_path().map_or(core::ptr::null(), CStr::as_ptr)
 }
 
 /// A panic of the agent must not end the program: see `zap_engine::breakdown`. Calls nothing of libc.

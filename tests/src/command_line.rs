@@ -12,7 +12,7 @@ use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 28] = [
+    let table: [Row; 32] = [
         ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
         ("launch/no-interpreter", no_interpreter),
         ("launch/static", static_program),
@@ -23,6 +23,13 @@ pub fn cases() -> Vec<Case> {
         ("launch/valgrind", valgrind),
         ("launch/exit-status", exit_status),
         ("launch/no-coordinator", no_coordinator),
+        ("launch/stays-in-pod", |scene| stays_in_pod(scene, "")),
+        ("launch/stays-in-pod-by-exec", |scene| stays_in_pod(scene, "exec ")),
+        ("launch/stays-in-pod-virtual-ids", |scene| {
+            scene.use_virtual_ids();
+            stays_in_pod(scene, "")
+        }),
+        ("launch/other-pod-inside", other_pod_inside),
         ("launch/keep", keep),
         ("launch/ckpt-dir", ckpt_dir),
         ("launch/unfit-ckpt-dir", unfit_ckpt_dir),
@@ -148,6 +155,78 @@ fn keep(scene: &Scene) -> Result {
     }
     scene.go()?;
     scene.expect_end(running, &program)
+}
+
+/// What is launched inside a pod is a process of that pod, also in a restarted one, and by its name.
+fn stays_in_pod(scene: &Scene, how: &str) -> Result {
+    let inner = "echo READY; until test -e \"$0\"; do :; done; echo went; exit 7";
+    let launch = |options: &str, go: &str| format!("\"$0\" {options} /bin/sh -c '{inner}' \"${go}\"");
+    // The first one runs beside the shell, or becomes it.
+    let (script, processes, out, status) = match how {
+        "" => {
+            let (one, two) = (launch("", "1"), launch("--pod outer", "2"));
+            let script = format!("{one} & wait $!; echo $?; {two}; echo $?; exit 3");
+            (script, 2, "READY\nwent\n7\nREADY\nwent\n7\n", 3)
+        }
+        how => (format!("{how}{}", launch("", "1")), 1, "READY\nwent\n", 7),
+    };
+    let (tool, go) = (scene.place.tool("zap-launch"), [scene.path("go"), scene.path("go-2")]);
+    let mut command = scene.words(&["zap-launch", "--pod", "outer", "/bin/sh", "-c", &script]);
+    command.arg(&tool).args(&go);
+    let mut running = scene.start(command, &scene.out())?;
+    for (stage, go) in go.iter().take(processes).enumerate() {
+        scene.wait_ready(running, stage + 1)?;
+        let pods = scene.wait_running(1)?;
+        let seen = pods[0]["processes"].as_array().map_or(0, Vec::len);
+        ensure!(pods[0]["name"] == "outer" && seen == processes, "stage {stage}: {processes} in one pod; {pods:?}");
+        let images = scene.checkpoint_and_kill(running)?;
+        ensure!(images.len() == processes, "{images:?}");
+        running = scene.restart(&[], &images, &scene.out())?;
+        scene.wait_running(1)?;
+        fs::write(go, "")?;
+    }
+    let ended = scene.wait(running)?.ended;
+    let said = fs::read_to_string(scene.out())?;
+    ensure!(ended == Ended::Exited(status) && said == out, "{ended}, {said:?}");
+    Ok(())
+}
+
+/// Nothing leaves a pod for another one, and its settings are not changed from inside; what comes to the same is no reason.
+fn other_pod_inside(scene: &Scene) -> Result {
+    let tries = [
+        "--pod other",
+        "--signal 40",
+        "--interval 5",
+        "--keep 2",
+        "--compress lz4",
+        "--ckpt-dir /tmp",
+        "--pod own",
+        "",
+    ];
+    let mut script = String::new();
+    for options in tries {
+        script += &format!("\"$0\" {options} /bin/true; echo $?; ");
+    }
+    script += "\"$0\" no-such-program; echo $?; echo READY; until test -e \"$1\"; do :; done";
+    let mut command = scene.words(&["zap-launch", "--pod", "own", "/bin/sh", "-c", &script]);
+    command.arg(scene.place.tool("zap-launch")).arg(scene.path("go"));
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    let said = fs::read_to_string(scene.out())?;
+    ensure!(said == "125\n".repeat(6) + "0\n0\n127\nREADY\n", "exit statuses: {said:?}");
+    let why = fs::read_to_string(scene.path("err"))?;
+    let inside = "is inside a pod already, and what is launched there stays in it";
+    ensure!(why.contains(&format!("zap-launch: --pod other: {inside} (own); launch it from outside\n")), "{why:?}");
+    for option in ["--signal", "--interval", "--keep", "--compress", "--ckpt-dir"] {
+        ensure!(why.contains(&format!("zap-launch: {option}: {inside}, as the pod was launched\n")), "{why:?}");
+    }
+    let pods = scene.wait_running(1)?;
+    ensure!(pods[0]["name"] == "own", "{pods:?}");
+    scene.checkpoint(&[])?;
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Exited(0), "{ended}");
+    Ok(())
 }
 
 /// --ckpt-dir of zap-launch and of zap-restart; without the latter, where the images came from.

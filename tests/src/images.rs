@@ -273,13 +273,63 @@ fn newest_generation(scene: &Scene) -> Result {
     scene.expect_end(running, &program)
 }
 
+/// What the image shows is what the program had.
 fn show(scene: &Scene) -> Result {
-    let path = image(scene)?;
+    let data = scene.path("work/data");
+    fs::write(&data, "one\ntwo\n")?;
+    scene.own(&data)?;
+    let script =
+        "import os, sys, threading, mmap, time\nos.dup2(os.open('data', os.O_RDONLY), 77); os.lseek(77, 4, 0)\n\
+        os.dup2(77, 78); r, w = os.pipe(); os.dup2(r, 80); held = mmap.mmap(-1, 5 << 20, mmap.MAP_PRIVATE)\n\
+        for at in range(0, 3 << 20, 4096): held[at] = 1\n\
+        [threading.Thread(target=time.sleep, args=(1000,), daemon=True).start() for _ in range(3)]\n\
+        print('READY', flush=True); time.sleep(1000)";
+    if !Path::new("/usr/bin/python3").exists() {
+        return skipped("there is no Python");
+    }
+    let running = scene.start(scene.words(&["zap-launch", "/usr/bin/python3", "-c", script]), &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    let path = scene.checkpoint_and_kill(running)?.remove(0);
     let text = scene.run(&[Path::new("zap-image"), Path::new("show"), &path])?;
-    ensure!(text.status == 0 && text.out.contains("eventfd"), "zap-image show: {text:?}");
-    let json = scene.run(&[Path::new("zap-image"), Path::new("show"), Path::new("--json"), &path])?;
-    let parsed: std::result::Result<serde_json::Value, _> = serde_json::from_str(&json.out);
-    ensure!(parsed.is_ok(), "zap-image show --json: {parsed:?}");
+    let data = data.to_string_lossy();
+    for line in [format!("  descriptor 77 file {data} at 4\n"), format!("  descriptor 78 file {data} at 4\n")] {
+        ensure!(text.status == 0 && text.out.contains(&line), "zap-image show has no {line:?}: {text:?}");
+    }
+    ensure!(text.out.contains("  checksums  of the head: right; of memory: "), "zap-image show: {text:?}");
+    let said = scene.run(&[Path::new("zap-image"), Path::new("show"), Path::new("--json"), &path])?;
+    let json: serde_json::Value = match serde_json::from_str(&said.out) {
+        Ok(json) => json,
+        Err(error) => return failed(format!("zap-image show --json is no JSON: {error}: {said:?}")),
+    };
+    let image = &json["images"][0];
+    let none = Vec::new();
+    let list = |name: &str| image[name].as_array().unwrap_or(&none);
+    let descriptor = |number: i32| list("descriptors").iter().find(|one| one["number"] == number);
+    for number in [77, 78] {
+        let seen = descriptor(number).cloned().unwrap_or_default();
+        ensure!(seen["kind"] == "file" && seen["target"] == *data && seen["offset"] == 4, "{number}: {seen}");
+        ensure!(Some(&seen["description"]) == descriptor(77).map(|one| &one["description"]), "{number}: {seen}");
+    }
+    let pipe = descriptor(80).cloned().unwrap_or_default();
+    let target = pipe["target"].as_str().unwrap_or_default();
+    ensure!(pipe["kind"] == "pipe" && target.starts_with("pipe:[") && pipe["offset"].is_null(), "{pipe}");
+    let out = descriptor(1).cloned().unwrap_or_default();
+    ensure!(out["standard_stream"] == 1 && out["target"] == *scene.out().to_string_lossy(), "{out}");
+    ensure!(descriptor(79).is_none(), "79 was not open: {}", image["descriptors"]);
+    ensure!(list("threads").len() == 4, "four threads: {}", image["threads"]);
+    let (size, full) = (5 << 20, 3 << 20);
+    let holds = |region: &&serde_json::Value| {
+        region["bytes"].as_u64().is_some_and(|bytes| bytes >= size) && region["saved"].as_u64() >= Some(full)
+    };
+    ensure!(
+        list("regions").iter().any(|region| holds(&region)),
+        "no region with what was written: {}",
+        image["regions"]
+    );
+    let saved: u64 = list("regions").iter().filter_map(|region| region["saved"].as_u64()).sum();
+    let chunks = image["checksums"]["chunks"].as_u64().unwrap_or(0);
+    ensure!(chunks >= saved.div_ceil(1 << 20) && saved > full, "{chunks} chunks of {saved} bytes");
+    ensure!(image["checksums"]["memory"] == "not verified", "{}", image["checksums"]);
     scene.run(&[Path::new("zap-image"), Path::new("verify"), &path])?.expect(0, "")
 }
 

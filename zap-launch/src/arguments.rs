@@ -1,13 +1,15 @@
 //! The command line of zap-launch: parser, help, man page and completions come from this one definition.
 
-use clap::{CommandFactory, Parser};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use zap_wire::Compress;
 
 /// Run a program in a pod, so that it can be checkpointed and restarted.
 ///
-/// The program runs just as if it had been started directly: same standard streams, signals, terminal and exit status.
+/// The program runs just as if it had been started directly: same standard streams, signals, terminal and exit status. What
+/// is launched inside a pod stays in it.
 #[derive(Debug, Parser)]
 #[command(
     name = "zap-launch",
@@ -38,6 +40,23 @@ pub struct Arguments {
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, num_args = 1..)]
     pub program: Vec<OsString>,
+    /// Options on the command line, not in the environment, that say what a new pod is to be like.
+    #[arg(skip)]
+    pub of_the_pod: Vec<String>,
+}
+
+/// Names of these options, as the parser knows them.
+const OF_THE_POD: [&str; 5] = ["ckpt_dir", "interval", "keep", "compress", "signal"];
+
+impl Arguments {
+    /// The arguments that `words` say, the tool's name first.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let of_the_pod =
+            OF_THE_POD.iter().filter(|name| given(name)).map(|name| format!("--{}", name.replace('_', "-")));
+        Ok(Self { of_the_pod: of_the_pod.collect(), ..Self::from_arg_matches(&matches)? })
+    }
 }
 
 /// What follows --interval.
@@ -55,7 +74,7 @@ mod tests {
     use super::*;
 
     fn parse(words: &[&str]) -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from([&["zap-launch"], words].concat())
+        Arguments::read([&["zap-launch"], words].concat().into_iter().map(OsString::from))
     }
 
     #[test]
@@ -74,6 +93,15 @@ mod tests {
         }
         assert!(parse(&["--no-such", "ls"]).is_err());
         assert!(parse(&[]).is_err());
+    }
+
+    #[test]
+    fn what_a_pod_is_like_is_known_by_the_command_line() {
+        assert!(parse(&["--pod", "p", "true", "--signal", "40"]).unwrap().of_the_pod.is_empty());
+        let words =
+            ["--signal=62", "--ckpt-dir", "/tmp", "--interval", "0", "--keep", "1", "--compress", "none", "true"];
+        let all = ["--ckpt-dir", "--interval", "--keep", "--compress", "--signal"];
+        assert_eq!(parse(&words).unwrap().of_the_pod, all);
     }
 
     #[test]

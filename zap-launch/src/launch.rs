@@ -1,19 +1,20 @@
 //! The road from command line to exec: find the program, join or make a pod, set the environment, become the program.
+//! Inside a pod it is shorter: the program is found and exec'ed, and stays there as any other would.
 //!
 //! What the program inherits is as the caller left it: streams (closed ones stay closed), dispositions, mask but for
 //! Zap's signal, which libzap's init unblocks as soon as its handler stands.
 //!
 //! # Safety
-//! System calls with pointers to values that live until the call returns; the process has one thread.
+//! System calls with pointers to values that live until the call returns; the process has one thread. libzap is asked by a
+//! function that it exports for this.
 #![allow(unsafe_code)]
 
 use crate::arguments::Arguments;
 use crate::search::{self, Missing};
-use clap::Parser;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt::Display;
 use std::io::Write;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use zap_client::error::reason;
@@ -31,7 +32,7 @@ const NOT_FOUND: i32 = 127;
 
 /// Runs zap-launch; returns its exit status, or never if the program could be started.
 pub fn run() -> i32 {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
@@ -61,7 +62,6 @@ fn launch(arguments: &Arguments) -> Failure {
 }
 
 fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure> {
-    let own = |error: zap_client::Error| Failure::new(FAILED, error);
     let streams = [0, 1, 2].map(stream_identity);
     keep_standard_numbers();
     let name = &arguments.program[0];
@@ -70,18 +70,31 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
         Missing::NoInterpreter(path, why) => Failure::new(NOT_FOUND, format_args!("{}: {why}", path.display())),
         Missing::NotRunnable(path, why) => Failure::new(NOT_RUNNABLE, format_args!("{}: {why}", path.display())),
     })?;
+    let variables = match present_pod() {
+        Some(table) => stay(arguments, &table).map(|()| None)?,
+        None => Some(enter(arguments, &found.path, streams)?),
+    };
+    let errno = match found.inspection.kind {
+        // execvp(3) runs text that has no #! line by the shell.
+        Kind::Text => {
+            let mut words = vec![OsString::from("/bin/sh"), found.path.into_os_string()];
+            words.extend_from_slice(&arguments.program[1..]);
+            execute(Path::new("/bin/sh"), &words, variables.as_deref())
+        }
+        _ => execute(&found.path, &arguments.program, variables.as_deref()),
+    };
+    let status = if errno.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
+    Err(Failure::new(status, format_args!("{}: {}", name.display(), reason(&errno))))
+}
+
+/// Puts this process into a pod; returns the environment that makes the program a member.
+fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<Vec<(OsString, OsString)>, Failure> {
+    let own = |error: zap_client::Error| Failure::new(FAILED, error);
     let library = install::library().map_err(own)?;
     let preload = preload(&library, std::env::var_os(environment::LD_PRELOAD))?;
-    let inherited = if arguments.pod.is_none() { present_pod() } else { None };
-    let stays = inherited.is_some();
-    let table = match inherited {
-        Some(table) => table,
-        None => join(arguments, &found.path, streams)?,
-    };
+    let table = join(arguments, program, streams)?;
     let mapped = MappedTable::open(&table).map_err(own)?;
-    if !stays {
-        force_virtual(&mapped);
-    }
+    force_virtual(&mapped);
     let signal = mapped.signal.load(Ordering::Relaxed);
     if (1..=64).contains(&signal) {
         let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(signal));
@@ -93,17 +106,35 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
         .collect();
     variables.push((environment::LD_PRELOAD.into(), preload));
     variables.push((environment::POD_TABLE.into(), table.into_os_string()));
-    let errno = match found.inspection.kind {
-        // execvp(3) runs text that has no #! line by the shell.
-        Kind::Text => {
-            let mut words = vec![OsString::from("/bin/sh"), found.path.into_os_string()];
-            words.extend_from_slice(&arguments.program[1..]);
-            execute(Path::new("/bin/sh"), &words, &variables, stays)
-        }
-        _ => execute(&found.path, &arguments.program, &variables, stays),
+    Ok(variables)
+}
+
+/// Whether the options let this process stay in the pod of `table`, in which it runs. To leave it would take a process out
+/// of the middle of the pod, which could not be checkpointed any more; and what the pod is like was said when it began.
+fn stay(arguments: &Arguments, table: &Path) -> Result<(), Failure> {
+    let inside = "is inside a pod already, and what is launched there stays in it";
+    if let Some(option) = arguments.of_the_pod.first() {
+        return Err(Failure::new(FAILED, format_args!("{option}: {inside}, as the pod was launched")));
+    }
+    let Some(wanted) = &arguments.pod else { return Ok(()) };
+    let own = |error: zap_client::Error| Failure::new(FAILED, error);
+    // <runtime>/pods/<id>.table, which need not be the directory that the environment names.
+    let runtime = table.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let runtime = RuntimeDir::at(runtime).map_err(own)?;
+    let pods = match Connection::request(&runtime, &ToCoordinator::Status).map_err(own)? {
+        FromCoordinator::Status(status) => status.pods,
+        FromCoordinator::Failed { why, .. } => return Err(Failure::new(FAILED, why)),
+        _ => return Err(Failure::new(FAILED, "zap-coordinator: unexpected answer")),
     };
-    let status = if errno.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
-    Err(Failure::new(status, format_args!("{}: {}", name.display(), reason(&errno))))
+    let pid = process::getpid().0;
+    let present = pods.iter().find(|pod| pod.processes.iter().any(|process| process.pid == pid));
+    match present.map(|pod| pod.name.as_str()) {
+        Some(name) if name == wanted => Ok(()),
+        name => {
+            let name = name.map_or_else(String::new, |name| format!(" ({name})"));
+            Err(Failure::new(FAILED, format_args!("--pod {wanted}: {inside}{name}; launch it from outside")))
+        }
+    }
 }
 
 /// Gives the process an id that differs from its real one, in a pod where all do: in a new one, if the environment wants that.
@@ -171,18 +202,16 @@ fn may_write(directory: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The table of the pod in which this process already runs. libzap's init takes the variable out of the program's
-/// environment, but the kernel still shows what exec was given.
+/// The table of the pod in which this process already runs: libzap, which is then in it, knows. Neither the environment nor
+/// /proc says so, since libzap's init takes its variables out; nor does the process's id, which a PID namespace changes.
 fn present_pod() -> Option<PathBuf> {
-    let prefix = format!("{}=", environment::POD_TABLE);
-    let initial = std::fs::read("/proc/self/environ").unwrap_or_default();
-    let value = std::env::var_os(environment::POD_TABLE).or_else(|| {
-        let found = initial.split(|c| *c == 0).find_map(|variable| variable.strip_prefix(prefix.as_bytes()))?;
-        Some(OsString::from_vec(found.to_vec()))
-    })?;
-    // A variable that was merely copied from somewhere does not make this process a member.
-    let table = MappedTable::open(Path::new(&value)).ok()?;
-    table.find(process::getpid()).map(|_| PathBuf::from(&value))
+    // SAFETY: a NUL-terminated name.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, environment::TABLE_FUNCTION.as_ptr()) };
+    // SAFETY: the function of that name has this type, and a null pointer is `None`.
+    let function: Option<extern "C" fn() -> *const libc::c_char> = unsafe { std::mem::transmute(found) };
+    let path = function?();
+    // SAFETY: null, or a C string that is not changed while this process has one thread.
+    (!path.is_null()).then(|| PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes())))
 }
 
 /// The new value of LD_PRELOAD: libzap first, once.
@@ -218,22 +247,23 @@ fn keep_standard_numbers() {
     }
 }
 
-/// execve(2); returns only if it fails. A process that already is in a pod and stays there execs through libc, so that
-/// libzap, if it is preloaded here, takes part; one that moves to another pod goes past it.
-fn execute(path: &Path, words: &[OsString], variables: &[(OsString, OsString)], through_libc: bool) -> std::io::Error {
+/// execve(2); returns only if it fails. With `variables` it goes past libzap, should that be preloaded here; a process that
+/// stays in its pod has none, and execs as any program of the pod does.
+fn execute(path: &Path, words: &[OsString], variables: Option<&[(OsString, OsString)]>) -> std::io::Error {
     let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
-    let words: Vec<CString> = words.iter().map(|word| text(word.as_bytes())).collect();
-    let variables: Vec<CString> =
-        variables.iter().map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat())).collect();
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
     };
-    let (path, words, variables) = (text(path.as_os_str().as_bytes()), pointers(&words), pointers(&variables));
-    if through_libc {
-        // SAFETY: NUL-terminated strings and vectors that live until the call returns.
-        unsafe { libc::execve(path.as_ptr(), words.as_ptr(), variables.as_ptr()) };
+    let words: Vec<CString> = words.iter().map(|word| text(word.as_bytes())).collect();
+    let (path, words) = (text(path.as_os_str().as_bytes()), pointers(&words));
+    let Some(variables) = variables else {
+        // SAFETY: NUL-terminated strings and a vector that live until the call returns.
+        unsafe { libc::execv(path.as_ptr(), words.as_ptr()) };
         return std::io::Error::last_os_error();
-    }
+    };
+    let variables: Vec<CString> =
+        variables.iter().map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat())).collect();
+    let variables = pointers(&variables);
     let arguments = [path.as_ptr() as usize, words.as_ptr() as usize, variables.as_ptr() as usize, 0, 0, 0];
     // SAFETY: as above.
     match unsafe { zap_sys::arch::syscall::syscall(libc::SYS_execve, arguments) } {

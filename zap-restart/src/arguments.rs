@@ -52,7 +52,7 @@ pub struct Image {
 /// What zap-image does.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Print what an image holds: process, threads, memory, files, sections
+    /// Print what an image holds: process, threads, descriptors, memory, files, sections, checksums
     Show(Images),
     /// Read images whole and check every checksum
     Verify(Images),

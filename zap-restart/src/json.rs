@@ -5,6 +5,7 @@ use std::fmt::Write;
 /// A value that is printed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Json {
+    Null,
     Number(i128),
     Bool(bool),
     Text(String),
@@ -27,6 +28,7 @@ impl Json {
 impl std::fmt::Display for Json {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Null => f.write_str("null"),
             Self::Number(value) => write!(f, "{value}"),
             Self::Bool(value) => write!(f, "{value}"),
             Self::Text(value) => quoted(f, value),
@@ -76,9 +78,9 @@ mod tests {
     #[test]
     fn escapes() {
         let value = Json::Object(vec![
-            ("a", Json::List(vec![Json::number(1), Json::Bool(true)])),
+            ("a", Json::List(vec![Json::number(1), Json::Bool(true), Json::Null])),
             ("b", Json::text("x\"\\\n")),
         ]);
-        assert_eq!(value.to_string(), r#"{"a":[1,true],"b":"x\"\\\u000a"}"#);
+        assert_eq!(value.to_string(), r#"{"a":[1,true,null],"b":"x\"\\\u000a"}"#);
     }
 }

@@ -4,8 +4,8 @@ use crate::backing::hexadecimal;
 use crate::image::Image;
 use crate::json::Json;
 use std::fmt::Write;
-use zap_image::header::flags;
-use zap_image::{Backing, Region};
+use zap_image::header::{flags, Opened};
+use zap_image::{Backing, ChunkSums, Region, CHUNK_SIZE};
 
 /// The image as lines of text.
 pub fn text(image: &Image) -> String {
@@ -62,6 +62,19 @@ pub fn json(image: &Image) -> Json {
                     })
                     .collect(),
             ),
+        ),
+        (
+            "descriptors",
+            header.descriptors().map_or(Json::Null, |all| Json::List(all.iter().map(descriptor_json).collect())),
+        ),
+        (
+            "checksums",
+            Json::Object(vec![
+                ("chunks", Json::number(chunks(image))),
+                ("chunk_bytes", Json::number(CHUNK_SIZE)),
+                ("head", Json::text("verified")),
+                ("memory", Json::text("not verified")),
+            ]),
         ),
         ("regions", Json::List(header.regions.iter().map(|region| region_json(image, region)).collect())),
         (
@@ -122,6 +135,10 @@ fn write_text(out: &mut String, image: &Image) -> std::fmt::Result {
     for thread in &header.threads {
         writeln!(out, "  thread     {} {}", thread.virtual_tid, thread.name)?;
     }
+    match header.descriptors() {
+        Some(descriptors) => descriptors.iter().try_for_each(|descriptor| write_descriptor(out, descriptor))?,
+        None => writeln!(out, "  descriptor (this image does not list them)")?,
+    }
     for region in &header.regions {
         let Region { start, end, .. } = region;
         let (size, saved) = ((end - start) >> 10, saved_bytes(region) >> 10);
@@ -150,7 +167,37 @@ fn write_text(out: &mut String, image: &Image) -> std::fmt::Result {
             section.bytes.0.len()
         )?;
     }
-    Ok(())
+    // The head has been compared with its checksum, or it would not be shown.
+    let chunks = chunks(image);
+    writeln!(out, "  checksums  of the head: right; of memory: {chunks} of 1 MiB each, not compared (zap-image verify)")
+}
+
+fn write_descriptor(out: &mut String, descriptor: &Opened) -> std::fmt::Result {
+    let Opened { number, kind, target, .. } = descriptor;
+    write!(out, "  descriptor {number} {kind} {}", String::from_utf8_lossy(&target.0))?;
+    if let Some(offset) = descriptor.offset {
+        write!(out, " at {offset}")?;
+    }
+    if let Some(stream) = descriptor.stream {
+        write!(out, " [standard stream {stream}]")?;
+    }
+    writeln!(out)
+}
+
+fn descriptor_json(descriptor: &Opened) -> Json {
+    Json::Object(vec![
+        ("number", Json::number(descriptor.number)),
+        ("kind", Json::text(&descriptor.kind)),
+        ("target", Json::text(String::from_utf8_lossy(&descriptor.target.0))),
+        ("offset", descriptor.offset.map_or(Json::Null, Json::number)),
+        ("standard_stream", descriptor.stream.map_or(Json::Null, Json::number)),
+        ("description", Json::number(descriptor.description)),
+    ])
+}
+
+/// How many checksums of memory the image has.
+fn chunks(image: &Image) -> u64 {
+    ChunkSums::from_bytes(image.header.chunk_sums.0.clone()).count() as u64
 }
 
 fn member_json(member: &zap_image::Member) -> Json {

@@ -359,7 +359,7 @@ fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     let descriptions = descriptors::take(&order.shares);
     let owners = descriptors::claim(&descriptions)?;
     let notes: Vec<_> = order.notes.iter().map(|note| (note.object, note.bytes.clone())).collect();
-    let mut sections = Vec::new();
+    let mut sections = alloc::vec![descriptors::listed(&descriptions)?];
     for (index, plugin) in registry::plugins().iter().enumerate() {
         let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
         let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();

@@ -3,11 +3,14 @@
 
 use crate::registry;
 use crate::state::{self, Owned};
+use alloc::borrow::Cow;
 use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use zap_image::header::{self, bytes::Bytes, Opened};
 use zap_plugin::context::IN_FLIGHT;
-use zap_plugin::{Description, DescriptorNumber, Refusal};
+use zap_plugin::{Description, DescriptorNumber, Refusal, SavedSection};
 use zap_sys::{fd, libc, RawFd};
 use zap_wire::message::{FileName, Hold, Note, Seen, Share};
 
@@ -169,6 +172,48 @@ pub fn take(shares: &[Share]) -> Vec<Description> {
         *saved = all.iter().map(numbers).collect();
     });
     all
+}
+
+/// What of `all` the program has in its table, for those who look at the image: see `zap_image::header::DESCRIPTORS`.
+pub fn listed(all: &[Description]) -> Result<SavedSection, Refusal> {
+    let copies = COPIES.with(|copies| copies.clone());
+    let mut opened = Vec::new();
+    for one in all {
+        let (kind, has_offset) = kind_of(one);
+        let numbers = one.numbers.iter().filter(|number| !copies.contains(&number.fd));
+        opened.extend(numbers.map(|number| Opened {
+            number: number.fd,
+            kind: kind.to_string(),
+            target: Bytes(one.link.clone()),
+            offset: has_offset.then(|| one.position()),
+            stream: one.stream,
+            description: one.id,
+        }));
+    }
+    opened.sort_unstable_by_key(|one| one.number);
+    let name = header::DESCRIPTORS.to_string();
+    let bytes = zap_plugin::encode(&opened)?;
+    Ok(SavedSection { name, version: header::DESCRIPTORS_VERSION, required: false, bytes })
+}
+
+/// What a description is of, and whether it has a file offset.
+fn kind_of(one: &Description) -> (Cow<'_, str>, bool) {
+    let name = match one.file_type() {
+        libc::S_IFREG => return ("file".into(), true),
+        libc::S_IFDIR => return ("directory".into(), true),
+        libc::S_IFCHR | libc::S_IFBLK => "device",
+        libc::S_IFIFO => "pipe",
+        libc::S_IFSOCK => "socket",
+        // `anon_inode:[eventfd]`, `anon_inode:inotify`.
+        _ => match one.link.strip_prefix(b"anon_inode:") {
+            Some(name) => {
+                let name = name.strip_prefix(b"[").and_then(|name| name.strip_suffix(b"]")).unwrap_or(name);
+                return (String::from_utf8_lossy(name), false);
+            }
+            None => "other",
+        },
+    };
+    (name.into(), false)
 }
 
 fn may_share(a: &Description, b: &Description) -> bool {

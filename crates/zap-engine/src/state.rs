@@ -163,6 +163,17 @@ pub fn table_variable() -> *mut core::ffi::c_char {
     TABLE_VARIABLE.with(|variable| variable.as_mut_ptr().cast())
 }
 
+/// The path of the pod's table, of a member.
+pub fn active_table_path() -> Option<&'static core::ffi::CStr> {
+    if !active() {
+        return None;
+    }
+    // SAFETY: a static that is never moved, and always ends in zeroes.
+    let variable = unsafe { core::ffi::CStr::from_ptr(table_variable()) };
+    let name = zap_wire::environment::POD_TABLE.len() + 1;
+    core::ffi::CStr::from_bytes_until_nul(variable.to_bytes_with_nul().get(name..)?).ok()
+}
+
 /// Zap's signal in this pod, 0 before init.
 #[inline]
 pub fn signal() -> i32 {

@@ -275,7 +275,36 @@ pub struct Extent {
 /// The section, of no plugin, that tells how the pod's first process has ended: its wait status, 4 bytes, little-endian.
 pub const FIRST_ENDED: &str = "pod.first-ended";
 
+/// The section, of no plugin, that lists what was open, for those who look at an image: [`Opened`]. A restart does not read it.
+pub const DESCRIPTORS: &str = "pod.descriptors";
+
+/// Version of [`DESCRIPTORS`].
+pub const DESCRIPTORS_VERSION: u32 = 1;
+
+/// A number in the process's table of descriptors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    pub number: i32,
+    /// `file`, `directory`, `device`, `pipe`, `socket`, or what the kernel calls an anonymous inode: `eventfd`.
+    pub kind: String,
+    /// Where /proc/self/fd led: a path, or the kernel's name of what has none.
+    pub target: Bytes,
+    /// The file offset, of what has one.
+    pub offset: Option<u64>,
+    /// The standard stream that it is: a restart supplies it anew.
+    pub stream: Option<u8>,
+    /// Equal for numbers of one open file description (dup(2)) and for no others of the process.
+    pub description: u32,
+}
+
 impl Header {
+    /// What was open, by number; `None` where the image does not tell.
+    pub fn descriptors(&self) -> Option<Vec<Opened>> {
+        let is_it = |section: &&Section| section.name == DESCRIPTORS && section.version == DESCRIPTORS_VERSION;
+        let section = self.sections.iter().find(is_it)?;
+        zap_codec::decode(&section.bytes.0).ok().map(|(opened, _)| opened)
+    }
+
     /// How the pod's first process had ended, as wait(2) tells it; `None` if it lived.
     pub fn first_ended(&self) -> Option<i32> {
         let section = self.sections.iter().find(|section| section.name == FIRST_ENDED && section.version == 1)?;
@@ -286,7 +315,7 @@ impl Header {
 /// What a plugin has saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
-    /// `plugin.noun`, or [`FIRST_ENDED`].
+    /// `plugin.noun`, or [`FIRST_ENDED`], or [`DESCRIPTORS`].
     pub name: String,
     pub version: u32,
     /// A restart without the plugin is refused.

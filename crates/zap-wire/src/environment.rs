@@ -8,6 +8,10 @@ pub const POD_TABLE: &str = "ZAP_POD_TABLE";
 /// [`crate::ToCoordinator::Table`]. Carried along and taken out as [`POD_TABLE`] is.
 pub const POD_DOOR: &str = "ZAP_POD_DOOR";
 
+/// Function that libzap exports for Zap's own tools, which look it up by dlsym(3): `const char *zap_pod_table(void)`, the path
+/// of the table of the pod that the process is a member of, null if it is in none.
+pub const TABLE_FUNCTION: &core::ffi::CStr = c"zap_pod_table";
+
 /// Where the coordinator's socket and the pod tables are.
 pub const RUNTIME_DIR: &str = "ZAP_RUNTIME_DIR";
 
