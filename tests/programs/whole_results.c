@@ -1,13 +1,15 @@
 /* Threads in calls that bring much, or wait: each brings all that it was asked for. getrandom(2) and reads of /dev/zero and
  * /dev/urandom, which the kernel ends early at any signal; recvmmsg(2) and sendmmsg(2) on sockets with a time-out, which it
- * ends with EINTR.
+ * ends with EINTR; poll(2) and epoll_wait(2) that do not wait, which end so too when a signal comes just then.
  *
  * Wrong would be: fewer bytes, EINTR.
  */
 #include "program.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
@@ -46,6 +48,21 @@ static void *read_device(void *path) {
 
 static int receiving[2], sending[2];
 
+static void *look(void *unused) {
+    struct epoll_event event = {.events = EPOLLIN};
+    struct pollfd none = {.fd = sending[0], .events = POLLIN};
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    MAKE(set >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, sending[0], &event) == 0);
+    while (!over) {
+        int polled = poll(&none, 1, 0);
+        CHECK(polled == 0, "poll: %d", polled);
+        int waited = epoll_wait(set, &event, 1, 0);
+        CHECK(waited == 0, "epoll_wait: %d", waited);
+    }
+    close(set);
+    return unused;
+}
+
 static void *receive(void *unused) {
     char buffers[2][MESSAGE];
     struct iovec parts[2] = {{buffers[0], MESSAGE}, {buffers[1], MESSAGE}};
@@ -73,12 +90,13 @@ int main(void) {
     MAKE(setsockopt(sending[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0);
     int filled = 0;
     while (send(sending[0], text, MESSAGE, MSG_DONTWAIT) == MESSAGE) filled++;
-    pthread_t threads[5];
+    pthread_t threads[6];
     MAKE(pthread_create(&threads[0], NULL, ask, NULL) == 0);
     MAKE(pthread_create(&threads[1], NULL, read_device, "/dev/zero") == 0);
     MAKE(pthread_create(&threads[2], NULL, read_device, "/dev/urandom") == 0);
     MAKE(pthread_create(&threads[3], NULL, receive, NULL) == 0);
     MAKE(pthread_create(&threads[4], NULL, send_more, NULL) == 0);
+    MAKE(pthread_create(&threads[5], NULL, look, NULL) == 0);
     while (rounds[0] == 0 || rounds[1] == 0 || rounds[2] == 0) usleep(1000);
 
     ready();
@@ -88,7 +106,7 @@ int main(void) {
     over = 1;
     MAKE(send(receiving[1], text, MESSAGE, 0) == MESSAGE);
     for (int i = 0; i <= filled; i++) MAKE(recv(sending[1], text, MESSAGE, 0) == MESSAGE);
-    for (int i = 0; i < 5; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
     SAY("whole results: all that was asked for");
     return finish(7);
 }

@@ -211,11 +211,11 @@ fn is_transfer(number: i64) -> bool {
 /// wrapper has noted, if one has.
 fn prepare(number: i64, noted: Option<&ThreadBlock>, frame: &mut Frame<'_>) -> bool {
     match number {
-        libc::SYS_poll => (register(frame, libc::REG_RDX) as i32) < 0,
+        libc::SYS_poll => (register(frame, libc::REG_RDX) as i32) <= 0,
         // The kernel has written the remaining time over the one that was asked for.
         libc::SYS_ppoll | libc::SYS_select | libc::SYS_pselect6 => true,
         libc::SYS_epoll_wait | libc::SYS_epoll_pwait => {
-            if register(frame, libc::REG_R10) as i32 >= 0 {
+            if register(frame, libc::REG_R10) as i32 > 0 {
                 match remaining(noted, frame) {
                     // Rounded up: a time-out never comes early.
                     Some(left) => {
