@@ -41,12 +41,18 @@ static void everybody(const char *what) {
     SAY("set users: %s", what);
 }
 
+/* Ready, and becoming whom one is all the time: a checkpoint finds the threads at it. */
+static void ready_and_busy(void) {
+    say_ready();
+    while (!told_to_go_on()) CHECK(setresuid(-1, getuid(), -1) == 0 && setegid(getegid()) == 0, "staying who one is");
+}
+
 int main(void) {
     if (getuid() != 0) {
         /* What an ordinary user may set. */
         pthread_t thread;
         MAKE(pthread_barrier_init(&all, NULL, 2) == 0 && pthread_create(&thread, NULL, work, NULL) == 0);
-        ready();
+        ready_and_busy();
         /* EINVAL where a namespace of users has no such one. */
         CHECK(setuid(0) == -1 && (errno == EPERM || errno == EINVAL), "setuid");
         CHECK(setresgid(0, 0, 0) == -1 && (errno == EPERM || errno == EINVAL), "setresgid");
@@ -61,7 +67,7 @@ int main(void) {
     MAKE(pthread_barrier_init(&all, NULL, THREADS + 1) == 0);
     for (int i = 0; i < THREADS - 2; i++) MAKE(pthread_create(&threads[i], NULL, work, NULL) == 0);
 
-    ready();
+    ready_and_busy();
 
     for (int i = THREADS - 2; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, work, NULL) == 0, "a later thread");
     gid_t list[] = {7, 8, 9};

@@ -33,9 +33,9 @@ pub struct Arguments {
     /// Compress the images; zstd takes a level from 1 to 22
     #[arg(long, value_name = "none|lz4|zstd[:LEVEL]", default_value_t)]
     pub compress: Compress,
-    /// Zap's own signal in the pod, a real-time signal
+    /// Zap's own signal in the pod; another than libc's (33) is a real-time signal that the program does without, from 35 to 64
     #[arg(long, value_name = "N", default_value_t = zap_wire::DEFAULT_SIGNAL,
-          value_parser = clap::value_parser!(i32).range(35..=64))]
+          value_parser = signal)]
     pub signal: i32,
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, num_args = 1..)]
@@ -62,6 +62,14 @@ impl Arguments {
 /// What follows --interval.
 fn seconds(word: &str) -> Result<u64, &'static str> {
     word.parse().map_err(|_| "is not a whole number of seconds from 0 on")
+}
+
+/// What follows --signal: libc's own number, or a real-time signal.
+fn signal(word: &str) -> Result<i32, &'static str> {
+    word.parse()
+        .ok()
+        .filter(|number| zap_wire::can_be_zaps(*number))
+        .ok_or("is not 33, nor a real-time signal from 35 to 64")
 }
 
 /// The definition, for man pages and completions.
@@ -114,9 +122,10 @@ mod tests {
 
     #[test]
     fn only_free_real_time_signals() {
-        assert_eq!(parse(&["true"]).unwrap().signal, 62);
+        assert_eq!(parse(&["true"]).unwrap().signal, 33);
+        assert_eq!(parse(&["--signal", "33", "true"]).unwrap().signal, 33);
         assert_eq!(parse(&["--signal", "35", "true"]).unwrap().signal, 35);
-        for wrong in ["34", "65", "10", "x"] {
+        for wrong in ["32", "34", "65", "10", "x"] {
             assert!(parse(&["--signal", wrong, "true"]).is_err(), "{wrong}");
         }
     }

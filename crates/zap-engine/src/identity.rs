@@ -511,6 +511,12 @@ pub fn renew_lent(slot: &threads::Slot) {
 pub fn take_own_id() {
     let offset = TID_OFFSET.load(Ordering::Relaxed);
     let real = zap_sys::process::gettid();
+    // SAFETY: the word in the calling thread's own control block.
+    let named = || unsafe { &*((zap_sys::arch::tls::thread_pointer() + offset) as *const AtomicI32) };
+    if offset != 0 && named().load(Ordering::Relaxed) != real.0 {
+        // A restart has come in between, and it is known by its id of before.
+        return;
+    }
     let id = unknown_real(real);
     let known = |pair: &&Pair| pair.id.load(Ordering::Relaxed) == id.0 && pair.real.load(Ordering::Relaxed) != real.0;
     if offset == 0 || !pairs().iter().any(|pair| known(&pair)) {

@@ -30,6 +30,7 @@ mod huge_pages;
 pub mod identity;
 pub mod image_backed;
 pub mod init;
+pub mod libcs_signal;
 pub mod locked;
 pub mod locks;
 pub mod masking;

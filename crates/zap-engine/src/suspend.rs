@@ -12,7 +12,7 @@ use crate::guard;
 use crate::state::{self, zero};
 use crate::stragglers;
 use crate::threads::{self, MISSED, PARKED, SIGNALLED};
-use crate::{blocking, breakdown, fault, vdso};
+use crate::{blocking, breakdown, fault, libcs_signal, vdso};
 use alloc::format;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use zap_plugin::Refusal;
@@ -63,10 +63,17 @@ pub fn install(signal: i32) -> zap_sys::Result<()> {
         mask: ALL_SIGNALS,
     };
     // SAFETY: the handler is made for any moment; see the file's head.
-    unsafe { zap_sys::signal::set_action(signal, &action) }
+    let before = unsafe { zap_sys::signal::set_action(signal, &action) }?;
+    if before.handler != action.handler {
+        libcs_signal::displaced(before.handler);
+    }
+    Ok(())
 }
 
-extern "C" fn on_signal(_signal: i32, _info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if libcs_signal::hand_on(signal, info, context) {
+        return;
+    }
     if !breakdown::guarded(take_part, context as usize) {
         stand_all_the_same();
     }

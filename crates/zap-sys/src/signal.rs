@@ -39,12 +39,14 @@ pub fn get_action(signal: i32) -> Result<KernelAction> {
     Ok(old)
 }
 
-/// Sets the disposition of `signal`.
+/// Sets the disposition of `signal`, and returns the one before.
 ///
 /// # Safety
 /// The handler and restorer are code that may run at any time from now on.
-pub unsafe fn set_action(signal: i32, action: &KernelAction) -> Result<()> {
-    call!(SYS_rt_sigaction, signal, action as *const KernelAction, 0, 8).map(|_| ())
+pub unsafe fn set_action(signal: i32, action: &KernelAction) -> Result<KernelAction> {
+    let mut old = KernelAction::default();
+    call!(SYS_rt_sigaction, signal, action as *const KernelAction, &mut old as *mut KernelAction, 8)?;
+    Ok(old)
 }
 
 /// rt_sigprocmask(2): `how` is SIG_BLOCK, SIG_UNBLOCK or SIG_SETMASK; returns the old mask.

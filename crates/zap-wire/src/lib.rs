@@ -28,8 +28,14 @@ pub const PROTOCOL_VERSION: u32 = 5;
 /// Longest message in bytes: below the kernel's default limit for one packet of a Unix socket (212,992).
 pub const LONGEST_MESSAGE: usize = 160 * 1024;
 
-/// Zap's signal unless `zap-launch --signal` says otherwise: a real-time signal that common runtimes leave alone.
-pub const DEFAULT_SIGNAL: i32 = 62;
+/// Zap's signal unless `zap-launch --signal` says otherwise: the number of libc's own for setuid(2) and its kind (SIGSETXID of
+/// glibc), which programs can neither handle nor block and do without; Zap's is told from libc's by how it was sent.
+pub const DEFAULT_SIGNAL: i32 = 33;
+
+/// Whether `number` can be Zap's signal: [`DEFAULT_SIGNAL`], or a real-time signal other than the first, which libraries take.
+pub fn can_be_zaps(number: i32) -> bool {
+    number == DEFAULT_SIGNAL || (35..=64).contains(&number)
+}
 
 /// Longest [`message::SaveOrder`] in bytes: tens of thousands of sockets.
 pub const LONGEST_ORDER: usize = 64 << 20;

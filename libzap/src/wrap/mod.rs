@@ -14,6 +14,7 @@ mod credentials;
 mod deadlines;
 mod exec;
 mod fork;
+mod helper_threads;
 mod ids;
 mod jump;
 pub mod loader;
@@ -46,6 +47,7 @@ pub fn resolve() {
     exec::resolve();
     exec::note_own_path();
     fork::resolve();
+    helper_threads::resolve();
     fork::resolve_newer();
     ids::resolve();
     jump::resolve();

@@ -314,7 +314,10 @@ hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, tim
         }
     }
     // SAFETY: the caller's arguments.
-    unsafe { real!(timer_create)(clock, event, timer) }
+    let result = unsafe { real!(timer_create)(clock, event, timer) };
+    // SIGEV_THREAD makes one.
+    super::helper_threads::look_after_first();
+    result
 } }
 
 // System V IPC: who has made an object, and who has used it last.

@@ -11,12 +11,13 @@ use core::ffi::c_void;
 use libc::{c_char, c_int, cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::{identity, state};
+use zap_engine::{identity, libcs_signal, state};
 use zap_sys::arch::syscall::syscall;
 use zap_sys::{process, signal, RealPid};
 
 super::resolve_all!(
     pthread_create,
+    thrd_create,
     pthread_kill,
     pthread_sigqueue,
     pthread_cancel,
@@ -120,40 +121,73 @@ hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_canc
     0
 } }
 
-type Start = extern "C" fn(*mut c_void) -> *mut c_void;
-
-/// What a new thread of a restarted program is to do.
-struct Beginning {
-    start: Start,
+/// What a new thread is to do: the function, which returns `R`, and its argument.
+struct Beginning<R> {
+    start: extern "C" fn(*mut c_void) -> R,
     argument: *mut c_void,
 }
 
-/// The first function of a new thread in a restarted program.
-extern "C" fn begin(beginning: *mut c_void) -> *mut c_void {
-    // SAFETY: made by `pthread_create` below for this thread alone.
-    let Beginning { start, argument } = *unsafe { Box::from_raw(beginning.cast::<Beginning>()) };
-    identity::take_own_id();
+/// The first function of the first thread that libc makes, and of each new one of a restarted program.
+extern "C" fn begin<R>(beginning: *mut c_void) -> R {
+    // SAFETY: made by `create` below for this thread alone.
+    let Beginning { start, argument } = *unsafe { Box::from_raw(beginning.cast::<Beginning<R>>()) };
+    if libcs_signal::is_before_first_thread() {
+        libcs_signal::first_thread();
+    }
+    if state::moved() {
+        identity::take_own_id();
+    }
     start(argument)
 }
 
-hook! { unsafe fn pthread_create(
-    thread: *mut pthread_t,
-    attributes: *const pthread_attr_t,
-    start: Start,
-    argument: *mut c_void
-) -> c_int => zap_pthread_create {
-    if !state::moved() {
-        // SAFETY: the caller's arguments.
-        return unsafe { real!(pthread_create)(thread, attributes, start, argument) };
-    }
+/// Whether threads need no beginning of Zap's.
+#[inline(always)]
+fn is_usual() -> bool {
+    !state::moved() && !libcs_signal::is_before_first_thread()
+}
+
+/// Has `real` make a thread that does what the caller wants, after [`begin`]. It returns 0 if it has made one.
+#[cold]
+fn create<R>(
+    start: extern "C" fn(*mut c_void) -> R,
+    argument: *mut c_void,
+    real: impl FnOnce(extern "C" fn(*mut c_void) -> R, *mut c_void) -> c_int,
+) -> c_int {
     let beginning = Box::into_raw(Box::new(Beginning { start, argument }));
-    // SAFETY: the caller's arguments but for the function, which calls the caller's.
-    let result = unsafe { real!(pthread_create)(thread, attributes, begin, beginning.cast()) };
+    let result = real(begin::<R>, beginning.cast());
+    if libcs_signal::is_before_first_thread() {
+        libcs_signal::first_thread();
+    }
     if result != 0 {
         // SAFETY: no thread has been made that would free it.
         drop(unsafe { Box::from_raw(beginning) });
     }
     result
+}
+
+hook! { unsafe fn pthread_create(
+    thread: *mut pthread_t,
+    attributes: *const pthread_attr_t,
+    start: extern "C" fn(*mut c_void) -> *mut c_void,
+    argument: *mut c_void
+) -> c_int => zap_pthread_create {
+    if is_usual() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(pthread_create)(thread, attributes, start, argument) };
+    }
+    // SAFETY: the caller's arguments but for the function, which calls the caller's.
+    create(start, argument, |begin, beginning| unsafe { real!(pthread_create)(thread, attributes, begin, beginning) })
+} }
+
+// C11's, which libc makes past pthread_create.
+hook! { unsafe fn thrd_create(thread: *mut pthread_t, start: extern "C" fn(*mut c_void) -> c_int, argument: *mut c_void)
+-> c_int => zap_thrd_create {
+    if is_usual() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real!(thrd_create)(thread, start, argument) };
+    }
+    // SAFETY: as above. 0 is thrd_success.
+    create(start, argument, |begin, beginning| unsafe { real!(thrd_create)(thread, begin, beginning) })
 } }
 
 /// Runs `work` on the descriptor of the thread's name in /proc.

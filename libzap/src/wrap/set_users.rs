@@ -1,6 +1,7 @@
 //! setuid(2) and its kind in a program with threads: the kernel changes one thread, libc has all others do the same. It finds
-//! them by the ids in their control blocks, which after a restart nobody has: they would stay who they were, unseen. So where
-//! ids differ this is done here, by libc's own signal for it, which no thread blocks.
+//! them by the ids in their control blocks, which after a restart nobody has: they would stay who they were, unseen, and the
+//! restart may come while libc is at it. So in a program with threads this is done here, by libc's own signal for it, which no
+//! thread blocks.
 //!
 //! # Safety
 //! As in the module's head. The handler makes one system call.
@@ -11,14 +12,11 @@ use core::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use libc::{c_char, c_int, c_long, gid_t, size_t, uid_t};
 use redhook::{hook, real};
 use zap_engine::guard::Guard;
-use zap_engine::{identity, state};
-use zap_sys::signal::{self, bit, KernelAction, SA_RESTORER};
+use zap_engine::{identity, libcs_signal, state};
+use zap_sys::signal::{self, bit, KernelAction};
 use zap_sys::{process, RawFd, RealPid, VirtualPid};
 
 super::resolve_all!(setuid, setgid, seteuid, setegid, setreuid, setregid, setresuid, setresgid, setgroups, initgroups,);
-
-/// glibc's signal for this (SIGSETXID).
-const SIGNAL: c_int = 33;
 
 /// One broadcast at a time.
 #[link_section = ".zap.child"]
@@ -86,16 +84,7 @@ impl Broadcast {
         let rest = || {
             // SAFETY: new memory wherever the kernel likes.
             let memory = unsafe { zap_sys::mem::map(0, MEMORY, protection, flags, -1, 0) }?;
-            let action = KernelAction {
-                handler: follow as *const () as u64,
-                flags: (libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK) as u64 | SA_RESTORER,
-                restorer: zap_sys::arch::context::signal_restorer as *const () as u64,
-                mask: !bit(state::signal()),
-            };
-            // SAFETY: the handler is made for any moment.
-            let libcs = signal::get_action(SIGNAL)
-                .and_then(|libcs| unsafe { signal::set_action(SIGNAL, &action) }.map(|()| libcs));
-            match libcs {
+            match libcs_signal::take(follow) {
                 Ok(libcs) => Ok((memory, libcs)),
                 Err(error) => {
                     // SAFETY: mapped above, used by nobody.
@@ -138,7 +127,7 @@ impl Broadcast {
                     COUNT.store(count + 1, Ordering::Release);
                     told()[count].store(tid, Ordering::Release);
                     // One that has ended meanwhile needs nothing.
-                    let _ = signal::tgkill(process::getpid(), RealPid(real), SIGNAL);
+                    let _ = signal::tgkill(process::getpid(), RealPid(real), libcs_signal::NUMBER);
                 }
             });
             drop(guard);
@@ -180,8 +169,7 @@ impl Broadcast {
     }
 
     fn end(self) {
-        // SAFETY: what was set before.
-        let _ = unsafe { signal::set_action(SIGNAL, &self.libcs) };
+        libcs_signal::give_back(&self.libcs);
         TOLD.store(0, Ordering::Release);
         // SAFETY: mapped by `prepare`; every thread that has been told is past it, or has ended.
         let _ = unsafe { zap_sys::mem::unmap(self.memory, MEMORY) };
@@ -189,18 +177,23 @@ impl Broadcast {
     }
 }
 
-/// Makes the system call on every thread. As libc's functions: -1 with errno set where it fails; EAGAIN also where not every
-/// thread could be told.
-fn everywhere(number: c_long, arguments: [usize; 3]) -> c_int {
+/// Whether libc's own functions would do: they need the ids in the threads' control blocks.
+fn is_libcs() -> bool {
+    !state::moved() && libcs_signal::is_before_first_thread()
+}
+
+/// Makes the system call on every thread. As libc's functions: -1 with errno set where it fails; after a restart EAGAIN also
+/// where the threads cannot be listed. Before one, `None`: libc's function can tell them.
+fn everywhere(number: c_long, arguments: [usize; 3]) -> Option<c_int> {
     let [a, b, c] = arguments;
     // SAFETY: the caller's arguments.
     let call = || unsafe { zap_sys::arch::syscall::syscall(number, [a, b, c, 0, 0, 0]) };
     // The child of a vfork has no other thread.
     if process::getpid() != state::real_pid() {
-        return call().map_or_else(|errno| super::fail(errno.0), |_| 0);
+        return Some(call().map_or_else(|errno| super::fail(errno.0), |_| 0));
     }
     // No handler of the program may come in between, and leave by siglongjmp; Zap's signal may.
-    let old = signal::change_mask(libc::SIG_BLOCK, !bit(state::signal()) & !bit(SIGNAL));
+    let old = signal::change_mask(libc::SIG_BLOCK, !bit(state::signal()) & !bit(libcs_signal::NUMBER));
     while BUSY.swap(1, Ordering::Acquire) != 0 {
         let _ = zap_sys::futex::wait(&BUSY, 1, Some(&zap_sys::time::from_ns(1_000_000)));
     }
@@ -214,16 +207,16 @@ fn everywhere(number: c_long, arguments: [usize; 3]) -> c_int {
                 broadcast.send();
             }
             broadcast.end();
-            result
+            Some(result)
         }
-        Err(_) => Err(zap_sys::Errno(libc::EAGAIN)),
+        Err(_) => state::moved().then_some(Err(zap_sys::Errno(libc::EAGAIN))),
     };
     BUSY.store(0, Ordering::Release);
     zap_sys::futex::wake(&BUSY, 1);
     if let Ok(old) = old {
         let _ = signal::change_mask(libc::SIG_SETMASK, old);
     }
-    result.map_or_else(|errno| super::fail(errno.0), |_| 0)
+    Some(result?.map_or_else(|errno| super::fail(errno.0), |_| 0))
 }
 
 /// In the child of a fork.
@@ -232,6 +225,7 @@ pub fn begin_in_child() {
     if BUSY.load(Ordering::Relaxed) != 0 {
         BUSY.store(0, Ordering::Relaxed);
     }
+    libcs_signal::forget();
 }
 
 /// "No change" in the calls of several ids.
@@ -241,11 +235,13 @@ macro_rules! set_ids {
     ($($name:ident($($argument:ident: $type:ty),*) $hooked:ident = $number:ident[$a:expr, $b:expr, $c:expr] $(unless $wrong:expr)?;)*) => {
         $(
             hook! { unsafe fn $name($($argument: $type),*) -> c_int => $hooked {
-                $(if state::moved() && $wrong {
+                $(if $wrong {
                     return super::fail(libc::EINVAL);
                 })?
-                if state::moved() {
-                    return everywhere(libc::$number, [$a as usize, $b as usize, $c as usize]);
+                if !is_libcs() {
+                    if let Some(result) = everywhere(libc::$number, [$a as usize, $b as usize, $c as usize]) {
+                        return result;
+                    }
                 }
                 // SAFETY: the caller's arguments.
                 unsafe { real!($name)($($argument),*) }
@@ -267,7 +263,7 @@ set_ids! {
 }
 
 hook! { unsafe fn initgroups(user: *const c_char, group: gid_t) -> c_int => zap_initgroups {
-    if !state::moved() {
+    if is_libcs() {
         // SAFETY: the caller's arguments.
         return unsafe { real!(initgroups)(user, group) };
     }

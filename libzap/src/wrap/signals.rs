@@ -5,11 +5,11 @@
 #![allow(unsafe_code)]
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use libc::{c_int, sigaction as SigAction, sighandler_t, siginfo_t, sigset_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{alternate_stacks, blocking, guard, identity, signals, state};
-use zap_sys::signal::bit;
+use zap_engine::{alternate_stacks, blocking, guard, identity, libcs_signal, signals, state};
+use zap_sys::signal::{bit, KernelAction};
 
 super::resolve_all!(
     sigaction,
@@ -26,7 +26,7 @@ super::resolve_all!(
 );
 
 /// The handler that the program believes to have set for Zap's signal.
-static BELIEVED_HANDLER: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
+static BELIEVED_HANDLER: AtomicU64 = AtomicU64::new(libc::SIG_DFL as u64);
 
 /// A signal set without Zap's signal: the caller's own where there is nothing to take out.
 pub struct Stripped {
@@ -78,8 +78,33 @@ impl Stripped {
     }
 }
 
+/// Whether `number` is Zap's signal, and one that the program may name: libc itself refuses its own.
 fn is_ours(number: c_int) -> bool {
-    number != 0 && number == state::signal()
+    number != 0 && number == state::signal() && libcs_signal::handler(number).is_none()
+}
+
+/// rt_sigaction(2) of Zap's signal, as the program makes it by syscall(2): it reads and sets what it believes in.
+///
+/// # Safety
+/// As the manual page says.
+pub unsafe fn kernels_action(number: c_int, new: *const KernelAction, old: *mut KernelAction) -> c_int {
+    if !new.is_null() && !super::readable(new) {
+        return super::fail(libc::EFAULT);
+    }
+    let believed = libcs_signal::handler(number).unwrap_or(&BELIEVED_HANDLER);
+    let before = believed.load(Ordering::Relaxed);
+    if !new.is_null() {
+        // SAFETY: it can be read.
+        believed.store(unsafe { (*new).handler }, Ordering::Relaxed);
+    }
+    if !old.is_null() {
+        if !zap_sys::mem::is_writable(old as u64, core::mem::size_of::<KernelAction>()) {
+            return super::fail(libc::EFAULT);
+        }
+        // SAFETY: it can be written to.
+        unsafe { *old = KernelAction { handler: before, ..KernelAction::default() } };
+    }
+    0
 }
 
 hook! { unsafe fn sigaction(number: c_int, new: *const SigAction, old: *mut SigAction) -> c_int => zap_sigaction {
@@ -87,13 +112,13 @@ hook! { unsafe fn sigaction(number: c_int, new: *const SigAction, old: *mut SigA
         let before = BELIEVED_HANDLER.load(Ordering::Relaxed);
         if !new.is_null() {
             // SAFETY: the caller's pointer.
-            BELIEVED_HANDLER.store(unsafe { (*new).sa_sigaction }, Ordering::Relaxed);
+            BELIEVED_HANDLER.store(unsafe { (*new).sa_sigaction } as u64, Ordering::Relaxed);
         }
         if !old.is_null() {
             // SAFETY: the caller's pointer; all-zero is a valid action.
             unsafe { *old = core::mem::zeroed() };
             // SAFETY: as above.
-            unsafe { (*old).sa_sigaction = before };
+            unsafe { (*old).sa_sigaction = before as usize };
         }
         return 0;
     }
@@ -138,7 +163,7 @@ const SIG_HOLD: sighandler_t = 2;
 /// Sets a handler by one of libc's functions that take nothing else, and returns the program's own before it.
 fn set_handler(real: HandlerFunction, number: c_int, handler: sighandler_t) -> sighandler_t {
     if is_ours(number) {
-        return BELIEVED_HANDLER.swap(handler, Ordering::Relaxed);
+        return BELIEVED_HANDLER.swap(handler as u64, Ordering::Relaxed) as sighandler_t;
     }
     let known = signals::programs_handler(number, signals::own_handler()) as sighandler_t;
     let by_way = state::active() && zap_sys::process::getpid() == state::real_pid();

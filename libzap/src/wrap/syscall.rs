@@ -75,6 +75,10 @@ hook! { unsafe fn syscall(
         // SAFETY: the caller's arguments.
         return c_long::from(unsafe { super::signals::alternate_stack(a as *const _, b as *mut _) });
     }
+    if number == libc::SYS_rt_sigaction && state::active() && a == c_long::from(state::signal()) && d == 8 {
+        // SAFETY: the caller's arguments.
+        return c_long::from(unsafe { super::signals::kernels_action(a as c_int, b as *const _, c as *mut _) });
+    }
     let arguments = [a, b, c, d, e, f];
     // SAFETY: the caller's arguments.
     unsafe {

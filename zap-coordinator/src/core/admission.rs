@@ -168,8 +168,8 @@ fn objection(protocol: u32, name: Option<&str>, settings: &PodSettings) -> Optio
              end the pods and the old coordinator (zap-command --quit) first"
         ));
     }
-    if !(35..=64).contains(&settings.signal) {
-        return Some(format!("signal {}: only 35 to 64 can be used", settings.signal));
+    if !zap_wire::can_be_zaps(settings.signal) {
+        return Some(format!("signal {}: only 33, or 35 to 64, can be used", settings.signal));
     }
     let name = name?;
     if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(|c| c.is_control() || c == '/') {
