@@ -308,6 +308,11 @@ pub fn tee(from: RawFd, to: RawFd, length: usize, flags: u32) -> Result<usize> {
     call!(SYS_tee, from, to, length, flags)
 }
 
+/// splice(2) from one pipe to another. Returns the number of bytes.
+pub fn splice(from: RawFd, to: RawFd, length: usize, flags: u32) -> Result<usize> {
+    call!(SYS_splice, from, 0, to, 0, length, flags)
+}
+
 /// Name of the copies of files of /proc that stand in for those that a program opens: memory, brought along like a file that
 /// has no name.
 pub const PROC_COPY: &CStr = c"zap-proc";

@@ -14,7 +14,7 @@ use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveConte
 pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.pipes";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -22,6 +22,8 @@ struct State {
     /// One entry for each write in packet mode, else one for all.
     contents: Vec<Vec<u8>>,
     packets: bool,
+    /// No write has room: all its buffers are in use, of which each has a page, full or not (pipe(7)).
+    full: bool,
     ends: Vec<End>,
     /// The pipe's name in the pod, 0 when all of it is here.
     object: u64,
@@ -104,8 +106,12 @@ fn save_one(ends: &[&Description]) -> Result<State, Refusal> {
             contents.map_err(refusal)?
         }
     };
+    let full = match ends.iter().find(|end| is_writer(end)) {
+        Some(writer) => fd::poll_now(writer.fd(), libc::POLLOUT).map_err(refusal)? & libc::POLLOUT == 0,
+        None => false,
+    };
     let ends = ends.iter().map(|end| End { id: end.id, flags: end.status_flags() }).collect();
-    Ok(State { capacity, contents, packets, ends, object: share.object, leads })
+    Ok(State { capacity, contents, packets, full, ends, object: share.object, leads })
 }
 
 fn peek(reader: RawFd, capacity: usize, packets: bool) -> zap_plugin::sys::Result<Vec<Vec<u8>>> {
@@ -168,12 +174,35 @@ fn make(state: &State) -> Result<(RawFd, RawFd), Refusal> {
     fd::fcntl(writer, libc::F_SETPIPE_SZ, state.capacity)
         .map_err(|error| Refusal::new(format!("pipe of {} bytes", state.capacity), error))?;
     for content in &state.contents {
-        let written = fd::write(writer, content).map_err(refusal)?;
-        if written != content.len() {
+        let written = match state.full && !state.packets && content.len() < state.capacity {
+            true => fill(writer, content, state.capacity / zap_plugin::sys::PAGE_SIZE),
+            false => fd::write(writer, content),
+        };
+        if written.map_err(refusal)? != content.len() {
             return Err(Refusal::new("pipe", "its contents do not fit into it"));
         }
     }
     Ok((reader, writer))
+}
+
+/// Writes `content` so that it takes `buffers` buffers of the pipe. What is moved from another pipe takes one of its own,
+/// whatever its length (splice(2)). Returns the number of bytes.
+fn fill(writer: RawFd, content: &[u8], buffers: usize) -> zap_plugin::sys::Result<usize> {
+    let (from, to) = fd::pipe2(libc::O_CLOEXEC | libc::O_NONBLOCK)?;
+    let (mut rest, mut moved) = (content, 0);
+    let mut result = Ok(0);
+    for left in (1..=buffers).rev() {
+        let (piece, others) = rest.split_at(rest.len().div_ceil(left));
+        rest = others;
+        result = fd::write(to, piece).and_then(|length| fd::splice(from, writer, length, libc::SPLICE_F_NONBLOCK));
+        match result {
+            Ok(length) => moved += length,
+            Err(_) => break,
+        }
+    }
+    let _ = fd::close(from);
+    let _ = fd::close(to);
+    result.map(|_| moved)
 }
 
 /// Gives the process its ends, and closes the given ones.

@@ -17,6 +17,8 @@ pub(crate) struct UnixSocket {
     /// It listens: how many more may wait than one (listen(2)), and the inodes of those that do, in their order; 0 for one
     /// that has been closed meanwhile.
     pub listens: Option<(u32, Vec<u32>)>,
+    /// Of one that is connected: memory in bytes that the kernel has taken for what it has sent and nobody has received.
+    pub sent: u32,
     /// The file that was made for its name, or for that of the listener that has accepted it.
     pub file: Option<File>,
 }
@@ -178,11 +180,11 @@ fn parse(answer: &[u8]) -> Result<UnixSocket> {
         return Err(refusal_of(answer));
     }
     let mut socket = UnixSocket::default();
-    let (mut backlog, mut waiting) = (0, Vec::new());
+    let (mut length, mut waiting) = (0, Vec::new());
     each_attribute(answer, |kind, value| match kind {
         UNIX_DIAG_VFS => socket.file = Some((word(value, 0), word(value, 4))),
-        // Of one that listens, how many wait comes first.
-        UNIX_DIAG_RQLEN => backlog = word(value, 4),
+        // The other word is what waits to be received; of one that listens, how many wait.
+        UNIX_DIAG_RQLEN => length = word(value, 4),
         UNIX_DIAG_ICONS => waiting = value.chunks_exact(4).map(|inode| word(inode, 0)).collect(),
         UNIX_DIAG_PEER => socket.peer = word(value, 0),
         UNIX_DIAG_SHUTDOWN => socket.shutdown = value.first().copied().unwrap_or(0),
@@ -191,7 +193,11 @@ fn parse(answer: &[u8]) -> Result<UnixSocket> {
     // udiag_state. The end of a pair stays as it was when the other closes.
     let state = answer.get(HEADER + 2).copied();
     socket.is_unconnected = socket.peer == 0 && state == Some(CLOSED);
-    socket.listens = (state == Some(LISTENS)).then_some((backlog, waiting));
+    if state == Some(LISTENS) {
+        socket.listens = Some((length, waiting));
+    } else {
+        socket.sent = length;
+    }
     Ok(socket)
 }
 

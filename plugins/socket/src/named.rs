@@ -21,7 +21,7 @@ use zap_plugin::sys::{credentials, fd, libc, net, RawFd, SysError};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
 const SECTION: &str = "socket.named";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// No device has this number.
 const OBJECT: (u64, u64) = (u64::MAX, 1);
@@ -119,7 +119,12 @@ pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Resul
         let known = part_of(inode, &pod.notes).and_then(|part| Some((part, pod.notes.get(part as usize / 2)?)));
         let (part, note) = known.ok_or_else(|| Refusal::new(one.name(), "nothing was told of it"))?;
         let other = pod.other_of(note).map_err(|why| Refusal::new(one.name(), why))?;
-        let end = save_end(one, note.kind, note.shutdown, matches!(other, Other::Closed | Other::End(_)))?;
+        let peer = match other {
+            Other::Closed => Some(0),
+            Other::End(inode) => Some(inode),
+            Other::Nothing | Other::Waits(..) => None,
+        };
+        let end = save_end(one, note.kind, note.shutdown, peer)?;
         if end.reset && other != Other::Closed {
             return Err(Refusal::new(one.name(), "an error waits to be told to the program: repeat"));
         }
@@ -391,21 +396,12 @@ fn take_connected(state: &State, own: RawFd, other: RawFd, context: &mut Restore
     Ok(())
 }
 
-/// More than any send buffer allows.
-const LARGEST_BUFFER: i32 = 64 << 20;
-
 /// Sends what waits for `own` from the other end, and shuts the half through which it came. The other half is shut with
 /// that of the other end (unix(7)), when that has what waits for it.
 fn fill(own: RawFd, other: RawFd, end: &End, context: &RestoreContext<'_>) -> Result<(), Refusal> {
     let refusal = |error| Refusal::new("Unix socket", error);
     pairs::prepare_reset(own, end)?;
-    if !end.waiting.is_empty() {
-        // What was sent may be more than may be sent now.
-        let buffer = net::get_option(other, libc::SOL_SOCKET, libc::SO_SNDBUF).map_err(refusal)?;
-        pairs::set_send_buffer(other, LARGEST_BUFFER).map_err(refusal)?;
-        pairs::refill(other, &end.waiting, context)?;
-        pairs::set_send_buffer(other, buffer).map_err(refusal)?;
-    }
+    pairs::refill(other, end, context)?;
     if end.shutdown & 1 != 0 {
         net::shutdown(own, libc::SHUT_RD).map_err(refusal)?;
     }

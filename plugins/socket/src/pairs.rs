@@ -13,7 +13,7 @@ use zap_plugin::sys::{fd, libc, net, RawFd, SysError};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
 const SECTION: &str = "socket.pairs";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// A pair, or what is left of one.
 #[derive(Serialize, Deserialize)]
@@ -56,9 +56,17 @@ pub(crate) struct End {
     pub reset: bool,
     /// What waits to be received here. A stream's messages are just parts.
     pub waiting: Vec<Message>,
+    /// Memory in bytes that the kernel had taken for what waits, of a stream; 0 where that is not known. It says how much more
+    /// the other end can send.
+    weight: u32,
 }
 
 impl End {
+    /// Bytes that wait.
+    fn length(&self) -> usize {
+        self.waiting.iter().map(|message| message.bytes.len()).sum()
+    }
+
     pub fn carries(&self) -> bool {
         self.waiting.iter().any(|message| !message.carried.is_empty())
     }
@@ -96,7 +104,7 @@ pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Resul
             done.push(one.id);
             continue;
         }
-        let first = save_end(one, kind, socket.shutdown, true)?;
+        let first = save_end(one, kind, socket.shutdown, Some(socket.peer))?;
         done.push(one.id);
         let mut first = first;
         let share = one.share;
@@ -106,7 +114,7 @@ pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Resul
             done.push(peer.id);
             refuse_named(peer)?;
             let socket = diag::query(peer.stat.st_ino as u32).map_err(refusal)?;
-            let mut second = save_end(peer, kind, socket.shutdown, true)?;
+            let mut second = save_end(peer, kind, socket.shutdown, Some(socket.peer))?;
             // What is taken must be sendable again.
             if kind == libc::SOCK_DGRAM && first.shutdown == 0 && second.shutdown == 0 {
                 first.waiting = take_and_return(one, peer, first.waiting)?;
@@ -159,11 +167,18 @@ fn refuse_named(one: &Description) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `connected`: something may wait to be received.
-pub(crate) fn save_end(one: &Description, kind: i32, shutdown: u8, connected: bool) -> Result<End, Refusal> {
+/// `peer` is the inode of the other end, 0 if that has been closed; `None` where nothing can wait to be received.
+pub(crate) fn save_end(one: &Description, kind: i32, shutdown: u8, peer: Option<u32>) -> Result<End, Refusal> {
     let refusal = |error| Refusal::new(one.name(), error);
     let option = |name| net::get_option(one.fd(), libc::SOL_SOCKET, name).map_err(refusal);
-    let reset = connected && is_reset(one, kind)?;
+    let reset = peer.is_some() && is_reset(one, kind)?;
+    let waiting = if peer.is_some() { peek(one, kind)? } else { Vec::new() };
+    let weight = match peer {
+        Some(peer) if peer != 0 && kind == libc::SOCK_STREAM && !waiting.is_empty() => {
+            diag::query(peer).map_err(refusal)?.sent
+        }
+        _ => 0,
+    };
     Ok(End {
         id: one.id,
         mode: one.stat.st_mode & 0o7777,
@@ -174,7 +189,8 @@ pub(crate) fn save_end(one: &Description, kind: i32, shutdown: u8, connected: bo
         timeouts: [get_timeout(one, libc::SO_RCVTIMEO)?, get_timeout(one, libc::SO_SNDTIMEO)?],
         shutdown,
         reset,
-        waiting: if connected { peek(one, kind)? } else { Vec::new() },
+        waiting,
+        weight,
     })
 }
 
@@ -219,7 +235,8 @@ fn take_and_return(to: &Description, from: &Description, peeked: Vec<Message>) -
             Err(error) => return Err(refusal(error)),
         }
     }
-    messages.iter().try_for_each(|message| send_all(from.fd(), message, &[]))?;
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    messages.iter().try_for_each(|message| net::send(from.fd(), &message.bytes, flags).map(|_| ())).map_err(refusal)?;
     Ok(messages)
 }
 
@@ -534,10 +551,10 @@ pub(crate) fn refill_carrying(context: &mut RestoreContext<'_>) -> Result<(), Re
 /// send or shut, it does.
 fn refill_pair(pair: &Pair, first: RawFd, second: RawFd, context: &RestoreContext<'_>) -> Result<(), Refusal> {
     let refusal = |error| Refusal::new("socket pair", error);
-    refill(second, &pair.first.waiting, context)?;
+    refill(second, &pair.first, context)?;
     match &pair.second {
         Second::Here(state) => {
-            refill(first, &state.waiting, context)?;
+            refill(first, state, context)?;
             shut(first, pair.first.shutdown).map_err(refusal)?;
             shut(second, state.shutdown).map_err(refusal)
         }
@@ -546,24 +563,73 @@ fn refill_pair(pair: &Pair, first: RawFd, second: RawFd, context: &RestoreContex
     }
 }
 
-/// Sends from one end what had been waiting at the other.
-pub(crate) fn refill(from: RawFd, messages: &[Message], context: &RestoreContext<'_>) -> Result<(), Refusal> {
-    for message in messages {
+/// More than any send buffer allows.
+const LARGEST_BUFFER: i32 = 64 << 20;
+
+/// Sends from one end what had been waiting at the other, `to`.
+pub(crate) fn refill(from: RawFd, to: &End, context: &RestoreContext<'_>) -> Result<(), Refusal> {
+    if to.waiting.is_empty() {
+        return Ok(());
+    }
+    let refusal = |error| Refusal::new(format!("Unix socket with {} bytes waiting", to.length()), error);
+    // What was sent may be more than may be sent now.
+    let buffer = net::get_option(from, libc::SOL_SOCKET, libc::SO_SNDBUF).map_err(refusal)?;
+    set_send_buffer(from, LARGEST_BUFFER).map_err(refusal)?;
+    // What carries descriptors is received at once as it was sent.
+    let weight = if to.carries() { 0 } else { to.weight as usize };
+    let mut load = Load { weight, smallest: 0, rest: to.length() };
+    for message in &to.waiting {
         let missing = || Refusal::new("descriptor in flight", "has not been made");
         let carried = message.carried.iter().map(|id| context.held(*id, IN_FLIGHT).ok_or_else(missing));
-        send_all(from, message, &carried.collect::<Result<Vec<_>, _>>()?)?;
+        let carried = carried.collect::<Result<Vec<_>, _>>()?;
+        send_all(from, message, &carried, &mut load).map_err(refusal)?;
     }
-    Ok(())
+    set_send_buffer(from, buffer).map_err(refusal)
+}
+
+/// How a stream's bytes are divided so that they weigh what they did: the kernel counts memory, of which many small pieces need
+/// more. A socket that was full is full again.
+struct Load {
+    /// What all is to weigh; 0 where that does not matter.
+    weight: usize,
+    /// What the smallest piece weighs.
+    smallest: usize,
+    /// Bytes that are still to be sent.
+    rest: usize,
+}
+
+impl Load {
+    /// How many bytes to send next of those that are left, after pieces that weigh `now`.
+    fn piece(&mut self, now: usize) -> usize {
+        /// The kernel needs no more memory for larger ones (SKB_MAX_ALLOC and pages, net/unix/af_unix.c).
+        const LARGEST: usize = 32768;
+        if self.weight == 0 {
+            return self.rest;
+        }
+        if self.smallest == 0 {
+            // The first piece is one byte, and tells.
+            self.smallest = now;
+            if now == 0 {
+                return 1;
+            }
+        }
+        let excess = (self.rest * self.smallest).saturating_sub(self.weight.saturating_sub(now));
+        (excess / self.smallest.max(1)).clamp(1, LARGEST)
+    }
 }
 
 /// Sends one message. Of a stream's, the descriptors go with its first byte.
-fn send_all(from: RawFd, message: &Message, carried: &[RawFd]) -> Result<(), Refusal> {
-    let refusal = |error| Refusal::new(format!("socket pair with {} bytes waiting", message.bytes.len()), error);
+fn send_all(from: RawFd, message: &Message, carried: &[RawFd], load: &mut Load) -> zap_plugin::sys::Result<()> {
     let (mut rest, mut carried) = (message.bytes.as_slice(), carried);
     loop {
+        let piece = match load.weight {
+            0 => rest.len(),
+            _ => load.piece(net::unreceived(from)?).min(rest.len()),
+        };
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        let sent = net::send_with_descriptors(from, rest, carried, flags).map_err(refusal)?;
+        let sent = net::send_with_descriptors(from, &rest[..piece], carried, flags)?;
         (rest, carried) = (&rest[sent..], &[]);
+        load.rest -= sent.min(load.rest);
         if rest.is_empty() {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use zap_plugin::sys::{libc, net};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
 const SECTION: &str = "socket.unconnected";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -25,7 +25,7 @@ pub(crate) fn save(sockets: &[(&Description, i32)], context: &mut SaveContext<'_
     let mut states = Vec::new();
     for (one, kind) in sockets {
         let socket = diag::query(one.stat.st_ino as u32).map_err(|error| Refusal::new(one.name(), error))?;
-        states.push(State { kind: *kind, end: save_end(one, *kind, socket.shutdown, false)? });
+        states.push(State { kind: *kind, end: save_end(one, *kind, socket.shutdown, None)? });
     }
     context.section(SECTION, VERSION, encode(&states)?);
     Ok(())

@@ -53,6 +53,10 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
         }
     }
     let verdict = judge(&status, &threads, known);
+    // What it was does not matter any more, and its end is at hand.
+    if matches!(verdict, Verdict::Refused(_)) && is_ending(Path::new("/proc"), pid) {
+        return Verdict::Starting;
+    }
     if matches!(verdict, Verdict::Starting) && is_raised(&status) {
         let object = format!("program {}", super::process::name(pid));
         let reason = "is set-user-id, and has become another user by it: the loader leaves libzap out";
@@ -140,6 +144,16 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
 fn is_the_programs(proc: &Path, child: i32) -> bool {
     let Ok(stat) = fs::read(proc.join(child.to_string()).join("stat")) else { return false };
     !matches!(process::state_letter(&stat), b'Z' | b'X') && process::stat_field(&stat, 38) != 0
+}
+
+/// Whether the process has been killed, or ends by itself, and is not a zombie yet: PF_EXITING of its flags (field 9 of
+/// proc_pid_stat(5)), or SIGKILL on its way to its first thread.
+fn is_ending(proc: &Path, pid: i32) -> bool {
+    const EXITING: u64 = 4;
+    let read = |name: &str| fs::read(proc.join(pid.to_string()).join(name)).unwrap_or_default();
+    let status = String::from_utf8_lossy(&read("status")).into_owned();
+    let pending = number(&status, "SigPnd:", 16) | number(&status, "ShdPnd:", 16);
+    process::stat_field(&read("stat"), 9) & EXITING != 0 || pending >> (libc::SIGKILL - 1) & 1 != 0
 }
 
 /// Whether the process `path` (in /proc) has another root directory than this one.
