@@ -56,7 +56,7 @@ static size_t add_lines(char *to, size_t length, char *text, const char *const *
             /* Zap's own signal may wait in a thread that blocks everything: nobody sees it. */
             if (sscanf(line, "SigPnd: %lx", &pending) == 1) {
                 static char masked[64];
-                snprintf(masked, sizeof masked, "SigPnd: %lx", pending & ~(1ul << 61));
+                snprintf(masked, sizeof masked, "SigPnd: %lx", pending & ~(1ul << 32));
                 line = masked;
             }
             length = add(to, length, line);
