@@ -42,7 +42,7 @@ static volatile sig_atomic_t user_signals;
 
 static void count(int number) {
     (void)number;
-    user_signals++;
+    __atomic_add_fetch(&user_signals, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Each call returns its result, or -errno. */
