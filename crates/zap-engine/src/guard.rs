@@ -267,6 +267,12 @@ pub fn leave_all(block: &ThreadBlock) {
 #[cold]
 fn raise_deferred(block: &ThreadBlock) {
     block.deferred.store(0, Ordering::Relaxed);
+    signal_self();
+}
+
+/// Sends Zap's signal to the calling thread.
+#[cold]
+pub fn signal_self() {
     let process = zap_sys::process::getpid();
     let thread = zap_sys::process::gettid();
     let _ = zap_sys::signal::signal_thread(process, thread, crate::state::signal());

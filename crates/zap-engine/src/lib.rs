@@ -16,6 +16,7 @@ pub mod attributes;
 pub mod beside;
 pub mod blocking;
 pub mod breakdown;
+pub mod broadcast;
 pub mod checkpoint;
 pub mod children;
 pub mod clocks;

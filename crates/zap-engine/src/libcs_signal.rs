@@ -13,7 +13,7 @@
 use crate::{state, suspend};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zap_sys::libc;
-use zap_sys::signal::{bit, KernelAction, Mask, SA_RESTORER};
+use zap_sys::signal::{bit, KernelAction, SA_RESTORER};
 pub use zap_wire::DEFAULT_SIGNAL as NUMBER;
 
 /// The handler that libc has set; 0 and 1 as SIG_DFL and SIG_IGN.
@@ -44,14 +44,10 @@ pub fn handler(signal: i32) -> Option<&'static AtomicU64> {
 
 /// Calls libc's handler if the signal is libc's.
 pub fn hand_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) -> bool {
-    // SAFETY: the kernel's structure in the frame of this signal: words 2 and 4 are si_code and si_pid.
-    let words = unsafe { &mut *info.cast::<[i32; 5]>() };
-    if signal != NUMBER || words[2] != libc::SI_TKILL {
+    // SAFETY: the kernel's structure in the frame of this signal: the third word is si_code.
+    let code = unsafe { (*info.cast::<[i32; 3]>())[2] };
+    if signal != NUMBER || code != libc::SI_TKILL {
         return false;
-    }
-    // It may have been sent before a restart, and libc compares with what the kernel says.
-    if words[4] == state::virtual_pid().0 {
-        words[4] = state::real_pid().0;
     }
     let handler = match TAKER.load(Ordering::Acquire) {
         0 => LIBCS.load(Ordering::Acquire),
@@ -104,38 +100,19 @@ pub fn forget() {
     }
 }
 
-/// The signals that wait for Zap alone: one of libc's kind has to be taken to be told from it.
-pub fn zaps_alone() -> Mask {
-    match is_shared() && TAKER.load(Ordering::Acquire) != 0 {
-        true => 0,
-        false => bit(state::signal()),
-    }
-}
-
-/// Whether the signal that has waited with `info` is Zap's.
-pub fn is_zaps(info: &zap_sys::signal::Info) -> bool {
-    info[0] as i32 == state::signal() && (!is_shared() || info[2] as i32 != libc::SI_TKILL)
-}
-
 /// Whether libc may be about to make its first thread, and to set its handler.
 #[inline(always)]
 pub fn is_before_first_thread() -> bool {
     !FIRST_THREAD_MADE.load(Ordering::Relaxed)
 }
 
-/// libc has made its first thread. Called by that one or its maker, whoever comes first.
+/// libc has made its first thread, and set its handler: Zap's is set again. Called by that thread or its maker, whoever comes
+/// first. What was sent between is lost with libc's; whoever sent it sends it again.
 #[cold]
 pub fn first_thread() {
-    set_again();
-    FIRST_THREAD_MADE.store(true, Ordering::Relaxed);
-}
-
-/// Sets Zap's handler again where libc may have set its own. What was sent between is lost with libc's; whoever sent it sends
-/// it again.
-#[cold]
-pub fn set_again() {
     // A vfork child has dispositions of its own, and its parent's memory.
     if is_shared() && zap_sys::process::getpid() == state::real_pid() {
         let _ = suspend::install(NUMBER);
     }
+    FIRST_THREAD_MADE.store(true, Ordering::Relaxed);
 }

@@ -10,7 +10,7 @@ use crate::guard::Guard;
 use crate::state::{self, Owned};
 use crate::suspend;
 use crate::threads;
-use crate::{blocking, identity, libcs_signal};
+use crate::{blocking, identity};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -140,9 +140,7 @@ pub fn save() -> Result<(), Refusal> {
         saved.pending = 0;
         saved.queued.clear();
         let mut timers = None;
-        for slot in
-            threads::slots().filter(|slot| slot.pending.load(Ordering::Relaxed) & !libcs_signal::zaps_alone() != 0)
-        {
+        for slot in threads::slots().filter(|slot| slot.pending.load(Ordering::Relaxed) & !bit(state::signal()) != 0) {
             let tid = slot.real_tid.load(Ordering::Relaxed);
             let (alone, shared) = waiting(&zap_sys::small!("/proc/{process}/task/{tid}/status"));
             slot.pending.store(alone, Ordering::Relaxed);
@@ -165,10 +163,8 @@ pub fn save() -> Result<(), Refusal> {
         for signal in (1..=COUNT as i32).filter(|signal| saved.pending & readable & bit(*signal) != 0) {
             let from = saved.queued.len();
             while let Some(mut info) = zap_sys::signal::take_info(signal) {
-                if !libcs_signal::is_zaps(&info) {
-                    know_sender(&mut info);
-                    saved.queued.push(info);
-                }
+                know_sender(&mut info);
+                saved.queued.push(info);
             }
             for info in &saved.queued[from..] {
                 let _ = zap_sys::signal::queue_info(process, info);
@@ -191,8 +187,7 @@ fn waiting(path: &zap_sys::text::SmallString<128>) -> (Mask, Mask) {
     let mut buffer = [0u8; 4096];
     let status = zap_sys::fd::read_file(path.as_c_str(), &mut buffer).unwrap_or_default();
     let mask = |key: &[u8]| zap_sys::text::field(status, key).map_or(0, |text| zap_sys::text::hex(text).0);
-    let zaps = libcs_signal::zaps_alone();
-    (mask(b"SigPnd:") & !zaps, mask(b"ShdPnd:") & !zaps)
+    (mask(b"SigPnd:") & !bit(state::signal()), mask(b"ShdPnd:") & !bit(state::signal()))
 }
 
 /// Takes the signals that wait for the calling thread alone. [`requeue_own`] puts them back.
@@ -204,10 +199,8 @@ pub fn save_own(slot: &threads::Slot) {
         // The next may be the process's: each is looked at before it is taken.
         while waiting(&path).0 & bit(signal) != 0 {
             let Some(mut info) = zap_sys::signal::take_info(signal) else { break };
-            if !libcs_signal::is_zaps(&info) {
-                know_sender(&mut info);
-                taken.push(info);
-            }
+            know_sender(&mut info);
+            taken.push(info);
         }
     }
     let old = slot.queue.swap(Box::into_raw(Box::new(taken)), Ordering::AcqRel);

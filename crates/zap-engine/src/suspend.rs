@@ -12,7 +12,7 @@ use crate::guard;
 use crate::state::{self, zero};
 use crate::stragglers;
 use crate::threads::{self, MISSED, PARKED, SIGNALLED};
-use crate::{blocking, breakdown, fault, libcs_signal, vdso};
+use crate::{blocking, breakdown, broadcast, fault, libcs_signal, vdso};
 use alloc::format;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use zap_plugin::Refusal;
@@ -123,6 +123,12 @@ extern "C" fn take_part(context: usize) {
     let number = NEXT_SUSPENSION.load(Ordering::Relaxed).max(1);
     if SUSPENSION.compare_exchange(0, number, Ordering::SeqCst, Ordering::Acquire).is_err() {
         park(context);
+        return;
+    }
+    // The process is stopped in the middle of one, or the leader comes a moment later.
+    if !stopped && broadcast::is_under_way() {
+        SUSPENSION.store(0, Ordering::SeqCst);
+        zap_sys::futex::wake(&SUSPENSION, i32::MAX);
         return;
     }
     // Another thread is about to exec, which ends this one: the new program answers.
@@ -318,6 +324,12 @@ pub fn forget() {
 /// After a restart: the thread that led has another id.
 pub fn forget_leader() {
     LEADER_TID.store(0, Ordering::Relaxed);
+}
+
+/// Whether the coordinator has asked for a suspension that nobody has taken the lead of yet.
+pub fn is_wanted() -> bool {
+    state::agents_entry()
+        .is_some_and(|entry| entry.requested.load(Ordering::Acquire) != entry.answered.load(Ordering::Acquire))
 }
 
 /// The number of the suspension that is in force; 0 for none.

@@ -1,5 +1,5 @@
-//! Functions of libc that work by threads of libc's own. The first thread of all may be one of those: libc then sets its handler
-//! for the number of Zap's signal, and nobody else sees it.
+//! Functions of libc that work by threads of libc's own. The first thread of all would be one of those: libc would set its
+//! handler for the number of Zap's signal, and nobody would see it. So another is made before.
 //!
 //! # Safety
 //! As in the module's head.
@@ -11,36 +11,39 @@ use redhook::{hook, real};
 use zap_engine::libcs_signal;
 
 macro_rules! with_threads {
-    ($($name:ident($($argument:ident: $type:ty),*) $hooked:ident;)*) => {
+    ($($name:ident($($argument:ident: $type:ty),*) $hooked:ident if $needs:expr;)*) => {
         super::resolve_all!($($name),*);
         $(
             hook! { unsafe fn $name($($argument: $type),*) -> c_int => $hooked {
+                let needs_thread: fn($($type),*) -> bool = $needs;
+                if libcs_signal::is_before_first_thread() && needs_thread($($argument),*) {
+                    super::pthread::make_first();
+                }
                 // SAFETY: the caller's arguments.
-                let result = unsafe { real!($name)($($argument),*) };
-                look_after_first();
-                result
+                unsafe { real!($name)($($argument),*) }
             } }
         )*
     };
 }
 
-/// After a call that may have made libc's first thread.
-#[inline(always)]
-pub fn look_after_first() {
-    if libcs_signal::is_before_first_thread() {
-        libcs_signal::set_again();
-    }
+/// Whether a thread of libc's will tell of the event.
+pub fn tells_by_thread(event: *const sigevent) -> bool {
+    const SIGEV_THREAD: c_int = 2;
+    // SAFETY: it can be read.
+    !event.is_null() && super::readable(event) && unsafe { (*event).sigev_notify } == SIGEV_THREAD
 }
 
 with_threads! {
-    mq_notify(queue: c_int, event: *const sigevent) zap_mq_notify;
-    aio_read(control: *mut c_void) zap_aio_read;
-    aio_read64(control: *mut c_void) zap_aio_read64;
-    aio_write(control: *mut c_void) zap_aio_write;
-    aio_write64(control: *mut c_void) zap_aio_write64;
-    aio_fsync(operation: c_int, control: *mut c_void) zap_aio_fsync;
-    aio_fsync64(operation: c_int, control: *mut c_void) zap_aio_fsync64;
-    lio_listio(mode: c_int, list: *const *mut c_void, count: c_int, event: *mut sigevent) zap_lio_listio;
-    lio_listio64(mode: c_int, list: *const *mut c_void, count: c_int, event: *mut sigevent) zap_lio_listio64;
-    getaddrinfo_a(mode: c_int, list: *mut *mut c_void, count: c_int, event: *mut sigevent) zap_getaddrinfo_a;
+    mq_notify(queue: c_int, event: *const sigevent) zap_mq_notify if |_, event| tells_by_thread(event);
+    aio_read(control: *mut c_void) zap_aio_read if |_| true;
+    aio_read64(control: *mut c_void) zap_aio_read64 if |_| true;
+    aio_write(control: *mut c_void) zap_aio_write if |_| true;
+    aio_write64(control: *mut c_void) zap_aio_write64 if |_| true;
+    aio_fsync(operation: c_int, control: *mut c_void) zap_aio_fsync if |_, _| true;
+    aio_fsync64(operation: c_int, control: *mut c_void) zap_aio_fsync64 if |_, _| true;
+    lio_listio(mode: c_int, list: *const *mut c_void, count: c_int, event: *mut sigevent) zap_lio_listio if |_, _, _, _| true;
+    lio_listio64(mode: c_int, list: *const *mut c_void, count: c_int, event: *mut sigevent) zap_lio_listio64
+        if |_, _, _, _| true;
+    getaddrinfo_a(mode: c_int, list: *mut *mut c_void, count: c_int, event: *mut sigevent) zap_getaddrinfo_a
+        if |_, _, _, _| true;
 }

@@ -12,6 +12,7 @@ use libc::{
 };
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
+use zap_engine::libcs_signal;
 use zap_engine::{identity, state};
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::table::Kind;
@@ -313,11 +314,11 @@ hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, tim
             });
         }
     }
+    if libcs_signal::is_before_first_thread() && super::helper_threads::tells_by_thread(event) {
+        super::pthread::make_first();
+    }
     // SAFETY: the caller's arguments.
-    let result = unsafe { real!(timer_create)(clock, event, timer) };
-    // SIGEV_THREAD makes one.
-    super::helper_threads::look_after_first();
-    result
+    unsafe { real!(timer_create)(clock, event, timer) }
 } }
 
 // System V IPC: who has made an object, and who has used it last.

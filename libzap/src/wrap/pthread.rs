@@ -121,14 +121,17 @@ hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_canc
     0
 } }
 
+/// A thread's function: it may be left by pthread_exit, a cancellation or an exception.
+type Start<R> = extern "C-unwind" fn(*mut c_void) -> R;
+
 /// What a new thread is to do: the function, which returns `R`, and its argument.
 struct Beginning<R> {
-    start: extern "C" fn(*mut c_void) -> R,
+    start: Start<R>,
     argument: *mut c_void,
 }
 
 /// The first function of the first thread that libc makes, and of each new one of a restarted program.
-extern "C" fn begin<R>(beginning: *mut c_void) -> R {
+extern "C-unwind" fn begin<R>(beginning: *mut c_void) -> R {
     // SAFETY: made by `create` below for this thread alone.
     let Beginning { start, argument } = *unsafe { Box::from_raw(beginning.cast::<Beginning<R>>()) };
     if libcs_signal::is_before_first_thread() {
@@ -148,11 +151,7 @@ fn is_usual() -> bool {
 
 /// Has `real` make a thread that does what the caller wants, after [`begin`]. It returns 0 if it has made one.
 #[cold]
-fn create<R>(
-    start: extern "C" fn(*mut c_void) -> R,
-    argument: *mut c_void,
-    real: impl FnOnce(extern "C" fn(*mut c_void) -> R, *mut c_void) -> c_int,
-) -> c_int {
+fn create<R>(start: Start<R>, argument: *mut c_void, real: impl FnOnce(Start<R>, *mut c_void) -> c_int) -> c_int {
     let beginning = Box::into_raw(Box::new(Beginning { start, argument }));
     let result = real(begin::<R>, beginning.cast());
     if libcs_signal::is_before_first_thread() {
@@ -168,7 +167,7 @@ fn create<R>(
 hook! { unsafe fn pthread_create(
     thread: *mut pthread_t,
     attributes: *const pthread_attr_t,
-    start: extern "C" fn(*mut c_void) -> *mut c_void,
+    start: Start<*mut c_void>,
     argument: *mut c_void
 ) -> c_int => zap_pthread_create {
     if is_usual() {
@@ -179,8 +178,25 @@ hook! { unsafe fn pthread_create(
     create(start, argument, |begin, beginning| unsafe { real!(pthread_create)(thread, attributes, begin, beginning) })
 } }
 
+/// Has libc make its first thread, one that does nothing, and waits until it has ended.
+#[cold]
+pub fn make_first() {
+    extern "C-unwind" fn nothing(argument: *mut c_void) -> *mut c_void {
+        argument
+    }
+    let mut thread: pthread_t = 0;
+    let make = |begin, beginning| {
+        // SAFETY: a place of our own, and the default attributes.
+        unsafe { real!(pthread_create)(&mut thread, core::ptr::null(), begin, beginning) }
+    };
+    if create(nothing, core::ptr::null_mut(), make) == 0 {
+        // SAFETY: made above, joined by nobody else.
+        let _ = unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
+    }
+}
+
 // C11's, which libc makes past pthread_create.
-hook! { unsafe fn thrd_create(thread: *mut pthread_t, start: extern "C" fn(*mut c_void) -> c_int, argument: *mut c_void)
+hook! { unsafe fn thrd_create(thread: *mut pthread_t, start: Start<c_int>, argument: *mut c_void)
 -> c_int => zap_thrd_create {
     if is_usual() {
         // SAFETY: the caller's arguments.

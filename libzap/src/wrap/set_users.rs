@@ -1,7 +1,6 @@
 //! setuid(2) and its kind in a program with threads: the kernel changes one thread, libc has all others do the same. It finds
-//! them by the ids in their control blocks, which after a restart nobody has: they would stay who they were, unseen, and the
-//! restart may come while libc is at it. So in a program with threads this is done here, by libc's own signal for it, which no
-//! thread blocks.
+//! them by the ids in their control blocks, which after a restart nobody has: they would stay who they were, unseen. So where
+//! ids differ this is done here, by libc's own signal for it, which no thread blocks.
 //!
 //! # Safety
 //! As in the module's head. The handler makes one system call.
@@ -11,9 +10,10 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use libc::{c_char, c_int, c_long, gid_t, size_t, uid_t};
 use redhook::{hook, real};
+use zap_engine::broadcast::broadcast;
 use zap_engine::guard::Guard;
 use zap_engine::{identity, libcs_signal, state};
-use zap_sys::signal::{self, bit, KernelAction};
+use zap_sys::signal::{self, KernelAction};
 use zap_sys::{process, RawFd, RealPid, VirtualPid};
 
 super::resolve_all!(setuid, setgid, seteuid, setegid, setreuid, setregid, setresuid, setresgid, setgroups, initgroups,);
@@ -67,6 +67,14 @@ extern "C" fn follow(_: c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     zap_sys::futex::wake(&DONE, 1);
 }
 
+/// Whether `real` is the main thread and has ended by pthread_exit: it is there until the process ends.
+fn is_ended_main(real: i32) -> bool {
+    let mut text = [0u8; 512];
+    real == process::getpid().0
+        && zap_sys::fd::read_file(zap_sys::small!("/proc/self/task/{real}/stat").as_c_str(), &mut text)
+            .is_ok_and(|stat| matches!(process::state_letter(stat), b'Z' | b'X'))
+}
+
 /// What a broadcast needs, had before the call, since nothing may fail after it: a thread that stays who it was is a hole.
 struct Broadcast {
     tasks: RawFd,
@@ -82,6 +90,12 @@ impl Broadcast {
         let (protection, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
         let rest = || {
+            // Nothing may fail after the call.
+            let mut count = 0;
+            zap_sys::fd::each_number_in(tasks, |_| count += 1)?;
+            if count > MOST_THREADS / 2 {
+                return Err(zap_sys::SysError::new("setuid", libc::EAGAIN));
+            }
             // SAFETY: new memory wherever the kernel likes.
             let memory = unsafe { zap_sys::mem::map(0, MEMORY, protection, flags, -1, 0) }?;
             match libcs_signal::take(follow) {
@@ -119,15 +133,22 @@ impl Broadcast {
             let found = zap_sys::fd::each_number_in(self.tasks, |real| {
                 let count = COUNT.load(Ordering::Relaxed);
                 let tid = identity::virtual_of(RealPid(real)).0;
-                if real == own.0 || told().iter().any(|place| place.load(Ordering::Relaxed).abs() == tid) {
+                if real == own.0
+                    || is_ended_main(real)
+                    || told().iter().any(|place| place.load(Ordering::Relaxed).abs() == tid)
+                {
                     return;
                 }
                 whole = count < MOST_THREADS;
                 if whole {
                     COUNT.store(count + 1, Ordering::Release);
                     told()[count].store(tid, Ordering::Release);
-                    // One that has ended meanwhile needs nothing.
-                    let _ = signal::tgkill(process::getpid(), RealPid(real), libcs_signal::NUMBER);
+                    // One that has ended meanwhile needs nothing. Without a place in the queue of signals it would stay who it is.
+                    while signal::tgkill(process::getpid(), RealPid(real), libcs_signal::NUMBER)
+                        .is_err_and(|error| error.is(libc::EAGAIN))
+                    {
+                        zap_sys::time::sleep_ns(1_000_000);
+                    }
                 }
             });
             drop(guard);
@@ -153,7 +174,8 @@ impl Broadcast {
             let done = DONE.load(Ordering::Acquire);
             let lives = |tid: i32| {
                 let _guard = Guard::enter();
-                signal::tgkill(process::getpid(), identity::real_of(VirtualPid(tid)), 0).is_ok()
+                let real = identity::real_of(VirtualPid(tid));
+                signal::tgkill(process::getpid(), real, 0).is_ok() && !is_ended_main(real.0)
             };
             let waits = |place: &&AtomicI32| {
                 let tid = place.load(Ordering::Acquire);
@@ -177,46 +199,51 @@ impl Broadcast {
     }
 }
 
-/// Whether libc's own functions would do: they need the ids in the threads' control blocks.
-fn is_libcs() -> bool {
-    !state::moved() && libcs_signal::is_before_first_thread()
+/// Does `libcs`, the call of libc's own function, or where ids differ the system call on every thread.
+fn in_every_thread(libcs: impl FnOnce() -> c_int, number: c_long, arguments: [usize; 3]) -> c_int {
+    match state::moved() {
+        // There is only this thread.
+        false if libcs_signal::is_before_first_thread() => libcs(),
+        // The child of a vfork has no other, and its parent's memory.
+        false if process::getpid() != state::real_pid() => libcs(),
+        false => broadcast(libcs),
+        true => {
+            let [a, b, c] = arguments;
+            // SAFETY: the caller's arguments.
+            let call = || unsafe { zap_sys::arch::syscall::syscall(number, [a, b, c, 0, 0, 0]) };
+            let result = if process::getpid() != state::real_pid() {
+                call()
+            } else {
+                broadcast(|| everywhere(call, number, arguments))
+            };
+            result.map_or_else(|errno| super::fail(errno.0), |_| 0)
+        }
+    }
 }
 
-/// Makes the system call on every thread. As libc's functions: -1 with errno set where it fails; after a restart EAGAIN also
-/// where the threads cannot be listed. Before one, `None`: libc's function can tell them.
-fn everywhere(number: c_long, arguments: [usize; 3]) -> Option<c_int> {
-    let [a, b, c] = arguments;
-    // SAFETY: the caller's arguments.
-    let call = || unsafe { zap_sys::arch::syscall::syscall(number, [a, b, c, 0, 0, 0]) };
-    // The child of a vfork has no other thread.
-    if process::getpid() != state::real_pid() {
-        return Some(call().map_or_else(|errno| super::fail(errno.0), |_| 0));
-    }
-    // No handler of the program may come in between, and leave by siglongjmp; Zap's signal may.
-    let old = signal::change_mask(libc::SIG_BLOCK, !bit(state::signal()) & !bit(libcs_signal::NUMBER));
+/// Makes `call` here and then on every other thread. EAGAIN where the threads cannot be listed.
+fn everywhere(
+    call: impl FnOnce() -> Result<usize, zap_sys::Errno>,
+    number: c_long,
+    arguments: [usize; 3],
+) -> Result<usize, zap_sys::Errno> {
     while BUSY.swap(1, Ordering::Acquire) != 0 {
         let _ = zap_sys::futex::wait(&BUSY, 1, Some(&zap_sys::time::from_ns(1_000_000)));
     }
-    let result = match Broadcast::prepare() {
-        Ok(broadcast) => {
-            // First here: where it fails, nobody follows.
-            let result = call();
-            if result.is_ok() {
-                NUMBER.store(number as usize, Ordering::Release);
-                ARGUMENTS.iter().zip(arguments).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
-                broadcast.send();
-            }
-            broadcast.end();
-            Some(result)
+    let result = Broadcast::prepare().map_err(|_| zap_sys::Errno(libc::EAGAIN)).and_then(|broadcast| {
+        // First here: where it fails, nobody follows.
+        let result = call();
+        if result.is_ok() {
+            NUMBER.store(number as usize, Ordering::Release);
+            ARGUMENTS.iter().zip(arguments).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
+            broadcast.send();
         }
-        Err(_) => state::moved().then_some(Err(zap_sys::Errno(libc::EAGAIN))),
-    };
+        broadcast.end();
+        result
+    });
     BUSY.store(0, Ordering::Release);
     zap_sys::futex::wake(&BUSY, 1);
-    if let Ok(old) = old {
-        let _ = signal::change_mask(libc::SIG_SETMASK, old);
-    }
-    Some(result?.map_or_else(|errno| super::fail(errno.0), |_| 0))
+    result
 }
 
 /// In the child of a fork.
@@ -226,6 +253,7 @@ pub fn begin_in_child() {
         BUSY.store(0, Ordering::Relaxed);
     }
     libcs_signal::forget();
+    zap_engine::broadcast::forget();
 }
 
 /// "No change" in the calls of several ids.
@@ -238,13 +266,9 @@ macro_rules! set_ids {
                 $(if $wrong {
                     return super::fail(libc::EINVAL);
                 })?
-                if !is_libcs() {
-                    if let Some(result) = everywhere(libc::$number, [$a as usize, $b as usize, $c as usize]) {
-                        return result;
-                    }
-                }
                 // SAFETY: the caller's arguments.
-                unsafe { real!($name)($($argument),*) }
+                let libcs = || unsafe { real!($name)($($argument),*) };
+                in_every_thread(libcs, libc::$number, [$a as usize, $b as usize, $c as usize])
             } }
         )*
     };
@@ -263,7 +287,7 @@ set_ids! {
 }
 
 hook! { unsafe fn initgroups(user: *const c_char, group: gid_t) -> c_int => zap_initgroups {
-    if is_libcs() {
+    if !state::moved() && libcs_signal::is_before_first_thread() {
         // SAFETY: the caller's arguments.
         return unsafe { real!(initgroups)(user, group) };
     }

@@ -93,7 +93,8 @@ pub unsafe fn kernels_action(number: c_int, new: *const KernelAction, old: *mut 
     }
     let believed = libcs_signal::handler(number).unwrap_or(&BELIEVED_HANDLER);
     let before = believed.load(Ordering::Relaxed);
-    if !new.is_null() {
+    // A vfork child has dispositions of its own, and its parent's memory.
+    if !new.is_null() && zap_sys::process::getpid() == state::real_pid() {
         // SAFETY: it can be read.
         believed.store(unsafe { (*new).handler }, Ordering::Relaxed);
     }

@@ -106,12 +106,20 @@ fn save_one(ends: &[&Description]) -> Result<State, Refusal> {
             contents.map_err(refusal)?
         }
     };
-    let full = match ends.iter().find(|end| is_writer(end)) {
-        Some(writer) => fd::poll_now(writer.fd(), libc::POLLOUT).map_err(refusal)? & libc::POLLOUT == 0,
-        None => false,
-    };
+    let full = !contents.is_empty() && !has_room(any.fd());
     let ends = ends.iter().map(|end| End { id: end.id, flags: end.status_flags() }).collect();
     Ok(State { capacity, contents, packets, full, ends, object: share.object, leads })
+}
+
+/// Whether a write to the pipe that `end` is an end of has room; so it is where that cannot be told.
+fn has_room(end: RawFd) -> bool {
+    let path = zap_plugin::sys::small!("/proc/thread-self/fd/{end}");
+    let Ok(own) = fd::open(path.as_c_str(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_CLOEXEC, 0) else {
+        return true;
+    };
+    let events = fd::poll_now(own, libc::POLLOUT);
+    let _ = fd::close(own);
+    events.is_ok_and(|events| events & libc::POLLOUT != 0)
 }
 
 fn peek(reader: RawFd, capacity: usize, packets: bool) -> zap_plugin::sys::Result<Vec<Vec<u8>>> {
@@ -174,35 +182,36 @@ fn make(state: &State) -> Result<(RawFd, RawFd), Refusal> {
     fd::fcntl(writer, libc::F_SETPIPE_SZ, state.capacity)
         .map_err(|error| Refusal::new(format!("pipe of {} bytes", state.capacity), error))?;
     for content in &state.contents {
-        let written = match state.full && !state.packets && content.len() < state.capacity {
-            true => fill(writer, content, state.capacity / zap_plugin::sys::PAGE_SIZE),
-            false => fd::write(writer, content),
-        };
-        if written.map_err(refusal)? != content.len() {
+        let buffers = state.capacity / zap_plugin::sys::PAGE_SIZE;
+        let is_in_pieces = state.full && !state.packets && (buffers..state.capacity).contains(&content.len());
+        let moved = if is_in_pieces { fill(writer, content, buffers) } else { 0 };
+        // Where no other pipe can be had it is not as full, and has all that it had.
+        let rest = &content[moved..];
+        let written = if rest.is_empty() { Ok(0) } else { fd::write(writer, rest) };
+        if written.map_err(refusal)? != rest.len() {
             return Err(Refusal::new("pipe", "its contents do not fit into it"));
         }
     }
     Ok((reader, writer))
 }
 
-/// Writes `content` so that it takes `buffers` buffers of the pipe. What is moved from another pipe takes one of its own,
-/// whatever its length (splice(2)). Returns the number of bytes.
-fn fill(writer: RawFd, content: &[u8], buffers: usize) -> zap_plugin::sys::Result<usize> {
-    let (from, to) = fd::pipe2(libc::O_CLOEXEC | libc::O_NONBLOCK)?;
-    let (mut rest, mut moved) = (content, 0);
-    let mut result = Ok(0);
+/// Writes `content` so that it takes `buffers` buffers of the pipe, each of which has at least one byte. What is moved from
+/// another pipe takes one of its own, whatever its length (splice(2)). Returns the number of bytes that it has written.
+fn fill(writer: RawFd, content: &[u8], buffers: usize) -> usize {
+    let Ok((from, to)) = fd::pipe2(libc::O_CLOEXEC | libc::O_NONBLOCK) else { return 0 };
+    let mut moved = 0;
     for left in (1..=buffers).rev() {
-        let (piece, others) = rest.split_at(rest.len().div_ceil(left));
-        rest = others;
-        result = fd::write(to, piece).and_then(|length| fd::splice(from, writer, length, libc::SPLICE_F_NONBLOCK));
+        let rest = &content[moved..];
+        let piece = &rest[..rest.len().div_ceil(left)];
+        let result = fd::write(to, piece).and_then(|length| fd::splice(from, writer, length, libc::SPLICE_F_NONBLOCK));
         match result {
-            Ok(length) => moved += length,
-            Err(_) => break,
+            Ok(length) if length == piece.len() => moved += length,
+            _ => break,
         }
     }
     let _ = fd::close(from);
     let _ = fd::close(to);
-    result.map(|_| moved)
+    moved
 }
 
 /// Gives the process its ends, and closes the given ones.

@@ -3,7 +3,7 @@
 //! All or nothing: whatever fails on the way, every process that still stands is told to abandon, the temporary files go
 //! and older images stay.
 
-use super::pod::{Member, PodState};
+use super::pod::{Member, Pod, PodState};
 use super::{fault_at, Action, Common, Core, Kept, Limits, Millis, Now, Open, Peer, Verdict};
 use std::collections::BTreeMap;
 use std::mem::Discriminant;
@@ -185,7 +185,8 @@ impl Checkpoint {
 }
 
 impl Core {
-    /// Begins a checkpoint, or puts it behind the one under way. One by interval (no inquiry) is then left out.
+    /// Begins a checkpoint, or puts it behind the one under way, or behind a restart. One by interval (no inquiry) is then left
+    /// out.
     pub(super) fn want_checkpoint(
         &mut self,
         now: Now,
@@ -195,15 +196,14 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         let Some(pod) = self.pods.get_mut(&id) else { return };
-        if pod.checkpoint.is_some() {
+        if pod.checkpoint.is_some() || pod.is_restarting() {
             pod.wanted.extend(inquiry.map(|number| (number, kill)));
             return;
         }
-        let objection = match (&pod.state, pod.members.as_slice()) {
+        let objection = match pod.members.as_slice() {
             _ if pod.ending => Some("is ending".to_string()),
-            (PodState::Restarting { .. }, _) => Some("is restarting".to_string()),
-            (_, []) => Some("has no processes".to_string()),
-            (_, members) => members.iter().find_map(|member| {
+            [] => Some("has no processes".to_string()),
+            members => members.iter().find_map(|member| {
                 let why = member.not_checkpointable.as_ref();
                 why.map(|why| format!("{} (pid {}): {why}", member.program, member.pid))
             }),
@@ -655,8 +655,14 @@ impl Core {
         if let Some(number) = checkpoint.inquiry {
             self.conclude(number, id, outcome);
         }
+        self.take_wanted(now, id, out);
+    }
+
+    /// Begins what has been waiting behind a checkpoint or a restart.
+    pub(super) fn take_wanted(&mut self, now: Now, id: u64, out: &mut Vec<Action>) {
         // The next may be refused at once, and then it is the turn of the one after it.
-        while let Some(pod) = self.pods.get_mut(&id).filter(|pod| pod.checkpoint.is_none()) {
+        let is_free = |pod: &&mut Pod| pod.checkpoint.is_none() && !pod.is_restarting();
+        while let Some(pod) = self.pods.get_mut(&id).filter(is_free) {
             let Some((number, kill)) = pod.wanted.pop_front() else { break };
             self.want_checkpoint(now, id, Some(number), kill, out);
         }

@@ -451,10 +451,16 @@ impl Core {
         self.members_changed(now, id, out);
     }
 
-    /// What follows from any event: pods that have ended go, requests that are complete are answered.
+    /// What follows from any event: checkpoints that have waited begin, pods that have ended go, requests that are complete are
+    /// answered.
     fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
+        let waiting: Vec<u64> = self.pods.values().filter(|pod| !pod.wanted.is_empty()).map(|pod| pod.id).collect();
+        waiting.into_iter().for_each(|id| self.take_wanted(now, id, out));
         let ended: Vec<u64> = self.pods.values().filter(|pod| pod.has_ended()).map(|pod| pod.id).collect();
         for id in ended {
+            for (number, _) in self.pods.get_mut(&id).map(|pod| std::mem::take(&mut pod.wanted)).unwrap_or_default() {
+                self.conclude(number, id, Err("has ended".to_string()));
+            }
             self.pods.remove(&id);
             out.push(Action::Remove { pod: id });
             for inquiry in self.inquiries.iter_mut().filter(|inquiry| inquiry.kind != InquiryKind::Checkpoint) {

@@ -56,6 +56,11 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Whether not all of its processes have come back yet.
+    pub fn is_restarting(&self) -> bool {
+        matches!(self.state, PodState::Restarting { .. })
+    }
+
     /// A pod whose processes are still to come.
     pub fn new(id: u64, name: String, settings: PodSettings, now: Millis) -> Self {
         let mut pod = Self {

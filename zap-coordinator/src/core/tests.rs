@@ -524,11 +524,14 @@ fn restarts() {
     let clone = bench.core.pods().find(|pod| pod.name == "app-2").unwrap().id;
     assert_ne!(clone, POD);
     assert_eq!(bench.core.status().pods[1].state, "restarting");
+    // A checkpoint waits for the restart.
+    let wanted = ToCoordinator::Checkpoint { selection: Selection::Named("app-2".into()), kill: false };
+    expect(&bench.handle(Event::Message { peer: 77, pid: 51, message: wanted }), &[]);
     let back = ToCoordinator::Restarted { pod_id: clone, virtual_pid: 100 };
-    expect(&bench.handle(Event::Message { peer: PROCESS, pid: 200, message: back }), &["Enter"]);
+    expect(&bench.handle(Event::Message { peer: PROCESS, pid: 200, message: back }), &["Enter", "Prepare", "Examine"]);
     let member = member(200, 100, "app");
     bench.handle(Event::Members { pod: clone, members: vec![member] });
-    assert_eq!(bench.core.status().pods[1].state, "running");
+    assert_eq!(bench.core.status().pods[1].state, "checkpointing");
     assert_eq!(bench.core.pod(clone).unwrap().generation, 4);
     // A name that is asked for must be free.
     let named = Restart { name: Some("app".into()), ..request.clone() };

@@ -178,7 +178,7 @@ impl Server {
             return;
         }
         let pid = self.peers.get(&peer).map_or(0, |connected| connected.pid);
-        let launching = self.core.pod(pod).is_some_and(|pod| !matches!(pod.state, PodState::Restarting { .. }));
+        let launching = self.core.pod(pod).is_some_and(|pod| !pod.is_restarting());
         if launching && !self.members.contains_key(&(pod, pid)) {
             let full = self.tables.get(&pod).is_some_and(|table| table.members().count() >= zap_wire::table::CAPACITY);
             let why = match Process::open(pid, 0).and_then(|process| process.map(Process::watched).transpose()) {

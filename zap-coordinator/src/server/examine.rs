@@ -153,7 +153,12 @@ fn is_ending(proc: &Path, pid: i32) -> bool {
     let read = |name: &str| fs::read(proc.join(pid.to_string()).join(name)).unwrap_or_default();
     let status = String::from_utf8_lossy(&read("status")).into_owned();
     let pending = number(&status, "SigPnd:", 16) | number(&status, "ShdPnd:", 16);
-    process::stat_field(&read("stat"), 9) & EXITING != 0 || pending >> (libc::SIGKILL - 1) & 1 != 0
+    let stat = read("stat");
+    // The main thread alone may have ended.
+    if process::state_letter(&stat) == b'Z' {
+        return false;
+    }
+    process::stat_field(&stat, 9) & EXITING != 0 || pending >> (libc::SIGKILL - 1) & 1 != 0
 }
 
 /// Whether the process `path` (in /proc) has another root directory than this one.

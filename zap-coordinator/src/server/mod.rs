@@ -406,10 +406,9 @@ impl Server {
                 Some(Ok(None)) | None => return,
             };
             let pid = reach::speaker(pid);
-            let restarting = |pod: &crate::core::Pod| matches!(pod.state, crate::core::PodState::Restarting { .. });
             let way = if self.members.keys().any(|(_, member)| *member == pid) {
                 Way::Member
-            } else if self.core.pods().any(restarting) || self.pod_of(pid).is_some() {
+            } else if self.core.pods().any(crate::core::Pod::is_restarting) || self.pod_of(pid).is_some() {
                 Way::Stranger(Instant::now() + STRANGERS_PATIENCE)
             } else {
                 continue;

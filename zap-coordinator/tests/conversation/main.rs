@@ -15,6 +15,9 @@ use zap_image::name::ImageName;
 use zap_sys::{net, RealPid, VirtualPid};
 use zap_wire::ToCoordinator;
 
+/// The signal of the members, which handle it by libc's functions: the default one is libc's own.
+const SIGNAL: i32 = 62;
+
 /// Not a test of its own: the member process is this same executable, started again by [`Scene::member`].
 #[test]
 fn be_a_member() {
@@ -307,7 +310,7 @@ fn strangers_at_the_door_are_sent_away() {
             interval: 0,
             keep: 1,
             compress: "none".into(),
-            signal: zap_wire::DEFAULT_SIGNAL,
+            signal: crate::SIGNAL,
         },
         streams: [(0, 0); 3],
         members: vec![(5, "app".into())],

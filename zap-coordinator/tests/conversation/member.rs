@@ -30,7 +30,7 @@ pub fn run_if_asked() {
             interval: 0,
             keep: 1,
             compress: "none".into(),
-            signal: zap_wire::DEFAULT_SIGNAL,
+            signal: crate::SIGNAL,
         },
         streams: [(0, 0); 3],
     };
@@ -40,7 +40,7 @@ pub fn run_if_asked() {
     let table = MappedTable::open(table.as_ref()).unwrap();
     let (read, write) = std::io::pipe().unwrap();
     BELL.store(write.as_raw_fd(), Ordering::Relaxed);
-    handle(zap_wire::DEFAULT_SIGNAL);
+    handle(crate::SIGNAL);
     handle(libc::SIGUSR1);
     let entry = table.find(process::getpid()).unwrap();
     entry.ready.store(1, Ordering::Release);
@@ -49,7 +49,7 @@ pub fn run_if_asked() {
         have_children(&table);
     }
     for number in 1.. {
-        while next_signal(read.as_raw_fd()) != zap_wire::DEFAULT_SIGNAL {
+        while next_signal(read.as_raw_fd()) != crate::SIGNAL {
             if behaviour == "moves" {
                 Connection::request(&runtime, &ToCoordinator::Launch(other.clone())).unwrap();
             }

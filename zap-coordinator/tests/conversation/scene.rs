@@ -81,7 +81,7 @@ impl Scene {
         command.env("MEMBER_POD", pod.unwrap_or_default());
         if behaviour == "blocks" {
             let block = || {
-                let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(zap_wire::DEFAULT_SIGNAL));
+                let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(crate::SIGNAL));
                 Ok(())
             };
             // Before any thread of the member exists. std has reset the mask by then.
