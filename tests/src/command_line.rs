@@ -1,6 +1,6 @@
 //! What users see of the tools: outcomes, exit statuses, messages.
 
-use crate::case::{skipped, Case, Doing, Result, Row};
+use crate::case::{skipped, Case, Result, Row};
 use crate::ensure;
 use crate::manifest::Program;
 use crate::place::{User, NOBODY};
@@ -12,7 +12,7 @@ use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 32] = [
+    let table: [Row; 29] = [
         ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
         ("launch/no-interpreter", no_interpreter),
         ("launch/static", static_program),
@@ -22,7 +22,6 @@ pub fn cases() -> Vec<Case> {
         ("launch/sanitizer-inside", |scene| unserved(scene, "sanitized_inside", "is built with a sanitizer")),
         ("launch/valgrind", valgrind),
         ("launch/exit-status", exit_status),
-        ("launch/no-coordinator", no_coordinator),
         ("launch/stays-in-pod", |scene| stays_in_pod(scene, "")),
         ("launch/stays-in-pod-by-exec", |scene| stays_in_pod(scene, "exec ")),
         ("launch/stays-in-pod-virtual-ids", |scene| {
@@ -51,8 +50,6 @@ pub fn cases() -> Vec<Case> {
         ("command/quit", quit),
         ("command/usage", usage),
         ("command/version", version),
-        ("coordinator/found-again", found_again),
-        ("coordinator/directory-removed", directory_removed),
     ];
     let mut cases = Vec::new();
     for (name, run) in table {
@@ -130,20 +127,6 @@ fn exit_status(scene: &Scene) -> Result {
     let said = scene.run(&["zap-launch", "/bin/sh", "-c", "echo out; echo err >&2"])?;
     ensure!(said.out == "out\n" && said.err == "err\n", "Zap has written into a program's streams: {said:?}");
     Ok(())
-}
-
-/// An installation without zap-coordinator.
-fn no_coordinator(scene: &Scene) -> Result {
-    let dist = scene.make_directory("broken", 0o755)?;
-    for name in ["bin/zap-launch", "lib/zap/libzap.so"] {
-        let target = dist.join(name);
-        fs::create_dir_all(target.parent().unwrap_or(&dist))?;
-        fs::copy(scene.place.root.join("dist").join(name), &target)?;
-    }
-    for name in ["bin", "lib", "lib/zap"] {
-        fs::set_permissions(dist.join(name), Permissions::from_mode(0o755))?;
-    }
-    scene.run(&[dist.join("bin/zap-launch"), "/bin/true".into()])?.expect(125, "coordinator")
 }
 
 fn keep(scene: &Scene) -> Result {
@@ -419,14 +402,19 @@ fn usage(scene: &Scene) -> Result {
     for words in
         [&["zap-command"][..], &["zap-command", "--no-such"], &["zap-image"], &["zap-coordinator", "--no-such"]]
     {
-        let said = scene.run(words)?;
-        ensure!(said.status == 2, "{words:?}: exit status {} instead of 2", said.status);
+        scene.run(words)?.expect(2, "Usage: ")?;
     }
     for words in
         [&["zap-launch"][..], &["zap-restart"], &["zap-launch", "--no-such"], &["zap-restart", "--no-such", "x"]]
     {
-        let said = scene.run(words)?;
-        ensure!(said.status == 125, "{words:?}: exit status {} instead of 125", said.status);
+        scene.run(words)?.expect(125, "Usage: ")?;
+    }
+    for (tool, status) in
+        [("zap-launch", 125), ("zap-restart", 125), ("zap-command", 2), ("zap-image", 2), ("zap-coordinator", 2)]
+    {
+        let said = scene.run(&[tool, "--no-such"])?;
+        said.expect(status, &format!("{tool}: unexpected argument '--no-such' found"))?;
+        ensure!(said.err.starts_with(tool) && said.out.is_empty(), "{said:?}");
     }
     for (words, status) in
         [(&["zap-command", "--interval", "-1"][..], 2), (&["zap-launch", "--interval", "-1", "true"], 125)]
@@ -466,55 +454,5 @@ fn version(scene: &Scene) -> Result {
     let version = versions.pop_first().unwrap_or_default();
     let commit = version.split_once(" (").map_or("", |(_, rest)| rest.trim_end_matches(')'));
     ensure!(git(&["cat-file", "-e", &format!("{commit}^{{commit}}")]), "{version} names no commit of this checkout");
-    Ok(())
-}
-
-/// The runtime directory goes while a program runs: it is made again, and the program found in it.
-fn directory_removed(scene: &Scene) -> Result {
-    let (program, running) = start_simple(scene, &[])?;
-    let coordinator = scene.coordinator()?;
-    let found = || scene.status().ok()?.len().eq(&1).then_some(());
-    let lost: [fn(&Path) -> std::io::Result<()>; 4] = [
-        |runtime| fs::remove_dir_all(runtime),
-        |runtime| fs::rename(runtime, runtime.with_extension("moved")),
-        |runtime| fs::remove_file(runtime.join("coordinator.sock")),
-        |runtime| fs::remove_dir_all(runtime.join("pods")),
-    ];
-    for (number, lose) in lost.iter().enumerate() {
-        lose(&scene.runtime())?;
-        let whole = || scene.runtime().join("pods").read_dir().ok()?.count().eq(&2).then_some(());
-        scene.until(PATIENCE, &format!("what was lost ({number}) is made again"), whole)?;
-        scene.until(PATIENCE, &format!("the pod is found again ({number})"), found)?;
-        ensure!(scene.coordinator()? == coordinator, "another coordinator has started");
-        scene.checkpoint(&[])?;
-    }
-    // Another coordinator may be faster, and is waited for.
-    fs::remove_dir_all(scene.runtime())?;
-    let mut command = scene.words(&["zap-launch", "true"]);
-    command.env("ZAP_IDLE_SECONDS", "0.1");
-    scene.finish(command)?.expect(0, "")?;
-    scene.until(PATIENCE, "the pod is found after another coordinator's", || {
-        (scene.status().ok()?.first()?["name"] == "eventfd").then_some(())
-    })?;
-    // What execs, and who joins, finds the table by its name.
-    scene.run(&["zap-launch", "--pod", "eventfd", "/bin/sh", "-c", "exec true"])?.expect(0, "")?;
-    let images = scene.checkpoint_and_kill(running)?;
-    let running = scene.restart(&[], &images, &scene.out())?;
-    scene.go()?;
-    scene.expect_end(running, &program)
-}
-
-/// A program whose coordinator was killed runs on, and is found by the next one.
-fn found_again(scene: &Scene) -> Result {
-    let (program, running) = start_simple(scene, &[])?;
-    let first = scene.coordinator()?;
-    process::kill(first, libc::SIGKILL);
-    scene.until(PATIENCE, "the coordinator is dead", || (!process::lives(first)).then_some(()))?;
-    let pods = scene.wait_running(1).doing("with a new coordinator")?;
-    ensure!(pods[0]["processes"][0]["pid"] == running.pid, "found {pods:?}");
-    let images = scene.checkpoint_and_kill(running)?;
-    let running = scene.restart(&[], &images, &scene.out())?;
-    scene.go()?;
-    scene.expect_end(running, &program)?;
     Ok(())
 }

@@ -30,6 +30,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("images/not-an-image", not_an_image),
         Case::new("images/several-pods", several_pods),
         Case::new("images/newest-generation", newest_generation),
+        Case::new("images/newest-generation-is-damaged", newest_is_damaged),
+        Case::new("images/newest-generation-is-incomplete", newest_is_incomplete),
         Case::new("images/show", show),
         Case::new("images/private", private),
         Case::new("images/library-changed", library_changed),
@@ -253,7 +255,7 @@ fn several_pods(scene: &Scene) -> Result {
     refuse(scene, &[scene.images()], "pod")
 }
 
-/// Of three generations in a directory the newest one is restarted; a damaged one is not passed over in silence.
+/// Of three generations in a directory the newest one is restarted.
 fn newest_generation(scene: &Scene) -> Result {
     let (program, running) = start_simple(scene, &["--keep", "3"])?;
     for _ in 0..3 {
@@ -271,6 +273,54 @@ fn newest_generation(scene: &Scene) -> Result {
     );
     scene.go()?;
     scene.expect_end(running, &program)
+}
+
+/// A newest generation that is damaged is refused by name, though an older one is there: what was done since would be lost
+/// without a word. Whoever gives the older one gets it.
+fn newest_is_damaged(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &["--keep", "2"])?;
+    let older = scene.checkpoint(&[])?;
+    let newest = scene.checkpoint_and_kill(running)?.remove(0);
+    let mut bytes = fs::read(&newest)?;
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&newest, bytes)?;
+    refuse(scene, &[scene.images()], &newest.to_string_lossy())?;
+    ensure!(scene.status()?.is_empty(), "a refused restart has left a pod");
+    let running = scene.restart(&[], &older, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// A newest generation that is not whole, as a crash between two renames leaves it, is passed over, and zap-restart says so.
+fn newest_is_incomplete(scene: &Scene) -> Result {
+    let program = scene.program(SIMPLE)?;
+    for pod in [["--pod", "two", "--keep", "2"], ["--pod", "two", "--keep", "2"]] {
+        scene.launch(&program, &pod)?;
+    }
+    scene.until(crate::scene::PATIENCE, "both are ready", || {
+        (fs::read_to_string(scene.out()).ok()?.lines().count() == 2).then_some(())
+    })?;
+    let older = scene.checkpoint(&[])?;
+    let newest = scene.checkpoint(&["--kill"])?;
+    ensure!(older.len() == 2 && newest.len() == 2, "{older:?}, {newest:?}");
+    scene.until(crate::scene::PATIENCE, "the pod has ended", || scene.status().ok()?.is_empty().then_some(()))?;
+    fs::remove_file(&newest[1])?;
+    refuse(scene, &newest[..1], "checkpoint 2 is incomplete")?;
+    let (mut command, out, err) = (scene.words(&["zap-restart"]), scene.out(), scene.path("err"));
+    command.arg(scene.images());
+    let running = scene.start(command, &out)?;
+    let pods = scene.wait_running(1)?;
+    let members = pods[0]["processes"].as_array().map_or(0, Vec::len);
+    let restarted = pods[0]["last_checkpoint"]["images"][0].as_str().map(PathBuf::from);
+    ensure!(members == 2 && restarted.as_ref() == Some(&older[0]), "{pods:?}");
+    let said = fs::read_to_string(err)?;
+    let wanted = format!("zap-restart: {}: checkpoint 2 is incomplete: ", newest[0].display());
+    ensure!(said.contains(&wanted) && said.ends_with("; restarting checkpoint 1\n"), "{said:?} instead of {wanted:?}");
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Exited(program.status), "{ended}");
+    Ok(())
 }
 
 /// What the image shows is what the program had.

@@ -128,6 +128,11 @@ pub fn state(pid: i32) -> Option<char> {
     stat(pid)?.first()?.chars().next()
 }
 
+/// The session of a process, `None` if it is gone.
+pub fn session(pid: i32) -> Option<i32> {
+    stat(pid)?.get(3)?.parse().ok()
+}
+
 /// Processor time that a living process and its descendants have taken, those among them that have ended and been waited
 /// for.
 pub fn processor_time(pid: i32) -> Option<Duration> {

@@ -29,6 +29,8 @@ fn cases(place: &Place, seeds: &[u64], asked: Option<u64>) -> Vec<Case> {
     cases.extend(crate::ids::cases());
     cases.extend(crate::processes::cases());
     cases.extend(crate::command_line::cases());
+    cases.extend(crate::options::cases());
+    cases.extend(crate::coordinator::cases());
     cases.extend(crate::images::cases());
     cases.extend(crate::storage::cases());
     cases.extend(crate::faults::cases());

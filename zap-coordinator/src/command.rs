@@ -10,7 +10,8 @@ use zap_wire::{environment, fault, FromCoordinator, ToCoordinator};
 /// Exit statuses.
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
-const USAGE: u8 = 2;
+/// A command line that is not understood, or that does not say which of several pods it means.
+pub const USAGE: u8 = 2;
 
 /// Carries out the command; returns the exit status.
 pub fn run(arguments: &CommandArguments) -> u8 {

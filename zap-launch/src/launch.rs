@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use zap_client::error::reason;
 use zap_client::executable::Kind;
-use zap_client::{install, Connection, MappedTable, RuntimeDir};
+use zap_client::{install, usage, Connection, MappedTable, RuntimeDir};
 use zap_sys::{fd, process, signal};
 use zap_wire::message::{Launch, PodSettings, StreamId};
 use zap_wire::table::OFFSET;
@@ -35,8 +35,7 @@ pub fn run() -> i32 {
     let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { FAILED } else { 0 };
+            return if usage::print("zap-launch", &error) { FAILED } else { 0 };
         }
     };
     let Failure { status, message } = launch(&arguments);

@@ -1,5 +1,6 @@
 //! What the tools share: the runtime directory, the coordinator's socket and how a coordinator is found or started, pod
-//! tables as mapped files, which images are known to be untouched, and what kind of program a file is.
+//! tables as mapped files, which images are known to be untouched, what kind of program a file is, and the form of what is
+//! said of a command line.
 //!
 //! The tools' side only: nothing here runs inside a user's program, and nothing knows what a checkpoint is.
 
@@ -11,6 +12,7 @@ pub mod runtime;
 mod start;
 pub mod table;
 pub mod trusted;
+pub mod usage;
 
 pub use connection::Connection;
 pub use error::{Error, Result};

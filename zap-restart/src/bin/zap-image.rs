@@ -3,13 +3,22 @@
 use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
+use zap_client::usage;
 use zap_restart::arguments::{Action, Image as Arguments};
 use zap_restart::image::Image;
 use zap_restart::json::Json;
 use zap_restart::{show, verify};
 
+/// Exit status of a command line that is not understood.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let (images, verifying) = match Arguments::parse().action {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(said) if usage::print("zap-image", &said) => return ExitCode::from(USAGE),
+        Err(_) => return ExitCode::SUCCESS,
+    };
+    let (images, verifying) = match arguments.action {
         Action::Show(images) => (images, false),
         Action::Verify(images) => (images, true),
     };

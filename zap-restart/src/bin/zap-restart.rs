@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zap_client::error::{reason, Error, Result};
-use zap_client::{trusted, Connection, RuntimeDir};
+use zap_client::{trusted, usage, Connection, RuntimeDir};
 use zap_image::name::ImageName;
 use zap_restart::arguments::Restart as Arguments;
 use zap_restart::commons::Commons;
@@ -28,10 +28,8 @@ const FAILED: u8 = 125;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(message) => {
-            let _ = message.print();
-            return if message.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
-        }
+        Err(said) if usage::print("zap-restart", &said) => return ExitCode::from(FAILED),
+        Err(_) => return ExitCode::SUCCESS,
     };
     program::raise_limit();
     match run(&arguments) {
@@ -118,9 +116,12 @@ fn choose_images(arguments: &Arguments) -> Result<Vec<Image>> {
     let paths = image::find(&arguments.images)?;
     let images = paths.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
     let candidates: Vec<generation::Candidate<'_>> = images.iter().map(generation::Candidate::of).collect();
-    let chosen = choose(&candidates)?;
+    let choice = choose(&candidates)?;
+    if let Some(why) = choice.passed_over {
+        eprintln!("zap-restart: {why}");
+    }
     let mut images: Vec<Option<Image>> = images.into_iter().map(Some).collect();
-    Ok(chosen.into_iter().filter_map(|index| images[index].take()).collect())
+    Ok(choice.images.into_iter().filter_map(|index| images[index].take()).collect())
 }
 
 fn plan(image: &Image, commons: &Commons) -> Result<Planned> {
