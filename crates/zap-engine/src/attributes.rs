@@ -38,8 +38,11 @@ static SAVED: Owned<Saved> = Owned::new(Saved {
 /// Processors of the machine at the checkpoint; 0 when unknown.
 static ONLINE: AtomicU32 = AtomicU32::new(0);
 
-/// The program's limit of descriptors while it is raised: soft and hard, plus one; 0 for not raised.
-static RAISED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+/// Limits that are raised while the program is checkpointed.
+const RAISABLE: [u32; 2] = [libc::RLIMIT_NOFILE, libc::RLIMIT_SIGPENDING];
+
+/// What they are to the program while they are raised: soft and hard, plus one; 0 for not raised.
+static RAISED: [[AtomicU64; 2]; RAISABLE.len()] = [const { [AtomicU64::new(0), AtomicU64::new(0)] }; RAISABLE.len()];
 
 /// Descriptors that Zap may need beside the program's.
 const ROOM: u64 = 64;
@@ -66,8 +69,10 @@ pub fn save() -> Result<(), Refusal> {
     for (resource, limit) in limits.iter_mut().enumerate() {
         *limit = process::limit(resource as u32).ok();
     }
-    if let Some(limit) = raised() {
-        limits[libc::RLIMIT_NOFILE as usize] = Some(limit);
+    for (resource, place) in RAISABLE.iter().zip(&RAISED) {
+        if let Some(limit) = raised(place) {
+            limits[*resource as usize] = Some(limit);
+        }
     }
     ONLINE.store(count_online(), Ordering::Relaxed);
     let permitted_state = process::permitted_state();
@@ -105,7 +110,7 @@ fn set_oom_score_adjustment(value: i64) -> zap_sys::Result<()> {
 
 /// Sets them again, but for what would stand in the way of the rest of the restart.
 pub fn restore() -> Result<(), Refusal> {
-    RAISED.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    RAISED.iter().flatten().for_each(|word| word.store(0, Ordering::Relaxed));
     SAVED.with(|saved| {
         process::umask(saved.umask);
         let name = alloc::string::String::from_utf8_lossy(&saved.directory).into_owned();
@@ -200,36 +205,47 @@ fn count_in_list(text: &[u8]) -> u32 {
         .sum()
 }
 
-fn raised() -> Option<(u64, u64)> {
-    let [soft, hard] = [&RAISED[0], &RAISED[1]].map(|word| word.load(Ordering::Relaxed));
+fn raised(place: &[AtomicU64; 2]) -> Option<(u64, u64)> {
+    let [soft, hard] = [&place[0], &place[1]].map(|word| word.load(Ordering::Relaxed));
     (soft != 0).then(|| (soft.wrapping_sub(1), hard.wrapping_sub(1)))
 }
 
 /// Raises the calling process's limit of descriptors; returns what it was. A program may have all that it is allowed to
 /// have, and Zap needs some beside them.
 pub fn raise_descriptors() -> Option<(u64, u64)> {
-    let (soft, hard) = process::limit(libc::RLIMIT_NOFILE).ok()?;
-    let wanted = soft.saturating_add(ROOM);
+    raise(libc::RLIMIT_NOFILE, |soft| soft.saturating_add(ROOM))
+}
+
+/// Raises a limit to what is `wanted` in place of the soft one, or as far as it may be.
+fn raise(resource: u32, wanted: impl Fn(u64) -> u64) -> Option<(u64, u64)> {
+    let (soft, hard) = process::limit(resource).ok()?;
+    let wanted = wanted(soft);
     // Beyond the hard limit for root alone.
-    process::set_limit(libc::RLIMIT_NOFILE, wanted, hard.max(wanted))
-        .or_else(|_| process::set_limit(libc::RLIMIT_NOFILE, hard, hard))
+    process::set_limit(resource, wanted, hard.max(wanted))
+        .or_else(|_| process::set_limit(resource, hard, hard))
         .ok()
         .map(|()| (soft, hard))
 }
 
-/// As [`raise_descriptors`], until [`give_room_back`].
-pub fn make_room_for_descriptors() {
-    if let Some((soft, hard)) = raise_descriptors() {
-        RAISED[1].store(hard.wrapping_add(1), Ordering::Relaxed);
-        RAISED[0].store(soft.wrapping_add(1), Ordering::Relaxed);
+/// Raises the limits of descriptors and of signals that wait until [`give_room_back`]. Signals are read by taking them, and the
+/// program may have lowered its limit since they were queued.
+pub fn make_room() {
+    let raised = [raise_descriptors(), raise(libc::RLIMIT_SIGPENDING, |_| libc::RLIM_INFINITY)];
+    for (place, limit) in RAISED.iter().zip(raised) {
+        if let Some((soft, hard)) = limit {
+            place[1].store(hard.wrapping_add(1), Ordering::Relaxed);
+            place[0].store(soft.wrapping_add(1), Ordering::Relaxed);
+        }
     }
 }
 
-/// Undoes [`make_room_for_descriptors`].
+/// Undoes [`make_room`].
 pub fn give_room_back() {
-    if let Some((soft, hard)) = raised() {
-        let _ = process::set_limit(libc::RLIMIT_NOFILE, soft, hard);
-        RAISED.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    for (resource, place) in RAISABLE.iter().zip(&RAISED) {
+        if let Some((soft, hard)) = raised(place) {
+            let _ = process::set_limit(*resource, soft, hard);
+            place.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
     }
 }
 

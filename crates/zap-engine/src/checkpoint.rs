@@ -116,7 +116,7 @@ pub fn lead(context: u64) {
     zap_sys::opened::note(true);
     crate::arena::note_large(true);
     fault::point(faults::PROGRAM_SUSPENDED);
-    attributes::make_room_for_descriptors();
+    attributes::make_room();
     credentials::open_up();
     lead_suspended(threads, begun);
     credentials::close_again();

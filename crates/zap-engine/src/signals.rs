@@ -139,7 +139,7 @@ pub fn save() -> Result<(), Refusal> {
         }
         saved.pending = 0;
         saved.queued.clear();
-        let mut timers = None;
+        let (mut timers, mut has_room) = (None, false);
         for slot in threads::slots().filter(|slot| slot.pending.load(Ordering::Relaxed) & !bit(state::signal()) != 0) {
             let tid = slot.real_tid.load(Ordering::Relaxed);
             let (alone, shared) = waiting(&zap_sys::small!("/proc/{process}/task/{tid}/status"));
@@ -150,16 +150,22 @@ pub fn save() -> Result<(), Refusal> {
             if alone & takeable() == 0 {
                 continue;
             }
+            if !core::mem::replace(&mut has_room, true) {
+                check_room()?;
+            }
             if tid == leader.0 {
                 // First: what is taken by number is the thread's own as long as there is any.
                 save_own(slot);
                 own = Some(slot);
             } else {
-                suspend::ask_for_signals(slot)?;
+                suspend::ask_for_signals(slot).inspect_err(|_| own.into_iter().for_each(requeue_own))?;
             }
         }
         // Only the main thread may say again what the kernel or another process has said.
         let readable = if leader == process { takeable() } else { REAL_TIME };
+        if saved.pending & readable != 0 && !has_room {
+            check_room()?;
+        }
         for signal in (1..=COUNT as i32).filter(|signal| saved.pending & readable & bit(*signal) != 0) {
             let from = saved.queued.len();
             while let Some(mut info) = zap_sys::signal::take_info(signal) {
@@ -175,6 +181,25 @@ pub fn save() -> Result<(), Refusal> {
         }
         Ok(())
     })
+}
+
+/// What is taken must find room again: the limit counts all signals of this user that wait, and the program may have lowered
+/// its own below their number.
+fn check_room() -> Result<(), Refusal> {
+    let mut buffer = [0u8; 4096];
+    let status = zap_sys::fd::read_file(c"/proc/self/status", &mut buffer).unwrap_or_default();
+    let Some(text) = zap_sys::text::field(status, b"SigQ:") else { return Ok(()) };
+    let (count, rest) = zap_sys::text::decimal(text);
+    let limit = zap_sys::text::decimal(rest.strip_prefix(b"/").unwrap_or_default()).0;
+    // One without limit is -1 here.
+    if limit < 0 || count <= limit {
+        return Ok(());
+    }
+    let why = alloc::format!(
+        "{count} are queued for this user, and by its hard limit (ulimit -Hi) {limit} may be: they can only \
+                              be read by taking them, and could not be put back"
+    );
+    Err(Refusal::new("signals that wait", why))
 }
 
 /// Makes a sender of the pod the one that the program knows.
