@@ -11,6 +11,7 @@ mod command_line;
 mod compressed;
 mod coordinator;
 mod faults;
+mod foreign;
 mod huge_pages;
 mod ids;
 mod images;

@@ -9,6 +9,7 @@
 //! nothing changed but what exec itself takes away.
 #![allow(unsafe_code)]
 
+use super::exec_target;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::sync::atomic::Ordering;
 use redhook::{hook, real};
@@ -174,7 +175,7 @@ fn value<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// Writes `parts` one after the other and a NUL; `None` when they do not fit.
-fn join(into: &mut [u8], parts: &[&[u8]]) -> Option<*mut c_char> {
+pub fn join(into: &mut [u8], parts: &[&[u8]]) -> Option<*mut c_char> {
     let mut at = 0;
     for part in parts {
         into.get_mut(at..at + part.len())?.copy_from_slice(part);
@@ -248,10 +249,10 @@ impl Crossing {
     }
 }
 
-/// Execs by `call`, which is given the environment.
-fn cross(given: *const *mut c_char, call: impl FnOnce(*const *mut c_char) -> c_int) -> c_int {
+/// Execs by `call`, which is given the environment: Zap's, if the program `takes` libzap.
+fn cross(given: *const *mut c_char, takes: bool, call: impl FnOnce(*const *mut c_char) -> c_int) -> c_int {
     let mut environment = Environment::new();
-    let list = environment.build(given).unwrap_or(given);
+    let list = takes.then(|| environment.build(given)).flatten().unwrap_or(given);
     let crossing = Crossing::begin();
     let result = call(list);
     crossing.failed();
@@ -260,34 +261,57 @@ fn cross(given: *const *mut c_char, call: impl FnOnce(*const *mut c_char) -> c_i
 
 type Strings = *const *mut c_char;
 
+/// Whether what is at `path` takes libzap. A relative path is seen from here, also where a spawned child would look from
+/// another directory.
+fn path_takes(path: *const c_char) -> bool {
+    !state::active() || exec_target::takes_libzap(libc::AT_FDCWD, path)
+}
+
+/// The same of what libc will find by `file`.
+fn file_takes(file: *const c_char) -> bool {
+    !state::active() || exec_target::takes_libzap_by_search(file, search_path())
+}
+
+/// The value of PATH by which libc searches: the caller's own, not the new program's.
+fn search_path() -> Option<&'static [u8]> {
+    // SAFETY: the program's own list, which execvp(3) reads too.
+    let list = unsafe { environ };
+    // SAFETY: the list ends in NULL.
+    let mut variables = (0..).map_while(|index| unsafe { variable(list, index) });
+    variables.find_map(|text| value(text, "PATH"))
+}
+
 hook! { unsafe fn execve(path: *const c_char, arguments: Strings, environment: Strings) -> c_int => zap_execve {
     // SAFETY: the caller's arguments.
-    cross(environment, |list| unsafe { real!(execve)(path, arguments, list) })
+    cross(environment, path_takes(path), |list| unsafe { real!(execve)(path, arguments, list) })
 } }
 
 hook! { unsafe fn execv(path: *const c_char, arguments: Strings) -> c_int => zap_execv {
     // SAFETY: the caller's arguments and environment.
-    cross(unsafe { environ }, |list| unsafe { real!(execve)(path, arguments, list) })
+    cross(unsafe { environ }, path_takes(path), |list| unsafe { real!(execve)(path, arguments, list) })
 } }
 
 hook! { unsafe fn execvp(file: *const c_char, arguments: Strings) -> c_int => zap_execvp {
     // SAFETY: the caller's arguments and environment.
-    cross(unsafe { environ }, |list| unsafe { real!(execvpe)(file, arguments, list) })
+    cross(unsafe { environ }, file_takes(file), |list| unsafe { real!(execvpe)(file, arguments, list) })
 } }
 
 hook! { unsafe fn execvpe(file: *const c_char, arguments: Strings, environment: Strings) -> c_int => zap_execvpe {
     // SAFETY: the caller's arguments.
-    cross(environment, |list| unsafe { real!(execvpe)(file, arguments, list) })
+    cross(environment, file_takes(file), |list| unsafe { real!(execvpe)(file, arguments, list) })
 } }
 
 hook! { unsafe fn fexecve(fd: c_int, arguments: Strings, environment: Strings) -> c_int => zap_fexecve {
     // SAFETY: the caller's arguments.
-    cross(environment, |list| unsafe { real!(fexecve)(fd, arguments, list) })
+    cross(environment, !state::active() || exec_target::descriptor_takes_libzap(fd), |list| unsafe { real!(fexecve)(fd, arguments, list) })
 } }
 
 hook! { unsafe fn execveat(fd: c_int, path: *const c_char, arguments: Strings, environment: Strings, flags: c_int)
 -> c_int => zap_execveat {
-    cross(environment, |list| {
+    let by_descriptor = flags & libc::AT_EMPTY_PATH != 0;
+    let takes = !state::active()
+        || if by_descriptor { exec_target::descriptor_takes_libzap(fd) } else { exec_target::takes_libzap(fd, path) };
+    cross(environment, takes, |list| {
         let arguments = [fd as usize, path as usize, arguments as usize, list as usize, flags as usize, 0];
         // SAFETY: the caller's arguments; made by system call, since glibc before 2.34 has no such function.
         match unsafe { zap_sys::arch::syscall::syscall(libc::SYS_execveat, arguments) } {
@@ -302,9 +326,9 @@ type Attributes = *const libc::posix_spawnattr_t;
 
 /// Spawns by `call` with Zap's signal blocked, as the child inherits it. The id that libc leaves in `pid` becomes the
 /// program's.
-fn spawn(pid: *mut libc::pid_t, given: Strings, call: impl FnOnce(Strings) -> c_int) -> c_int {
+fn spawn(pid: *mut libc::pid_t, given: Strings, takes: bool, call: impl FnOnce(Strings) -> c_int) -> c_int {
     let mut environment = Environment::new();
-    let list = environment.build(given).unwrap_or(given);
+    let list = takes.then(|| environment.build(given)).flatten().unwrap_or(given);
     if !state::active() {
         return call(list);
     }
@@ -331,7 +355,7 @@ hook! { unsafe fn posix_spawn(
     environment: Strings
 ) -> c_int => zap_posix_spawn {
     // SAFETY: the caller's arguments.
-    spawn(pid, environment, |list| unsafe { real!(posix_spawn)(pid, path, actions, attributes, arguments, list) })
+    spawn(pid, environment, path_takes(path), |list| unsafe { real!(posix_spawn)(pid, path, actions, attributes, arguments, list) })
 } }
 
 hook! { unsafe fn posix_spawnp(
@@ -343,7 +367,7 @@ hook! { unsafe fn posix_spawnp(
     environment: Strings
 ) -> c_int => zap_posix_spawnp {
     // SAFETY: the caller's arguments.
-    spawn(pid, environment, |list| unsafe { real!(posix_spawnp)(pid, file, actions, attributes, arguments, list) })
+    spawn(pid, environment, file_takes(file), |list| unsafe { real!(posix_spawnp)(pid, file, actions, attributes, arguments, list) })
 } }
 
 extern "C" fn execl_listed(path: *const c_char, list: Strings) -> c_int {

@@ -13,6 +13,7 @@ mod clocks;
 mod credentials;
 mod deadlines;
 mod exec;
+mod exec_target;
 mod fork;
 mod helper_threads;
 mod ids;
