@@ -1,19 +1,21 @@
-//! The same rows for CRIU and DMTCP, where they are installed. A row that fails says so and the table goes on.
+//! The same rows for CRIU and DMTCP, where they are installed, each with its ratio to what Zap took in this run. A row that
+//! fails says so and the table goes on.
 
 use super::{median, milliseconds, on_path, succeed, Bench};
 use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-const ABSENT: &str = "not here";
+const ABSENT: &str = "not measured";
 
-fn shown(result: Result<f64, String>) -> String {
+/// What was measured, and how many times as long as `zap` that is.
+fn shown(result: Result<f64, String>, zap: f64) -> String {
     result.map_or_else(
         |why| {
             println!("other: {}", why.lines().next().unwrap_or_default());
             "failed".to_string()
         },
-        milliseconds,
+        |time| format!("{} ({:.1}×)", milliseconds(time), time / zap),
     )
 }
 
@@ -43,7 +45,7 @@ fn end(pid: u32) {
     let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
 }
 
-pub fn criu_stop(bench: &Bench, megabytes: u64) -> String {
+pub fn criu_stop(bench: &Bench, megabytes: u64, zap: f64) -> String {
     if !on_path("criu") {
         return ABSENT.to_string();
     }
@@ -59,10 +61,10 @@ pub fn criu_stop(bench: &Bench, megabytes: u64) -> String {
         end(pid);
         Ok(median(seen))
     };
-    shown(measure())
+    shown(measure(), zap)
 }
 
-pub fn criu_restart(bench: &Bench, megabytes: u64) -> String {
+pub fn criu_restart(bench: &Bench, megabytes: u64, zap: f64) -> String {
     if !on_path("criu") {
         return ABSENT.to_string();
     }
@@ -78,7 +80,7 @@ pub fn criu_restart(bench: &Bench, megabytes: u64) -> String {
         }
         Ok(median(seen))
     };
-    shown(measure())
+    shown(measure(), zap)
 }
 
 /// The port of this run's own DMTCP coordinator.
@@ -93,7 +95,7 @@ fn dmtcp(bench: &Bench, tool: &str) -> Command {
     command
 }
 
-pub fn dmtcp_stop(bench: &Bench, megabytes: u64) -> String {
+pub fn dmtcp_stop(bench: &Bench, megabytes: u64, zap: f64) -> String {
     if !on_path("dmtcp_launch") {
         return ABSENT.to_string();
     }
@@ -109,10 +111,10 @@ pub fn dmtcp_stop(bench: &Bench, megabytes: u64) -> String {
         let _ = child.wait();
         Ok(median(seen))
     };
-    shown(measure())
+    shown(measure(), zap)
 }
 
-pub fn dmtcp_restart(bench: &Bench, megabytes: u64) -> String {
+pub fn dmtcp_restart(bench: &Bench, megabytes: u64, zap: f64) -> String {
     if !on_path("dmtcp_launch") {
         return ABSENT.to_string();
     }
@@ -138,10 +140,11 @@ pub fn dmtcp_restart(bench: &Bench, megabytes: u64) -> String {
         succeed(dmtcp(bench, "dmtcp_command").arg("--quit"))?;
         Ok(median(seen))
     };
-    shown(measure())
+    shown(measure(), zap)
 }
 
-pub fn dmtcp_launch(takes: usize, bare: f64) -> String {
+/// What DMTCP adds to a launch that takes `bare`, beside the `zap` that Zap adds.
+pub fn dmtcp_launch(takes: usize, bare: f64, zap: f64) -> String {
     if !on_path("dmtcp_launch") {
         return ABSENT.to_string();
     }
@@ -155,5 +158,5 @@ pub fn dmtcp_launch(takes: usize, bare: f64) -> String {
         succeed(Command::new("dmtcp_command").args(["--coord-port", PORT, "--quit"]))?;
         Ok(median(seen) - bare)
     };
-    format!("+{}", shown(measure()))
+    format!("+{}", shown(measure(), zap))
 }
