@@ -12,6 +12,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("project/arrows", arrows).order(0),
         Case::new("project/readme", readme).order(0),
         Case::new("project/manifest", manifest).order(0),
+        Case::new("project/libraries", libraries).order(0),
     ]
 }
 
@@ -127,6 +128,62 @@ fn manifest(scene: &Scene) -> Result {
         for package in &program.packages {
             ensure!(listed.lines().any(|line| line == package), "packages.txt lacks {package} for {}", program.name);
         }
+    }
+    Ok(())
+}
+
+/// The newest version of glibc's that libzap.so may need, and so every program under Zap: that of what is built on Debian 12.
+const NEWEST_GLIBC: (u32, u32) = (2, 34);
+
+/// What the loader does for the preloaded libraries, by what readelf(1) says of them: they are bound whole before the program's
+/// first call, need nothing but libc, take no lock and no memory for variables of a thread, and change no code.
+fn libraries(scene: &Scene) -> Result {
+    let readelf = |name: &str| -> Result<String> {
+        let path = scene.place.root.join("dist/lib/zap").join(name);
+        let Ok(output) = Command::new("readelf").args(["-dlW", "--dyn-syms"]).arg(path).output() else {
+            return skipped("no readelf");
+        };
+        ensure!(output.status.success(), "readelf {name}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (libzap, restorer) = (readelf("libzap.so")?, readelf("libzap_restorer.so")?);
+    for (name, said, needed) in [("libzap.so", &libzap, &["libc.so.6"][..]), ("libzap_restorer.so", &restorer, &[])] {
+        let flags: Vec<&str> = said.lines().filter(|line| line.contains("(FLAGS")).collect();
+        ensure!(flags.iter().any(|line| line.contains("NOW")), "{name} is not bound at once: {flags:?}");
+        ensure!(!said.contains("TEXTREL"), "{name} changes its code");
+        let stack = said.lines().find(|line| line.contains("GNU_STACK")).unwrap_or_default();
+        ensure!(stack.contains(" RW "), "{name} wants a stack that can be executed: {stack:?}");
+        let seen: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains("(NEEDED)"))
+            .filter_map(|line| line.split(['[', ']']).nth(1))
+            .filter(|library| *library != "ld-linux-x86-64.so.2")
+            .collect();
+        ensure!(seen == needed, "{name} needs {seen:?}");
+    }
+    // A symbol's line: number, value, size, type, binding, visibility, section, name@version.
+    let undefined = |said: &str| -> Vec<String> {
+        let lines = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.filter(|words| words.len() >= 8 && words[6] == "UND").map(|words| words[7].to_string()).collect()
+    };
+    let open = undefined(&restorer);
+    ensure!(open.is_empty(), "libzap_restorer.so is there before any library, and needs {open:?}");
+    for constructor in ["(INIT)", "(INIT_ARRAY)"] {
+        ensure!(!restorer.contains(constructor), "libzap_restorer.so has a constructor");
+    }
+    let open = undefined(&libzap);
+    ensure!(open.len() > 20, "readelf shows few symbols: {open:?}");
+    ensure!(
+        !open.iter().any(|name| name.starts_with("__tls_get_addr")),
+        "libzap.so asks libc for a thread's variables"
+    );
+    ensure!(libzap.contains("STATIC_TLS"), "libzap.so has no variables of a thread at a fixed place");
+    for name in &open {
+        let version = name.split_once("@GLIBC_").and_then(|(_, version)| {
+            let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+            Some((parts.next()?, parts.next()?))
+        });
+        ensure!(version.is_none_or(|version| version <= NEWEST_GLIBC), "libzap.so needs {name}");
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 19] = [
+    let table: [Row; 25] = [
         ("ten-generations", ten_generations),
         ("image-is-gone", image_is_gone),
         ("same-numbers", same_numbers),
@@ -27,7 +27,13 @@ pub fn cases() -> Vec<Case> {
         ("exec/empty-environment", |scene| exec_form(scene, &["/usr/bin/env", "-i", "ZAP_TEST_GO={go}", "{bin}"])),
         ("exec/search-path", |scene| exec_form(scene, &["env", "nice", "-n", "0", "{bin}"])),
         ("side-by-side", side_by_side),
-        ("like-a-container", like_a_container),
+        ("like-a-container", |scene| like_a_container(scene, SIMPLE)),
+        ("like-a-container/threads", |scene| like_a_container(scene, "threads")),
+        ("like-a-container/timers", |scene| like_a_container(scene, "timers")),
+        ("like-a-container/signals", |scene| like_a_container(scene, "signals")),
+        ("like-a-container/memory", |scene| like_a_container(scene, "heap_and_mmap")),
+        ("like-a-container/attributes", |scene| like_a_container(scene, "attributes")),
+        ("like-a-container/processes", processes_like_in_a_container),
         ("background", background),
         ("signals-are-passed-on", signals_are_passed_on),
         ("after-reboot", after_reboot),
@@ -281,24 +287,47 @@ fn side_by_side(scene: &Scene) -> Result {
     scene.expect_end_in(two, &program, &second).doing("the second copy")
 }
 
-/// Everything under a filter that forbids what a container's does.
-fn like_a_container(scene: &Scene) -> Result {
-    let program = scene.program(SIMPLE)?;
+/// The command that runs others under a filter that forbids what a container's does.
+fn container_filter(scene: &Scene) -> Result<String> {
     let helper = scene.place.built("container_filter");
     if !helper.exists() {
-        return crate::case::skipped("container_filter could not be built: no compiler");
+        return skipped("container_filter could not be built: no compiler");
     }
-    let mut command = scene.words(&[&helper]);
-    command.arg(scene.place.tool("zap-launch")).args(scene.line(&program, &scene.path("work"))?);
-    let running = scene.start(command, &scene.out())?;
+    Ok(helper.to_string_lossy().into_owned())
+}
+
+/// Everything under such a filter, from the start.
+fn like_a_container(scene: &Scene, name: &str) -> Result {
+    let program = scene.program(name)?;
+    scene.plain(&program)?;
+    let filter = container_filter(scene)?;
+    let running = scene.launch_by(&[&filter], &program, &[])?;
     scene.wait_ready(running, 1)?;
     scene.checkpoint(&[]).doing("under the filter")?;
     let images = scene.checkpoint_and_kill(running)?;
-    let mut command = scene.words(&[&helper]);
+    let mut command = scene.words(&[&filter]);
     command.arg(scene.place.tool("zap-restart")).args(&images);
     let running = scene.start(command, &scene.out())?;
     scene.go()?;
     scene.expect_end(running, &program)
+}
+
+/// Where kcmp(2) is forbidden nobody can tell whether two processes have one file open or the same one twice: refused by name,
+/// and they go on.
+fn processes_like_in_a_container(scene: &Scene) -> Result {
+    let filter = container_filter(scene)?;
+    let mut command = scene.words(&[filter]);
+    command.arg(scene.place.tool("zap-launch")).args(["/bin/sh", "-c"]);
+    command.args(["exec 5<>both; (until test -e \"$0\"; do :; done; exit 3) & echo READY; wait $!; exit $?"]);
+    command.arg(scene.path("go"));
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    scene.run(&["zap-command", "--checkpoint", "--kill"])?.expect(1, "kcmp")?;
+    ensure!(process::lives(running.pid), "a refused checkpoint with --kill has killed the program");
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Exited(3), "{ended}");
+    Ok(())
 }
 
 /// `--background` returns as soon as the program runs again.

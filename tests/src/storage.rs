@@ -79,7 +79,7 @@ pub fn cases() -> Vec<Case> {
                 before: nothing,
                 make: |scene, running| limit_file_size(scene, running, "65536:"),
                 undo: |scene, running| limit_file_size(scene, running, "unlimited:"),
-                why: "",
+                why: "image: pwrite64: file too large",
             },
             Trouble {
                 name: "file-size-limit-when-compressing",
