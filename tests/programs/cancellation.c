@@ -1,6 +1,7 @@
 /* Threads that are cancelled (pthread_cancel(3)) while they wait, in every call that waits; asynchronously; with the
  * cancellation disabled; and before the checkpoint, to be noticed after it. Threads beside them end by pthread_exit from
- * a handler that interrupts the same calls. With a directory as argument: the calls that need files there.
+ * a handler that interrupts the same calls. With a directory as argument: the calls that need files there; with "ipc": those
+ * that wait for System V's queues and semaphores.
  *
  * Wrong would be: a thread that goes on, a join that does not give PTHREAD_CANCELED, a clean-up handler that does not run
  * or runs twice, a lock of Zap's that a cancelled thread leaves behind.
@@ -13,14 +14,22 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
 #include <sys/select.h>
+#include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 enum call {
     LOCK,
+    RECORD_LOCK,
     OPEN_FIFO,
+    ACCEPT,
+    ACCEPT4,
+    CONNECT,
     FILES,
     READ = FILES,
     READV,
@@ -52,7 +61,12 @@ enum call {
     SEND,
     SENDTO,
     SENDMSG,
+    RECVMMSG,
+    SENDMMSG,
     SPLICE,
+    WAITPID,
+    WAITID,
+    WAIT3,
     SIGWAIT,
     SIGTIMEDWAIT,
     SIGWAITINFO,
@@ -60,6 +74,11 @@ enum call {
     JOIN,
     TIMED_JOIN,
     CLOCK_JOIN,
+    IPC,
+    MSGRCV = IPC,
+    MSGSND,
+    SEMOP,
+    SEMTIMEDOP,
     ASYNCHRONOUS,
     PENDING,
     DISABLED,
@@ -67,18 +86,24 @@ enum call {
 };
 
 static const char *const names[CALLS] = {
-    "fcntl",       "open",         "read",           "readv",           "write",       "writev",
-    "pause",       "nanosleep",    "clock_nanosleep", "clock_nanosleep until", "sleep", "usleep",
-    "poll",        "ppoll",        "select",         "pselect",         "epoll_wait",  "epoll_pwait",
-    "epoll_pwait2", "sem_wait",    "sem_timedwait",  "sem_clockwait",   "cond_wait",   "cond_timedwait",
-    "cond_clockwait", "recv",      "recvfrom",       "recvmsg",         "recv of all", "send",
-    "sendto",      "sendmsg",      "splice",         "sigwait",         "sigtimedwait", "sigwaitinfo",
-    "sigsuspend",  "join",         "timedjoin",      "clockjoin",       "asynchronous", "pending",
-    "disabled"};
+    "fcntl",       "F_SETLKW",     "open",           "accept",          "accept4",     "connect",
+    "read",        "readv",        "write",          "writev",          "pause",       "nanosleep",
+    "clock_nanosleep", "clock_nanosleep until", "sleep", "usleep",      "poll",        "ppoll",
+    "select",      "pselect",      "epoll_wait",     "epoll_pwait",     "epoll_pwait2", "sem_wait",
+    "sem_timedwait", "sem_clockwait", "cond_wait",   "cond_timedwait",  "cond_clockwait", "recv",
+    "recvfrom",    "recvmsg",      "recv of all",    "send",            "sendto",      "sendmsg",
+    "recvmmsg",    "sendmmsg",     "splice",         "waitpid",         "waitid",      "wait3",
+    "sigwait",     "sigtimedwait", "sigwaitinfo",    "sigsuspend",      "join",        "timedjoin",
+    "clockjoin",   "msgrcv",       "msgsnd",         "semop",           "semtimedop",  "asynchronous",
+    "pending",     "disabled"};
 
 static int cleaned[CALLS], cleaned_outer[CALLS], went_on[CALLS];
 static int empty_pipe[2], other_pipe[2], full_pipe[2], sockets[2], full_sockets[2], epoll, locked[2];
 static const char *fifo;
+static int listener, semaphores, queue, full_queue;
+static struct sockaddr_un full_name;
+static int child_ends[2];
+static pid_t child;
 /* More than fits into a socket, however full it is after a restart. */
 static char large[1 << 20];
 static sem_t standing, never, go;
@@ -96,6 +121,11 @@ static void *wait_forever(void *argument) {
     while (1) sem_wait(&never);
     return argument;
 }
+
+static const struct ipc_message {
+    long type;
+    char text[64];
+} ipc_message = {1, "x"};
 
 static void wait_in(enum call call) {
     char space[16];
@@ -120,9 +150,19 @@ static void wait_in(enum call call) {
     clock_gettime(CLOCK_MONOTONIC, &monotonic_until);
     monotonic_until.tv_sec += 3600;
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct mmsghdr messages[2] = {{.msg_hdr = message}, {.msg_hdr = message}};
+    struct mmsghdr large_messages[2] = {{.msg_hdr = large_message}, {.msg_hdr = large_message}};
+    struct ipc_message told = ipc_message;
+    struct sembuf take = {0, -1, 0};
+    int unconnected = call == CONNECT ? socket(AF_UNIX, SOCK_STREAM, 0) : -1;
+    siginfo_t ended;
     sem_post(&standing);
     switch (call) {
     case LOCK: CHECK(fcntl(locked[1], F_OFD_SETLKW, &lock) == 99, "fcntl came back"); break;
+    case RECORD_LOCK: CHECK(fcntl(locked[1], F_SETLKW, &lock) == 99, "fcntl came back"); break;
+    case ACCEPT: accept(listener, NULL, NULL); break;
+    case ACCEPT4: accept4(listener, NULL, NULL, SOCK_CLOEXEC); break;
+    case CONNECT: connect(unconnected, (struct sockaddr *)&full_name, sizeof full_name); break;
     case OPEN_FIFO: CHECK(open(fifo, O_RDONLY) == 99, "open came back"); break;
     case READ: CHECK(read(empty_pipe[0], space, 1) == 99, "read came back"); break;
     case READV: CHECK(readv(empty_pipe[0], &part, 1) == 99, "readv came back"); break;
@@ -167,6 +207,11 @@ static void wait_in(enum call call) {
     case SEND: send(full_sockets[1], large, sizeof large, 0); break;
     case SENDTO: sendto(full_sockets[1], large, sizeof large, 0, NULL, 0); break;
     case SENDMSG: sendmsg(full_sockets[1], &large_message, 0); break;
+    case RECVMMSG: recvmmsg(sockets[0], messages, 2, 0, NULL); break;
+    case SENDMMSG: sendmmsg(full_sockets[1], large_messages, 2, 0); break;
+    case WAITPID: waitpid(child, NULL, 0); break;
+    case WAITID: waitid(P_PID, (id_t)child, &ended, WEXITED); break;
+    case WAIT3: wait3(NULL, 0, NULL); break;
     case SPLICE: CHECK(splice(empty_pipe[0], NULL, other_pipe[1], NULL, 1, 0) == 99, "splice came back"); break;
     case SIGWAIT: sigwait(&signals, &number); break;
     case SIGTIMEDWAIT: sigtimedwait(&signals, NULL, &hour); break;
@@ -175,6 +220,15 @@ static void wait_in(enum call call) {
     case JOIN: pthread_join(forever[0], NULL); break;
     case TIMED_JOIN: pthread_timedjoin_np(forever[1], NULL, &until); break;
     case CLOCK_JOIN: pthread_clockjoin_np(forever[2], NULL, CLOCK_MONOTONIC, &monotonic_until); break;
+    case MSGRCV: msgrcv(queue, &told, sizeof told.text, 0, 0); break;
+    case MSGSND: msgsnd(full_queue, &told, sizeof told.text, 0); break;
+    case SEMOP:
+    case SEMTIMEDOP:
+        /* No points of cancellation. */
+        pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+        if (call == SEMOP) semop(semaphores, &take, 1);
+        else semtimedop(semaphores, &take, 1, &hour);
+        break;
     case ASYNCHRONOUS:
         pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
         while (spinning) continue;
@@ -267,8 +321,50 @@ static void fill_up(int fd) {
     MAKE(fcntl(fd, F_SETFL, 0) == 0);
 }
 
+static int listen_at(const char *path, int backlog, struct sockaddr_un *name) {
+    int made = socket(AF_UNIX, SOCK_STREAM, 0);
+    *name = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(name->sun_path, sizeof name->sun_path, "%s", path);
+    MAKE(made >= 0 && bind(made, (struct sockaddr *)name, sizeof *name) == 0 && listen(made, backlog) == 0);
+    return made;
+}
+
+static void make_files(const char *directory) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct sockaddr_un name;
+    int one;
+    MAKE(chdir(directory) == 0 && mkfifo(fifo = "fifo", 0600) == 0);
+    MAKE((locked[0] = open("locked", O_RDWR | O_CREAT, 0600)) >= 0 && (locked[1] = open("locked", O_RDWR)) >= 0);
+    MAKE(fcntl(locked[0], F_OFD_SETLK, &lock) == 0);
+    listener = listen_at("listener", 5, &name);
+    listen_at("full", 1, &full_name);
+    do MAKE((one = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0)) >= 0);
+    while (connect(one, (struct sockaddr *)&full_name, sizeof full_name) == 0);
+    MAKE(errno == EAGAIN && close(one) == 0);
+}
+
+static void make_queues(void) {
+    MAKE((semaphores = semget(IPC_PRIVATE, 1, 0600)) >= 0 && (queue = msgget(IPC_PRIVATE, 0600)) >= 0);
+    MAKE((full_queue = msgget(IPC_PRIVATE, 0600)) >= 0);
+    while (msgsnd(full_queue, &ipc_message, sizeof ipc_message.text, IPC_NOWAIT) == 0) continue;
+    MAKE(errno == EAGAIN);
+}
+
+/* A child that lives as long as the program wants. */
+static void make_child(void) {
+    char byte;
+    MAKE(pipe(child_ends) == 0 && (child = fork()) >= 0);
+    if (child == 0) {
+        close(child_ends[1]);
+        while (read(child_ends[0], &byte, 1) != 0) continue;
+        _exit(5);
+    }
+    MAKE(close(child_ends[0]) == 0);
+}
+
 int main(int argc, char **argv) {
-    enum call first = argc > 1 ? 0 : FILES, end = argc > 1 ? FILES : ASYNCHRONOUS;
+    int ipc = argc > 1 && strcmp(argv[1], "ipc") == 0, files = argc > 1 && !ipc;
+    enum call first = files ? 0 : ipc ? IPC : FILES, end = files ? FILES : ipc ? ASYNCHRONOUS : IPC;
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGUSR2);
@@ -278,13 +374,9 @@ int main(int argc, char **argv) {
     MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, full_sockets) == 0);
     fill_up(full_pipe[1]);
     fill_up(full_sockets[1]);
-    if (argc > 1) {
-        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-        const char *file = in(argv[1], "locked");
-        fifo = in(argv[1], "fifo");
-        MAKE(mkfifo(fifo, 0600) == 0 && (locked[0] = open(file, O_RDWR | O_CREAT, 0600)) >= 0);
-        MAKE((locked[1] = open(file, O_RDWR)) >= 0 && fcntl(locked[0], F_OFD_SETLK, &lock) == 0);
-    }
+    if (files) make_files(argv[1]);
+    if (ipc) make_queues();
+    if (!files && !ipc) make_child();
     struct epoll_event event = {.events = EPOLLIN};
     MAKE(epoll_ctl(epoll, EPOLL_CTL_ADD, empty_pipe[0], &event) == 0);
     MAKE(sem_init(&standing, 0, 0) == 0 && sem_init(&never, 0, 0) == 0 && sem_init(&go, 0, 0) == 0);
@@ -323,5 +415,12 @@ int main(int argc, char **argv) {
     SAY("cancellation: all calls once more, by new threads");
     for (int i = 0; i < 3; i++)
         CHECK(pthread_cancel(forever[i]) == 0 && pthread_join(forever[i], NULL) == 0, "the threads that others joined");
+    if (ipc) {
+        MAKE(semctl(semaphores, 0, IPC_RMID) == 0 && msgctl(queue, IPC_RMID, NULL) == 0 && msgctl(full_queue, IPC_RMID, NULL) == 0);
+    } else if (!files) {
+        int status;
+        MAKE(close(child_ends[1]) == 0);
+        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 5, "the child that was waited for");
+    }
     return finish(7);
 }
