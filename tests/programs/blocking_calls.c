@@ -27,8 +27,8 @@
 
 /* What the threads without a deadline wait on; all are made ready together at the end. */
 static int wake[2], events, timer, never[2], filled_pipe[2], pair[2], slow_pair[2];
-/* Long transfers, of which the first part fits: by write, writev, sendmsg; and one that is waited for whole. */
-static int long_pipe[2], long_pair[2][2], whole_pair[2][2], full_pair[2], splice_from[2], splice_to[2];
+/* Long transfers, of which the first part fits: by write, writev, sendmsg, sendmmsg; and some that are waited for whole. */
+static int long_pipe[2], long_pair[3][2], whole_pair[2][2], full_pair[2], datagrams[2], splice_from[2], splice_to[2];
 enum { LONG = 400000 };
 static char long_bytes[LONG];
 static sem_t posted, never_posted;
@@ -214,6 +214,31 @@ static long call_sendmsg_long(void) {
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
     return RESULT(sendmsg(long_pair[1][0], &message, 0));
 }
+/* A checkpoint finds the second of three messages half sent. */
+static long call_sendmmsg_long(void) {
+    struct iovec parts[] = {{long_bytes, 1000}, {long_bytes + 1000, 349000}, {long_bytes + 350000, LONG - 350000}};
+    struct mmsghdr messages[3];
+    memset(messages, 0, sizeof messages);
+    for (int i = 0; i < 3; i++) messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
+    long result = RESULT(sendmmsg(long_pair[2][0], messages, 3, 0));
+    for (int i = 0; i < 3; i++)
+        if (result == 3 && messages[i].msg_len != parts[i].iov_len) return -1000;
+    return result;
+}
+static long call_recvmmsg(void) {
+    char bytes[3][10];
+    struct iovec parts[3];
+    struct mmsghdr messages[3];
+    memset(messages, 0, sizeof messages);
+    for (int i = 0; i < 3; i++) {
+        parts[i] = (struct iovec){bytes[i], 10};
+        messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
+    }
+    long result = RESULT(recvmmsg(datagrams[0], messages, 3, 0, NULL));
+    for (int i = 0; i < 3; i++)
+        if (result == 3 && (messages[i].msg_len != 4 || bytes[i][3] != '0' + i)) return -1000;
+    return result;
+}
 static long call_recvmsg_whole(void) {
     char bytes[10];
     struct iovec parts[] = {{bytes, 2}, {bytes + 2, 5}};
@@ -327,6 +352,8 @@ static struct call {
     STANDS("long write to a pipe", call_write_long, LONG, NONE),
     STANDS("long writev", call_writev_long, LONG, NONE),
     STANDS("long sendmsg", call_sendmsg_long, LONG, NONE),
+    STANDS("long sendmmsg", call_sendmmsg_long, 3, NONE),
+    STANDS("recvmmsg", call_recvmmsg, 3, NONE),
     STANDS("recvmsg with MSG_WAITALL", call_recvmsg_whole, 7, NONE),
     STANDS("recvfrom with MSG_WAITALL", call_recvfrom_whole, 7, NONE),
     STANDS("splice", call_splice, 4, NONE),
@@ -379,6 +406,8 @@ int main(void) {
     MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, slow_pair) == 0);
     fill(long_bytes, LONG, 8);
     MAKE(pipe(long_pipe) == 0 && pipe(splice_from) == 0 && pipe(splice_to) == 0);
+    MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, long_pair[2]) == 0 && socketpair(AF_UNIX, SOCK_DGRAM, 0, datagrams) == 0);
+    MAKE(send(datagrams[1], "let0", 4, 0) == 4);
     for (int i = 0; i < 2; i++) {
         MAKE(socketpair(AF_UNIX, SOCK_STREAM, 0, long_pair[i]) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, whole_pair[i]) == 0);
         MAKE(send(whole_pair[i][1], "abc", 3, 0) == 3);
@@ -443,8 +472,9 @@ int main(void) {
     for (int i = 0; i < 2; i++) CHECK(send(whole_pair[i][1], "defg", 4, 0) == 4, "wake");
     CHECK(write(splice_from[1], "four", 4) == 4 && read(splice_to[0], bytes, 4) == 4 && memcmp(bytes, "four", 4) == 0, "splice");
     static char long_read[LONG];
-    int long_ends[] = {long_pipe[0], long_pair[0][1], long_pair[1][1]};
-    for (int i = 0; i < 3; i++) {
+    CHECK(send(datagrams[1], "let1", 4, 0) == 4 && send(datagrams[1], "let2", 4, 0) == 4, "wake");
+    int long_ends[] = {long_pipe[0], long_pair[0][1], long_pair[1][1], long_pair[2][1]};
+    for (int i = 0; i < 4; i++) {
         for (int got = 0; got < LONG;) {
             ssize_t length = read(long_ends[i], long_read + got, LONG - got);
             CHECK(length > 0, "read of a long transfer");

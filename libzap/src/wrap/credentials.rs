@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::ids::{real_argument, virtual_result};
-use super::transfer::{self, Way};
+use super::transfer;
 use core::mem::size_of;
 use libc::{c_int, c_uint, c_void, cmsghdr, mmsghdr, msghdr, pid_t, socklen_t, ssize_t, timespec};
 use redhook::{hook, real};
@@ -126,9 +126,15 @@ impl Translate for core::mem::MaybeUninit<Translated> {
 
 hook! { unsafe fn recvmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, time: *mut timespec) -> c_int
 => zap_recvmmsg {
-    // SAFETY: the caller's arguments.
-    let call = || unsafe { real!(recvmmsg)(socket, messages, count, flags, time) } as ssize_t;
-    let result = transfer::once(socket, Way::In, call) as c_int;
+    let call = |done: usize| {
+        let (rest, left) = (messages.wrapping_add(done), count - done as c_uint);
+        // SAFETY: the caller's arguments, less what has been received.
+        (unsafe { real!(recvmmsg)(socket, rest, left, flags, time) }) as ssize_t
+    };
+    // SAFETY: the kernel has written what is left of the time there.
+    let is_over = || !time.is_null() && unsafe { (*time).tv_sec == 0 && (*time).tv_nsec == 0 };
+    let ended = || flags & (libc::MSG_WAITFORONE | libc::MSG_DONTWAIT) != 0 || is_over();
+    let result = transfer::receive_messages(socket, count as usize, ended, call) as c_int;
     if state::moved() {
         for at in 0..usize::try_from(result).unwrap_or(0) {
             // SAFETY: the kernel has filled so many.
@@ -146,17 +152,9 @@ hook! { unsafe fn sendmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint,
     if !state::moved() || !(0..count as usize).any(has_control) {
         // SAFETY: the caller's arguments.
         let call = || unsafe { real!(sendmmsg)(socket, messages, count, flags) } as ssize_t;
-        return transfer::once(socket, Way::Out, call) as c_int;
-    }
-    // One by one, as the kernel does: the first that fails ends it, and is told only where it is the first.
-    for at in 0..count as usize {
-        // SAFETY: the caller's list.
-        let sent = unsafe { libc::sendmsg(socket, &raw const (*messages.add(at)).msg_hdr, flags) };
-        if sent < 0 {
-            return if at == 0 { -1 } else { at as c_int };
-        }
         // SAFETY: as above.
-        unsafe { (*messages.add(at)).msg_len = sent as c_uint };
+        return unsafe { transfer::send_messages(socket, messages, count as usize, flags, call) } as c_int;
     }
-    count as c_int
+    // SAFETY: the caller's list.
+    unsafe { transfer::send_each(socket, messages, 0, count as usize, flags) as c_int }
 } }

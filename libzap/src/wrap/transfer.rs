@@ -12,7 +12,7 @@
 use super::clocks::kernel_now_ns;
 use super::credentials::{self, Translate as _};
 use core::sync::atomic::{AtomicBool, Ordering};
-use libc::{c_int, c_uint, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t, timeval};
+use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timeval};
 use redhook::{hook, real};
 use zap_engine::{blocking, guard, state};
 
@@ -121,6 +121,12 @@ fn finish(fd: c_int, way: Way, length: usize, first: ssize_t, call: impl Fn(usiz
     if first > 0 && !is_stream(fd) {
         return first;
     }
+    go_on(fd, way, length, first, call)
+}
+
+/// As [`finish`], whatever it is that is counted: bytes, messages.
+#[cold]
+fn go_on(fd: c_int, way: Way, length: usize, first: ssize_t, call: impl Fn(usize) -> ssize_t) -> ssize_t {
     let (mut done, mut result) = (first.max(0), first);
     // One that is in parts has its time-out once, for all of them.
     while (result != -1 && !TIMED.load(Ordering::Relaxed)) || await_rest(fd, way) {
@@ -183,6 +189,91 @@ fn whole_list(
             finish(fd, way, parts.length(), result, call)
         }
     }
+}
+
+/// As [`whole`] for `count` messages that are received by recvmmsg(2). `ended`: no more are waited for when there are some.
+#[inline(always)]
+pub fn receive_messages(socket: c_int, count: usize, ended: impl Fn() -> bool, call: impl Fn(usize) -> ssize_t) -> ssize_t {
+    let next = |done| if done > 0 && (ended() || left_error(socket)) { -1 } else { call(done) };
+    match attempt(count, false, || call(0)) {
+        Came::Whole(result) => result,
+        Came::Short(result) => go_on(socket, Way::In, count, result, next),
+    }
+}
+
+/// Whether an error waits to be told of `socket`. A signal that comes when recvmmsg(2) has received some is noted as such an
+/// error (net/socket.c, do_recvmmsg), which nobody is to see.
+#[cold]
+fn left_error(socket: c_int) -> bool {
+    const RESTART: c_int = 512;
+    !matches!(zap_sys::net::get_option(socket, libc::SOL_SOCKET, libc::SO_ERROR), Ok(0 | RESTART))
+}
+
+/// As [`whole`] for messages that are sent by `call`, which is sendmmsg(2).
+///
+/// # Safety
+/// The caller's list of messages.
+#[inline(always)]
+pub unsafe fn send_messages(
+    socket: c_int,
+    messages: *mut mmsghdr,
+    count: usize,
+    flags: c_int,
+    call: impl Fn() -> ssize_t,
+) -> ssize_t {
+    match attempt(isize::MAX as usize, false, &call) {
+        Came::Whole(result) => result,
+        Came::Short(-1) => go_on(socket, Way::Out, 0, -1, |_| call()),
+        // SAFETY: the kernel has read so many of the caller's messages.
+        Came::Short(sent) => unsafe { send_rest(socket, messages, count, flags, sent as usize) },
+    }
+}
+
+/// Sends what is left when `sent` messages have been sent, of the last of which a part may be missing.
+#[cold]
+unsafe fn send_rest(socket: c_int, messages: *mut mmsghdr, count: usize, flags: c_int, sent: usize) -> ssize_t {
+    // SAFETY: the last one that the kernel has sent.
+    let last = unsafe { &mut *messages.add(sent - 1) };
+    // SAFETY: as above.
+    let parts = unsafe { Parts::of_message(&last.msg_hdr) };
+    if (last.msg_len as usize) < parts.length() {
+        if flags & ONLY_ONCE != 0 {
+            return sent as ssize_t;
+        }
+        // SAFETY: the part of the caller's buffers that is not sent yet.
+        let rest = |address: *mut c_void, length| unsafe { real!(send)(socket, address, length, flags) };
+        let first = last.msg_len as ssize_t;
+        last.msg_len = finish(socket, Way::Out, parts.length(), first, |done| parts.rest(done, rest)) as c_uint;
+        if (last.msg_len as usize) < parts.length() {
+            return sent as ssize_t;
+        }
+    }
+    // SAFETY: the caller's list.
+    unsafe { send_each(socket, messages, sent, count, flags) }
+}
+
+/// Sends the messages from number `first` on one by one, as the kernel does: the first that fails, or of which a part is
+/// left, ends it, and an error is told only where it is the very first.
+///
+/// # Safety
+/// The caller's list of messages.
+pub unsafe fn send_each(socket: c_int, messages: *mut mmsghdr, first: usize, count: usize, flags: c_int) -> ssize_t {
+    let count = count.min(LONGEST_LIST);
+    for at in first..count {
+        // SAFETY: the caller's list.
+        let message = unsafe { &mut *messages.add(at) };
+        // SAFETY: as above.
+        let sent = unsafe { libc::sendmsg(socket, &raw const message.msg_hdr, flags) };
+        if sent < 0 {
+            return if at == 0 { -1 } else { at as ssize_t };
+        }
+        message.msg_len = sent as c_uint;
+        // SAFETY: the kernel has read the message.
+        if (sent as usize) < unsafe { Parts::of_message(&message.msg_hdr) }.length() {
+            return at as ssize_t + 1;
+        }
+    }
+    count as ssize_t
 }
 
 /// Whether receiving waits for all that was asked for. Messages with boundaries are never joined.
@@ -425,7 +516,8 @@ struct Parts {
     count: usize,
 }
 
-/// Longest list that the kernel takes (IOV_MAX); a longer one is refused by it, and none of ours to walk.
+/// Longest list that the kernel takes (IOV_MAX); a longer one of buffers is refused by it, and none of ours to walk; of one of
+/// messages it sends so many.
 const LONGEST_LIST: usize = 1024;
 
 impl Parts {

@@ -197,7 +197,7 @@ pub(crate) fn save_end(one: &Description, kind: i32, shutdown: u8, peer: Option<
 /// Whether the next look beyond all that waits is told ECONNRESET. Nothing may look there: it is told once.
 fn is_reset(one: &Description, kind: i32) -> Result<bool, Refusal> {
     let events = fd::poll_now(one.fd(), libc::POLLIN).map_err(|error| Refusal::new(one.name(), error))?;
-    let is_reset = events & libc::POLLERR != 0;
+    let is_reset = events & libc::POLLERR != 0 && !is_interrupted(one)?;
     // There it is told before what waits, and a look at that would take it away.
     if is_reset && kind != libc::SOCK_STREAM {
         return Err(Refusal::new(
@@ -207,6 +207,16 @@ fn is_reset(one: &Description, kind: i32) -> Result<bool, Refusal> {
         ));
     }
     Ok(is_reset)
+}
+
+/// Whether the error that waits is the suspension of a thread in recvmmsg(2), which the kernel notes as one when something has
+/// been received (net/socket.c, do_recvmmsg): then it waits no more. While its other end lives, a socket has no other that a
+/// look could take away, but one whose other end has connected elsewhere.
+fn is_interrupted(one: &Description) -> Result<bool, Refusal> {
+    const RESTART: i32 = 512;
+    let refusal = |error| Refusal::new(one.name(), error);
+    let peer = diag::query(one.stat.st_ino as u32).map_err(refusal)?.peer;
+    Ok(peer != 0 && net::get_option(one.fd(), libc::SOL_SOCKET, libc::SO_ERROR).map_err(refusal)? == RESTART)
 }
 
 /// Of an end that is to be told ECONNRESET: leaves something unread in the other end, which is to be closed.
