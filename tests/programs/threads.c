@@ -6,6 +6,8 @@
  */
 #include "program.h"
 
+#include "waits.h"
+
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -28,6 +30,8 @@ static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static pthread_barrier_t all_waits_over, all_signalled;
 static int may_go, pipe_ends[2], destroyed;
 static volatile int spin_on = 1;
+static struct wait slept;
+static struct reference reference;
 
 static void count_signal(int number) {
     (void)number;
@@ -61,7 +65,7 @@ static void *run(void *argument) {
     id_of[i] = gettid();
     errno = 100 + i;
     char byte = 0;
-    int64_t since = nanoseconds(CLOCK_MONOTONIC);
+    if (i == SLEEPER) begin_wait(&slept, CLOCK_MONOTONIC, ASKED);
     sem_post(&standing);
     switch (i) {
     case HOLDER: /* Holds two locks while the others stand in front of them. */
@@ -73,9 +77,9 @@ static void *run(void *argument) {
         pthread_mutex_unlock(&condition_mutex);
         break;
     case SLEEPER: {
-        struct timespec sleep = {1, 200000000};
+        struct timespec sleep = timespec_of(ASKED);
         CHECK(nanosleep(&sleep, NULL) == 0, "sleeper: nanosleep is not cut short");
-        CHECK(nanoseconds(CLOCK_MONOTONIC) - since >= 1200 * MILLISECONDS, "sleeper: slept for 1.2 s");
+        end_wait(&slept);
         break;
     }
     case READER:
@@ -125,6 +129,7 @@ int main(void) {
     for (long i = 0; i < COUNT; i++) MAKE(pthread_create(&threads[i], NULL, run, (void *)i) == 0);
     for (int i = 0; i < COUNT; i++) MAKE(sem_wait(&standing) == 0);
     own_number = 42;
+    let_a_part_pass(&reference);
     pthread_t main_thread = pthread_self();
     pid_t main_id = gettid();
 
@@ -167,6 +172,7 @@ int main(void) {
     pthread_barrier_wait(&all_signalled);
     for (long i = 0; i < COUNT; i++)
         CHECK(pthread_join(threads[i], &result) == 0 && result == (void *)(5000 + i), "return value of %s", names[i]);
+    check_wait(&slept, &reference, 0, "nanosleep");
     CHECK(destroyed == COUNT, "destructors of thread keys ran");
     SAY("threads: pthread_kill reaches each, each returns its value");
     CHECK(signals_taken == 0, "the main thread took none of the signals");

@@ -1,0 +1,89 @@
+/* Waits with a time-out, a checkpoint in their middle, whose length is looked at from both sides.
+ *
+ *     begin_wait(&wait, clock, ns); CALL; end_wait(&wait);     each in a thread of its own
+ *     let_a_part_pass(&reference);                             when all have begun: a known part of their time passes
+ *     ready();
+ *     check_wait(&wait, &reference, 0, "CALL");
+ *
+ * A wait must not end before its time by its own clock. One that begins anew at the checkpoint ends later than it should by
+ * the part that had passed. How late is late the reference tells, a plain sleep beside them until the same time: a machine under
+ * load and a program that stands still make it late as well.
+ */
+#ifndef WAITS_H
+#define WAITS_H
+
+#include <pthread.h>
+
+#define ASKED (1600 * MILLISECONDS)
+#define ASKED_MS 1600
+/* So much of it is over when the checkpoint comes. */
+#define PASSED (900 * MILLISECONDS)
+
+struct wait {
+    clockid_t clock;
+    int64_t begun, asked, ended, ended_monotonic;
+};
+
+/* A sleep that began when all waits had, until then. */
+struct reference {
+    pthread_t thread;
+    int64_t until, ended;
+};
+
+UNUSED static void begin_wait(struct wait *wait, clockid_t clock, int64_t asked) {
+    wait->clock = clock;
+    wait->asked = asked;
+    __atomic_store_n(&wait->begun, nanoseconds(clock), __ATOMIC_SEQ_CST);
+}
+
+UNUSED static void end_wait(struct wait *wait) {
+    int error = errno;
+    wait->ended = nanoseconds(wait->clock);
+    wait->ended_monotonic = nanoseconds(CLOCK_MONOTONIC);
+    errno = error;
+}
+
+UNUSED static void *run_reference(void *argument) {
+    struct reference *reference = argument;
+    struct timespec until = timespec_of(reference->until);
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) continue;
+    reference->ended = nanoseconds(CLOCK_MONOTONIC);
+    return NULL;
+}
+
+/* Returns when PASSED is over of all waits of ASKED that have begun. */
+UNUSED static void let_a_part_pass(struct reference *reference) {
+    int64_t now = nanoseconds(CLOCK_MONOTONIC);
+    struct timespec passed = timespec_of(now + PASSED);
+    reference->until = now + ASKED;
+    reference->ended = 0;
+    MAKE(pthread_create(&reference->thread, NULL, run_reference, reference) == 0);
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &passed, NULL) == EINTR) continue;
+}
+
+/* `ticks`: the kernel counts this time in ticks, which may be one too few. Without a reference, from below only. */
+UNUSED static void check_wait(const struct wait *wait, struct reference *reference, int ticks, const char *name) {
+    int64_t lasted = wait->ended - wait->begun;
+    CHECK(lasted >= wait->asked - (ticks ? 10 * MILLISECONDS : 0), "%s: lasted %lld ms of %lld", name,
+          (long long)(lasted / MILLISECONDS), (long long)(wait->asked / MILLISECONDS));
+    if (!reference) return;
+    if (reference->ended == 0) CHECK(pthread_join(reference->thread, NULL) == 0 && reference->ended != 0, "the reference");
+    CHECK(wait->ended_monotonic < reference->ended + PASSED / 2, "%s: ended %lld ms after a sleep that began later: its time began anew",
+          name, (long long)((wait->ended_monotonic - reference->ended) / MILLISECONDS));
+}
+
+/* Whether the thread of this process sleeps in the kernel. */
+UNUSED static int is_asleep(pid_t thread) {
+    char path[64], text[512], *end;
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(file >= 0, "%s", path);
+    ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    CHECK(length > 0, "%s", path);
+    text[length] = 0;
+    end = strrchr(text, ')');
+    return end && end[2] == 'S';
+}
+
+#endif
