@@ -1,4 +1,4 @@
-/* mlockall(2): all that is mapped and all that will be is locked.
+/* mlockall(2): all that is mapped and all that will be is locked, and with "now" as argument in memory at once.
  *
  * Wrong would be: memory that is not locked any more, or a new mapping that is not.
  */
@@ -30,11 +30,20 @@ static unsigned char *anonymous(size_t length) {
 
 static unsigned char data[100000] = {1};
 
-int main(void) {
+static int resident(const void *address, size_t length) {
+    unsigned char pages[64];
+    CHECK(length <= 64 * 4096 && mincore((void *)address, length, pages) == 0, "mincore");
+    for (size_t i = 0; i < length / 4096; i++)
+        if (!(pages[i] & 1)) return 0;
+    return 1;
+}
+
+int main(int count, char **words) {
+    int now_too = count > 1 && strcmp(words[1], "now") == 0;
     unsigned char *before = anonymous(256 << 10);
     fill(before, 256 << 10, 1);
     /* On fault: the 8 MiB that an ordinary user may lock are not enough for a whole program and Zap. */
-    if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
+    if (mlockall(MCL_CURRENT | MCL_FUTURE | (now_too ? 0 : MCL_ONFAULT)) != 0) {
         printf("all locked: the limit is too low for mlockall\n");
         return SKIPPED;
     }
@@ -47,8 +56,10 @@ int main(void) {
     CHECK(filled(before, 256 << 10, 1) && filled(after, 256 << 10, 2), "contents");
     CHECK(locked(before) && locked(after), "anonymous memory is locked");
     CHECK(locked(data) && locked(&before), "data and stack are locked");
+    if (now_too) CHECK(resident(before, 256 << 10) && resident(after, 256 << 10), "all of it is in memory");
     SAY("all locked: what was locked");
     unsigned char *now = anonymous(256 << 10);
+    if (now_too) CHECK(resident(now, 256 << 10), "a new mapping is in memory");
     fill(now, 256 << 10, 3);
     CHECK(locked(now), "a new mapping is locked");
     CHECK(munlockall() == 0 && !locked(now) && !locked(before), "munlockall");

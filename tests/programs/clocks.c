@@ -15,6 +15,7 @@
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/times.h>
+#include <sys/wait.h>
 
 static const struct {
     const char *name;
@@ -39,6 +40,12 @@ static int64_t used(int who) {
     return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * SECONDS + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
 }
 
+static int64_t ticks_of_children(void) {
+    struct tms times_;
+    times(&times_);
+    return (times_.tms_cutime + times_.tms_cstime) * 10 * MILLISECONDS;
+}
+
 static int64_t ticks(int64_t *now) {
     struct tms times_;
     *now = times(&times_) * 10 * MILLISECONDS;
@@ -48,6 +55,16 @@ static int64_t ticks(int64_t *now) {
 static void burn(int64_t ns) {
     int64_t end = nanoseconds(CLOCK_THREAD_CPUTIME_ID) + ns;
     while (nanoseconds(CLOCK_THREAD_CPUTIME_ID) < end) continue;
+}
+
+static void burn_in_child(void) {
+    pid_t child = fork();
+    CHECK(child >= 0, "fork");
+    if (child == 0) {
+        burn(60 * MILLISECONDS);
+        _exit(0);
+    }
+    CHECK(waitpid(child, NULL, 0) == child, "waitpid");
 }
 
 static sem_t standing, leave;
@@ -96,6 +113,7 @@ static void *wait_for(void *argument) {
 int main(void) {
     int64_t before[BOOTS], wall = nanoseconds(CLOCK_REALTIME);
     burn(60 * MILLISECONDS);
+    burn_in_child();
     pthread_t worker, waiters[WAITS];
     MAKE(sem_init(&standing, 0, 0) == 0 && sem_init(&leave, 0, 0) == 0);
     MAKE(pthread_create(&worker, NULL, work, NULL) == 0 && sem_wait(&standing) == 0);
@@ -108,6 +126,8 @@ int main(void) {
     sysinfo(&info);
     int64_t uptime = info.uptime * SECONDS, ticks_before, ticks_used = ticks(&ticks_before);
     int64_t process = nanoseconds(CLOCK_PROCESS_CPUTIME_ID), thread = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+    int64_t usage_of_children = used(RUSAGE_CHILDREN), children_ticks = ticks_of_children();
+    MAKE(usage_of_children >= 60 * MILLISECONDS);
     int64_t usage = used(RUSAGE_SELF), own_usage = used(RUSAGE_THREAD), clock_before = clock();
     for (int i = 0; i < BOOTS; i++) before[i] = nanoseconds(boots[i].clock);
     wall = nanoseconds(CLOCK_REALTIME);
@@ -152,6 +172,13 @@ int main(void) {
     later = used(RUSAGE_THREAD);
     CHECK(later >= own_usage - MILLISECONDS && later < own_usage + 30 * SECONDS, "getrusage of the thread: %lld then, %lld now",
           (long long)own_usage, (long long)later);
+    later = used(RUSAGE_CHILDREN);
+    CHECK(later == usage_of_children, "getrusage of children: %lld then, %lld now", (long long)usage_of_children, (long long)later);
+    later = ticks_of_children();
+    CHECK(later == children_ticks, "times of children: %lld then, %lld now", (long long)children_ticks, (long long)later);
+    burn_in_child();
+    later = used(RUSAGE_CHILDREN) - usage_of_children;
+    CHECK(later >= 60 * MILLISECONDS && later < 30 * SECONDS, "getrusage of one more child: %lld", (long long)later);
     later = clock();
     CHECK(later >= clock_before, "clock()");
     later = nanoseconds(worker_clock);

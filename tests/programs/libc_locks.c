@@ -39,7 +39,7 @@ static void print(unsigned long turn) {
 static void load(unsigned long turn) {
     static const char *const names[] = {"libm.so.6", "libresolv.so.2", "libanl.so.1"};
     void *library = dlopen(names[turn % 3], RTLD_NOW);
-    if (!library) return;
+    CHECK(library != NULL, "dlopen: %s", dlerror());
     if (turn % 3 == 0) {
         double (*cosine)(double) = (double (*)(double))dlsym(library, "cos");
         CHECK(cosine != NULL && cosine(0.0) == 1.0, "a function of a library that was just loaded");
@@ -49,7 +49,7 @@ static void load(unsigned long turn) {
 
 static void convert(unsigned long turn) {
     iconv_t converter = iconv_open("UTF-8", turn % 2 ? "ISO-8859-1" : "UTF-16LE");
-    if (converter == (iconv_t)-1) return;
+    CHECK(converter != (iconv_t)-1, "iconv_open");
     char in[] = "\xe4\0b\0", out[16], *from = in, *to = out;
     size_t left = turn % 2 ? 1 : 4, room = sizeof out;
     CHECK(iconv(converter, &from, &left, &to, &room) != (size_t)-1 && memcmp(out, "\xc3\xa4", 2) == 0, "iconv");
@@ -63,6 +63,10 @@ static void change_locale(unsigned long turn) {
     CHECK(setlocale(LC_ALL, NULL) != NULL && localeconv()->decimal_point[0] == '.', "the locale in use");
     uselocale(before);
     freelocale(locale);
+    /* Nobody else looks at the whole program's locale but by what is alike in both. */
+    const char *name = turn % 2 ? "C.UTF-8" : "C";
+    CHECK(setlocale(LC_ALL, name) != NULL && strcmp(setlocale(LC_ALL, NULL), name) == 0, "setlocale");
+    CHECK((MB_CUR_MAX > 1) == (int)(turn % 2), "the locale of the whole program");
 }
 
 static int compare(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }

@@ -130,13 +130,31 @@ static void check_condition(struct test *test) {
     CHECK(pthread_join(test->sleeper, NULL) == 0 && test->woken, "%s: the sleeper is woken", kind->name);
 }
 
-/* A whole new life of a mutex of this kind. */
+static void *lock_and_end(void *mutex) { return (void *)(intptr_t)pthread_mutex_lock(mutex); }
+
+/* A whole new life of a mutex of this kind, to the end of one whose owner has ended. */
 static void check_new(const struct kind *kind) {
     pthread_mutex_t mutex;
     make_mutex(&mutex, kind);
     CHECK(pthread_mutex_lock(&mutex) == 0 && by_another_thread(try_lock, &mutex) == EBUSY, "%s: a new one", kind->name);
     CHECK(by_another_thread(timed_lock, &mutex) == ETIMEDOUT, "%s: a new one, timed", kind->name);
-    CHECK(pthread_mutex_unlock(&mutex) == 0 && by_another_thread(try_lock, &mutex) == (kind->robust ? 0 : 0), "%s", kind->name);
+    if (kind->type == PTHREAD_MUTEX_ERRORCHECK) {
+        int again = pthread_mutex_lock(&mutex);
+        CHECK(again == EDEADLK, "%s: a new one, locked twice: %d", kind->name, again);
+    }
+    if (kind->type == PTHREAD_MUTEX_RECURSIVE)
+        CHECK(pthread_mutex_lock(&mutex) == 0 && pthread_mutex_unlock(&mutex) == 0, "%s: a new one, once more", kind->name);
+    CHECK(pthread_mutex_unlock(&mutex) == 0 && by_another_thread(lock_and_end, &mutex) == 0, "%s: whose owner ends", kind->name);
+    if (kind->robust == PTHREAD_MUTEX_ROBUST) {
+        CHECK(pthread_mutex_trylock(&mutex) == EOWNERDEAD && pthread_mutex_consistent(&mutex) == 0 && pthread_mutex_unlock(&mutex) == 0,
+              "%s: made consistent", kind->name);
+        CHECK(by_another_thread(lock_and_end, &mutex) == 0 && pthread_mutex_lock(&mutex) == EOWNERDEAD && pthread_mutex_unlock(&mutex) == 0,
+              "%s: not made consistent", kind->name);
+        CHECK(pthread_mutex_lock(&mutex) == ENOTRECOVERABLE && by_another_thread(try_lock, &mutex) == ENOTRECOVERABLE,
+              "%s: nobody gets it any more", kind->name);
+    } else {
+        CHECK(by_another_thread(try_lock, &mutex) == EBUSY, "%s: it stays locked", kind->name);
+    }
 }
 
 static pthread_rwlock_t read_locked = PTHREAD_RWLOCK_INITIALIZER, write_locked = PTHREAD_RWLOCK_INITIALIZER;

@@ -151,6 +151,22 @@ UNUSED static struct timespec timespec_of(int64_t ns) {
 
 UNUSED static int64_t nanoseconds_of(struct timespec time) { return time.tv_sec * 1000000000LL + time.tv_nsec; }
 
+/* When this process began, to the kernel: the one thing in which a restarted program is another one. */
+UNUSED static unsigned long long start_time(void) {
+    char text[1024], *at;
+    int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    CHECK(file >= 0, "/proc/self/stat");
+    ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    CHECK(length > 0, "/proc/self/stat");
+    text[length] = 0;
+    at = strrchr(text, ')');
+    /* The 22nd field; the name is the second. */
+    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
+    CHECK(at != NULL, "/proc/self/stat: %s", text);
+    return strtoull(at, NULL, 10);
+}
+
 #define MILLISECONDS 1000000LL
 #define SECONDS 1000000000LL
 

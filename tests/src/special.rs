@@ -42,6 +42,9 @@ pub fn cases() -> Vec<Case> {
         ("name-in-use", name_in_use),
         ("strangers-sockets", strangers_sockets),
         ("descriptors-are-few", descriptors_are_few),
+        ("little-address-space", little_address_space),
+        ("names-of-signals", names_of_signals),
+        ("absence", absence),
     ];
     let mut cases = vec![
         Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8),
@@ -377,6 +380,49 @@ fn launch_returns_at_once(scene: &Scene) -> Result {
     let said = scene.finish(command)?;
     ensure!(said.out == "<hi>\n" && said.status == 0, "expected \"<hi>\", seen {said:?}");
     Ok(())
+}
+
+/// `ulimit -v` by the shell that starts zap-launch, and zap-restart.
+fn little_address_space(scene: &Scene) -> Result {
+    const LIMITED: [&str; 4] = ["sh", "-c", "ulimit -v 60000; exec \"$@\"", "sh"];
+    let program = scene.program(SIMPLE)?;
+    scene.plain(&program)?;
+    let running = scene.launch_by(&LIMITED, &program, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[])?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let mut command = scene.words(&LIMITED);
+    command.arg(scene.place.tool("zap-restart")).args(&images);
+    let running = scene.start(command, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// `kill -l` of shells and of kill(1) lists what it lists without Zap, whose signal has no name of its own.
+fn names_of_signals(scene: &Scene) -> Result {
+    for words in [["sh", "-c", "kill -l"], ["bash", "-c", "kill -l"], ["/bin/kill", "-l", "--"]] {
+        let words = if words[2] == "--" { &words[..2] } else { &words[..] };
+        let plain = scene.run(words)?;
+        let ours = scene.run(&[&["zap-launch"], words].concat())?;
+        ensure!(plain.status == 0 && plain.out.contains("USR1"), "{words:?}: {plain:?}");
+        ensure!((plain.status, &plain.out) == (ours.status, &ours.out), "{words:?}: {plain:?} became {ours:?}");
+    }
+    Ok(())
+}
+
+/// Three seconds in which the program does not exist do not pass for it.
+fn absence(scene: &Scene) -> Result {
+    const SECONDS: u64 = 3;
+    let program = scene.program("absence")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    std::thread::sleep(std::time::Duration::from_secs(SECONDS));
+    fs::write(scene.path("work").join("away"), SECONDS.to_string())?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 fn verify_option(scene: &Scene) -> Result {

@@ -122,16 +122,6 @@ fn is_proc_copy(link: &[u8]) -> bool {
     name.is_some_and(|rest| rest.is_empty() || rest == DELETED)
 }
 
-/// POSIX message queues look like files (mq_overview(7)), and are none.
-fn refuse_queues(description: &Description) -> Result<(), Refusal> {
-    /// MQUEUE_MAGIC of statfs(2).
-    const MESSAGE_QUEUES: i64 = 0x1980_0202;
-    match fd::file_system(description.fd()) {
-        Ok(MESSAGE_QUEUES) => Err(Refusal::new(description.name(), "POSIX message queues are not supported yet")),
-        _ => Ok(()),
-    }
-}
-
 /// Flags that open(2) takes and that are to be had again; those that make or cut a file are not.
 const KEPT: i32 = libc::O_ACCMODE
     | libc::O_APPEND
@@ -146,7 +136,6 @@ const KEPT: i32 = libc::O_ACCMODE
 fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
     let mut states: Vec<State> = Vec::new();
     for description in own {
-        refuse_queues(description)?;
         let (path, nameless) = if is_nameless(description) {
             let first = !states
                 .iter()

@@ -10,6 +10,7 @@ mod devices;
 mod epolls;
 mod eventfds;
 mod files;
+mod message_queues;
 mod pipes;
 mod record_locks;
 mod streams;
@@ -29,9 +30,10 @@ struct Noun {
     refill: fn(&mut RestoreContext<'_>) -> Result<(), Refusal>,
 }
 
-/// In the order in which they are asked and saved: streams come first, since a stream may be anything.
+/// In the order in which they are asked and saved: streams come first, since a stream may be anything; message queues look like
+/// files.
 const NOUNS: &[Noun] =
-    &[streams::NOUN, files::NOUN, devices::NOUN, pipes::NOUN, eventfds::NOUN, timerfds::NOUN, epolls::NOUN];
+    &[streams::NOUN, message_queues::NOUN, files::NOUN, devices::NOUN, pipes::NOUN, eventfds::NOUN, timerfds::NOUN, epolls::NOUN];
 
 fn no_object(_: &Description) -> Option<(u64, u64)> {
     None
