@@ -14,6 +14,9 @@ mod others;
 /// Names of C programs in xtask/bench.
 const PROGRAMS: [&str; 3] = ["gap", "idle", "calls"];
 
+/// Reading a clock stays a call of the vDSO.
+const CLOCK_AIM: &str = "≤ 1.50×";
+
 /// A row of the table: what, then bare, Zap, CRIU, DMTCP, and what is aimed at.
 type Row = [String; 6];
 
@@ -78,6 +81,9 @@ impl Bench {
         }
         if wanted("calls") {
             self.calls(quick)?;
+        }
+        if wanted("clock") {
+            self.restarted_clock(quick)?;
         }
         Ok(())
     }
@@ -274,6 +280,8 @@ impl Bench {
                 "execve" | "fork+exec+wait" => "≤ +1 ms",
                 "getpid" | "gettid" | "getppid" => "no slower",
                 _ if median(bare.clone()) > 10_000.0 => "≤ 1.10×",
+                "clock_gettime" => CLOCK_AIM,
+                _ if slow => "≤ 1.10×",
                 _ => "≤ +50 ns",
             };
             let shown = beside(&bare, &zap);
@@ -303,6 +311,38 @@ impl Bench {
         let calls = read_calls(&succeed(self.tool("zap-restart").arg(&image))?);
         [go, ready, image.into()].iter().try_for_each(fs::remove_file).map_err(text)?;
         Ok(calls)
+    /// clock_gettime of a restarted program, whose vDSO is a copy that leads to Zap.
+    fn restarted_clock(&mut self, quick: bool) -> Result<(), String> {
+        let (ready, go) = (self.path("clock-ready"), self.path("clock-go"));
+        let rounds = if quick { "200000" } else { "1000000" };
+        let words = |command: &mut Command| {
+            command.arg(self.path("calls")).arg("clock").args([&ready, &go]).arg(rounds);
+        };
+        let (mut bare, mut zap) = (Vec::new(), Vec::new());
+        for _ in 0..self.takes {
+            for left in [&ready, &go] {
+                let _ = fs::remove_file(left);
+            }
+            let mut launch = self.tool("zap-launch");
+            words(&mut launch);
+            let mut child = launch.stdout(Stdio::null()).spawn().map_err(text)?;
+            wait_for("the program is ready", || ready.exists().then_some(()))?;
+            let said = succeed(self.tool("zap-command").args(["--checkpoint", "--kill"]))?;
+            let _ = child.wait();
+            File::create(&go).map_err(text)?;
+            let image = String::from_utf8_lossy(&said.stdout).trim().to_string();
+            let mut plain = Command::new("env");
+            words(&mut plain);
+            bare.extend(read_calls(&succeed(&mut plain)?).into_iter().map(|(_, time)| time));
+            let restarted = succeed(self.tool("zap-restart").arg(&image))?;
+            zap.extend(read_calls(&restarted).into_iter().map(|(_, time)| time));
+            let _ = fs::remove_file(&image);
+        }
+        let ratio = median(bare.iter().zip(&zap).map(|(bare, zap)| zap / bare).collect());
+        let (bare, zap) = (median(bare), median(zap));
+        let shown = format!("{} ({ratio:.2}×)", nanoseconds(zap));
+        self.row("clock_gettime after a restart", [nanoseconds(bare), shown, String::new(), String::new()], CLOCK_AIM);
+        Ok(())
     }
 
     fn print(&self) {
