@@ -193,7 +193,12 @@ fn whole_list(
 
 /// As [`whole`] for `count` messages that are received by recvmmsg(2). `ended`: no more are waited for when there are some.
 #[inline(always)]
-pub fn receive_messages(socket: c_int, count: usize, ended: impl Fn() -> bool, call: impl Fn(usize) -> ssize_t) -> ssize_t {
+pub fn receive_messages(
+    socket: c_int,
+    count: usize,
+    ended: impl Fn() -> bool,
+    call: impl Fn(usize) -> ssize_t,
+) -> ssize_t {
     let next = |done| if done > 0 && (ended() || left_error(socket)) { -1 } else { call(done) };
     match attempt(count, false, || call(0)) {
         Came::Whole(result) => result,

@@ -32,8 +32,16 @@ struct Noun {
 
 /// In the order in which they are asked and saved: streams come first, since a stream may be anything; message queues look like
 /// files.
-const NOUNS: &[Noun] =
-    &[streams::NOUN, message_queues::NOUN, files::NOUN, devices::NOUN, pipes::NOUN, eventfds::NOUN, timerfds::NOUN, epolls::NOUN];
+const NOUNS: &[Noun] = &[
+    streams::NOUN,
+    message_queues::NOUN,
+    files::NOUN,
+    devices::NOUN,
+    pipes::NOUN,
+    eventfds::NOUN,
+    timerfds::NOUN,
+    epolls::NOUN,
+];
 
 fn no_object(_: &Description) -> Option<(u64, u64)> {
     None

@@ -46,7 +46,10 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
         // By its own mount, if there is one, the link has a path before the name.
         let name = description.link.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
         if is_to_tell(description.fd()) {
-            return Err(Refusal::new(description.name(), "a POSIX message queue that is to tell of a message (mq_notify)"));
+            return Err(Refusal::new(
+                description.name(),
+                "a POSIX message queue that is to tell of a message (mq_notify)",
+            ));
         }
         states.push(State { id: description.id, name, flags, inode: description.stat.st_ino });
     }
@@ -69,7 +72,8 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let states: Vec<State> = decode(bytes)?;
     for state in states {
-        let refusal = |error| Refusal::new(format!("POSIX message queue {}", String::from_utf8_lossy(&state.name)), error);
+        let refusal =
+            |error| Refusal::new(format!("POSIX message queue {}", String::from_utf8_lossy(&state.name)), error);
         let name = CPath::new(&state.name).ok_or_else(|| Refusal::new("POSIX message queue", "name too long"))?;
         let own = fd::open_queue(name.as_c_str(), state.flags | libc::O_CLOEXEC).map_err(refusal)?;
         if fd::fstat(own).map_err(refusal)?.st_ino != state.inode {
