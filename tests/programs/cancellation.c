@@ -1,7 +1,7 @@
 /* Threads that are cancelled (pthread_cancel(3)) while they wait, in every call that waits; asynchronously; with the
  * cancellation disabled; and before the checkpoint, to be noticed after it. Threads beside them end by pthread_exit from
  * a handler that interrupts the same calls. With a directory as argument: the calls that need files there; with "ipc": those
- * that wait for System V's queues and semaphores.
+ * that wait for System V's queues and semaphores, and for POSIX message queues.
  *
  * Wrong would be: a thread that goes on, a join that does not give PTHREAD_CANCELED, a clean-up handler that does not run
  * or runs twice, a lock of Zap's that a cancelled thread leaves behind.
@@ -9,6 +9,7 @@
 #include "program.h"
 
 #include <arpa/inet.h>
+#include <mqueue.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -79,6 +80,10 @@ enum call {
     MSGSND,
     SEMOP,
     SEMTIMEDOP,
+    MQ_RECEIVE,
+    MQ_SEND,
+    MQ_TIMEDRECEIVE,
+    MQ_TIMEDSEND,
     ASYNCHRONOUS,
     PENDING,
     DISABLED,
@@ -94,13 +99,15 @@ static const char *const names[CALLS] = {
     "recvfrom",    "recvmsg",      "recv of all",    "send",            "sendto",      "sendmsg",
     "recvmmsg",    "sendmmsg",     "splice",         "waitpid",         "waitid",      "wait3",
     "sigwait",     "sigtimedwait", "sigwaitinfo",    "sigsuspend",      "join",        "timedjoin",
-    "clockjoin",   "msgrcv",       "msgsnd",         "semop",           "semtimedop",  "asynchronous",
-    "pending",     "disabled"};
+    "clockjoin",   "msgrcv",       "msgsnd",         "semop",       "semtimedop",  "mq_receive",
+    "mq_send",     "mq_timedreceive", "mq_timedsend", "asynchronous",   "pending",     "disabled"};
 
 static int cleaned[CALLS], cleaned_outer[CALLS], went_on[CALLS];
 static int empty_pipe[2], other_pipe[2], full_pipe[2], sockets[2], full_sockets[2], epoll, locked[2];
 static const char *fifo;
 static int listener, semaphores, queue, full_queue;
+static mqd_t named_queue, full_named_queue;
+static char queue_names[2][64];
 static struct sockaddr_un full_name;
 static int child_ends[2];
 static pid_t child;
@@ -222,6 +229,10 @@ static void wait_in(enum call call) {
     case CLOCK_JOIN: pthread_clockjoin_np(forever[2], NULL, CLOCK_MONOTONIC, &monotonic_until); break;
     case MSGRCV: msgrcv(queue, &told, sizeof told.text, 0, 0); break;
     case MSGSND: msgsnd(full_queue, &told, sizeof told.text, 0); break;
+    case MQ_RECEIVE: mq_receive(named_queue, space, sizeof space, NULL); break;
+    case MQ_SEND: mq_send(full_named_queue, space, 1, 0); break;
+    case MQ_TIMEDRECEIVE: mq_timedreceive(named_queue, space, sizeof space, NULL, &until); break;
+    case MQ_TIMEDSEND: mq_timedsend(full_named_queue, space, 1, 0, &until); break;
     case SEMOP:
     case SEMTIMEDOP:
         /* No points of cancellation. */
@@ -348,6 +359,14 @@ static void make_queues(void) {
     MAKE((full_queue = msgget(IPC_PRIVATE, 0600)) >= 0);
     while (msgsnd(full_queue, &ipc_message, sizeof ipc_message.text, IPC_NOWAIT) == 0) continue;
     MAKE(errno == EAGAIN);
+    struct mq_attr attributes = {.mq_maxmsg = 1, .mq_msgsize = 16};
+    for (int i = 0; i < 2; i++) {
+        snprintf(queue_names[i], sizeof queue_names[i], "/zap-cancellation-%d-%d", (int)getpid(), i);
+        mqd_t made = mq_open(queue_names[i], O_RDWR | O_CREAT | O_EXCL, 0600, &attributes);
+        MAKE(made >= 0);
+        *(i == 0 ? &named_queue : &full_named_queue) = made;
+    }
+    MAKE(mq_send(full_named_queue, "x", 1, 0) == 0);
 }
 
 /* A child that lives as long as the program wants. */
@@ -416,6 +435,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 3; i++)
         CHECK(pthread_cancel(forever[i]) == 0 && pthread_join(forever[i], NULL) == 0, "the threads that others joined");
     if (ipc) {
+        MAKE(mq_unlink(queue_names[0]) == 0 && mq_unlink(queue_names[1]) == 0);
         MAKE(semctl(semaphores, 0, IPC_RMID) == 0 && msgctl(queue, IPC_RMID, NULL) == 0 && msgctl(full_queue, IPC_RMID, NULL) == 0);
     } else if (!files) {
         int status;
