@@ -78,7 +78,7 @@ int main(void) {
     for (int i = 0; i < COUNT; i++) MAKE(pthread_create(&calls[i].thread, NULL, run, &calls[i]) == 0);
     for (int i = 0; i < COUNT; i++)
         while (__atomic_load_n(&calls[i].wait.begun, __ATOMIC_SEQ_CST) == 0) usleep(1000);
-    struct reference reference = {0};
+    struct reference reference;
     let_a_part_pass(&reference);
 
     ready();
