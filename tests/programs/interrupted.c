@@ -223,6 +223,8 @@ static void make(struct stander *stander) {
     MAKE(pthread_create(&stander->thread, NULL, run, stander) == 0);
 }
 
+static struct reference reference;
+
 static void check(struct stander *stander) {
     const char *name = names[stander->call], *how = stander->restarts ? "with SA_RESTART" : "without SA_RESTART";
     CHECK(pthread_join(stander->thread, NULL) == 0, "join");
@@ -234,12 +236,11 @@ static void check(struct stander *stander) {
     } else if (stander->left.tv_sec) {
         int64_t more = nanoseconds_of(stander->left) + stander->interrupted - stander->begun - HOUR;
         CHECK(more >= 0, "%s: %lld ns too few are left", name, (long long)-more);
-        CHECK(more < PASSED / 2, "%s: %lld ns too many are left", name, (long long)more);
+        CHECK(more < allowed_delay(&reference), "%s: %lld ns too many are left", name, (long long)more);
     }
 }
 
 int main(int argc, char **argv) {
-    struct reference reference;
     sigset_t signals;
     MAKE(argc == 2 && chdir(argv[1]) == 0);
     for (int restarts = 0; restarts < 2; restarts++) {
