@@ -10,6 +10,7 @@
 #include <mqueue.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -18,6 +19,8 @@
 #if __has_include(<linux/io_uring.h>)
 #include <linux/io_uring.h>
 #endif
+
+static const char *notified;
 
 static int ring(void) {
 #ifdef IORING_OFF_SQ_RING
@@ -48,7 +51,7 @@ static void *wait_for_message(void *argument) {
 }
 
 int main(int argc, char **argv) {
-    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|listening|queue DIRECTORY");
+    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|listening|queue|notified DIRECTORY");
     pthread_t waiter;
     const char *kind = argv[1], *directory = argv[2];
     int fd = -1;
@@ -69,6 +72,13 @@ int main(int argc, char **argv) {
         struct mq_attr attributes = {.mq_maxmsg = 2, .mq_msgsize = 64};
         MAKE((fd = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &attributes)) >= 0 && mq_unlink(name) == 0);
         MAKE(pthread_create(&waiter, NULL, wait_for_message, (void *)(intptr_t)fd) == 0);
+    } else if (strcmp(kind, "notified") == 0) {
+        char name[64];
+        snprintf(name, sizeof name, "/zap-notified-%d", getpid());
+        struct mq_attr attributes = {.mq_maxmsg = 2, .mq_msgsize = 64};
+        struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCHLD};
+        notified = strdup(name);
+        MAKE((fd = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &attributes)) >= 0 && mq_notify(fd, &event) == 0);
     } else {
         MAKE((fd = socket(AF_INET, SOCK_STREAM, 0)) >= 0 && bind(fd, (struct sockaddr *)&address, length) == 0);
         MAKE(listen(fd, 5) == 0 && getsockname(fd, (struct sockaddr *)&address, &length) == 0);
@@ -87,6 +97,10 @@ int main(int argc, char **argv) {
         CHECK((event.mask & IN_CREATE) && strcmp(space + sizeof event, "seen") == 0, "the watch works");
     } else if (strcmp(kind, "queue") == 0) {
         CHECK(mq_send(fd, "four", 4, 0) == 0 && pthread_join(waiter, NULL) == 0, "the waiter is served");
+    } else if (strcmp(kind, "notified") == 0) {
+        struct sigevent event = {.sigev_notify = SIGEV_NONE};
+        CHECK(mq_notify(fd, &event) == -1 && errno == EBUSY, "it is still to tell of a message");
+        CHECK(mq_notify(fd, NULL) == 0 && mq_unlink(notified) == 0, "given up");
     } else {
         int client = socket(AF_INET, SOCK_STREAM, 0);
         CHECK(connect(client, (struct sockaddr *)&address, length) == 0 && accept(fd, NULL, NULL) >= 0, "it listens");
