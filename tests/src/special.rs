@@ -16,7 +16,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 25] = [
+    let table: [Row; 28] = [
         ("ten-generations", ten_generations),
         ("image-is-gone", image_is_gone),
         ("same-numbers", same_numbers),

@@ -1,8 +1,6 @@
 /* Nanoseconds per call, one line `name nanoseconds` each. usage: calls [ROUNDS [FILE]]: makes FILE.ready, and begins when FILE
  * is there.
  */
-/* Nanoseconds per call, one line `name nanoseconds` each. usage: calls [ROUNDS], or calls clock READY GO ROUNDS: makes the file
- * READY, waits for the file GO, and tells of clock_gettime alone. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -78,14 +76,7 @@ int main(int argc, char **argv) {
         close(open(ready, O_CREAT | O_WRONLY, 0600));
         while (access(argv[2], F_OK) != 0) usleep(1000);
     }
-    struct timespec time;
     stay();
-    if (argc == 5 && strcmp(argv[1], "clock") == 0) {
-        if (close(open(argv[2], O_WRONLY | O_CREAT, 0600)) != 0) return 1;
-        while (access(argv[3], F_OK) != 0) usleep(1000);
-        MEASURE("clock_gettime", atoi(argv[4]), clock_gettime(CLOCK_MONOTONIC, &time));
-        return 0;
-    }
     int rounds = argc > 1 ? atoi(argv[1]) : 100000;
     int pipes[2], zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY), set = epoll_create1(0);
     if (pipe(pipes) != 0) return 1;
@@ -98,7 +89,6 @@ int main(int argc, char **argv) {
     struct stat status;
     char path[4096];
     int word = 0;
-    struct timespec none = {0, 0};
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGUSR1);

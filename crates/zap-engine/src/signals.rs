@@ -13,7 +13,7 @@ use crate::threads;
 use crate::{blocking, identity};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::libc;
 use zap_sys::signal::{bit, Info, KernelAction, Mask};
@@ -121,6 +121,25 @@ fn takeable() -> Mask {
     TAKEABLE.load(Ordering::Relaxed)
 }
 
+/// A thread has been sent a signal while others stood: one that stood may have it.
+static SENT_LATE: AtomicBool = AtomicBool::new(false);
+
+/// The program has made a timer that sends its signal to one thread.
+static HAS_THREADS_TIMER: AtomicBool = AtomicBool::new(false);
+
+/// The calling thread is about to send a signal to one thread.
+#[inline]
+pub fn note_sent() {
+    if suspend::current() != 0 {
+        SENT_LATE.store(true, Ordering::Release);
+    }
+}
+
+/// The program makes a timer that sends its signal to one thread.
+pub fn note_threads_timer() {
+    HAS_THREADS_TIMER.store(true, Ordering::Release);
+}
+
 /// Reads dispositions, and the signals that wait for the process and for each thread. Queued ones can only be read by
 /// taking them; they are queued again at once.
 pub fn save() -> Result<(), Refusal> {
@@ -140,7 +159,11 @@ pub fn save() -> Result<(), Refusal> {
         saved.pending = 0;
         saved.queued.clear();
         let (mut timers, mut has_room) = (None, false);
-        for slot in threads::slots().filter(|slot| slot.pending.load(Ordering::Relaxed) & !bit(state::signal()) != 0) {
+        // What has come for a thread that stood already it has not seen.
+        let every = SENT_LATE.swap(false, Ordering::AcqRel) || HAS_THREADS_TIMER.load(Ordering::Acquire);
+        let may_wait =
+            |slot: &&threads::Slot| every || slot.pending.load(Ordering::Relaxed) & !bit(state::signal()) != 0;
+        for slot in threads::slots().filter(may_wait) {
             let tid = slot.real_tid.load(Ordering::Relaxed);
             let (alone, shared) = waiting(&zap_sys::small!("/proc/{process}/task/{tid}/status"));
             slot.pending.store(alone, Ordering::Relaxed);

@@ -33,6 +33,13 @@ pub fn tells_by_thread(event: *const sigevent) -> bool {
     !event.is_null() && super::readable(event) && unsafe { (*event).sigev_notify } == SIGEV_THREAD
 }
 
+/// Whether the event's signal is for one thread, also one of libc's.
+pub fn is_for_thread(event: *const sigevent) -> bool {
+    // SAFETY: it can be read.
+    tells_by_thread(event)
+        || !event.is_null() && super::readable(event) && unsafe { (*event).sigev_notify } == libc::SIGEV_THREAD_ID
+}
+
 with_threads! {
     mq_notify(queue: c_int, event: *const sigevent) zap_mq_notify if |_, event| tells_by_thread(event);
     aio_read(control: *mut c_void) zap_aio_read if |_| true;

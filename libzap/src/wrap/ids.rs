@@ -10,7 +10,7 @@
 use libc::{c_int, cpu_set_t, pid_t, size_t};
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::{identity, masking, own_ids, state};
+use zap_engine::{identity, masking, own_ids, signals, state};
 use zap_sys::{process, RealPid, VirtualPid};
 use zap_wire::table::Kind;
 
@@ -269,6 +269,7 @@ hook! { unsafe fn tcsetpgrp(terminal: c_int, group: pid_t) -> c_int => zap_tcset
 } }
 
 hook! { unsafe fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int => zap_tgkill {
+    signals::note_sent();
     as_c(with_ids(|| {
         let (process, thread) = (RealPid(real_argument(process)), RealPid(real_argument(thread)));
         if signal != 0 && state::moved() && thread == zap_sys::process::gettid() && process == zap_sys::process::getpid() {

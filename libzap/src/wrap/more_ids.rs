@@ -12,8 +12,7 @@ use libc::{
 };
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::libcs_signal;
-use zap_engine::{identity, state};
+use zap_engine::{identity, libcs_signal, signals, state};
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::table::Kind;
 
@@ -303,6 +302,9 @@ unsafe fn own_event(event: *const libc::sigevent) -> Option<libc::sigevent> {
 
 hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, timer: *mut libc::timer_t) -> c_int
 => zap_timer_create {
+    if super::helper_threads::is_for_thread(event) {
+        signals::note_threads_timer();
+    }
     if state::moved() && !event.is_null() && super::readable(event) {
         // SAFETY: it can be read.
         if let Some(mut own) = unsafe { own_event(event) } {

@@ -11,7 +11,7 @@ use core::ffi::c_void;
 use libc::{c_char, c_int, cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::{identity, libcs_signal, state};
+use zap_engine::{identity, libcs_signal, signals, state};
 use zap_sys::arch::syscall::syscall;
 use zap_sys::{process, signal, RealPid};
 
@@ -61,6 +61,7 @@ fn number(result: Result<usize, zap_sys::Errno>) -> c_int {
 }
 
 hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int => zap_pthread_kill {
+    signals::note_sent();
     if thread as u64 == zap_sys::arch::tls::thread_pointer() && signal_number != CANCEL_SIGNAL {
         // By the kernel's own ids of now, as libc does, but in one piece.
         let result = with_ids(|| {
@@ -83,6 +84,7 @@ hook! { unsafe fn pthread_kill(thread: pthread_t, signal_number: c_int) -> c_int
 
 hook! { unsafe fn pthread_sigqueue(thread: pthread_t, signal_number: c_int, value: libc::sigval) -> c_int
 => zap_pthread_sigqueue {
+    signals::note_sent();
     let user = super::ids::user();
     with_ids(|| match target(thread) {
         // SAFETY: the caller's arguments.
@@ -106,6 +108,7 @@ hook! { unsafe fn raise(signal_number: c_int) -> c_int => zap_raise {
 } }
 
 hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_cancel {
+    signals::note_sent();
     let Target::Real(tid) = target(thread) else {
         // SAFETY: the caller's argument.
         return unsafe { real!(pthread_cancel)(thread) };

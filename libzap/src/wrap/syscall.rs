@@ -12,7 +12,7 @@ use super::ids::{own_id, real_argument, virtual_result};
 use super::sandbox;
 use libc::{c_int, c_long, clockid_t, pid_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{blocking, clocks, identity, state};
+use zap_engine::{blocking, clocks, identity, signals, state};
 use zap_sys::RealPid;
 
 super::resolve_all!(syscall);
@@ -58,10 +58,12 @@ hook! { unsafe fn syscall(
                 return unsafe { libc::kill(a as pid_t, b as c_int) }.into();
             }
             libc::SYS_tkill | libc::SYS_rt_sigqueueinfo => {
+                signals::note_sent();
                 // SAFETY: the caller's arguments.
                 return in_one_piece(|| unsafe { raw(number, [real(a), b, c, 0, 0, 0]) });
             }
             libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo => {
+                signals::note_sent();
                 // SAFETY: the caller's arguments.
                 return in_one_piece(|| unsafe { raw(number, [real(a), real(b), c, d, 0, 0]) });
             }
