@@ -6,6 +6,8 @@
  */
 #include "program.h"
 
+#include <link.h>
+#include <sys/auxv.h>
 #include <sys/wait.h>
 
 extern char **environ;
@@ -31,10 +33,19 @@ static const char *joined(void) {
     return text;
 }
 
+/* As runtimes do that are not C's: the auxiliary vector comes behind the environment. */
+static void check_vector(char **behind, const char *when) {
+    while (*behind) behind++;
+    ElfW(auxv_t) *entry = (ElfW(auxv_t) *)(behind + 1);
+    while (entry->a_type != AT_NULL && entry->a_type != AT_PAGESZ) entry++;
+    CHECK(entry->a_type == AT_PAGESZ && entry->a_un.a_val == getauxval(AT_PAGESZ), "%s: the auxiliary vector behind environ", when);
+}
+
 int main(int argc, char **argv, char **given) {
     (void)argc;
     (void)argv;
     check_none_of_zaps("before");
+    check_vector(given, "before");
     CHECK(given == environ, "main's third argument is environ");
     MAKE(setenv("SET_BY_PROGRAM", "yes", 1) == 0);
     const char *before = joined();
@@ -42,6 +53,7 @@ int main(int argc, char **argv, char **given) {
     ready();
 
     check_none_of_zaps("after");
+    check_vector(given, "after");
     CHECK(strcmp(joined(), before) == 0, "the environment is the same");
 
     /* What the program starts finds the same list. */

@@ -1,5 +1,5 @@
-//! Executables that are not for Zap: for another processor, for 32 bits, for another C library. zap-launch refuses them; what a
-//! program of a pod makes of them is what it would make of them without Zap.
+//! Executables that are not for Zap: for another processor, for 32 bits, for another C library, of Go, of valgrind. zap-launch
+//! refuses them; what a program of a pod makes of them is what it would make of them without Zap.
 
 use crate::case::{failed, skipped, Case, Result, Row};
 use crate::ensure;
@@ -21,7 +21,30 @@ pub fn cases() -> Vec<Case> {
         cases.push(Case::new(format!("launch/foreign/{name}"), run));
         cases.push(Case::new(format!("launch/foreign/{name}"), run).by_ordinary_user());
     }
+    let packages = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    cases.push(Case::new("launch/foreign/go", go_program).packages(&packages(&["golang-go", "gcc", "libc6-dev"])));
+    cases.push(Case::new("launch/foreign/valgrind", valgrind).packages(&packages(&["valgrind"])));
     cases
+}
+
+/// A program that Go has linked with C of its own.
+fn go_program(scene: &Scene) -> Result {
+    let (source, path) = (scene.path("work/twice.go"), scene.path("work/twice"));
+    let text =
+        "package main\n\n// static int twice(int number) { return 2 * number; }\nimport \"C\"\nimport \"fmt\"\n\n\
+                func main() { fmt.Println(C.twice(21)) }\n";
+    fs::write(&source, text)?;
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(&path).arg(&source).env("GOCACHE", scene.path("work/cache"));
+    let built = build.env("GO111MODULE", "off").env("CGO_ENABLED", "1").output()?;
+    ensure!(built.status.success(), "go build: {}", String::from_utf8_lossy(&built.stderr));
+    scene.own(&path)?;
+    foreign(scene, &path, "is a Go program")
+}
+
+fn valgrind(scene: &Scene) -> Result {
+    let said = scene.run(&["zap-launch", "valgrind", "true"])?;
+    said.expect(126, "runs programs in an emulation")
 }
 
 const NO_X86: &str = "is no 64-bit x86 program";

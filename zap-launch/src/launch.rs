@@ -100,9 +100,14 @@ fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Resul
     }
     let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| {
-            ![environment::LD_PRELOAD, environment::POD_TABLE, environment::FORCE_VIRTUAL].iter().any(|own| name == own)
+            let own = [environment::LD_PRELOAD, environment::POD_TABLE, environment::EVEN, environment::FORCE_VIRTUAL];
+            !own.iter().any(|own| name == own)
         })
         .collect();
+    // Of the two that follow the user's own libraries are left in one.
+    if std::env::var_os(environment::LD_PRELOAD).is_some_and(|own| !own.is_empty()) {
+        variables.push((environment::EVEN.into(), "".into()));
+    }
     variables.push((environment::LD_PRELOAD.into(), preload));
     variables.push((environment::POD_TABLE.into(), table.into_os_string()));
     Ok(variables)

@@ -99,6 +99,8 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
             door = Some(name.to_vec());
         } else if let Some(name) = value(environment::FAULT) {
             fault = Some(name.to_vec());
+        } else if value(environment::EVEN).is_some() {
+            // It has served its purpose by being there.
         } else {
             let mut keep = true;
             if let Some(libraries) = value(environment::LD_PRELOAD) {
@@ -128,7 +130,18 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
         // SAFETY: the string, which no other code has been told of; the loader has taken what it needs.
         unsafe { core::ptr::write_bytes(variable, 0, length) };
     }
+    // SAFETY: the places up to the old NULL, of which none is in use any more.
+    unsafe { close_gap(core::slice::from_raw_parts_mut(block.add(to + 1).cast(), from - to)) };
     Some(Variables { table: table?, door, fault })
+}
+
+/// Fills the places that are left behind the environment's NULL. On the stack the auxiliary vector comes after them, and there
+/// are runtimes that look for it behind the NULL: entries that say nothing lead there.
+fn close_gap(gap: &mut [u64]) {
+    const AT_IGNORE: u64 = 1;
+    // Of an odd number it cannot be done, and an end makes them look elsewhere.
+    let filler = if gap.len() % 2 == 0 { AT_IGNORE } else { 0 };
+    gap.iter_mut().enumerate().for_each(|(at, place)| *place = if at % 2 == 0 { filler } else { 0 });
 }
 
 /// Maps the pod table `path`, which is to be had by the coordinator's `door` too, enters this process, and notes both. A

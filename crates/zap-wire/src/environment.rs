@@ -8,6 +8,10 @@ pub const POD_TABLE: &str = "ZAP_POD_TABLE";
 /// [`crate::ToCoordinator::Table`]. Carried along and taken out as [`POD_TABLE`] is.
 pub const POD_DOOR: &str = "ZAP_POD_DOOR";
 
+/// Says nothing. Carried along and taken out as [`POD_TABLE`] is, so that an even number of variables is taken out: the auxiliary
+/// vector, whose entries are pairs, can then be led to behind the environment.
+pub const EVEN: &str = "ZAP_EVEN";
+
 /// Function that libzap exports for Zap's own tools, which look it up by dlsym(3): `const char *zap_pod_table(void)`, the path
 /// of the table of the pod that the process is a member of, null if it is in none.
 pub const TABLE_FUNCTION: &core::ffi::CStr = c"zap_pod_table";

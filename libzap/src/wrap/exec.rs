@@ -71,7 +71,7 @@ impl Environment {
         }
         let own = own_preload();
         let preload_length = own.len() + 1 + preload_tail.len() + 1;
-        let needed = count + 4;
+        let needed = count + 5;
         let (list, preload): (*mut *mut c_char, &mut [u8]) = if needed <= FEW && preload_length <= SHORT {
             (self.few.as_mut_ptr(), &mut self.short)
         } else {
@@ -84,9 +84,9 @@ impl Environment {
         for from in 0..count {
             // SAFETY: `from` is below the count of variables.
             let Some(text) = (unsafe { variable(given, from) }) else { break };
-            let own = [environment::LD_PRELOAD, environment::POD_TABLE, environment::POD_DOOR];
+            let own = [environment::LD_PRELOAD, environment::POD_TABLE, environment::EVEN, environment::POD_DOOR];
             if own.iter().all(|name| value(text, name).is_none()) {
-                // SAFETY: the list has room for every variable and four more.
+                // SAFETY: the list has room for every variable and five more.
                 unsafe { *list.add(to) = *given.add(from) };
                 to += 1;
             }
@@ -95,7 +95,11 @@ impl Environment {
         let preload = join(preload, &[own, separator, preload_tail])?;
         // Where it cannot be named, the list ends before it.
         let door = door_variable(&mut self.door).unwrap_or(core::ptr::null_mut());
-        for variable in [preload, state::table_variable(), door, core::ptr::null_mut()] {
+        // What the user preloads is left where it is.
+        let taken_out = usize::from(preload_tail.is_empty()) + 1 + usize::from(!door.is_null());
+        let even = EVEN.as_ptr().cast_mut();
+        let skip = usize::from(taken_out % 2 == 0);
+        for variable in [even, preload, state::table_variable(), door, core::ptr::null_mut()].into_iter().skip(skip) {
             // SAFETY: as above.
             unsafe { *list.add(to) = variable };
             to += 1;
@@ -103,6 +107,9 @@ impl Environment {
         Some(list)
     }
 }
+
+/// [`environment::EVEN`].
+const EVEN: &CStr = c"ZAP_EVEN=";
 
 /// Names the coordinator's door, by which a program that runs as another user finds the pod's table.
 fn door_variable(into: &mut [u8]) -> Option<*mut c_char> {
