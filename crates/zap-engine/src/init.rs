@@ -140,7 +140,7 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
 fn close_gap(gap: &mut [u64]) {
     const AT_IGNORE: u64 = 1;
     // Of an odd number it cannot be done, and an end makes them look elsewhere.
-    let filler = if gap.len() % 2 == 0 { AT_IGNORE } else { 0 };
+    let filler = if gap.len().is_multiple_of(2) { AT_IGNORE } else { 0 };
     gap.iter_mut().enumerate().for_each(|(at, place)| *place = if at % 2 == 0 { filler } else { 0 });
 }
 
