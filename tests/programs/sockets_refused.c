@@ -1,7 +1,7 @@
 /* Named sockets that a checkpoint refuses, and what the program does about it: argv[1] says which. A caller that waits to
  * be accepted and has sent something (data) or hung up (gone); a file that another has taken the place of (taken); a
  * relative name whose file is not in the working directory (relative); an error that waits behind messages
- * (boundaries); a name that nobody has any more (lost).
+ * (boundaries).
  */
 #include "program.h"
 #include "unix_sockets.h"
@@ -21,15 +21,10 @@ int main(int argc, char **argv) {
         MAKE(rename("s", "s.kept") == 0 && close(open("s", O_CREAT | O_WRONLY, 0600)) == 0);
     } else if (strcmp(which, "relative") == 0) {
         MAKE(chdir("/") == 0);
-    } else if (strcmp(which, "boundaries") == 0) {
+    } else {
+        CHECK(strcmp(which, "boundaries") == 0, "which: %s", which);
         MAKE(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
         MAKE(sends(pair[0], "unread") && sends(pair[1], "the last word") && close(pair[1]) == 0);
-    } else {
-        CHECK(strcmp(which, "lost") == 0, "which: %s", which);
-        call = caller(SOCK_STREAM, at);
-        int end = accepted(server);
-        MAKE(close(end) == 0 && close(server) == 0 && unlink("s") == 0);
-        server = -1;
     }
 
     ready();
@@ -48,14 +43,10 @@ int main(int argc, char **argv) {
         CHECK(rename("s.kept", "s") == 0, "the socket's file");
     } else if (strcmp(which, "relative") == 0) {
         CHECK(access("/s", F_OK) == -1 && chdir(argv[2]) == 0, "no file in the other directory");
-    } else if (strcmp(which, "boundaries") == 0) {
+    } else {
         errno = 0;
         CHECK(recv(pair[0], bytes, 100, 0) == -1 && errno == ECONNRESET, "the error comes first");
         CHECK(receives(pair[0], "the last word") && at_end(pair[0]), "then the message");
-    } else {
-        CHECK(at_end(call) && access("s", F_OK) == -1, "the end");
-        close(call);
-        server = listener(SOCK_STREAM, at, 5);
     }
     SAY("sockets refused: %s: the program has not noticed", which);
 

@@ -50,8 +50,8 @@ impl Plugin for Socket {
     fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal> {
         let (named, others): (Vec<&Description>, Vec<_>) =
             context.claimed.iter().copied().partition(|one| named::is_named(one));
-        pairs::save(&others, context)?;
-        named::save(&named, context)
+        let left = named::save(&named, context)?;
+        pairs::save(&others, left, context)
     }
 
     fn restore(&self, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {

@@ -104,8 +104,10 @@ fn note_of(one: &Description) -> Result<Note, Refusal> {
     })
 }
 
-pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
-    let Some(share) = own.first().map(|one| one.share) else { return Ok(()) };
+/// Returns those of which only one end of a pair is left, each with its type.
+pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<Vec<(i32, End)>, Refusal> {
+    let mut left = Vec::new();
+    let Some(share) = own.first().map(|one| one.share) else { return Ok(left) };
     let notes: Vec<Note> = if share.object == 0 {
         own.iter().map(|one| note_of(one)).collect::<Result<_, _>>()?
     } else {
@@ -120,18 +122,22 @@ pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Resul
         let (part, note) = known.ok_or_else(|| Refusal::new(one.name(), "nothing was told of it"))?;
         let other = pod.other_of(note).map_err(|why| Refusal::new(one.name(), why))?;
         let peer = match other {
-            Other::Closed => Some(0),
+            Other::Closed | Other::Gone => Some(0),
             Other::End(inode) => Some(inode),
             Other::Nothing | Other::Waits(..) => None,
         };
         let end = save_end(one, note.kind, note.shutdown, peer)?;
-        if end.reset && other != Other::Closed {
+        if end.reset && !matches!(other, Other::Closed | Other::Gone) {
             return Err(Refusal::new(one.name(), "an error waits to be told to the program: repeat"));
+        }
+        if other == Other::Gone {
+            left.push((note.kind, end));
+            continue;
         }
         states.push(State {
             part,
             other: match other {
-                Other::Nothing | Other::Waits(..) => None,
+                Other::Nothing | Other::Waits(..) | Other::Gone => None,
                 Other::Closed => Some(part + CLOSED_END),
                 Other::End(peer) => part_of(peer, &pod.notes),
             },
@@ -146,7 +152,7 @@ pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Resul
     let bound = || diag::all_bound().map_err(|error| Refusal::new("Unix sockets", error));
     let plan = if leads { Some(pod.plan(bound)?) } else { None };
     context.section(SECTION, VERSION, encode(&Saved { object: share.object, states, plan })?);
-    Ok(())
+    Ok(left)
 }
 
 /// Makes all sockets, in the process that does, takes its own, and hands the others theirs. Each is at its place before the

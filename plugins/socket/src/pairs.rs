@@ -87,8 +87,10 @@ pub(crate) const SECOND: u32 = 1;
 /// Largest message of a Unix socket that is read at once: more than any send buffer allows by default.
 const LARGEST_MESSAGE: usize = 1 << 20;
 
-pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
-    let mut pairs: Vec<Pair> = Vec::new();
+/// `left`: ends of which the other is closed, each with its type, that are pairs no more than in this.
+pub(crate) fn save(own: &[&Description], left: Vec<(i32, End)>, context: &mut SaveContext<'_>) -> Result<(), Refusal> {
+    let left = left.into_iter().map(|(kind, first)| Pair { kind, first, second: Second::Closed });
+    let mut pairs: Vec<Pair> = left.collect();
     let mut done: Vec<u32> = Vec::new();
     let mut unconnected = Vec::new();
     for one in own {

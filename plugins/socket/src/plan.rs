@@ -57,6 +57,8 @@ pub(crate) enum Other {
     /// The listener at which it waits to be accepted has not done so: the listener's inode, and its turn.
     Waits(u32, usize),
     Closed,
+    /// It is closed, and nobody of the pod has its name any more: what is left is one end of a pair.
+    Gone,
     /// The inode of the other end.
     End(u32),
 }
@@ -215,7 +217,10 @@ impl Pod {
                     Err("has not been accepted yet, and has sent something or shut a half: not supported yet; repeat"
                         .into())
                 }
-                None if note.shutdown == SHUT => self.closed(note).map(|_| Other::Closed),
+                None if note.shutdown == SHUT => match self.closed(note) {
+                    Err(_) if note.own.name.is_empty() => Ok(Other::Gone),
+                    closed => closed.map(|_| Other::Closed),
+                },
                 None => Err("waits to be accepted by a process outside of the pod".into()),
             },
             Role::Connected { peer, .. } if part_of(*peer, &self.notes).is_some() => Ok(Other::End(*peer)),
@@ -281,7 +286,7 @@ impl Pod {
             };
             let end = |note: &Note| Some((part(note.inode), note.send_buffer));
             let (accepted, caller, address, caller_address) = match self.other_of(note).map_err(refusal)? {
-                Other::Nothing => continue,
+                Other::Nothing | Other::Gone => continue,
                 Other::Waits(listener, turn) => {
                     let address = self.usable(&note.own)?;
                     let caller = Caller { part: end(note), address, ids: Some(note.process) };
@@ -531,7 +536,6 @@ mod tests {
             (vec![here(&[20]), Note { shutdown: 2, ..note(20, connected(0), "", "/s") }], "shut a half"),
             (vec![here(&[0])], "who has hung up waits"),
             (vec![here(&[20])], "outside of the pod waits"),
-            (vec![closed(20, "", "/s")], "nobody of the pod has that name"),
             (vec![here(&[]), closed(20, "/s", "/c")], "nobody of the pod has that name"),
             (vec![note(5, Role::Bound, "\0c", ""), here(&[]), closed(20, "/s", "\0c")], "nobody of the pod has"),
         ] {
@@ -547,6 +551,13 @@ mod tests {
             let refused = planned(&notes).unwrap_err().reason;
             assert!(refused.contains(why), "{why}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_gone() {
+        let pod = Pod::new(vec![closed(20, "", "/s")]);
+        assert_eq!(pod.other_of(&pod.notes[0]), Ok(Other::Gone));
+        assert!(pod.plan(|| Ok(Vec::new())).unwrap().listeners.is_empty());
     }
 
     #[test]
