@@ -202,8 +202,8 @@ impl Broadcast {
 /// Does `libcs`, the call of libc's own function, or where ids differ the system call on every thread.
 fn in_every_thread(libcs: impl FnOnce() -> c_int, number: c_long, arguments: [usize; 3]) -> c_int {
     match state::moved() {
-        // There is only this thread.
-        false if libcs_signal::is_before_first_thread() => libcs(),
+        // There is only this thread, or nobody who would suspend any.
+        false if libcs_signal::is_before_first_thread() || !state::active() => libcs(),
         // The child of a vfork has no other, and its parent's memory.
         false if process::getpid() != state::real_pid() => libcs(),
         false => broadcast(libcs),
