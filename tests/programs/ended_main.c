@@ -67,6 +67,7 @@ static void *run(void *argument) {
               result == (void *)79,
           "a new thread");
     CHECK(syscall(SYS_tgkill, getpid(), gettid(), 0) == 0, "tgkill");
+    CHECK(setresuid(-1, geteuid(), -1) == 0 && setresgid(-1, getegid(), -1) == 0, "every thread stays who it is");
     SAY("ended_main: memory, file, threads");
     exit(finish(7));
 }

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 #define THREADS 6
+#define MANY 40
 enum { NOBODY = 65534 };
 
 static pthread_barrier_t all;
@@ -50,8 +51,9 @@ static void ready_and_busy(void) {
 int main(void) {
     if (getuid() != 0) {
         /* What an ordinary user may set. */
-        pthread_t thread;
-        MAKE(pthread_barrier_init(&all, NULL, 2) == 0 && pthread_create(&thread, NULL, work, NULL) == 0);
+        pthread_t many[MANY];
+        MAKE(pthread_barrier_init(&all, NULL, MANY + 1) == 0);
+        for (int i = 0; i < MANY; i++) MAKE(pthread_create(&many[i], NULL, work, NULL) == 0);
         ready_and_busy();
         /* EINVAL where a namespace of users has no such one. */
         CHECK(setuid(0) == -1 && (errno == EPERM || errno == EINVAL), "setuid");
@@ -60,7 +62,7 @@ int main(void) {
         everybody("an ordinary user's");
         going_on = 0;
         pthread_barrier_wait(&all);
-        CHECK(pthread_join(thread, NULL) == 0, "join");
+        for (int i = 0; i < MANY; i++) CHECK(pthread_join(many[i], NULL) == 0, "join");
         return finish(7);
     }
     pthread_t threads[THREADS];
