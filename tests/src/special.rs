@@ -168,7 +168,7 @@ fn image_is_gone(scene: &Scene) -> Result {
 
 /// From one PID namespace to another, where threads get the numbers that others of them had before.
 fn same_numbers(scene: &Scene) -> Result {
-    let program = scene.program("cancellation")?;
+    let program = scene.program("thread_handles")?;
     scene.plain(&program)?;
     let bin = scene.line(&program, &scene.path("work"))?.remove(0);
     let mut unshare = vec!["unshare"];
