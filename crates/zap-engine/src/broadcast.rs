@@ -25,6 +25,7 @@ pub fn is_under_way() -> bool {
 /// middle of it.
 pub fn broadcast<R>(work: impl FnOnce() -> R) -> R {
     let old = change_mask(libc::SIG_BLOCK, !bit(state::signal()) & !bit(libcs_signal::NUMBER));
+    give_way();
     loop {
         UNDER_WAY.fetch_add(1, Ordering::SeqCst);
         if suspend::current() == 0 {
@@ -42,6 +43,20 @@ pub fn broadcast<R>(work: impl FnOnce() -> R) -> R {
         let _ = change_mask(libc::SIG_SETMASK, old);
     }
     result
+}
+
+/// Before a broadcast: a suspension that has been asked for comes first. Threads that do nothing but broadcast would keep it out.
+fn give_way() {
+    const TRIES: u32 = 100;
+    const PAUSE_NS: u64 = 50_000;
+    for _ in 0..TRIES {
+        if !suspend::is_wanted() {
+            return;
+        }
+        // This thread becomes the leader, unless another one's broadcast is under way still.
+        guard::signal_self();
+        zap_sys::time::sleep_ns(PAUSE_NS);
+    }
 }
 
 /// In the child of a fork: whoever was at it is not there.

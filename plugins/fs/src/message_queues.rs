@@ -75,7 +75,8 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         let refusal =
             |error| Refusal::new(format!("POSIX message queue {}", String::from_utf8_lossy(&state.name)), error);
         let name = CPath::new(&state.name).ok_or_else(|| Refusal::new("POSIX message queue", "name too long"))?;
-        let own = fd::open_queue(name.as_c_str(), state.flags | libc::O_CLOEXEC).map_err(refusal)?;
+        // O_CLOEXEC would be seen among its flags (fcntl(2), F_GETFL).
+        let own = fd::open_queue(name.as_c_str(), state.flags).map_err(refusal)?;
         if fd::fstat(own).map_err(refusal)?.st_ino != state.inode {
             let text = format!("POSIX message queue {}", String::from_utf8_lossy(&state.name));
             return Err(Refusal::new(text, "is another one than at the checkpoint"));

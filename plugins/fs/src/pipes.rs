@@ -93,21 +93,22 @@ fn save_one(ends: &[&Description]) -> Result<State, Refusal> {
     }
     let capacity = fd::fcntl(any.fd(), libc::F_GETPIPE_SZ, 0).map_err(refusal)?;
     let packets = ends.iter().any(|end| end.status_flags() & libc::O_DIRECT != 0);
-    let contents = match ends.iter().find(|end| !is_writer(end)) {
-        _ if !leads || !has(libc::O_RDONLY) => Vec::new(),
-        Some(reader) => peek(reader.fd(), capacity, packets).map_err(refusal)?,
+    let (contents, in_packets) = match ends.iter().find(|end| !is_writer(end)) {
+        _ if !leads || !has(libc::O_RDONLY) => (Vec::new(), false),
+        Some(reader) => peek(reader.fd(), capacity).map_err(refusal)?,
         None => {
             // The reading end is in another process: one of our own shows the same.
             let path = zap_plugin::sys::small!("/proc/thread-self/fd/{}", any.fd());
             let own = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC, 0);
             let own = own.map_err(refusal)?;
-            let contents = peek(own, capacity, packets);
+            let contents = peek(own, capacity);
             let _ = fd::close(own);
             contents.map_err(refusal)?
         }
     };
     let full = !contents.is_empty() && !has_room(any.fd());
     let ends = ends.iter().map(|end| End { id: end.id, flags: end.status_flags() }).collect();
+    let packets = packets || in_packets;
     Ok(State { capacity, contents, packets, full, ends, object: share.object, leads })
 }
 
@@ -122,9 +123,11 @@ fn has_room(end: RawFd) -> bool {
     events.is_ok_and(|events| events & libc::POLLOUT != 0)
 }
 
-fn peek(reader: RawFd, capacity: usize, packets: bool) -> zap_plugin::sys::Result<Vec<Vec<u8>>> {
+/// What waits to be read: all at once, or by packets. Whether it is in packets its bytes tell, not the ends: the writing one may
+/// be in another process.
+fn peek(reader: RawFd, capacity: usize) -> zap_plugin::sys::Result<(Vec<Vec<u8>>, bool)> {
     if fd::bytes_readable(reader)? == 0 {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let (from, to) = fd::pipe2(libc::O_CLOEXEC | libc::O_NONBLOCK)?;
     let copy = || {
@@ -135,19 +138,29 @@ fn peek(reader: RawFd, capacity: usize, packets: bool) -> zap_plugin::sys::Resul
         loop {
             match fd::read(from, &mut buffer) {
                 Ok(0) => break,
-                Ok(length) if packets || contents.is_empty() => contents.push(buffer[..length].to_vec()),
-                Ok(length) => contents[0].extend_from_slice(&buffer[..length]),
+                // The buffer has room for all that waits: only the end of a packet makes a read end before.
+                Ok(length) => contents.push(buffer[..length].to_vec()),
                 Err(error) if error.is(libc::EAGAIN) => break,
                 Err(error) => return Err(error),
             }
         }
         let copied: usize = contents.iter().map(Vec::len).sum();
         // What did not fit into our pipe would be lost.
-        if copied == fd::bytes_readable(reader)? {
-            Ok(contents)
-        } else {
-            Err(zap_plugin::sys::SysError::new("tee", libc::ENOBUFS))
+        if copied != fd::bytes_readable(reader)? {
+            return Err(zap_plugin::sys::SysError::new("tee", libc::ENOBUFS));
         }
+        let mut in_packets = contents.len() > 1;
+        if !in_packets {
+            // A byte behind it is read along with it, or it is a packet. Where there is no room for one, what is left of a packet
+            // when a part has been read is thrown away (pipe(2)).
+            fd::tee(reader, to, capacity.max(1 << 30), libc::SPLICE_F_NONBLOCK)?;
+            buffer.push(0);
+            in_packets = match fd::write(to, b"x") {
+                Ok(_) => fd::read(from, &mut buffer)? == copied,
+                Err(_) => fd::read(from, &mut buffer[..1])? < copied && fd::bytes_readable(from)? == 0,
+            };
+        }
+        Ok((contents, in_packets))
     };
     let result = copy();
     let _ = fd::close(from);
