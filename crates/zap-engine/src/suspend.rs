@@ -32,6 +32,9 @@ const PARK_LIMIT_NS: u64 = 5_000_000_000;
 const FIRST_LOOK_NS: u64 = 1_500_000;
 const LOOK_EVERY_NS: u64 = 20_000_000;
 
+/// A thread could not be signalled by itself: there is no place in the queue of signals.
+static NO_ROOM: AtomicBool = AtomicBool::new(false);
+
 /// 0: no suspension; otherwise its number. Parked threads wait for it to change.
 #[link_section = ".zap.child"]
 static SUSPENSION: AtomicU32 = AtomicU32::new(0);
@@ -364,6 +367,7 @@ pub fn suspend_others(context: u64) -> Result<u32, Refusal> {
     }
     threads::clear();
     PARKED_COUNT.store(0, Ordering::Relaxed);
+    NO_ROOM.store(false, Ordering::Relaxed);
     let own = zap_sys::process::gettid();
     let leader = threads::add(own, PARKED).map_err(|error| Refusal::new("threads", error))?;
     threads::describe_self(leader, context);
@@ -409,7 +413,10 @@ fn signal_thread(tid: RealPid) -> Result<bool, Refusal> {
     match zap_sys::signal::signal_thread(zap_sys::process::getpid(), tid, state::signal()) {
         Ok(()) => Ok(true),
         // No place in the queue of signals: see `wait_until_parked`.
-        Err(error) if error.is(libc::EAGAIN) => Ok(true),
+        Err(error) if error.is(libc::EAGAIN) => {
+            NO_ROOM.store(true, Ordering::Relaxed);
+            Ok(true)
+        }
         // It has ended since: nothing to suspend.
         Err(error) if error.is(libc::ESRCH) => {
             slot.state.store(threads::FREE, Ordering::Release);
@@ -436,8 +443,11 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
             checked = now;
             drop_ended_threads();
             // A signal for the process, as kill(2) sends it, needs no place in the queue, and goes to any thread that
-            // does not block it: all that stand do.
-            let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, state::signal());
+            // does not block it: all that stand do. Where another than that one takes it, a call that is not made again by
+            // the kernel has ended for nothing: so only where it is needed, or nothing else helps.
+            if NO_ROOM.load(Ordering::Relaxed) || now.saturating_sub(round) > LOOK_EVERY_NS {
+                let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, state::signal());
+            }
         }
         if now.saturating_sub(looked) > LOOK_EVERY_NS || looked == round && now.saturating_sub(round) > FIRST_LOOK_NS {
             stragglers::look(now.saturating_sub(begun))?;

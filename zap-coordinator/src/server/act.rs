@@ -274,7 +274,7 @@ impl Server {
             return;
         }
         let number = table.signal.load(Ordering::Relaxed);
-        let why = match process.signal(number) {
+        let why = match process.signal_first(pid, number) {
             // It has ended, as its pidfd says too.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
             Err(error) => format!("cannot be signalled: {}", zap_client::error::reason(&error)),

@@ -98,6 +98,34 @@ impl Process {
         (result == 0 && info.mask & EXIT != 0).then_some(info.status)
     }
 
+    /// As [`Process::signal`], for the process's first thread alone where that can take it. Of a signal for the process another thread
+    /// may be woken than the one that takes it, and a call of that one which the kernel does not make again ends for nothing
+    /// (sigwaitinfo(2), epoll_wait(2)).
+    pub fn signal_first(&self, pid: i32, signal: i32) -> io::Result<()> {
+        // Linux 6.9.
+        const PIDFD_SIGNAL_THREAD: u32 = 1;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let blocked = super::examine::number(&status, "SigBlk:", 16) & (1 << (signal - 1)) != 0;
+        if !blocked && super::examine::field(&status, "State:").starts_with(['R', 'S']) {
+            let mut info = [0u32; 32];
+            (info[0], info[2]) = (signal as u32, libc::SI_QUEUE as u32);
+            // SAFETY: numbers, and a siginfo_t of 128 bytes.
+            let result = unsafe {
+                libc::syscall(
+                    libc::SYS_pidfd_send_signal,
+                    self.descriptor(),
+                    signal,
+                    info.as_ptr(),
+                    PIDFD_SIGNAL_THREAD,
+                )
+            };
+            if result == 0 {
+                return Ok(());
+            }
+        }
+        self.signal(signal)
+    }
+
     /// pidfd_send_signal(2), as kill(2) would (SI_USER): delivered even when the user's quota of queued signals is
     /// used up.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
