@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
     let exec = || Case::new("stress/exec/50-checkpoints".to_string(), exec_race).limit(240);
     let mut cases = vec![case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()];
     cases.extend([spawning(), spawning().by_ordinary_user(), exec(), exec().by_ordinary_user()]);
-    for name in ["shell_forks", "spawn_pool", "woken", "let_go"] {
+    for name in ["shell_forks", "spawn_pool", "woken", "woken_in_vain", "let_go"] {
         let case = |count: u32| {
             let run = move |scene: &Scene| makers(scene, name, count);
             Case::new(format!("stress/{name}/{count}-checkpoints"), run).limit(600)

@@ -89,7 +89,8 @@ pub fn repair(context: u64) {
     let mask = unsafe { *core::ptr::addr_of!(context.uc_sigmask).cast::<u64>() };
     let mut frame = Frame { registers: &mut context.uc_mcontext.gregs, mask };
     let own = zap_sys::signal::bit(crate::state::signal());
-    if zap_sys::signal::pending() & !frame.mask & !own != 0 {
+    let coming = zap_sys::signal::pending() & !frame.mask & !own;
+    if coming != 0 && (1..=64).any(|signal| coming & zap_sys::signal::bit(signal) != 0 && interrupts(signal)) {
         return;
     }
     // Elsewhere the thread stands between calls, or the kernel itself makes the call again.
@@ -118,6 +119,16 @@ pub fn repair(context: u64) {
     if prepare(number, is_noted.then_some(block), &mut frame) {
         frame.registers[libc::REG_RAX as usize] = number;
         frame.registers[libc::REG_RIP as usize] = at as i64;
+    }
+}
+
+/// Whether `signal` interrupts a call when it is delivered: not where nothing is done about it (signal(7)). It waits all the same
+/// while it is blocked, as all are here.
+fn interrupts(signal: i32) -> bool {
+    let ignored = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
+    match zap_sys::signal::get_action(signal).map_or(0, |action| action.handler) {
+        0 => !ignored.contains(&signal),
+        handler => handler != 1,
     }
 }
 

@@ -32,6 +32,9 @@ const PARK_LIMIT_NS: u64 = 5_000_000_000;
 const FIRST_LOOK_NS: u64 = 1_500_000;
 const LOOK_EVERY_NS: u64 = 20_000_000;
 
+/// When the process as a whole is signalled, though each of its threads has been.
+const LAST_RESORT_NS: u64 = 500_000_000;
+
 /// A thread could not be signalled by itself: there is no place in the queue of signals.
 static NO_ROOM: AtomicBool = AtomicBool::new(false);
 
@@ -445,7 +448,7 @@ fn wait_until_parked(begun: u64) -> Result<(), Refusal> {
             // A signal for the process, as kill(2) sends it, needs no place in the queue, and goes to any thread that
             // does not block it: all that stand do. Where another than that one takes it, a call that is not made again by
             // the kernel has ended for nothing: so only where it is needed, or nothing else helps.
-            if NO_ROOM.load(Ordering::Relaxed) || now.saturating_sub(round) > LOOK_EVERY_NS {
+            if NO_ROOM.load(Ordering::Relaxed) || now.saturating_sub(round) > LAST_RESORT_NS {
                 let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, state::signal());
             }
         }

@@ -366,7 +366,7 @@ impl Server {
         if waits && !process::has_pending(pid, signal) {
             if let Some(process) = self.members.get(&(pod, pid)) {
                 // One that has ended is noticed by its pidfd.
-                let _ = process.signal(signal);
+                let _ = process.signal_first(pid, signal);
             }
         }
     }
