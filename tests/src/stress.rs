@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
     let exec = || Case::new("stress/exec/50-checkpoints".to_string(), exec_race).limit(240);
     let mut cases = vec![case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()];
     cases.extend([spawning(), spawning().by_ordinary_user(), exec(), exec().by_ordinary_user()]);
-    for name in ["shell_forks", "spawn_pool", "woken", "woken_in_vain", "let_go"] {
+    for name in ["shell_forks", "spawn_pool", "woken", "let_go"] {
         let case = |count: u32| {
             let run = move |scene: &Scene| makers(scene, name, count);
             Case::new(format!("stress/{name}/{count}-checkpoints"), run).limit(600)
@@ -34,6 +34,8 @@ pub fn cases() -> Vec<Case> {
         let long = || case(MAKERS_LONG).long();
         cases.extend([case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()]);
     }
+    let vain = || Case::new(format!("stress/woken_in_vain/{COUNT}-checkpoints"), woken_in_vain).limit(600);
+    cases.extend([vain(), vain().by_ordinary_user()]);
     for name in ["shell_forks", "spawn_pool", "wait_any"] {
         let case = |count: u32| {
             let run = move |scene: &Scene| lives(scene, name, count);
@@ -43,6 +45,19 @@ pub fn cases() -> Vec<Case> {
         cases.extend([case(LIVES), case(LIVES).by_ordinary_user(), long(), long().by_ordinary_user()]);
     }
     cases
+}
+
+/// No wait ends for nothing, whatever moment a checkpoint comes at.
+fn woken_in_vain(scene: &Scene) -> Result {
+    let program = scene.program("woken_in_vain")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    for number in 1..=COUNT {
+        scene.checkpoint(&[]).doing(format!("checkpoint {number}"))?;
+    }
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 /// Whoever is being made or ends in the moment of a checkpoint is there in the next life, living or ended.
