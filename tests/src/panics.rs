@@ -39,7 +39,31 @@ pub fn cases() -> Vec<Case> {
         cases.push(case().by_ordinary_user());
     }
     cases.push(Case::new("panic/no-memory", no_memory));
+    // Root may make processes without limit.
+    for place in [fault::COPY_FORKING, fault::WRITER_SURVEYING, fault::WRITER_LAYING_OUT, fault::WRITER_WRITING] {
+        let case = Case::new(format!("panic/in-place/{place}"), move |scene: &Scene| panics(scene, place, true));
+        cases.push(case.by_ordinary_user());
+    }
+    cases.push(Case::new("panic/in-place/none", writes_in_place).by_ordinary_user());
     cases
+}
+
+/// The program's own process writes the image, and nothing is left of that.
+fn writes_in_place(scene: &Scene) -> Result {
+    let program = scene.program("panics")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &["--keep", "9"])?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[])?;
+    scene.go()?;
+    scene.wait_ready(running, 2)?;
+    let limit = process::forbid_processes(running.pid)?;
+    for number in 1..=3 {
+        scene.checkpoint(&[]).doing(format!("checkpoint {number}"))?;
+    }
+    process::allow_processes(running.pid, limit)?;
+    fs::write(scene.path("go.2"), "")?;
+    scene.expect_end(running, &program)
 }
 
 /// A program that has no memory left, and none for Zap.
@@ -61,6 +85,11 @@ fn no_memory(scene: &Scene) -> Result {
 }
 
 fn resumed(scene: &Scene, place: &str) -> Result {
+    panics(scene, place, false)
+}
+
+/// A panic in the middle of a checkpoint; `in_place`: of a program that cannot make a frozen copy.
+fn panics(scene: &Scene, place: &str, in_place: bool) -> Result {
     let program = scene.program("panics")?;
     scene.plain(&program)?;
     scene.use_fault(Some(&format!("panic:{place}:2")));
@@ -74,6 +103,7 @@ fn resumed(scene: &Scene, place: &str) -> Result {
     scene.own(&older_out)?;
     scene.go()?;
     scene.wait_ready(running, 2)?;
+    let limit = if in_place { Some(process::forbid_processes(running.pid)?) } else { None };
 
     let reason = format!("asked for at {place}");
     let said = scene.run(&["zap-command", "--checkpoint"])?;
@@ -86,7 +116,7 @@ fn resumed(scene: &Scene, place: &str) -> Result {
     }
     let pods = scene.wait_running(1).doing("after the panic")?;
     let why = pods[0]["processes"][0]["not_checkpointable"].clone();
-    if COPY.contains(&place) {
+    if COPY.contains(&place) && !in_place {
         ensure!(why.is_null(), "the process is marked for a failure of its copy: {why}");
         scene.checkpoint(&[]).doing("the next one")?;
     } else {
@@ -101,6 +131,9 @@ fn resumed(scene: &Scene, place: &str) -> Result {
         process::kill(coordinator, libc::SIGKILL);
         scene.until(PATIENCE, "the coordinator is gone", || (!process::lives(coordinator)).then_some(()))?;
         scene.run(&["zap-command", "--checkpoint"])?.expect(1, &reason)?;
+    }
+    if let Some(limit) = limit {
+        process::allow_processes(running.pid, limit)?;
     }
     fs::write(scene.path("go.2"), "")?;
     scene.expect_end(running, &program)?;

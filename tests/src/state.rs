@@ -11,7 +11,7 @@ use std::fs;
 pub type Road = fn(&Scene, &Program) -> Result;
 
 /// The roads, and whether root alone can take them.
-pub const ROADS: [(&str, Road); 10] = [
+pub const ROADS: [(&str, Road); 11] = [
     ("plain", plain),
     ("resumed", resumed),
     ("virtual", virtually),
@@ -22,6 +22,7 @@ pub const ROADS: [(&str, Road); 10] = [
     ("elsewhere", elsewhere),
     ("namespaces", namespaces),
     ("earlier-boot", earlier_boot),
+    ("in-place", in_place),
 ];
 
 pub fn cases(manifest: &Manifest) -> Vec<Case> {
@@ -93,6 +94,21 @@ fn restarted(scene: &Scene, program: &Program) -> Result {
     scene.wait_ready(running, 1)?;
     let images = scene.checkpoint_and_kill(running)?;
     let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, program)
+}
+
+/// No frozen copy can be made: the standing program writes its image itself.
+fn in_place(scene: &Scene, program: &Program) -> Result {
+    scene.use_fault(Some("refuse:copy-forking"));
+    let running = scene.launch(program, &[])?;
+    scene.use_fault(None);
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[]).doing("while it runs on")?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1).doing("after the restart")?;
+    scene.checkpoint(&[]).doing("after the restart")?;
     scene.go()?;
     scene.expect_end(running, program)
 }

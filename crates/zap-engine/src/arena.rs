@@ -11,7 +11,7 @@
 use crate::guard::Guard;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use zap_sys::futex::FutexLock;
 use zap_sys::libc;
 
@@ -28,7 +28,7 @@ struct Lists {
     end: usize,
 }
 
-/// Most and least address space of the scratch arena; how much there is depends on the limit (`ulimit -v`).
+/// Most and least address space of the frozen copy's scratch arena; how much there is depends on the limit (`ulimit -v`).
 const SCRATCH: usize = 4 << 30;
 const SCRATCH_LEAST: usize = 2 << 20;
 
@@ -37,32 +37,82 @@ static SCRATCH_START: AtomicUsize = AtomicUsize::new(0);
 static SCRATCH_NEXT: AtomicUsize = AtomicUsize::new(0);
 static SCRATCH_END: AtomicUsize = AtomicUsize::new(0);
 
+/// What [`drop_scratch`] undoes: length of the mapping that ends at [`SCRATCH_END`], 0 for none, and the soft limit of
+/// address space.
+static SCRATCH_LENGTH: AtomicUsize = AtomicUsize::new(0);
+static SCRATCH_LIMIT: AtomicU64 = AtomicU64::new(0);
+
 /// From here on everything is allocated in memory that is no part of an image, and nothing is given back. For the
 /// frozen copy: it must not change the arena that it is about to save. False when there is no room.
 pub fn begin_scratch() -> bool {
     // The copy is a process of its own, whose limits nobody sees.
-    if let Ok((_, hard)) = zap_sys::process::limit(libc::RLIMIT_AS) {
-        let _ = zap_sys::process::set_limit(libc::RLIMIT_AS, hard, hard);
-    }
-    let mut length = SCRATCH;
-    while length >= SCRATCH_LEAST {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: new memory wherever the kernel likes.
-        let start = unsafe { zap_sys::mem::map(0, length as u64, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-        if let Ok(start) = start {
-            SCRATCH_END.store(start as usize + length, Ordering::Relaxed);
-            SCRATCH_NEXT.store(start as usize, Ordering::Relaxed);
-            SCRATCH_START.store(start as usize, Ordering::Relaxed);
-            return true;
-        }
-        length /= 2;
-    }
-    false
+    raise_address_space();
+    let lengths = core::iter::successors(Some(SCRATCH), |length| Some(length / 2));
+    lengths.take_while(|length| *length >= SCRATCH_LEAST).any(map_scratch)
 }
 
-/// Allocates as usual again: the first act after a restart, whose memory was saved by a copy that had begun scratch.
-pub fn end_scratch() {
+/// Does `work` as in [`begin_scratch`], with `length` bytes of such memory, in a process that goes on afterwards. `None` when
+/// there is no room.
+pub fn in_scratch<T: Clone>(length: usize, work: impl FnOnce() -> T) -> Option<T> {
+    if let Some(limit) = raise_address_space() {
+        SCRATCH_LIMIT.store(limit, Ordering::Relaxed);
+    }
+    let length = mapped_length(length);
+    SCRATCH_LENGTH.store(length, Ordering::Relaxed);
+    if !map_scratch(length) {
+        SCRATCH_LENGTH.store(0, Ordering::Relaxed);
+        drop_scratch();
+        return None;
+    }
+    let result = core::mem::ManuallyDrop::new(work());
+    end_scratch();
+    let result = T::clone(&result);
+    drop_scratch();
+    Some(result)
+}
+
+/// Undoes what an [`in_scratch`] has changed, which a panic may have left.
+pub fn drop_scratch() {
+    end_scratch();
+    let length = SCRATCH_LENGTH.swap(0, Ordering::Relaxed);
+    if length > 0 {
+        let start = SCRATCH_END.load(Ordering::Relaxed) - length;
+        // SAFETY: its users are gone.
+        let _ = unsafe { zap_sys::mem::unmap(start as u64, length as u64) };
+    }
+    let soft = SCRATCH_LIMIT.swap(0, Ordering::Relaxed);
+    if let Some((_, hard)) = zap_sys::process::limit(libc::RLIMIT_AS).ok().filter(|_| soft != 0) {
+        let _ = zap_sys::process::set_limit(libc::RLIMIT_AS, soft, hard);
+    }
+}
+
+/// Lets the process have as much address space as it may; returns the limit that there was, if it was less.
+fn raise_address_space() -> Option<u64> {
+    let (soft, hard) = zap_sys::process::limit(libc::RLIMIT_AS).ok().filter(|(soft, hard)| soft != hard)?;
+    zap_sys::process::set_limit(libc::RLIMIT_AS, hard, hard).ok().map(|()| soft)
+}
+
+fn map_scratch(length: usize) -> bool {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: new memory wherever the kernel likes.
+    let start = unsafe { zap_sys::mem::map(0, length as u64, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let Ok(start) = start else { return false };
+    SCRATCH_END.store(start as usize + length, Ordering::Relaxed);
+    SCRATCH_NEXT.store(start as usize, Ordering::Relaxed);
+    SCRATCH_START.store(start as usize, Ordering::Relaxed);
+    true
+}
+
+/// Allocates as usual again.
+fn end_scratch() {
     SCRATCH_START.store(0, Ordering::Relaxed);
+}
+
+/// The first act after a restart, whose memory was saved while there was a scratch arena: here there is none.
+pub fn forget_scratch() {
+    SCRATCH_LENGTH.store(0, Ordering::Relaxed);
+    SCRATCH_LIMIT.store(0, Ordering::Relaxed);
+    end_scratch();
 }
 
 /// Where the scratch arena is: (first address, length), length 0 when there is none.

@@ -59,6 +59,12 @@ pub fn put_back(context: u64) {
     *mask |= zap_sys::signal::bit(crate::state::signal());
 }
 
+/// The signals that the thread with the frame at `context` blocks when it goes on.
+pub fn mask_at(context: u64) -> zap_sys::signal::Mask {
+    // SAFETY: the frame of a suspended thread; the set's first word is the kernel's mask.
+    unsafe { *(&raw const (*(context as *const libc::ucontext_t)).uc_sigmask).cast::<u64>() }
+}
+
 /// The stack pointer of the thread whose signal frame is at `context`.
 pub fn stack_at(context: u64) -> u64 {
     // SAFETY: as `instruction_at`.
@@ -90,7 +96,9 @@ pub fn repair(context: u64) {
     let mut frame = Frame { registers: &mut context.uc_mcontext.gregs, mask };
     let own = zap_sys::signal::bit(crate::state::signal());
     let coming = zap_sys::signal::pending() & !frame.mask & !own;
-    if coming != 0 && (1..=64).any(|signal| coming & zap_sys::signal::bit(signal) != 0 && interrupts(signal)) {
+    if coming != 0
+        && (1..=64).any(|signal| coming & zap_sys::signal::bit(signal) != 0 && !crate::signals::is_ignored(signal))
+    {
         return;
     }
     // Elsewhere the thread stands between calls, or the kernel itself makes the call again.
@@ -119,16 +127,6 @@ pub fn repair(context: u64) {
     if prepare(number, is_noted.then_some(block), &mut frame) {
         frame.registers[libc::REG_RAX as usize] = number;
         frame.registers[libc::REG_RIP as usize] = at as i64;
-    }
-}
-
-/// Whether `signal` interrupts a call when it is delivered: not where nothing is done about it (signal(7)). It waits all the same
-/// while it is blocked, as all are here.
-fn interrupts(signal: i32) -> bool {
-    let ignored = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
-    match zap_sys::signal::get_action(signal).map_or(0, |action| action.handler) {
-        0 => !ignored.contains(&signal),
-        handler => handler != 1,
     }
 }
 

@@ -20,6 +20,11 @@ pub fn in_agent(name: &'static str) {
     }
 }
 
+/// Whether the system call here is to fail, as `ZAP_FAULT` says.
+pub fn refuses(name: &'static str) -> bool {
+    state::is_refused(name)
+}
+
 #[cold]
 fn reach(name: &'static str) {
     match state::take_fault(name, suspend::current()) {
@@ -27,6 +32,6 @@ fn reach(name: &'static str) {
             let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, zap_sys::libc::SIGSTOP);
         }
         Some(Fault::Panic { place, .. }) => panic!("asked for at {place}"),
-        None => {}
+        Some(Fault::Refuse(_)) | None => {}
     }
 }

@@ -1,12 +1,14 @@
 //! The address space as it is saved: a survey of the mappings and of the pages that hold data of the program's own.
 //!
 //! Runs in the frozen copy, beside the program: the mappings are those of the moment of the fork. What a fork does not
-//! freeze (memory shared with others) is copied by the leader during the stop, see [`crate::shared`].
+//! freeze (memory shared with others) is copied by the leader during the stop, see [`crate::shared`]. Where there is no
+//! frozen copy it runs in the standing program, and changes nothing there.
 //!
 //! # Safety
 //! The copy's memory belongs to nobody else; protections may be changed at will there.
 #![allow(unsafe_code)]
 
+use crate::collected::Aside;
 use crate::image_backed;
 use crate::locked::Locked;
 use crate::pieces::{add_to, cut, outside, pieces, without};
@@ -24,18 +26,65 @@ use zap_sys::path::CPath;
 use zap_sys::time::stamp_ns;
 use zap_sys::{fd, libc, RawFd, PAGE_SIZE};
 
+/// The memory that is to be saved.
+#[derive(Clone, Copy)]
+pub struct Memory<'a> {
+    /// What the kernel says of it: the text of smaps.
+    pub smaps: &'a [u8],
+    /// What has been copied, and the regions of huge pages, of which a frozen copy has none.
+    pub aside: &'a Aside,
+    /// Ranges that the program keeps out of its own forks (MADV_DONTFORK), where `smaps` does not tell.
+    pub kept_out: &'a [(u64, u64)],
+    /// What the program has locked.
+    pub locked: &'a [Locked],
+    /// It is the frozen copy's, in which protections may be changed.
+    pub is_copy: bool,
+}
+
+/// Where the bytes of an extent are.
+#[derive(Clone, Copy)]
+pub enum Source {
+    At(u64),
+    /// In memory that the process may not read itself.
+    Unreadable(u64),
+}
+
+impl Source {
+    /// Copies the bytes from `done` on that `into` has room for.
+    pub fn read(self, done: u64, into: &mut [u8]) -> zap_sys::Result<()> {
+        match self {
+            Self::At(start) => {
+                // SAFETY: the survey has found the pages present and readable; nobody else has the buffer.
+                unsafe { core::ptr::copy((start + done) as *const u8, into.as_mut_ptr(), into.len()) };
+                Ok(())
+            }
+            Self::Unreadable(start) => {
+                let mut at = 0;
+                while at < into.len() {
+                    match zap_sys::mem::read_own_file(start + done + at as u64, &mut into[at..])? {
+                        0 => return Err(zap_sys::SysError::new("pread64", libc::EFAULT)),
+                        count => at += count,
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
 /// A survey: what the header tells of memory, and where each extent's bytes are.
 #[derive(Default)]
 pub struct Survey {
     pub regions: Vec<Region>,
     pub files: Vec<BackingFile>,
-    /// Address of the bytes of each extent, in the order of regions and extents.
-    pub sources: Vec<u64>,
+    /// The bytes of each extent, in the order of regions and extents.
+    pub sources: Vec<Source>,
     /// Bytes of all extents.
     pub extents_length: u64,
     /// Objects of shared memory.
     pub objects: Vec<SharedObject>,
     open: Vec<shared::ObjectKey>,
+    may_protect: bool,
 }
 
 /// Runs of pages with data that lie closer than this (in bytes) become one extent, zeroes between them included: fewer
@@ -75,28 +124,24 @@ pub fn let_through(ranges: &[(u64, u64)], through: bool) {
     }
 }
 
-/// Surveys the address space of the calling process, which must be the frozen copy and which `smaps` describes. It lacks the
-/// regions `huge`, of huge pages. `open`: files that are open in the pod.
-pub fn survey(
-    smaps: &[u8],
-    copies: &[SharedCopy],
-    huge: &[Region],
-    kept_out: &[(u64, u64)],
-    locked: &[Locked],
-    open: &[shared::ObjectKey],
-) -> Result<Survey, Refusal> {
+/// Surveys the address space of the calling process. `open`: files that are open in the pod.
+pub fn survey(memory: &Memory<'_>, open: &[shared::ObjectKey]) -> Result<Survey, Refusal> {
+    let Memory { smaps, aside: Aside { copies, huge, .. }, kept_out, locked, is_copy } = *memory;
     let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
         .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
     crate::fault::point(zap_wire::fault::WRITER_SURVEYING);
-    let mut survey = Survey { open: open.to_vec(), ..Survey::default() };
+    let mut survey = Survey { open: open.to_vec(), may_protect: is_copy, ..Survey::default() };
     let mut finder = PageFinder::new(pagemap, true);
     let own = own_memory(copies);
     let mut edges = kept_out.to_vec();
     edges.extend(locked.iter().map(|found| (found.start, found.end)));
     let mut huge = huge.iter().peekable();
     let result = for_each_mapping(smaps, |mapping, details| {
-        while let Some(region) = huge.next_if(|region| region.start < mapping.start) {
+        while let Some(region) = huge.next_if(|region| region.start <= mapping.start) {
             survey.add_huge(region, copies);
+            if region.start == mapping.start {
+                return Ok(());
+            }
         }
         let mut pieces = outside(*mapping, &own).into_iter().flat_map(|piece| cut(piece, &edges));
         pieces.try_for_each(|piece| survey.add(&piece, details, copies, &mut finder))
@@ -183,7 +228,7 @@ impl Survey {
                 runs.clear();
             } else if whole {
                 // Guards cannot be read either, and would be taken for the file's end.
-                let end = if guards.is_empty() { readable_end(mapping) } else { Ok(mapping.end) };
+                let end = if guards.is_empty() { readable_end(mapping, self.may_protect) } else { Ok(mapping.end) };
                 let end = end.map_err(|error| Refusal::new(name(), error))?;
                 if end < mapping.end {
                     behind = Some(Region { start: end, backing: self.behind_a_file()?, ..region.clone() });
@@ -192,23 +237,21 @@ impl Survey {
                 runs = without(mapping.start, end, &guards);
             }
         }
-        let sources = if runs.is_empty() || mapping.protection & libc::PROT_READ != 0 {
-            None
-        } else if region.flags & flags::SEALED != 0 {
-            Some(runs.iter().map(|run| copy_unreadable(*run)).collect::<Result<Vec<_>, _>>())
-        } else {
-            // SAFETY: the frozen copy's own memory; its protection matters to nobody but the reader below.
-            unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }
-                .map_err(|error| Refusal::new(name(), error))?;
-            None
-        };
-        let sources = sources.transpose().map_err(|error| Refusal::new(name(), error))?;
-        let mut runs = runs.into_iter().enumerate().peekable();
+        let mut source: fn(u64) -> Source = Source::At;
+        if !runs.is_empty() && mapping.protection & libc::PROT_READ == 0 {
+            if self.may_protect && region.flags & flags::SEALED == 0 {
+                // SAFETY: the frozen copy's own memory; its protection matters to nobody but the reader.
+                unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }
+                    .map_err(|error| Refusal::new(name(), error))?;
+            } else {
+                source = Source::Unreadable;
+            }
+        }
+        let mut runs = runs.into_iter().peekable();
         for piece in pieces(&region, &guards) {
             let mut piece = piece;
-            while let Some((index, (start, end))) = runs.next_if(|(_, run)| run.0 < piece.end) {
-                let source = sources.as_ref().and_then(|sources| sources.get(index)).map_or(start, |copy| *copy);
-                self.push_extent(&mut piece, start, end - start, source);
+            while let Some((start, end)) = runs.next_if(|run| run.0 < piece.end) {
+                self.push_extent(&mut piece, start, end - start, source(start));
             }
             if piece.start < piece.end {
                 self.regions.push(piece);
@@ -241,7 +284,7 @@ impl Survey {
             for (start, end) in &copy.runs {
                 let (start, end) = ((*start).max(region_start), (*end).min(region_end));
                 if start < end {
-                    self.push_extent(region, start, end - start, copy.copy + (start - copy.start));
+                    self.push_extent(region, start, end - start, Source::At(copy.copy + (start - copy.start)));
                 }
             }
         }
@@ -261,7 +304,7 @@ impl Survey {
         index as u32
     }
 
-    fn push_extent(&mut self, region: &mut Region, address: u64, length: u64, source: u64) {
+    fn push_extent(&mut self, region: &mut Region, address: u64, length: u64, source: Source) {
         region.extents.push(Extent { address, length, offset: self.extents_length });
         self.sources.push(source);
         self.extents_length += length;
@@ -317,19 +360,6 @@ fn read_build_id(path: &[u8]) -> Option<Vec<u8>> {
     zap_image::build_id::find(&head[..length.ok()?])
 }
 
-/// A copy of memory of the calling process that it may not read, and whose protection cannot be changed.
-fn copy_unreadable((start, end): (u64, u64)) -> zap_sys::Result<u64> {
-    let mut copy = alloc::vec![0u8; (end - start) as usize];
-    let mut done = 0;
-    while done < copy.len() {
-        match zap_sys::mem::read_own_file(start + done as u64, &mut copy[done..])? {
-            0 => return Err(zap_sys::SysError::new("pread64", libc::EFAULT)),
-            count => done += count,
-        }
-    }
-    Ok(copy.leak().as_ptr() as u64)
-}
-
 /// Mappings that are not the program's: they are not in the image.
 fn is_excluded(mapping: &Mapping<'_>) -> bool {
     mapping.name == b"[vsyscall]" || shared::is_agents_table(mapping)
@@ -359,13 +389,18 @@ fn is_whole(mapping: &Mapping<'_>) -> bool {
 
 /// Where the part of a mapping ends that can be read: its file may have become shorter than it. What lies behind the
 /// file's end is no memory for anybody, and reading it here a SIGBUS.
-fn readable_end(mapping: &Mapping<'_>) -> zap_sys::Result<u64> {
+fn readable_end(mapping: &Mapping<'_>, may_protect: bool) -> zap_sys::Result<u64> {
+    let mut read: fn(u64, &mut [u8]) -> zap_sys::Result<usize> = zap_sys::mem::read_own;
     if mapping.protection & libc::PROT_READ == 0 {
-        // SAFETY: the frozen copy's own memory; its protection matters to nobody but its reader.
-        unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }?;
+        if may_protect {
+            // SAFETY: the frozen copy's own memory; its protection matters to nobody but its reader.
+            unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }?;
+        } else {
+            read = zap_sys::mem::read_own_file;
+        }
     }
     let page = PAGE_SIZE as u64;
-    let can_be_read = |number: u64| match zap_sys::mem::read_own(mapping.start + number * page, &mut [0u8; 1]) {
+    let can_be_read = |number: u64| match read(mapping.start + number * page, &mut [0u8; 1]) {
         Ok(count) => Ok(count == 1),
         Err(error) if error.is(libc::EFAULT) => Ok(false),
         Err(error) => Err(error),

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::agent::Agent;
-use crate::checkpoint::COLLECTED;
+use crate::collected::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{

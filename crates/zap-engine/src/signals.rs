@@ -298,6 +298,33 @@ pub fn restore() {
     });
 }
 
+/// Whether nothing is made of `signal` (signal(7)): it interrupts no call. While it is blocked, as all are in a thread that
+/// stands, it waits all the same.
+pub fn is_ignored(signal: i32) -> bool {
+    let ignored = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
+    match zap_sys::signal::get_action(signal).map_or(0, |action| action.handler) {
+        0 => ignored.contains(&signal),
+        handler => handler == 1,
+    }
+}
+
+/// Lets signals go of which nothing is made, before the first thread goes on: the kernel would end its next call with EINTR for
+/// one that waits, or that comes while the main thread, with the frame at `context`, has not gone on (whether it blocks one
+/// decides whether that waits: sig_ignored, kernel/signal.c). Every other thread stands.
+pub fn let_ignored_go(context: u64) {
+    let programs = blocking::mask_at(context) | bit(libc::SIGCONT) | bit(state::signal());
+    let may_go = |signal: &i32| programs & bit(*signal) == 0 && is_ignored(*signal);
+    let ignored = (1..=COUNT as i32).filter(may_go).map(bit).fold(0, |mask, bit| mask | bit);
+    if zap_sys::process::gettid() == zap_sys::process::getpid() {
+        let _ = zap_sys::signal::change_mask(libc::SIG_UNBLOCK, ignored);
+        return;
+    }
+    let waiting = zap_sys::signal::pending() & ignored;
+    for signal in (1..=COUNT as i32).filter(|signal| waiting & bit(*signal) != 0) {
+        zap_sys::signal::take_pending(signal);
+    }
+}
+
 /// Whether `signal` was pending for the process when it was saved.
 pub fn was_pending(signal: i32) -> bool {
     SAVED.with(|saved| saved.pending & bit(signal) != 0)

@@ -382,7 +382,13 @@ pub fn take_fault(name: &str, suspension: u32) -> Option<Fault> {
     let due = FAULT.with(|fault| *fault).filter(|fault| match fault {
         Fault::Stop(place) => *place == name,
         Fault::Panic { place, suspension: wanted } => *place == name && suspension == *wanted,
+        Fault::Refuse(_) => false,
     })?;
     // Another thread may be at the same place.
     FAULT_IS_ARMED.swap(false, Ordering::AcqRel).then_some(due)
+}
+
+/// Whether the system call at `name` is to fail.
+pub fn is_refused(name: &str) -> bool {
+    fault_is_armed() && FAULT.with(|fault| matches!(fault, Some(Fault::Refuse(place)) if *place == name))
 }

@@ -163,6 +163,7 @@ pub fn add(tid: RealPid, state: u32) -> Result<&'static Slot, SysError> {
     let slot = slot_at(index).ok_or(SysError::new("slot", zap_sys::libc::ENOMEM))?;
     slot.real_tid.store(tid.0, Ordering::Relaxed);
     slot.put_back.store(0, Ordering::Relaxed);
+    slot.context.store(0, Ordering::Relaxed);
     slot.suspension.store(crate::suspend::current(), Ordering::Relaxed);
     for word in [&slot.letter, &slot.vfork_child, &slot.trouble] {
         word.store(0, Ordering::Relaxed);
@@ -411,6 +412,7 @@ extern "C" fn enter_respawned(slot: usize) -> ! {
 pub fn enter_and_release(slot: &'static Slot) -> ! {
     become_thread(slot);
     crate::suspend::stop_again();
+    crate::signals::let_ignored_go(slot.context.load(Ordering::Relaxed));
     crate::suspend::release();
     leave(slot)
 }

@@ -1,13 +1,7 @@
 //! The frozen copy's work: survey its own memory, lay the image out, write it. Simple and raw; whatever else is to be
 //! done with an image is the coordinator's.
-//!
-//! # Safety
-//! Reads the frozen copy's memory by address, where the survey found it mapped and readable.
-#![allow(unsafe_code)]
 
-use crate::locked::Locked;
-use crate::memory;
-use crate::shared::SharedCopy;
+use crate::memory::{self, Memory, Source};
 use crate::state;
 use crate::threads;
 use alloc::format;
@@ -16,7 +10,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use zap_image::header::bytes::Bytes;
 use zap_image::layout::ChunkHasher;
-use zap_image::{ChunkSums, Entry, Header, Member, Pod, Process, Region, Section, Thread};
+use zap_image::{ChunkSums, Entry, Header, Member, Pod, Process, Section, Thread};
 use zap_plugin::{Refusal, SavedSection};
 use zap_sys::arch::context::SnapshotContext;
 use zap_sys::path::PATH_MAX;
@@ -30,15 +24,7 @@ const BOUNCE_SIZE: u64 = 256 << 10;
 pub struct Task<'a> {
     pub order: &'a SaveOrder,
     pub sections: &'a [SavedSection],
-    /// What the kernel says of the memory: the text of smaps.
-    pub smaps: &'a [u8],
-    pub copies: &'a [SharedCopy],
-    /// Regions of huge pages, which the frozen copy lacks.
-    pub huge: &'a [Region],
-    /// Ranges that the program keeps out of its own forks (MADV_DONTFORK).
-    pub kept_out: &'a [(u64, u64)],
-    /// What the program has locked.
-    pub locked: &'a [Locked],
+    pub memory: Memory<'a>,
     pub context: &'a SnapshotContext,
     /// Address of the mailbox.
     pub mailbox: u64,
@@ -48,7 +34,7 @@ pub struct Task<'a> {
 
 /// Writes the image; returns its length in bytes.
 pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
-    let survey = memory::survey(task.smaps, task.copies, task.huge, task.kept_out, task.locked, &task.order.open)?;
+    let survey = memory::survey(&task.memory, &task.order.open)?;
     crate::fault::point(zap_wire::fault::WRITER_LAYING_OUT);
     let mut header = header(task)?;
     let extents_length = survey.extents_length;
@@ -74,14 +60,14 @@ pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
 fn write_extents(
     image: RawFd,
     header: &Header,
-    sources: &[u64],
+    sources: &[Source],
     head_length: u64,
     extents_length: u64,
 ) -> Result<ChunkSums, Refusal> {
     let mut hasher = ChunkHasher::new(extents_length);
     // The writer's own stack and data are among what it saves and change while it works: what is hashed must be the
-    // very bytes that are written. Mapped after the survey, and so no part of the image.
-    let bounce = zap_sys::mem::map_anonymous(BOUNCE_SIZE as usize).map_err(|error| Refusal::new("image", error))?;
+    // very bytes that are written. Scratch memory is no part of the image.
+    let mut bounce = alloc::vec![0u8; BOUNCE_SIZE as usize];
     let extents = header.regions.iter().flat_map(|region| &region.extents);
     for (extent, source) in extents.zip(sources) {
         let mut done = 0;
@@ -91,10 +77,8 @@ fn write_extents(
             if offset <= extents_length / 2 && offset + part > extents_length / 2 {
                 crate::fault::point(zap_wire::fault::WRITER_WRITING);
             }
-            // SAFETY: the survey has found the pages present and readable; the bounce buffer has room for them.
-            unsafe { core::ptr::copy((source + done) as *const u8, bounce as *mut u8, part as usize) };
-            // SAFETY: just filled, and not written before the next round.
-            let bytes = unsafe { core::slice::from_raw_parts(bounce as *const u8, part as usize) };
+            let bytes = &mut bounce[..part as usize];
+            source.read(done, bytes).map_err(|error| Refusal::new("memory", error))?;
             fd::pwrite_all(image, bytes, head_length + offset).map_err(|error| Refusal::new("image", error))?;
             hasher.update(bytes);
             done += part;

@@ -2,7 +2,7 @@
 //! the library in a program panics.
 //!
 //! `ZAP_FAULT=name` names one of [`ALL`]; `ZAP_FAULT=panic:name` one of [`PANICS`], and `panic:name:2` means in the
-//! program's second suspension instead of the first. Compiled in, free when the variable is unset: the name is looked up once.
+//! program's second suspension instead of the first. `refuse:copy-forking` lets no frozen copy be made. Compiled in, free when the variable is unset: the name is looked up once.
 
 /// A coordinator that has just sent the signal of a checkpoint.
 pub const COORDINATOR_SIGNALLED: &str = "coordinator-signalled";
@@ -147,11 +147,16 @@ pub enum Fault {
     Stop(&'static str),
     /// It panics, in the suspension of this number.
     Panic { place: &'static str, suspension: u32 },
+    /// The system call there fails, every time.
+    Refuse(&'static str),
 }
 
 /// What the variable asks for; `None` for what is not known.
 pub fn parse(text: &[u8]) -> Option<Fault> {
     let find = |places: &[&'static str], name: &[u8]| places.iter().copied().find(|place| place.as_bytes() == name);
+    if let Some(name) = text.strip_prefix(b"refuse:") {
+        return find(&[COPY_FORKING], name).map(Fault::Refuse);
+    }
     let Some(rest) = text.strip_prefix(b"panic:") else { return find(&ALL, text).map(Fault::Stop) };
     let (name, suspension) = match rest.iter().position(|c| *c == b':') {
         Some(at) => (&rest[..at], zap_sys::text::decimal(&rest[at + 1..]).0 as u32),
@@ -173,6 +178,8 @@ mod tests {
             ("panic:program-saved:2", Some(Fault::Panic { place: PROGRAM_SAVED, suspension: 2 })),
             ("panic:command-requested", None),
             ("panic:", None),
+            ("refuse:copy-forking", Some(Fault::Refuse(COPY_FORKING))),
+            ("refuse:copy-forked", None),
         ] {
             assert_eq!(parse(text.as_bytes()), expected, "{text}");
         }

@@ -1,4 +1,4 @@
-//! Control transfers: the frozen copy, threads made by hand, return from a signal frame, a stack of our own.
+//! Control transfers: snapshots, helpers, threads made by hand, return from a signal frame, a stack of our own.
 //!
 //! # Safety
 //! Each function is a short stretch of assembly with a comment on every line; what its caller owes is said there.
@@ -8,7 +8,7 @@ use core::arch::naked_asm;
 use core::ffi::c_int;
 use core::sync::atomic::AtomicU32;
 
-/// Where a frozen copy can be taken up again: filled by [`snapshot`] before it forks, and so part of the copy.
+/// Where a saved process can be taken up again: filled by [`call_in_snapshot`] before its call, and so part of what is saved.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SnapshotContext {
@@ -16,31 +16,22 @@ pub struct SnapshotContext {
     pub stack_pointer: u64,
     /// Address at which execution continues with that stack pointer.
     pub instruction_pointer: u64,
-    /// In the original process: the frozen copy's process id, or a negative errno.
-    pub copy: i64,
 }
 
-/// What [`snapshot`] returns when a restorer jumped into the context instead of the kernel returning from a fork.
+/// What [`call_in_snapshot`] returns when a restorer jumped into the context.
 pub const RESTARTED: isize = -0x10000;
 
-/// Forks a frozen copy of the calling process, as a child that is nobody's: an intermediate helper forks it and ends.
-/// Before it does, the helper calls `prepare(argument)`: it has descriptors and a working directory of its own, which the
-/// copy inherits, and shares memory with the caller. What it closes is closed before the caller goes on.
-///
-/// Returns the helper's process id in the original (to be reaped with `__WALL`; `context.copy` then holds the copy's
-/// id or a negative errno), [`RESTARTED`] when a restorer has rebuilt the copy's memory in another process, or a
-/// negative errno when not even the helper could be made. In the frozen copy it never returns: there it calls
-/// `write(argument)` below the present frame. If it returned, the copy would write over the very frames that a restart
-/// returns through, before it has saved them.
+/// Fills `context`, and calls `function(argument)`, which saves the memory, here or in a fork of the process. Returns 0 when
+/// it has come back, and [`RESTARTED`] when a restorer has rebuilt that memory in another process.
 ///
 /// # Safety
-/// `context` is valid for writes. Every other thread is suspended, so that the memory is consistent. `write` leaves
-/// all memory above its own frame that a restart needs as it is.
+/// `context` is valid for writes. Every other thread is suspended, so that the memory is consistent. `function` leaves
+/// all memory above its own frame that a restart needs as it is. In a fork it never returns: it would write over the very
+/// frames that a restart returns through, before it has saved them.
 #[unsafe(naked)]
-pub unsafe extern "C" fn snapshot(
+pub unsafe extern "C" fn call_in_snapshot(
     context: *mut SnapshotContext,
-    prepare: extern "C" fn(usize),
-    write: extern "C" fn(usize) -> !,
+    function: extern "C" fn(usize),
     argument: usize,
 ) -> isize {
     naked_asm!(
@@ -56,35 +47,10 @@ pub unsafe extern "C" fn snapshot(
         "mov [rdi], rsp",     // context.stack_pointer
         "lea rax, [rip + 2f]",
         "mov [rdi + 8], rax", // context.instruction_pointer
-        "mov rbx, rdi",       // the context, for the helper; survives system calls
-        "mov r14, rsi",       // what the helper calls, what the copy calls, and their argument: saved above, so free to use
-        "mov r12, rdx",
-        "mov r13, rcx",
-        "mov eax, 56",        // clone: the helper shares memory and this very stack; we sleep until it has ended
-        "mov edi, 0x4100",    // CLONE_VFORK | CLONE_VM, exit signal 0
-        "xor esi, esi",
-        "xor edx, edx",
-        "xor r10d, r10d",
-        "xor r8d, r8d",
-        "syscall",
-        "test rax, rax",
-        "jnz 3f",             // original process: the helper's id, or a negative errno
-        "mov rdi, r13",       // helper: rsp is 16-byte aligned here: return address, six registers, eight bytes
-        "call r14",
-        "mov eax, 56",        // helper: fork the frozen copy, exit signal 0
-        "xor edi, edi",
-        "xor esi, esi",
-        "xor edx, edx",
-        "xor r10d, r10d",
-        "xor r8d, r8d",
-        "syscall",
-        "test rax, rax",
-        "jz 4f",              // frozen copy
-        "mov [rbx + 16], rax", // helper: context.copy, in the memory shared with the original
-        "mov eax, 60",        // helper: exit
-        "xor edi, edi",
-        "syscall",
-        "ud2",
+        "mov rdi, rdx",
+        "call rsi",           // rsp is 16-byte aligned here: return address, six registers, eight bytes
+        "xor eax, eax",
+        "jmp 3f",
         "2:",                 // a restorer jumps here with rsp = context.stack_pointer
         "mov rax, {restarted}",
         "3:",
@@ -98,10 +64,6 @@ pub unsafe extern "C" fn snapshot(
         "pop rbx",
         "pop rbp",
         "ret",
-        "4:",
-        "mov rdi, r13",
-        "call r12",
-        "ud2",
         restarted = const RESTARTED,
     )
 }
