@@ -11,6 +11,9 @@ use zap_wire::fault;
 const COPY: [&str; 4] =
     [fault::WRITER_SURVEYING, fault::WRITER_LAYING_OUT, fault::WRITER_WRITING, fault::WRITER_SAYING];
 
+/// No frozen copy can be made.
+pub const IN_PLACE: &str = "refuse:copy-forking";
+
 /// The coordinator has heard the last word, and the image is whole.
 const AFTER: [&str; 2] = [fault::PLUGINS_RESUMING, fault::PROGRAM_RESUMING];
 
@@ -39,12 +42,11 @@ pub fn cases() -> Vec<Case> {
         cases.push(case().by_ordinary_user());
     }
     cases.push(Case::new("panic/no-memory", no_memory));
-    // Root may make processes without limit.
     for place in [fault::COPY_FORKING, fault::WRITER_SURVEYING, fault::WRITER_LAYING_OUT, fault::WRITER_WRITING] {
         let case = Case::new(format!("panic/in-place/{place}"), move |scene: &Scene| panics(scene, place, true));
-        cases.push(case.by_ordinary_user());
+        cases.push(case);
     }
-    cases.push(Case::new("panic/in-place/none", writes_in_place).by_ordinary_user());
+    cases.push(Case::new("panic/in-place/none", writes_in_place));
     cases
 }
 
@@ -52,16 +54,16 @@ pub fn cases() -> Vec<Case> {
 fn writes_in_place(scene: &Scene) -> Result {
     let program = scene.program("panics")?;
     scene.plain(&program)?;
+    scene.use_fault(Some(IN_PLACE));
     let running = scene.launch(&program, &["--keep", "9"])?;
+    scene.use_fault(None);
     scene.wait_ready(running, 1)?;
     scene.checkpoint(&[])?;
     scene.go()?;
     scene.wait_ready(running, 2)?;
-    let limit = process::forbid_processes(running.pid)?;
     for number in 1..=3 {
         scene.checkpoint(&[]).doing(format!("checkpoint {number}"))?;
     }
-    process::allow_processes(running.pid, limit)?;
     fs::write(scene.path("go.2"), "")?;
     scene.expect_end(running, &program)
 }
@@ -92,7 +94,8 @@ fn resumed(scene: &Scene, place: &str) -> Result {
 fn panics(scene: &Scene, place: &str, in_place: bool) -> Result {
     let program = scene.program("panics")?;
     scene.plain(&program)?;
-    scene.use_fault(Some(&format!("panic:{place}:2")));
+    let refused = if in_place { format!("{IN_PLACE},") } else { String::new() };
+    scene.use_fault(Some(&format!("{refused}panic:{place}:2")));
     let running = scene.launch(&program, &["--keep", "9"])?;
     scene.use_fault(None);
     scene.wait_ready(running, 1)?;
@@ -103,7 +106,6 @@ fn panics(scene: &Scene, place: &str, in_place: bool) -> Result {
     scene.own(&older_out)?;
     scene.go()?;
     scene.wait_ready(running, 2)?;
-    let limit = if in_place { Some(process::forbid_processes(running.pid)?) } else { None };
 
     let reason = format!("asked for at {place}");
     let said = scene.run(&["zap-command", "--checkpoint"])?;
@@ -131,9 +133,6 @@ fn panics(scene: &Scene, place: &str, in_place: bool) -> Result {
         process::kill(coordinator, libc::SIGKILL);
         scene.until(PATIENCE, "the coordinator is gone", || (!process::lives(coordinator)).then_some(()))?;
         scene.run(&["zap-command", "--checkpoint"])?.expect(1, &reason)?;
-    }
-    if let Some(limit) = limit {
-        process::allow_processes(running.pid, limit)?;
     }
     fs::write(scene.path("go.2"), "")?;
     scene.expect_end(running, &program)?;

@@ -45,29 +45,10 @@ pub fn limit_memory(pid: i32, yes: bool) -> io::Result<()> {
     let text = fs::read_to_string(format!("/proc/{pid}/statm"))?;
     let pages: u64 = text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
     let soft = if yes { pages * 4096 } else { libc::RLIM_INFINITY };
-    set_limit(pid, libc::RLIMIT_AS, libc::rlimit { rlim_cur: soft, rlim_max: libc::RLIM_INFINITY }).map(|_| ())
-}
-
-/// Forbids a process to make others: sets the limit of processes of its user, of which there is one at least. Returns the
-/// limit that there was.
-pub fn forbid_processes(pid: i32) -> io::Result<libc::rlimit> {
-    let old = set_limit(pid, libc::RLIMIT_NPROC, None)?;
-    set_limit(pid, libc::RLIMIT_NPROC, libc::rlimit { rlim_cur: 1, rlim_max: old.rlim_max })
-}
-
-/// Undoes [`forbid_processes`].
-pub fn allow_processes(pid: i32, limit: libc::rlimit) -> io::Result<()> {
-    set_limit(pid, libc::RLIMIT_NPROC, limit).map(|_| ())
-}
-
-/// Sets a limit of a process, or leaves it; returns what it was.
-fn set_limit(pid: i32, resource: u32, limit: impl Into<Option<libc::rlimit>>) -> io::Result<libc::rlimit> {
-    let limit = limit.into();
-    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: limits of this frame's own.
-    match unsafe { libc::prlimit(pid, resource, limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref), &mut old) }
-    {
-        0 => Ok(old),
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a limit of this frame's own, and no place for the old one.
+    match unsafe { libc::prlimit(pid, libc::RLIMIT_AS, &limit, std::ptr::null_mut()) } {
+        0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }

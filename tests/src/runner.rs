@@ -1,4 +1,4 @@
-//! The list of all tests, and their running: two at a time, each in a worker, bounded in time, counted.
+//! The list of all tests, and their running: some at a time, each in a worker, bounded in time, counted.
 
 use crate::case::{Case, Stop};
 use crate::huge_pages::Reserve;
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 /// Exit status of a worker whose test was skipped.
 const SKIPPED: u8 = 77;
 
-/// Tests that run at the same time.
-const WORKERS: usize = 2;
+/// Tests that run at the same time: most of their time they wait.
+const WORKERS: usize = 3;
 
 /// Every test, in the order in which they run; programs made from `seeds` among them.
 fn cases(place: &Place, seeds: &[u64], asked: Option<u64>) -> Vec<Case> {

@@ -100,7 +100,7 @@ fn restarted(scene: &Scene, program: &Program) -> Result {
 
 /// No frozen copy can be made: the standing program writes its image itself.
 fn in_place(scene: &Scene, program: &Program) -> Result {
-    scene.use_fault(Some("refuse:copy-forking"));
+    scene.use_fault(Some(crate::panics::IN_PLACE));
     let running = scene.launch(program, &[])?;
     scene.use_fault(None);
     scene.wait_ready(running, 1)?;

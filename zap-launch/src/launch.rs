@@ -104,8 +104,9 @@ fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Resul
             !own.iter().any(|own| name == own)
         })
         .collect();
-    // Of the two that follow the user's own libraries are left in one.
-    if std::env::var_os(environment::LD_PRELOAD).is_some_and(|own| !own.is_empty()) {
+    // Of the two that follow the user's own libraries are left in one; and a fault is taken out beside them.
+    let is_kept = std::env::var_os(environment::LD_PRELOAD).is_some_and(|own| !own.is_empty());
+    if is_kept != std::env::var_os(environment::FAULT).is_some() {
         variables.push((environment::EVEN.into(), "".into()));
     }
     variables.push((environment::LD_PRELOAD.into(), preload));

@@ -136,6 +136,18 @@ fn take_scratch(layout: &Layout) -> *mut u8 {
     at as *mut u8
 }
 
+/// Makes the last block of the scratch arena longer or shorter, where it is: nothing is given back there, and lists grow.
+fn extend_scratch(pointer: *mut u8, layout: &Layout, size: usize) -> bool {
+    let start = pointer as usize;
+    let is_last = SCRATCH_START.load(Ordering::Relaxed) != 0
+        && start + layout.size() == SCRATCH_NEXT.load(Ordering::Relaxed)
+        && start.saturating_add(size) <= SCRATCH_END.load(Ordering::Relaxed);
+    if is_last {
+        SCRATCH_NEXT.store(start + size, Ordering::Relaxed);
+    }
+    is_last
+}
+
 /// The process's arena; null before init.
 #[link_section = ".zap.child"]
 static OWN: AtomicPtr<Arena> = AtomicPtr::new(null_mut());
@@ -273,6 +285,20 @@ unsafe impl GlobalAlloc for Arena {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         self.give_back(pointer, layout);
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if extend_scratch(pointer, &layout, size) {
+            return pointer;
+        }
+        // SAFETY: the caller's promise: `size` is not too large for this alignment.
+        let block = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
+        if !block.is_null() {
+            // SAFETY: both blocks are the caller's, and as long as the shorter of them at least.
+            unsafe { core::ptr::copy_nonoverlapping(pointer, block, layout.size().min(size)) };
+            self.give_back(pointer, layout);
+        }
+        block
     }
 }
 

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use crate::arena;
-use crate::collected::{Saved, Task};
+use crate::collected::{Saved, Task, COLLECTED};
 use crate::memory::{self, Memory};
 use zap_plugin::Refusal;
 use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
@@ -16,10 +16,12 @@ use zap_sys::{fd, SysError};
 use zap_wire::ToCoordinator;
 
 /// What the scratch memory must hold in any case, what for each mapping, and for each page in memory, in bytes: several
-/// times what the lists take, since nothing is given back there.
-const ROOM: usize = 8 << 20;
+/// times what the lists take, since nothing is given back there. It may be locked memory, of which there is little.
+const ROOM: usize = 2 << 20;
 const ROOM_OF_MAPPING: usize = 8 << 10;
 const ROOM_OF_PAGE: usize = 64;
+/// How often what plugins have saved is held at once: as itself, and in buffers that grow by doubling.
+const COPIES: usize = 8;
 
 struct Writing<'a> {
     task: &'a Task<'a>,
@@ -54,7 +56,8 @@ fn room() -> Result<usize, Refusal> {
     let path = c"/proc/thread-self/statm";
     let text = fd::read_file(path, &mut buffer).map_err(|error| Refusal::new("/proc/thread-self/statm", error))?;
     let resident = text.split(|c| *c == b' ').nth(1).map_or(0, |text| zap_sys::text::decimal(text).0 as usize);
-    Ok(ROOM + mappings * ROOM_OF_MAPPING + resident * ROOM_OF_PAGE)
+    let saved: usize = COLLECTED.with(|collected| collected.sections.iter().map(|section| section.bytes.len()).sum());
+    Ok(ROOM + mappings * ROOM_OF_MAPPING + resident * ROOM_OF_PAGE + saved * COPIES)
 }
 
 extern "C" fn write_here(writing: usize) {

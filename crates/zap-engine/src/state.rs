@@ -130,6 +130,8 @@ pub fn keep_identity_in(place: &'static Identity) {
 /// What `ZAP_FAULT` has asked for: written at init only.
 static FAULT: Owned<Option<Fault>> = Owned::new(None);
 static FAULT_IS_ARMED: AtomicBool = AtomicBool::new(false);
+/// Where a system call is to fail, likewise.
+static REFUSED: Owned<Option<&'static str>> = Owned::new(None);
 /// Address and length of the vDSO that the program knows: the kernel's at first, a private copy after a restart.
 static VDSO: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 /// The kernel's own vDSO with its data pages, once the program has a copy.
@@ -365,10 +367,17 @@ pub fn locked_in_future() -> i32 {
     LOCKED_IN_FUTURE.load(Ordering::Relaxed)
 }
 
-/// Arms the fault point that the environment names.
+/// Arms the fault points that the environment names.
 pub fn arm_fault(name: &[u8]) {
-    FAULT.with(|fault| *fault = zap_wire::fault::parse(name));
-    FAULT_IS_ARMED.store(FAULT.with(|fault| fault.is_some()), Ordering::Release);
+    for fault in name.split(|c| *c == b',').filter_map(zap_wire::fault::parse) {
+        match fault {
+            Fault::Refuse(place) => REFUSED.with(|refused| *refused = Some(place)),
+            fault => {
+                FAULT.with(|armed| *armed = Some(fault));
+                FAULT_IS_ARMED.store(true, Ordering::Release);
+            }
+        }
+    }
 }
 
 /// Whether any fault point is armed.
@@ -390,5 +399,5 @@ pub fn take_fault(name: &str, suspension: u32) -> Option<Fault> {
 
 /// Whether the system call at `name` is to fail.
 pub fn is_refused(name: &str) -> bool {
-    fault_is_armed() && FAULT.with(|fault| matches!(fault, Some(Fault::Refuse(place)) if *place == name))
+    REFUSED.with(|refused| *refused) == Some(name)
 }

@@ -2,7 +2,8 @@
 //! the library in a program panics.
 //!
 //! `ZAP_FAULT=name` names one of [`ALL`]; `ZAP_FAULT=panic:name` one of [`PANICS`], and `panic:name:2` means in the
-//! program's second suspension instead of the first. `refuse:copy-forking` lets no frozen copy be made. Compiled in, free when the variable is unset: the name is looked up once.
+//! program's second suspension instead of the first. `refuse:copy-forking` lets no frozen copy be made; it
+//! may stand before another, with a comma between them. Compiled in, free when the variable is unset: the name is looked up once.
 
 /// A coordinator that has just sent the signal of a checkpoint.
 pub const COORDINATOR_SIGNALLED: &str = "coordinator-signalled";
