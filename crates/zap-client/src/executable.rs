@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use zap_sys::elf::{self, number, Segment, Table};
 
 /// What was found, and in which file: for a script that is the interpreter, or the interpreter's interpreter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,11 +123,9 @@ fn inspect_one(path: &Path) -> Result<Found> {
     let mut head = [0u8; 256];
     let length = read_at_most(&file, &mut head, 0).map_err(failed)?;
     let head = &head[..length];
-    if let Some(line) = head.strip_prefix(b"#!") {
-        return Ok(match script_interpreter(line) {
-            Some(interpreter) => Found::Interpreter(interpreter),
-            None => Found::Kind(Kind::Text),
-        });
+    if let Some(interpreter) = elf::interpreter(head) {
+        let path = PathBuf::from(OsStr::from_bytes(interpreter));
+        return Ok(if interpreter.is_empty() { Found::Kind(Kind::Text) } else { Found::Interpreter(path) });
     }
     if !head.starts_with(b"\x7fELF") {
         // A shell tells text from binary data just so.
@@ -141,15 +140,8 @@ fn inspect_one(path: &Path) -> Result<Found> {
     Ok(Found::Kind(classify(head, read)))
 }
 
-/// The path in a `#!` line, without its argument.
-fn script_interpreter(line: &[u8]) -> Option<PathBuf> {
-    let line = line.split(|c| *c == b'\n').next()?;
-    let word = line.split(|c| *c == b' ' || *c == b'\t').find(|word| !word.is_empty())?;
-    Some(PathBuf::from(OsStr::from_bytes(word)))
-}
-
 /// Most program headers, longest interpreter path, longest dynamic section and string looked at: beyond is no program.
-const HEADERS: usize = 512;
+const HEADERS: u64 = 512;
 const PATH_LENGTH: usize = 4096;
 const DYNAMIC_LENGTH: usize = 1 << 16;
 /// Most bytes of the names of symbols that are looked at.
@@ -157,19 +149,17 @@ const STRINGS_LENGTH: u64 = 4 << 20;
 
 /// The kind of an ELF file from its head; `read` fills a buffer from a file offset, or says that it cannot.
 fn classify(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> Kind {
-    // ELFCLASS64, ELFDATA2LSB, EM_X86_64: elf(5).
-    if head.len() < 64 || head[4] != 2 || head[5] != 1 || short(head, 18) != 62 {
+    // ELFDATA2LSB, EM_X86_64: elf(5).
+    let is_ours = |table: &Table| table.is_wide && number(head, 5, 1) == Some(1) && number(head, 18, 2) == Some(62);
+    let is_sane = |table: &Table| table.size == Segment::WIDE as u64 && table.count <= HEADERS;
+    let Some(table) = Table::find(head).filter(is_ours).filter(is_sane) else {
+        return Kind::ForeignArchitecture;
+    };
+    let mut bytes = vec![0u8; Segment::WIDE * table.count as usize];
+    if !read(table.offset, &mut bytes) {
         return Kind::ForeignArchitecture;
     }
-    let (offset, size, count) = (long(head, 32), short(head, 54) as usize, short(head, 56) as usize);
-    if size != 56 || count > HEADERS {
-        return Kind::ForeignArchitecture;
-    }
-    let mut table = vec![0u8; size * count];
-    if !read(offset, &mut table) {
-        return Kind::ForeignArchitecture;
-    }
-    let headers: Vec<Header> = table.chunks_exact(size).map(Header::read).collect();
+    let headers: Vec<Segment> = bytes.chunks_exact(Segment::WIDE).filter_map(Segment::read).collect();
     // Before all else: most Go programs are static, and should be called what they are.
     if has_section(head, b".go.buildinfo", &read) {
         return Kind::Go;
@@ -181,7 +171,7 @@ fn classify(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> Kind {
     if !read(interpreter.offset, &mut path) {
         return Kind::ForeignArchitecture;
     }
-    if path.windows(7).any(|part| part == b"ld-musl") {
+    if elf::is_musls(&path) {
         return Kind::Musl;
     }
     let dynamic = Dynamic::read(&headers, &read);
@@ -207,33 +197,20 @@ const HARMLESS: [&[u8]; 2] = [b"__lsan_init", b"__ubsan_handle_type_mismatch_v1"
 /// Whether the file has a section of this name. Sections may have been stripped, which Go's own tools never do.
 fn has_section(head: &[u8], name: &[u8], read: &impl Fn(u64, &mut [u8]) -> bool) -> bool {
     const SIZE: usize = 64;
-    let (offset, size, count) = (long(head, 40), short(head, 58) as usize, short(head, 60) as usize);
-    let names = short(head, 62) as usize;
-    if size != SIZE || count > HEADERS || names >= count {
+    // e_shoff, e_shentsize, e_shnum, e_shstrndx.
+    let field = |at, length| number(head, at, length).unwrap_or_default();
+    let (offset, size, count, names) = (field(40, 8), field(58, 2), field(60, 2), field(62, 2) as usize);
+    if size != SIZE as u64 || count > HEADERS || names as u64 >= count {
         return false;
     }
-    let mut table = vec![0u8; size * count];
+    let mut table = vec![0u8; SIZE * count as usize];
     if !read(offset, &mut table) {
         return false;
     }
     let header = &table[names * SIZE..][..SIZE];
-    let mut strings = vec![0u8; (long(header, 32) as usize).min(DYNAMIC_LENGTH)];
-    read(long(header, 24), &mut strings) && strings.split(|c| *c == 0).any(|string| string == name)
-}
-
-/// One program header (Elf64_Phdr).
-struct Header {
-    kind: u32,
-    offset: u64,
-    address: u64,
-    length: u64,
-}
-
-impl Header {
-    fn read(bytes: &[u8]) -> Self {
-        let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        Self { kind, offset: long(bytes, 8), address: long(bytes, 16), length: long(bytes, 32) }
-    }
+    let long = |at| number(header, at, 8).unwrap_or_default();
+    let mut strings = vec![0u8; (long(32) as usize).min(DYNAMIC_LENGTH)];
+    read(long(24), &mut strings) && strings.split(|c| *c == 0).any(|string| string == name)
 }
 
 /// What the dynamic section says.
@@ -246,11 +223,11 @@ struct Dynamic {
 
 impl Dynamic {
     /// Empty where there is none, or where it makes no sense.
-    fn read(headers: &[Header], read: &impl Fn(u64, &mut [u8]) -> bool) -> Self {
+    fn read(headers: &[Segment], read: &impl Fn(u64, &mut [u8]) -> bool) -> Self {
         Self::try_read(headers, read).unwrap_or_default()
     }
 
-    fn try_read(headers: &[Header], read: &impl Fn(u64, &mut [u8]) -> bool) -> Option<Self> {
+    fn try_read(headers: &[Segment], read: &impl Fn(u64, &mut [u8]) -> bool) -> Option<Self> {
         const DT_STRTAB: u64 = 5;
         const DT_STRSZ: u64 = 10;
         let dynamic = headers.iter().find(|header| header.kind == libc::PT_DYNAMIC)?;
@@ -258,7 +235,8 @@ impl Dynamic {
         if !read(dynamic.offset, &mut section) {
             return None;
         }
-        let entries: Vec<(u64, u64)> = section.chunks_exact(16).map(|entry| (long(entry, 0), long(entry, 8))).collect();
+        let entries: Vec<(u64, u64)> =
+            section.chunks_exact(16).filter_map(|entry| Some((number(entry, 0, 8)?, number(entry, 8, 8)?))).collect();
         let value = |wanted| entries.iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| *value);
         let address = value(DT_STRTAB)?;
         let segment = headers.iter().find(|header| {
@@ -286,16 +264,6 @@ impl Dynamic {
     fn names(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
         self.strings.split(|c| *c == 0).any(wanted)
     }
-}
-
-fn short(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn long(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0u8; 8];
-    word.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(word)
 }
 
 fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {

@@ -3,6 +3,7 @@
 //! Saver and restart both ask here. Bytes in, bytes out; the first page of a file holds headers and note nearly always.
 
 use alloc::vec::Vec;
+use zap_sys::elf::{number, Segment, Table};
 
 /// Longest build id that is believed, in bytes.
 const LONGEST: usize = 64;
@@ -10,24 +11,15 @@ const LONGEST: usize = 64;
 /// The build id in `bytes`, the first page or pages of an ELF file. `None` when it is no ELF file, has no build id, or
 /// has it further on.
 pub fn find(bytes: &[u8]) -> Option<Vec<u8>> {
-    // ELFCLASS64, ELFDATA2LSB.
-    if bytes.get(..6)? != b"\x7fELF\x02\x01" {
-        return None;
-    }
-    let table = usize::try_from(number(bytes, 32, 8)?).ok()?;
-    let size = number(bytes, 54, 2)? as usize;
-    let count = number(bytes, 56, 2)? as usize;
-    (0..count).find_map(|index| {
-        let at = table.checked_add(index.checked_mul(size)?)?;
-        const PT_NOTE: u64 = 4;
-        if number(bytes, at, 4)? != PT_NOTE {
-            return None;
-        }
-        let offset = usize::try_from(number(bytes, at.checked_add(8)?, 8)?).ok()?;
-        let length = usize::try_from(number(bytes, at.checked_add(32)?, 8)?).ok()?;
-        let alignment = number(bytes, at.checked_add(48)?, 8)?;
-        let end = offset.checked_add(length)?.min(bytes.len());
-        in_notes(bytes.get(offset..end)?, if alignment == 8 { 8 } else { 4 })
+    // ELFDATA2LSB.
+    let table = Table::find(bytes).filter(|table| table.is_wide && bytes.get(5) == Some(&1))?;
+    (0..table.count).find_map(|index| {
+        let at = usize::try_from(table.offset.checked_add(index * table.size)?).ok()?;
+        const PT_NOTE: u32 = 4;
+        let segment = Segment::read(bytes.get(at..)?).filter(|segment| segment.kind == PT_NOTE)?;
+        let offset = usize::try_from(segment.offset).ok()?;
+        let end = offset.checked_add(usize::try_from(segment.length).ok()?)?.min(bytes.len());
+        in_notes(bytes.get(offset..end)?, if segment.alignment == 8 { 8 } else { 4 })
     })
 }
 
@@ -44,12 +36,6 @@ fn in_notes(mut notes: &[u8], alignment: usize) -> Option<Vec<u8>> {
         }
         notes = notes.get(end.checked_next_multiple_of(alignment)?..)?;
     }
-}
-
-/// A little-endian number of `length` bytes at `at`.
-fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
-    let bytes = bytes.get(at..at.checked_add(length)?)?;
-    Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 pub mod arch;
 pub mod credentials;
+pub mod elf;
 pub mod errno;
 pub mod fd;
 pub mod futex;

@@ -12,6 +12,7 @@
 use core::ffi::{c_char, c_int, CStr};
 use zap_engine::guard::Guard;
 use zap_sys::arch::syscall::syscall;
+use zap_sys::elf::{self, Segment, Table};
 use zap_sys::{fd, RawFd};
 
 /// Bytes from the start of an executable, among which the loader's path is as a rule.
@@ -82,14 +83,12 @@ fn look(mut file: RawFd) -> bool {
     for _ in 0..=DEEPEST {
         let count = fd::pread(file, &mut head, 0).unwrap_or(0);
         let head = &head[..count];
-        let Some(line) = head.strip_prefix(b"#!") else {
+        let Some(word) = elf::interpreter(head) else {
             let takes = judge(head, |offset, into| fd::pread(file, into, offset) == Ok(into.len()));
             let _ = fd::close(file);
             return takes;
         };
         let _ = fd::close(file);
-        let line = line.split(|c| *c == b'\n').next().unwrap_or_default();
-        let word = line.split(|c| matches!(c, b' ' | b'\t')).find(|word| !word.is_empty()).unwrap_or_default();
         let next = super::exec::join(&mut path, &[word]).and_then(|path| open_regular(libc::AT_FDCWD, path));
         let Some(next) = next else { return true };
         file = next;
@@ -98,17 +97,9 @@ fn look(mut file: RawFd) -> bool {
     true
 }
 
-/// Whether an executable with this head has no loader, or one that can: elf(5). `read` fills a buffer from an offset.
+/// Whether an executable with this head has no loader, or one that can. `read` fills a buffer from an offset.
 fn judge(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> bool {
-    if head.len() < 64 || !head.starts_with(b"\x7fELF") {
-        return true;
-    }
-    let is_wide = head[4] == 2;
-    let (table, size, count) = if is_wide {
-        (number(head, 32, 8), number(head, 54, 2), number(head, 56, 2))
-    } else {
-        (number(head, 28, 4), number(head, 42, 2), number(head, 44, 2))
-    };
+    let Some(table) = Table::find(head) else { return true };
     let fill = |offset: u64, into: &mut [u8]| match head.get(offset as usize..).and_then(|rest| rest.get(..into.len()))
     {
         Some(bytes) => {
@@ -117,26 +108,20 @@ fn judge(head: &[u8], read: impl Fn(u64, &mut [u8]) -> bool) -> bool {
         }
         None => read(offset, into),
     };
-    for index in 0..count.min(HEADERS) {
-        let mut header = [0u8; 56];
-        let header = if is_wide { &mut header[..] } else { &mut header[..32] };
-        if !fill(table.wrapping_add(index * size), header) {
+    let mut header = [0u8; Segment::WIDE];
+    for index in 0..table.count.min(HEADERS) {
+        // What lies behind a narrow one is zero.
+        let length = if table.is_wide { Segment::WIDE } else { Segment::NARROW };
+        if !fill(table.offset.wrapping_add(index * table.size), &mut header[..length]) {
             return true;
         }
-        if number(header, 0, 4) != u64::from(libc::PT_INTERP) {
-            continue;
-        }
-        if !is_wide {
+        let Some(loader) = Segment::read(&header).filter(|segment| segment.kind == libc::PT_INTERP) else { continue };
+        if !table.is_wide {
             return false;
         }
         let mut path = [0u8; LONGEST];
-        let length = (number(header, 32, 8) as usize).min(LONGEST);
-        return !(fill(number(header, 8, 8), &mut path[..length]) && path.windows(7).any(|part| part == b"ld-musl"));
+        let path = &mut path[..(loader.length as usize).min(LONGEST)];
+        return !(fill(loader.offset, path) && elf::is_musls(path));
     }
     true
-}
-
-/// The little-endian number of `length` bytes at `at`.
-fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
-    bytes[at..at + length].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
