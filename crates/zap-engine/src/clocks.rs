@@ -109,17 +109,44 @@ pub fn stop(stopped_ns: u64) {
 /// Nanoseconds since [`stop`], or since the clocks have gone on by [`Start`]. What is left of a timer is more by the one,
 /// and less by the other.
 pub fn since_moment() -> u64 {
-    (kernel_ns(libc::CLOCK_REALTIME) - MOMENT.load(Ordering::Relaxed)).clamp(0, LONGEST) as u64
+    until(kernel_ns(libc::CLOCK_REALTIME)) as u64
+}
+
+fn until(wall_ns: i64) -> i64 {
+    (wall_ns - MOMENT.load(Ordering::Relaxed)).clamp(0, LONGEST)
+}
+
+/// What the kernel's `clock` said at the moment: least and most. Two clocks cannot be read at once, and the thread may lose the
+/// processor in between: of several looks the shortest counts.
+fn at_moment(clock: i32) -> (i64, i64) {
+    const LOOKS: u32 = 20;
+    const SHORT: i64 = 2_000;
+    let look = || {
+        let before = until(kernel_ns(libc::CLOCK_REALTIME));
+        let reading = kernel_ns(clock);
+        (reading - until(kernel_ns(libc::CLOCK_REALTIME)), reading - before)
+    };
+    let mut best = look();
+    for _ in 1..LOOKS {
+        if best.1 - best.0 <= SHORT {
+            break;
+        }
+        let next = look();
+        if next.1 - next.0 < best.1 - best.0 {
+            best = next;
+        }
+    }
+    best
 }
 
 /// Notes the clocks as they were when they have stopped. Every thread stands, and has noted its own CPU time
 /// ([`thread_cpu`]).
 pub fn save() {
     SAVED.with(|saved| {
-        let since = since_moment() as i64;
-        saved.monotonic = kernel_ns(libc::CLOCK_MONOTONIC) + MONOTONIC.load(Ordering::Relaxed) - since;
-        saved.monotonic_raw = kernel_ns(libc::CLOCK_MONOTONIC_RAW) + MONOTONIC_RAW.load(Ordering::Relaxed) - since;
-        saved.boottime = kernel_ns(libc::CLOCK_BOOTTIME) + BOOTTIME.load(Ordering::Relaxed) - since;
+        // Neither here nor in [`Start`] may the program lose time: a timer would be over before it.
+        saved.monotonic = at_moment(libc::CLOCK_MONOTONIC).1 + MONOTONIC.load(Ordering::Relaxed);
+        saved.monotonic_raw = at_moment(libc::CLOCK_MONOTONIC_RAW).1 + MONOTONIC_RAW.load(Ordering::Relaxed);
+        saved.boottime = at_moment(libc::CLOCK_BOOTTIME).1 + BOOTTIME.load(Ordering::Relaxed);
         saved.process_cpu = kernel_ns(libc::CLOCK_PROCESS_CPUTIME_ID) + PROCESS_CPU.load(Ordering::Relaxed);
         saved.ticks = usage::ticks() + TICKS.load(Ordering::Relaxed);
         saved.own = usage::of(libc::RUSAGE_SELF).plus(&added(libc::RUSAGE_SELF));
@@ -140,11 +167,10 @@ impl Start {
     /// set anew.
     pub fn at(started_ns: u64) -> Self {
         MOMENT.store(started_ns as i64, Ordering::Relaxed);
-        let since = since_moment() as i64;
         Self {
-            monotonic: kernel_ns(libc::CLOCK_MONOTONIC) - since,
-            monotonic_raw: kernel_ns(libc::CLOCK_MONOTONIC_RAW) - since,
-            boottime: kernel_ns(libc::CLOCK_BOOTTIME) - since,
+            monotonic: at_moment(libc::CLOCK_MONOTONIC).0,
+            monotonic_raw: at_moment(libc::CLOCK_MONOTONIC_RAW).0,
+            boottime: at_moment(libc::CLOCK_BOOTTIME).0,
         }
     }
 }

@@ -271,7 +271,7 @@ extern "C" fn fork_copy(fork: usize) {
     memory::close_all_but([task.agent.socket(), task.image, gate.go.0, let_go]);
     let _ = process::chdir(c"/");
     // SAFETY: all other threads stand outside of what the copy uses.
-    match unsafe { process::fork_silently() } {
+    match unsafe { process::fork_raw(0) } {
         Ok(RealPid(0)) => live(fork),
         result => fork.copy = result,
     }

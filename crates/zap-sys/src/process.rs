@@ -23,15 +23,6 @@ pub fn use_up_number() -> Option<i32> {
     Some(helper as i32)
 }
 
-/// Forks the calling process, as a child without an exit signal: no handler of libc's runs, and nobody but a wait(2) with
-/// `__WALL` sees it. Returns its number, or 0 in it.
-///
-/// # Safety
-/// The child has one thread; whatever the others held stays as it was.
-pub unsafe fn fork_silently() -> Result<RealPid> {
-    call!(SYS_clone, 0, 0, 0, 0, 0).map(|pid| RealPid(pid as i32))
-}
-
 /// What kcmp(2) KCMP_FILE says of descriptors of two processes: whether they are one open file description, and else, which
 /// is before the other in an order that holds until the next boot.
 pub fn compare_descriptions(a: (RealPid, crate::RawFd), b: (RealPid, crate::RawFd)) -> Result<Ordering> {
