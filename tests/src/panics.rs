@@ -42,11 +42,12 @@ pub fn cases() -> Vec<Case> {
         cases.push(case().by_ordinary_user());
     }
     cases.push(Case::new("panic/no-memory", no_memory));
-    for place in [fault::COPY_FORKING, fault::WRITER_SURVEYING, fault::WRITER_LAYING_OUT, fault::WRITER_WRITING] {
+    for place in [fault::WRITER_SURVEYING, fault::WRITER_LAYING_OUT, fault::WRITER_WRITING] {
         let case = Case::new(format!("panic/in-place/{place}"), move |scene: &Scene| panics(scene, place, true));
         cases.push(case);
     }
     cases.push(Case::new("panic/in-place/none", writes_in_place));
+    cases.push(Case::new("panic/in-place/given-up", given_up));
     cases
 }
 
@@ -64,6 +65,27 @@ fn writes_in_place(scene: &Scene) -> Result {
     for number in 1..=3 {
         scene.checkpoint(&[]).doing(format!("checkpoint {number}"))?;
     }
+    fs::write(scene.path("go.2"), "")?;
+    scene.expect_end(running, &program)
+}
+
+/// The coordinator dies while the program's own process writes: that stops at once, and the program runs on.
+fn given_up(scene: &Scene) -> Result {
+    let program = scene.program("panics")?;
+    scene.plain(&program)?;
+    scene.use_fault(Some(&format!("{IN_PLACE},{}", fault::WRITER_WRITING)));
+    let running = scene.launch(&program, &[])?;
+    scene.use_fault(None);
+    scene.wait_ready(running, 1)?;
+    let command = scene.start(scene.words(&["zap-command", "--checkpoint"]), &scene.path("command-out"))?;
+    scene.wait_stopped(running.pid, "the program that writes")?;
+    process::kill(scene.coordinator()?, libc::SIGKILL);
+    process::kill(running.pid, libc::SIGCONT);
+    scene.wait(command)?;
+    scene.wait_running(1).doing("after the coordinator's death")?;
+    scene.checkpoint(&[]).doing("the next one")?;
+    scene.go()?;
+    scene.wait_ready(running, 2)?;
     fs::write(scene.path("go.2"), "")?;
     scene.expect_end(running, &program)
 }

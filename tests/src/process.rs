@@ -40,14 +40,15 @@ pub fn kill(pid: i32, signal: i32) {
     }
 }
 
-/// Forbids a process to have more address space than it has, or allows it any again.
+/// Forbids a process to have more memory of its own than it has (RLIMIT_DATA), or allows it any again.
 pub fn limit_memory(pid: i32, yes: bool) -> io::Result<()> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm"))?;
-    let pages: u64 = text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
-    let soft = if yes { pages * 4096 } else { libc::RLIM_INFINITY };
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = text.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap_or_default();
+    let kilobytes: u64 = field.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let soft = if yes { kilobytes * 1024 } else { libc::RLIM_INFINITY };
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: a limit of this frame's own, and no place for the old one.
-    match unsafe { libc::prlimit(pid, libc::RLIMIT_AS, &limit, std::ptr::null_mut()) } {
+    match unsafe { libc::prlimit(pid, libc::RLIMIT_DATA, &limit, std::ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

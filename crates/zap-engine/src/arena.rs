@@ -11,7 +11,7 @@
 use crate::guard::Guard;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use zap_sys::futex::FutexLock;
 use zap_sys::libc;
 
@@ -28,118 +28,120 @@ struct Lists {
     end: usize,
 }
 
-/// Most and least address space of the frozen copy's scratch arena; how much there is depends on the limit (`ulimit -v`).
-const SCRATCH: usize = 4 << 30;
-const SCRATCH_LEAST: usize = 2 << 20;
+/// Bytes of a chunk of scratch memory, at least: in the frozen copy, and in a program that writes its image itself, whose
+/// memory may all be locked, and counts.
+const SCRATCH: usize = 64 << 20;
+const SCRATCH_IN_PLACE: usize = 1 << 20;
 
-/// Start, next free byte and end of the scratch arena; 0 when there is none.
+/// What is allocated is no part of an image: 0, or the bytes of a chunk.
+static SCRATCH_STEP: AtomicUsize = AtomicUsize::new(0);
+/// The present chunk of scratch memory: start, next free byte and end; 0 when there is none. A chunk begins with start and end of
+/// the one before.
 static SCRATCH_START: AtomicUsize = AtomicUsize::new(0);
 static SCRATCH_NEXT: AtomicUsize = AtomicUsize::new(0);
 static SCRATCH_END: AtomicUsize = AtomicUsize::new(0);
-
-/// What [`drop_scratch`] undoes: length of the mapping that ends at [`SCRATCH_END`], 0 for none, and the soft limit of
-/// address space.
-static SCRATCH_LENGTH: AtomicUsize = AtomicUsize::new(0);
-static SCRATCH_LIMIT: AtomicU64 = AtomicU64::new(0);
+/// There was none to be had, which is no fault of Zap's.
+static SCRATCH_IS_USED_UP: AtomicBool = AtomicBool::new(false);
 
 /// From here on everything is allocated in memory that is no part of an image, and nothing is given back. For the
 /// frozen copy: it must not change the arena that it is about to save. False when there is no room.
 pub fn begin_scratch() -> bool {
-    // The copy is a process of its own, whose limits nobody sees.
-    raise_address_space();
-    let lengths = core::iter::successors(Some(SCRATCH), |length| Some(length / 2));
-    lengths.take_while(|length| *length >= SCRATCH_LEAST).any(map_scratch)
+    SCRATCH_STEP.store(SCRATCH, Ordering::Relaxed);
+    let steps = core::iter::successors(Some(SCRATCH), |step| Some(step / 2));
+    steps.take_while(|step| *step >= SCRATCH_IN_PLACE).any(|step| {
+        SCRATCH_STEP.store(step, Ordering::Relaxed);
+        map_scratch(step)
+    })
 }
 
-/// Does `work` as in [`begin_scratch`], with `length` bytes of such memory, in a process that goes on afterwards. `None` when
-/// there is no room.
-pub fn in_scratch<T: Clone>(length: usize, work: impl FnOnce() -> T) -> Option<T> {
-    if let Some(limit) = raise_address_space() {
-        SCRATCH_LIMIT.store(limit, Ordering::Relaxed);
-    }
-    let length = mapped_length(length);
-    SCRATCH_LENGTH.store(length, Ordering::Relaxed);
-    if !map_scratch(length) {
-        SCRATCH_LENGTH.store(0, Ordering::Relaxed);
-        drop_scratch();
-        return None;
-    }
+/// Does `work` as in [`begin_scratch`], in a process that goes on afterwards.
+pub fn in_scratch<T: Clone>(work: impl FnOnce() -> T) -> T {
+    SCRATCH_STEP.store(SCRATCH_IN_PLACE, Ordering::Relaxed);
     let result = core::mem::ManuallyDrop::new(work());
-    end_scratch();
+    SCRATCH_STEP.store(0, Ordering::Relaxed);
     let result = T::clone(&result);
     drop_scratch();
-    Some(result)
+    result
 }
 
-/// Undoes what an [`in_scratch`] has changed, which a panic may have left.
+/// Gives back the memory of an [`in_scratch`], which a panic may have left. Nobody uses it any more.
 pub fn drop_scratch() {
-    end_scratch();
-    let length = SCRATCH_LENGTH.swap(0, Ordering::Relaxed);
-    if length > 0 {
-        let start = SCRATCH_END.load(Ordering::Relaxed) - length;
-        // SAFETY: its users are gone.
-        let _ = unsafe { zap_sys::mem::unmap(start as u64, length as u64) };
-    }
-    let soft = SCRATCH_LIMIT.swap(0, Ordering::Relaxed);
-    if let Some((_, hard)) = zap_sys::process::limit(libc::RLIMIT_AS).ok().filter(|_| soft != 0) {
-        let _ = zap_sys::process::set_limit(libc::RLIMIT_AS, soft, hard);
+    SCRATCH_STEP.store(0, Ordering::Relaxed);
+    let (mut start, mut end) = (SCRATCH_START.load(Ordering::Relaxed), SCRATCH_END.load(Ordering::Relaxed));
+    forget_scratch();
+    while start != 0 {
+        let before = chunk_before(start);
+        // SAFETY: a chunk, whose users are gone.
+        let _ = unsafe { zap_sys::mem::unmap(start as u64, (end - start) as u64) };
+        (start, end) = before;
     }
 }
 
-/// Lets the process have as much address space as it may; returns the limit that there was, if it was less.
-fn raise_address_space() -> Option<u64> {
-    let (soft, hard) = zap_sys::process::limit(libc::RLIMIT_AS).ok().filter(|(soft, hard)| soft != hard)?;
-    zap_sys::process::set_limit(libc::RLIMIT_AS, hard, hard).ok().map(|()| soft)
+/// The first act after a restart, whose memory was saved while there was scratch memory: here there is none.
+pub fn forget_scratch() {
+    [&SCRATCH_STEP, &SCRATCH_START, &SCRATCH_NEXT, &SCRATCH_END]
+        .iter()
+        .for_each(|word| word.store(0, Ordering::Relaxed));
 }
 
+/// Whether there was no more scratch memory to be had since the last time that this was asked.
+pub fn has_used_up_scratch() -> bool {
+    SCRATCH_IS_USED_UP.swap(false, Ordering::Relaxed)
+}
+
+/// Where scratch memory is: (start, end) of each chunk.
+pub fn scratch() -> impl Iterator<Item = (u64, u64)> {
+    let last = (SCRATCH_START.load(Ordering::Relaxed), SCRATCH_END.load(Ordering::Relaxed));
+    let chunks = core::iter::successors(Some(last), |(start, _)| (*start != 0).then(|| chunk_before(*start)));
+    chunks.take_while(|(start, _)| *start != 0).map(|(start, end)| (start as u64, end as u64))
+}
+
+/// Start and end of the chunk before the one at `start`.
+fn chunk_before(start: usize) -> (usize, usize) {
+    // SAFETY: the first words of a chunk, see `map_scratch`.
+    unsafe { *(start as *const (usize, usize)) }
+}
+
+/// Maps a chunk of scratch memory with room for `length` bytes.
 fn map_scratch(length: usize) -> bool {
+    let head = core::mem::size_of::<(usize, usize)>();
+    let length = mapped_length(length.saturating_add(head).max(SCRATCH_STEP.load(Ordering::Relaxed)));
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: new memory wherever the kernel likes.
     let start = unsafe { zap_sys::mem::map(0, length as u64, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-    let Ok(start) = start else { return false };
-    SCRATCH_END.store(start as usize + length, Ordering::Relaxed);
-    SCRATCH_NEXT.store(start as usize, Ordering::Relaxed);
-    SCRATCH_START.store(start as usize, Ordering::Relaxed);
+    let Ok(start) = start else {
+        SCRATCH_IS_USED_UP.store(true, Ordering::Relaxed);
+        return false;
+    };
+    let start = start as usize;
+    let before = (SCRATCH_START.load(Ordering::Relaxed), SCRATCH_END.load(Ordering::Relaxed));
+    // SAFETY: new, and longer than that.
+    unsafe { *(start as *mut (usize, usize)) = before };
+    SCRATCH_END.store(start + length, Ordering::Relaxed);
+    SCRATCH_NEXT.store(start + head, Ordering::Relaxed);
+    SCRATCH_START.store(start, Ordering::Relaxed);
     true
 }
 
-/// Allocates as usual again.
-fn end_scratch() {
-    SCRATCH_START.store(0, Ordering::Relaxed);
-}
-
-/// The first act after a restart, whose memory was saved while there was a scratch arena: here there is none.
-pub fn forget_scratch() {
-    SCRATCH_LENGTH.store(0, Ordering::Relaxed);
-    SCRATCH_LIMIT.store(0, Ordering::Relaxed);
-    end_scratch();
-}
-
-/// Where the scratch arena is: (first address, length), length 0 when there is none.
-pub fn scratch() -> (u64, u64) {
-    let start = SCRATCH_START.load(Ordering::Relaxed);
-    if start == 0 {
-        return (0, 0);
-    }
-    (start as u64, (SCRATCH_END.load(Ordering::Relaxed) - start) as u64)
-}
-
-/// Takes from the scratch arena. One thread uses it.
+/// Takes scratch memory. One thread uses it.
 fn take_scratch(layout: &Layout) -> *mut u8 {
     let align = layout.align();
-    let at = (SCRATCH_NEXT.load(Ordering::Relaxed) + align - 1) & !(align - 1);
-    let end = at.saturating_add(layout.size());
-    if end > SCRATCH_END.load(Ordering::Relaxed) {
-        return null_mut();
-    }
+    let fits = || {
+        let at = (SCRATCH_NEXT.load(Ordering::Relaxed) + align - 1) & !(align - 1);
+        let end = at.saturating_add(layout.size());
+        (end <= SCRATCH_END.load(Ordering::Relaxed)).then_some((at, end))
+    };
+    let place = fits().or_else(|| map_scratch(layout.size().saturating_add(align)).then(fits).flatten());
+    let Some((at, end)) = place else { return null_mut() };
     SCRATCH_NEXT.store(end, Ordering::Relaxed);
     at as *mut u8
 }
 
-/// Makes the last block of the scratch arena longer or shorter, where it is: nothing is given back there, and lists grow.
+/// Makes the last block of scratch memory longer or shorter, where it is: nothing is given back there, and lists grow.
 fn extend_scratch(pointer: *mut u8, layout: &Layout, size: usize) -> bool {
     let start = pointer as usize;
-    let is_last = SCRATCH_START.load(Ordering::Relaxed) != 0
+    let is_last = SCRATCH_STEP.load(Ordering::Relaxed) != 0
+        && start > SCRATCH_START.load(Ordering::Relaxed)
         && start + layout.size() == SCRATCH_NEXT.load(Ordering::Relaxed)
         && start.saturating_add(size) <= SCRATCH_END.load(Ordering::Relaxed);
     if is_last {
@@ -304,7 +306,7 @@ unsafe impl GlobalAlloc for Arena {
 
 impl Arena {
     fn take(&self, layout: Layout) -> *mut u8 {
-        if SCRATCH_START.load(Ordering::Relaxed) != 0 {
+        if SCRATCH_STEP.load(Ordering::Relaxed) != 0 {
             return take_scratch(&layout);
         }
         let Some(class) = class_of(&layout) else {
@@ -345,7 +347,7 @@ impl Arena {
     }
 
     fn give_back(&self, pointer: *mut u8, layout: Layout) {
-        if SCRATCH_START.load(Ordering::Relaxed) != 0 {
+        if SCRATCH_STEP.load(Ordering::Relaxed) != 0 {
             return;
         }
         let Some(class) = class_of(&layout) else {

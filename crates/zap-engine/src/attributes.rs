@@ -39,7 +39,7 @@ static SAVED: Owned<Saved> = Owned::new(Saved {
 static ONLINE: AtomicU32 = AtomicU32::new(0);
 
 /// Limits that are raised while the program is checkpointed.
-const RAISABLE: [u32; 2] = [libc::RLIMIT_NOFILE, libc::RLIMIT_SIGPENDING];
+const RAISABLE: [u32; 4] = [libc::RLIMIT_NOFILE, libc::RLIMIT_SIGPENDING, libc::RLIMIT_AS, libc::RLIMIT_FSIZE];
 
 /// What they are to the program while they are raised: soft and hard, plus one; 0 for not raised.
 static RAISED: [[AtomicU64; 2]; RAISABLE.len()] = [const { [AtomicU64::new(0), AtomicU64::new(0)] }; RAISABLE.len()];
@@ -227,10 +227,12 @@ fn raise(resource: u32, wanted: impl Fn(u64) -> u64) -> Option<(u64, u64)> {
         .map(|()| (soft, hard))
 }
 
-/// Raises the limits of descriptors and of signals that wait until [`give_room_back`]. Signals are read by taking them, and the
-/// program may have lowered its limit since they were queued.
+/// Raises limits until [`give_room_back`]: of descriptors; of signals that wait, which are read by taking them, and of which the
+/// program may have lowered its limit since they were queued; of address space and of files' lengths, for the image.
 pub fn make_room() {
-    let raised = [raise_descriptors(), raise(libc::RLIMIT_SIGPENDING, |_| libc::RLIM_INFINITY)];
+    let without = |resource| raise(resource, |_| libc::RLIM_INFINITY);
+    let [_, rest @ ..] = RAISABLE;
+    let raised = core::iter::once(raise_descriptors()).chain(rest.into_iter().map(without));
     for (place, limit) in RAISED.iter().zip(raised) {
         if let Some((soft, hard)) = limit {
             place[1].store(hard.wrapping_add(1), Ordering::Relaxed);

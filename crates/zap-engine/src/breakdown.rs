@@ -79,7 +79,10 @@ pub fn take_up(file: &str, line: u32, message: &str) {
     if is_copy {
         agent::fail_writing(Refusal::new("frozen copy", String::from_utf8_lossy(bytes)));
     }
-    note(bytes);
+    // Where the host has no memory for an image, the next one may succeed.
+    if !crate::arena::has_used_up_scratch() {
+        note(bytes);
+    }
     guard::leave_all(block);
     // A helper's variables are its caller's.
     tls::reset_standard_library();

@@ -4,7 +4,7 @@
 //! libc, no panic.
 
 use crate::agent::{on_wire, Agent};
-use crate::collected::{collect, Saved, Task};
+use crate::collected::{collect, Saved, Saving};
 use crate::fault;
 use crate::frozen_copy::{self, NotForked};
 use crate::in_place;
@@ -41,7 +41,7 @@ pub fn clean_up() {
     shared::clean_up();
     frozen_copy::clean_up();
     crate::arena::drop_large();
-    let refusal = breakdown::refusal().unwrap_or_else(|| Refusal::new("libzap", "has failed"));
+    let refusal = breakdown::refusal().unwrap_or_else(|| Refusal::new("image", "there is no memory to write it with"));
     match crate::agent::left_open() {
         Some(agent) => {
             if agent.say(&ToCoordinator::Refused { phase: Phase::Save, refusal: on_wire(refusal) }).is_ok() {
@@ -83,6 +83,7 @@ pub fn lead(context: u64) {
     attributes::give_room_back();
     fault::point(faults::PROGRAM_RESUMING);
     note_nothing();
+    crate::signals::let_ignored_go();
 }
 
 /// As [`lead`], with all `threads` suspended.
@@ -262,9 +263,9 @@ fn drain(agent: &Agent) -> Result<(), Refusal> {
 fn save_process(agent: &Agent, order: &SaveOrder, image: RawFd) -> Result<Saved, Refusal> {
     let collected = collect(order);
     let result = collected.and_then(|aside| {
-        let task = Task { agent, order, image, aside: &aside };
-        let result = match frozen_copy::fork(&task) {
-            Err(NotForked::NoProcess(why)) => in_place::write(&task, &why),
+        let saving = Saving { agent, order, image, aside: &aside };
+        let result = match frozen_copy::fork(&saving) {
+            Err(NotForked::NoProcess) => in_place::write(&saving),
             Err(NotForked::Refused(refusal)) => Err(refusal),
             Ok(saved) => Ok(saved),
         };

@@ -34,17 +34,18 @@ pub enum Saved {
 }
 
 /// What is to be saved, and where.
-pub struct Task<'a> {
+pub struct Saving<'a> {
     pub agent: &'a Agent,
     pub order: &'a SaveOrder,
     pub image: RawFd,
     pub aside: &'a Aside,
 }
 
-impl Task<'_> {
+impl Saving<'_> {
     /// Writes the image of a process that can be taken up again at `context`; returns its length in bytes.
     pub fn write(&self, memory: Memory<'_>, context: &SnapshotContext) -> Result<u64, Refusal> {
-        let Task { order, image, .. } = *self;
+        let Saving { order, image, .. } = *self;
+        let listens = (!memory.is_copy).then(|| self.agent.socket());
         let write = |sections: &[SavedSection]| {
             writer::write(&writer::Task {
                 order,
@@ -53,6 +54,7 @@ impl Task<'_> {
                 context,
                 mailbox: restart::mailbox_address(),
                 image,
+                listens,
             })
         };
         COLLECTED.with(|collected| write(&collected.sections))

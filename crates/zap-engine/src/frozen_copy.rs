@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use crate::agent::{on_wire, Agent};
-use crate::collected::{Saved, Task};
+use crate::collected::{Saved, Saving};
 use crate::locked::Locked;
 use crate::memory::{self, Memory};
 use crate::state::Owned;
@@ -47,7 +47,7 @@ pub fn clean_up() {
 /// Why there is no frozen copy.
 pub enum NotForked {
     /// The kernel makes no process: a limit, or no memory for it.
-    NoProcess(SysError),
+    NoProcess,
     Refused(Refusal),
 }
 
@@ -89,8 +89,8 @@ pub fn watch(agent: &Agent) -> Result<(), Refusal> {
 
 /// Forks the copy. Memory that the program keeps out of forks (MADV_DONTFORK) is found by what the copy lacks; it is
 /// let through for a second fork. Huge pages, which have been copied, are kept out of all.
-pub fn fork(task: &Task<'_>) -> Result<Saved, NotForked> {
-    let huge = &task.aside.huge;
+pub fn fork(saving: &Saving<'_>) -> Result<Saved, NotForked> {
+    let huge = &saving.aside.huge;
     // An orphan goes to the nearest subreaper: the program must not be it while the helper ends.
     if process::is_subreaper() {
         CHANGED.with(|changed| changed.subreaper = true);
@@ -101,7 +101,7 @@ pub fn fork(task: &Task<'_>) -> Result<Saved, NotForked> {
     let result = huge_pages::keep_out(&not_forked)
         .and_then(|()| crate::locked::locked())
         .map_err(NotForked::Refused)
-        .and_then(|locked| fork_whole(task, &locked));
+        .and_then(|locked| fork_whole(saving, &locked));
     if matches!(result, Ok(Saved::Restarted)) {
         // Memory is as its regions say.
         CHANGED.with(|changed| {
@@ -113,21 +113,21 @@ pub fn fork(task: &Task<'_>) -> Result<Saved, NotForked> {
     result
 }
 
-fn fork_whole(task: &Task<'_>, locked: &[Locked]) -> Result<Saved, NotForked> {
-    let huge: Vec<(u64, u64)> = task.aside.huge.iter().map(|region| (region.start, region.end)).collect();
+fn fork_whole(saving: &Saving<'_>, locked: &[Locked]) -> Result<Saved, NotForked> {
+    let huge: Vec<(u64, u64)> = saving.aside.huge.iter().map(|region| (region.start, region.end)).collect();
     let mut comparison = crate::comparison::Comparison::prepare()?;
     let mut kept_out: Vec<(u64, u64)> = Vec::new();
     loop {
-        let gate = Gate::new(task.aside.holds_files).map_err(|error| Refusal::new("frozen copy", error))?;
+        let gate = Gate::new(saving.aside.holds_files).map_err(|error| Refusal::new("frozen copy", error))?;
         fault::point(faults::COPY_FORKING);
-        let forked = fork_once(&CopyTask { task, kept_out: &kept_out, locked, gate: &gate });
+        let forked = fork_once(&CopyTask { saving, kept_out: &kept_out, locked, gate: &gate });
         if !matches!(forked, Ok(Forked::Restarted)) {
             fault::point(faults::COPY_FORKED);
         }
         let missing = match &forked {
             Ok(Forked::Copy(copy)) => comparison.missing_in(*copy, &huge).map_err(NotForked::Refused),
             Ok(Forked::Restarted) => return Ok(Saved::Restarted),
-            Err(error) => Err(NotForked::NoProcess(*error)),
+            Err(_) => Err(NotForked::NoProcess),
         };
         let go = matches!(&missing, Ok(missing) if missing.is_empty() || !kept_out.is_empty());
         gate.open(go);
@@ -212,7 +212,7 @@ enum Forked {
 
 /// What the frozen copy is told.
 struct CopyTask<'a> {
-    task: &'a Task<'a>,
+    saving: &'a Saving<'a>,
     /// Ranges that the program keeps out of its own forks.
     kept_out: &'a [(u64, u64)],
     /// What it has locked.
@@ -266,9 +266,9 @@ extern "C" fn make_helper(fork: usize) {
 extern "C" fn fork_copy(fork: usize) {
     // SAFETY: as in `make_helper`.
     let fork = unsafe { &mut *(fork as *mut Fork<'_>) };
-    let CopyTask { task, gate, .. } = *fork.task;
-    let let_go = gate.let_go.map_or(task.image, |(_, write)| write);
-    memory::close_all_but([task.agent.socket(), task.image, gate.go.0, let_go]);
+    let CopyTask { saving, gate, .. } = *fork.task;
+    let let_go = gate.let_go.map_or(saving.image, |(_, write)| write);
+    memory::close_all_but([saving.agent.socket(), saving.image, gate.go.0, let_go]);
     let _ = process::chdir(c"/");
     // SAFETY: all other threads stand outside of what the copy uses.
     match unsafe { process::fork_raw(0) } {
@@ -279,7 +279,7 @@ extern "C" fn fork_copy(fork: usize) {
 
 /// The frozen copy's whole life.
 fn live(fork: &Fork<'_>) -> ! {
-    let &CopyTask { task, kept_out, locked, gate } = fork.task;
+    let &CopyTask { saving, kept_out, locked, gate } = fork.task;
     breakdown::note_copy(true);
     if !gate.pass() {
         process::exit_process(0);
@@ -295,8 +295,8 @@ fn live(fork: &Fork<'_>) -> ! {
         let smaps = memory::read_all(c"/proc/thread-self/smaps")?;
         shared::let_go_of_files(&smaps);
         gate.say_let_go();
-        let memory = Memory { smaps: &smaps, aside: task.aside, kept_out, locked, is_copy: true };
-        task.write(memory, &fork.context)
+        let memory = Memory { smaps: &smaps, aside: saving.aside, kept_out, locked, is_copy: true };
+        saving.write(memory, &fork.context)
     };
     let written = write();
     fault::point(faults::WRITER_SAYING);
@@ -304,6 +304,6 @@ fn live(fork: &Fork<'_>) -> ! {
         Ok(bytes) => ToCoordinator::Written { bytes },
         Err(refusal) => ToCoordinator::WriteFailed { refusal: on_wire(refusal) },
     };
-    let status = i32::from(task.agent.say(&message).is_err());
+    let status = i32::from(saving.agent.say(&message).is_err());
     process::exit_process(status)
 }

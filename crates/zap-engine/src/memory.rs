@@ -44,31 +44,40 @@ pub struct Memory<'a> {
 /// Where the bytes of an extent are.
 #[derive(Clone, Copy)]
 pub enum Source {
+    /// In memory of the frozen copy's, or of Zap's own.
     At(u64),
+    /// In the program's own memory, where a page that cannot be had must not end it.
+    OfProgram(u64),
     /// In memory that the process may not read itself.
     Unreadable(u64),
 }
 
+/// Reads memory at an address into a buffer; returns how many bytes.
+type Read = fn(u64, &mut [u8]) -> zap_sys::Result<usize>;
+
 impl Source {
     /// Copies the bytes from `done` on that `into` has room for.
-    pub fn read(self, done: u64, into: &mut [u8]) -> zap_sys::Result<()> {
-        match self {
+    ///
+    /// # Safety
+    /// What is [`Source::At`] an address is mapped and can be read.
+    pub unsafe fn read(self, done: u64, into: &mut [u8]) -> zap_sys::Result<()> {
+        let (start, read): (u64, Read) = match self {
             Self::At(start) => {
-                // SAFETY: the survey has found the pages present and readable; nobody else has the buffer.
+                // SAFETY: the caller's promise; nobody else has the buffer.
                 unsafe { core::ptr::copy((start + done) as *const u8, into.as_mut_ptr(), into.len()) };
-                Ok(())
+                return Ok(());
             }
-            Self::Unreadable(start) => {
-                let mut at = 0;
-                while at < into.len() {
-                    match zap_sys::mem::read_own_file(start + done + at as u64, &mut into[at..])? {
-                        0 => return Err(zap_sys::SysError::new("pread64", libc::EFAULT)),
-                        count => at += count,
-                    }
-                }
-                Ok(())
+            Self::OfProgram(start) => (start, zap_sys::mem::read_own),
+            Self::Unreadable(start) => (start, zap_sys::mem::read_own_file),
+        };
+        let mut at = 0;
+        while at < into.len() {
+            match read(start + done + at as u64, &mut into[at..])? {
+                0 => return Err(zap_sys::SysError::new("read", libc::EFAULT)),
+                count => at += count,
             }
         }
+        Ok(())
     }
 }
 
@@ -84,7 +93,7 @@ pub struct Survey {
     /// Objects of shared memory.
     pub objects: Vec<SharedObject>,
     open: Vec<shared::ObjectKey>,
-    may_protect: bool,
+    is_copy: bool,
 }
 
 /// Runs of pages with data that lie closer than this (in bytes) become one extent, zeroes between them included: fewer
@@ -130,7 +139,7 @@ pub fn survey(memory: &Memory<'_>, open: &[shared::ObjectKey]) -> Result<Survey,
     let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0)
         .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
     crate::fault::point(zap_wire::fault::WRITER_SURVEYING);
-    let mut survey = Survey { open: open.to_vec(), may_protect: is_copy, ..Survey::default() };
+    let mut survey = Survey { open: open.to_vec(), is_copy, ..Survey::default() };
     let mut finder = PageFinder::new(pagemap, true);
     let own = own_memory(copies);
     let mut edges = kept_out.to_vec();
@@ -139,7 +148,7 @@ pub fn survey(memory: &Memory<'_>, open: &[shared::ObjectKey]) -> Result<Survey,
     let result = for_each_mapping(smaps, |mapping, details| {
         while let Some(region) = huge.next_if(|region| region.start <= mapping.start) {
             survey.add_huge(region, copies);
-            if region.start == mapping.start {
+            if region.start == mapping.start && details.has(b"ht") {
                 return Ok(());
             }
         }
@@ -228,7 +237,7 @@ impl Survey {
                 runs.clear();
             } else if whole {
                 // Guards cannot be read either, and would be taken for the file's end.
-                let end = if guards.is_empty() { readable_end(mapping, self.may_protect) } else { Ok(mapping.end) };
+                let end = if guards.is_empty() { readable_end(mapping, self.is_copy) } else { Ok(mapping.end) };
                 let end = end.map_err(|error| Refusal::new(name(), error))?;
                 if end < mapping.end {
                     behind = Some(Region { start: end, backing: self.behind_a_file()?, ..region.clone() });
@@ -237,9 +246,9 @@ impl Survey {
                 runs = without(mapping.start, end, &guards);
             }
         }
-        let mut source: fn(u64) -> Source = Source::At;
+        let mut source: fn(u64) -> Source = if self.is_copy { Source::At } else { Source::OfProgram };
         if !runs.is_empty() && mapping.protection & libc::PROT_READ == 0 {
-            if self.may_protect && region.flags & flags::SEALED == 0 {
+            if self.is_copy && region.flags & flags::SEALED == 0 {
                 // SAFETY: the frozen copy's own memory; its protection matters to nobody but the reader.
                 unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }
                     .map_err(|error| Refusal::new(name(), error))?;
@@ -372,9 +381,9 @@ fn is_vdso_data(mapping: &Mapping<'_>) -> bool {
 
 /// Private memory that serves the checkpoint only: (start, end), ascending.
 fn own_memory(copies: &[SharedCopy]) -> Vec<(u64, u64)> {
-    let (scratch, length) = crate::arena::scratch();
     let mut own: Vec<_> = copies.iter().map(|copy| (copy.copy, copy.copy + copy.length)).collect();
-    own.push((scratch, scratch + length));
+    // Chunks that this list itself needs are newer than the text that tells of the mappings.
+    own.extend(crate::arena::scratch());
     own.sort_unstable();
     own
 }
@@ -389,10 +398,10 @@ fn is_whole(mapping: &Mapping<'_>) -> bool {
 
 /// Where the part of a mapping ends that can be read: its file may have become shorter than it. What lies behind the
 /// file's end is no memory for anybody, and reading it here a SIGBUS.
-fn readable_end(mapping: &Mapping<'_>, may_protect: bool) -> zap_sys::Result<u64> {
-    let mut read: fn(u64, &mut [u8]) -> zap_sys::Result<usize> = zap_sys::mem::read_own;
+fn readable_end(mapping: &Mapping<'_>, is_copy: bool) -> zap_sys::Result<u64> {
+    let mut read: Read = zap_sys::mem::read_own;
     if mapping.protection & libc::PROT_READ == 0 {
-        if may_protect {
+        if is_copy {
             // SAFETY: the frozen copy's own memory; its protection matters to nobody but its reader.
             unsafe { zap_sys::mem::protect(mapping.start, mapping.length(), libc::PROT_READ) }?;
         } else {

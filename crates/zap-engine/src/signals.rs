@@ -308,13 +308,15 @@ pub fn is_ignored(signal: i32) -> bool {
     }
 }
 
-/// Lets signals go of which nothing is made, before the first thread goes on: the kernel would end its next call with EINTR for
-/// one that waits, or that comes while the main thread, with the frame at `context`, has not gone on (whether it blocks one
-/// decides whether that waits: sig_ignored, kernel/signal.c). Every other thread stands.
-pub fn let_ignored_go(context: u64) {
-    let programs = blocking::mask_at(context) | bit(libc::SIGCONT) | bit(state::signal());
-    let may_go = |signal: &i32| programs & bit(*signal) == 0 && is_ignored(*signal);
-    let ignored = (1..=COUNT as i32).filter(may_go).map(bit).fold(0, |mask, bit| mask | bit);
+/// Lets signals go of which nothing is made, and which no thread of the program's blocks, before the first thread goes on: the
+/// kernel would end its next call with EINTR for one that waits, or that comes while the main thread has not gone on (whether
+/// that blocks one decides whether it waits: sig_ignored, kernel/signal.c). Every other thread stands; nobody installs a handler
+/// before this one has let them go.
+pub fn let_ignored_go() {
+    let masks = threads::slots().map(|slot| blocking::mask_at(slot.context.load(Ordering::Relaxed)));
+    let blocked = masks.fold(bit(libc::SIGCONT) | bit(state::signal()), |all, mask| all | mask);
+    let may_go = |signal: &i32| blocked & bit(*signal) == 0 && is_ignored(*signal);
+    let ignored = (1..=COUNT as i32).filter(may_go).fold(0, |mask, signal| mask | bit(signal));
     if zap_sys::process::gettid() == zap_sys::process::getpid() {
         let _ = zap_sys::signal::change_mask(libc::SIG_UNBLOCK, ignored);
         return;

@@ -166,13 +166,6 @@ extern "C" fn take_part(context: usize) {
     LEADER_TID.store(0, Ordering::Relaxed);
     crate::agent::hang_up_abandoned();
     stop_again();
-    let stands = |slot: &&threads::Slot| slot.state.load(Ordering::Acquire) == PARKED;
-    let main = threads::find(zap_sys::process::getpid()).filter(stands);
-    // One that has failed as it parked may have none.
-    let frame = main.map_or(0, |main| main.context.load(Ordering::Relaxed));
-    if frame != 0 {
-        crate::signals::let_ignored_go(frame);
-    }
     release();
 }
 

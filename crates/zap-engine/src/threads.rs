@@ -412,7 +412,7 @@ extern "C" fn enter_respawned(slot: usize) -> ! {
 pub fn enter_and_release(slot: &'static Slot) -> ! {
     become_thread(slot);
     crate::suspend::stop_again();
-    crate::signals::let_ignored_go(slot.context.load(Ordering::Relaxed));
+    crate::signals::let_ignored_go();
     crate::suspend::release();
     leave(slot)
 }

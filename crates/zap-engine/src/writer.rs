@@ -1,5 +1,9 @@
-//! The frozen copy's work: survey its own memory, lay the image out, write it. Simple and raw; whatever else is to be
-//! done with an image is the coordinator's.
+//! The work of the frozen copy, or of a program that can have none: survey its own memory, lay the image out, write it. Simple
+//! and raw; whatever else is to be done with an image is the coordinator's.
+//!
+//! # Safety
+//! Reads memory by address, where the survey found it mapped and readable.
+#![allow(unsafe_code)]
 
 use crate::memory::{self, Memory, Source};
 use crate::state;
@@ -30,6 +34,8 @@ pub struct Task<'a> {
     pub mailbox: u64,
     /// The image's descriptor.
     pub image: RawFd,
+    /// Where somebody says that it is not wanted any more, if anybody does.
+    pub listens: Option<RawFd>,
 }
 
 /// Writes the image; returns its length in bytes.
@@ -47,7 +53,7 @@ pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
     };
     // The checksums' values do not change the head's length, so that the extents can go to their place at once.
     let head_length = encode(&header)?.len() as u64;
-    let sums = write_extents(task.image, &header, &survey.sources, head_length, extents_length)?;
+    let sums = write_extents(task, &header, &survey.sources, head_length, extents_length)?;
     header.chunk_sums = Bytes(sums.into_bytes());
     let head = encode(&header)?;
     if head.len() as u64 != head_length {
@@ -58,7 +64,7 @@ pub fn write(task: &Task<'_>) -> Result<u64, Refusal> {
 }
 
 fn write_extents(
-    image: RawFd,
+    task: &Task<'_>,
     header: &Header,
     sources: &[Source],
     head_length: u64,
@@ -72,14 +78,19 @@ fn write_extents(
     for (extent, source) in extents.zip(sources) {
         let mut done = 0;
         while done < extent.length {
+            if task.listens.is_some_and(|from| fd::poll_for(from, zap_sys::libc::POLLIN, 0) != Ok(0)) {
+                return Err(Refusal::new("coordinator", "has given the checkpoint up"));
+            }
             let part = (extent.length - done).min(BOUNCE_SIZE);
             let offset = extent.offset + done;
             if offset <= extents_length / 2 && offset + part > extents_length / 2 {
                 crate::fault::point(zap_wire::fault::WRITER_WRITING);
             }
             let bytes = &mut bounce[..part as usize];
-            source.read(done, bytes).map_err(|error| Refusal::new("memory", error))?;
-            fd::pwrite_all(image, bytes, head_length + offset).map_err(|error| Refusal::new("image", error))?;
+            // SAFETY: the survey has found it.
+            unsafe { source.read(done, bytes) }
+                .map_err(|error| Refusal::new(format!("memory at {:x}", extent.address + done), error))?;
+            fd::pwrite_all(task.image, bytes, head_length + offset).map_err(|error| Refusal::new("image", error))?;
             hasher.update(bytes);
             done += part;
         }

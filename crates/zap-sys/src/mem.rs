@@ -71,7 +71,7 @@ pub fn read_own(address: u64, buffer: &mut [u8]) -> Result<usize> {
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
     let (local, remote) = (&raw const local, &raw const remote);
-    match call!(SYS_process_vm_readv, crate::process::getpid().0, local, 1, remote, 1, 0) {
+    match call!(SYS_process_vm_readv, crate::process::gettid().0, local, 1, remote, 1, 0) {
         // Containers forbid the call.
         Err(error) if error.is(libc::EPERM) || error.is(libc::ENOSYS) => read_own_file(address, buffer),
         other => other,
@@ -93,7 +93,7 @@ pub fn write_own(address: u64, bytes: &[u8]) -> Result<()> {
     let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
     let (local, remote) = (&raw const local, &raw const remote);
-    match call!(SYS_process_vm_writev, crate::process::getpid().0, local, 1, remote, 1, 0) {
+    match call!(SYS_process_vm_writev, crate::process::gettid().0, local, 1, remote, 1, 0) {
         // Containers forbid the call.
         Err(error) if error.is(libc::EPERM) || error.is(libc::ENOSYS) => write_own_file(address, bytes),
         other => other.map(|_| ()),

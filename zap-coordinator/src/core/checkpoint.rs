@@ -11,7 +11,8 @@ use zap_image::name::ImageName;
 use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder};
 use zap_wire::{fault, FromCoordinator, Phase};
 
-/// How much longer than any other phase saving may take: shared memory is copied while the program stands.
+/// How much longer than any other phase saving may take: shared memory is copied while the program
+/// stands, and where no process can be made it writes its image.
 const SAVE_PATIENCE: u64 = 6;
 
 /// Where a checkpoint stands. Each stage ends when every participant has done its part.

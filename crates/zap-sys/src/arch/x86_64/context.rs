@@ -269,7 +269,7 @@ pub unsafe extern "C" fn leave_for_stack(stack_top: u64, function: u64, argument
 /// Jumps into a [`SnapshotContext`]: the end of a restorer's work.
 ///
 /// # Safety
-/// The memory is the frozen copy's, and the FS base is the thread's that took it.
+/// The memory is what was saved, and the FS base is the thread's that saved it.
 #[unsafe(naked)]
 pub unsafe extern "C" fn resume_snapshot(stack_pointer: u64, instruction_pointer: u64) -> ! {
     naked_asm!("mov rsp, rdi", "jmp rsi")
