@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 12] = [
+    let table: [Row; 13] = [
         ("terminal-keys", |scene| terminal(scene, "keys")),
         ("terminal-hangup", |scene| terminal(scene, "hangup")),
         ("hangup-by-signal", hangup_by_signal),
@@ -26,6 +26,7 @@ pub fn cases() -> Vec<Case> {
         ("setuid-member", setuid_member),
         ("traced-member", traced_member),
         ("other-pid-namespace", other_pid_namespace),
+        ("other-namespaces", other_namespaces),
         ("chroot", chroot),
     ];
     let mut cases = Vec::new();
@@ -247,6 +248,29 @@ fn other_pid_namespace(scene: &Scene) -> Result {
     }
     line.extend(["sleep", "1000"]);
     refused_while_it_lives(scene, &line, &["is in another PID namespace"])
+}
+
+/// Namespaces that come back as those of the restart, if they came back.
+fn other_namespaces(scene: &Scene) -> Result {
+    let mut kinds = vec![("-u", "UTS"), ("-i", "IPC"), ("-n", "network"), ("-m", "mount")];
+    if !is_root(scene) {
+        kinds = vec![("-U", "user")];
+    }
+    for (number, (option, kind)) in kinds.into_iter().enumerate() {
+        if scene.run(&["unshare", option, "true"])?.status != 0 {
+            return skipped("this user cannot make namespaces here");
+        }
+        let round = scene.path(&format!("go.{number}"));
+        let script = format!("echo READY; until test -e {}; do sleep 0.05; done; exit 7", round.display());
+        let running = scene.launch(&program(scene, &["unshare", option, "/bin/sh", "-c", &script])?, &[])?;
+        scene.wait_ready(running, 1 + number)?;
+        let why = format!("is in another {kind} namespace than the pod");
+        scene.run(&["zap-command", "--checkpoint"])?.expect(1, &why)?;
+        fs::write(&round, "")?;
+        let ended = scene.wait(running)?.ended;
+        ensure!(ended == Ended::Exited(7), "in another {kind} namespace: {ended}");
+    }
+    Ok(())
 }
 
 fn chroot(scene: &Scene) -> Result {

@@ -36,6 +36,9 @@ impl MappedTable {
         let table = Self::map(path, file)?;
         table.initialize(pod_id, signal, streams);
         table.pid_namespace.store(zap_sys::process::pid_namespace(), std::sync::atomic::Ordering::Relaxed);
+        for (place, inode) in table.namespaces.iter().zip(zap_sys::process::namespaces()) {
+            place.store(inode, std::sync::atomic::Ordering::Relaxed);
+        }
         Ok(table)
     }
 

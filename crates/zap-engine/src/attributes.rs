@@ -3,7 +3,7 @@
 
 use crate::state::{self, Owned};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::path::{CPath, PATH_MAX};
 use zap_sys::{credentials, libc, process};
@@ -35,6 +35,40 @@ static SAVED: Owned<Saved> = Owned::new(Saved {
     oom_score_adjustment: 0,
 });
 
+/// The program is a subreaper, and has been made none for the moment.
+static ADOPTS: AtomicBool = AtomicBool::new(false);
+
+/// The helpers that fork frozen copies end, and an orphan goes to the nearest subreaper: no process of the pod may be it until the
+/// last of them has saved.
+pub fn adopt_nobody() {
+    if process::is_subreaper() {
+        ADOPTS.store(true, Ordering::Relaxed);
+        process::set_subreaper(false);
+    }
+}
+
+/// Undoes [`adopt_nobody`].
+pub fn adopt_again() {
+    if ADOPTS.swap(false, Ordering::Relaxed) {
+        process::set_subreaper(true);
+    }
+}
+
+/// Refuses what runs in other namespaces (namespaces(7)) than the pod did when it began: it would come back in those of its
+/// restart.
+fn refuse_other_namespaces() -> Result<(), Refusal> {
+    let Some(table) = state::agents_table() else { return Ok(()) };
+    let own = process::namespaces();
+    for ((own, of_pod), (_, kind)) in own.iter().zip(&table.namespaces).zip(process::NAMESPACES) {
+        let of_pod = of_pod.load(Ordering::Relaxed);
+        if *own != 0 && of_pod != 0 && *own != of_pod {
+            let reason = alloc::format!("is in another {kind} namespace than the pod; start zap-launch there");
+            return Err(Refusal::new("process", reason));
+        }
+    }
+    Ok(())
+}
+
 /// Processors of the machine at the checkpoint; 0 when unknown.
 static ONLINE: AtomicU32 = AtomicU32::new(0);
 
@@ -49,6 +83,7 @@ const ROOM: u64 = 64;
 
 /// Reads the attributes.
 pub fn save() -> Result<(), Refusal> {
+    refuse_other_namespaces()?;
     let mut buffer = [0u8; PATH_MAX];
     let directory = zap_sys::fd::read_link(c"/proc/thread-self/cwd", &mut buffer)
         .map_err(|error| Refusal::new("working directory", error))?;
@@ -85,7 +120,7 @@ pub fn save() -> Result<(), Refusal> {
             umask,
             limits,
             permitted_state,
-            subreaper: process::is_subreaper(),
+            subreaper: ADOPTS.load(Ordering::Relaxed) || process::is_subreaper(),
             parent_death_signal,
             personality,
             oom_score_adjustment: oom_score_adjustment(),
@@ -117,6 +152,7 @@ pub fn restore() -> Result<(), Refusal> {
         let path = CPath::new(&saved.directory).ok_or_else(|| Refusal::new("working directory", "path too long"))?;
         process::chdir(path.as_c_str())
             .map_err(|error| Refusal::new(alloc::format!("working directory {name}"), error))?;
+        ADOPTS.store(false, Ordering::Relaxed);
         process::set_subreaper(saved.subreaper);
         if credentials::personality(u32::MAX) != Ok(saved.personality) {
             credentials::personality(saved.personality).map_err(|error| Refusal::new("personality", error))?;

@@ -40,6 +40,7 @@ pub fn clean_up() {
     crate::stragglers::forbid_tracing();
     shared::clean_up();
     frozen_copy::clean_up();
+    attributes::adopt_again();
     crate::arena::drop_large();
     let refusal = breakdown::refusal().unwrap_or_else(|| Refusal::new("image", "there is no memory to write it with"));
     match crate::agent::left_open() {
@@ -79,6 +80,7 @@ pub fn lead(context: u64) {
     attributes::make_room();
     credentials::open_up();
     lead_suspended(threads, begun);
+    attributes::adopt_again();
     credentials::close_again();
     attributes::give_room_back();
     fault::point(faults::PROGRAM_RESUMING);
@@ -176,8 +178,9 @@ fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
             }
             (Phase::Refill, _) => {
                 fault::point(faults::PROGRAM_REFILLING);
-                // Before any process runs, which might wait for the end of a pipe.
+                // Before any process runs, which might wait for the end of a pipe, or end.
                 descriptors::drop_copies();
+                attributes::adopt_again();
                 Ok(Saved::Here)
             }
             (Phase::Suspend | Phase::Resume, _) => Ok(Saved::Here),
@@ -230,6 +233,7 @@ const NAMES_AT_ONCE: usize = 20;
 
 /// Tells the coordinator what other processes may have too.
 fn drain(agent: &Agent) -> Result<(), Refusal> {
+    attributes::adopt_nobody();
     let (seen, notes) = descriptors::find(&[agent.socket()])?;
     let shared::Found { memory, names } = shared::find()?;
     let bytes = huge_pages::find()?;

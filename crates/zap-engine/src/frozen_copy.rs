@@ -22,25 +22,19 @@ use zap_wire::{fault as faults, ToCoordinator};
 
 /// What is changed for the fork, and to be put back.
 struct Changed {
-    /// The program is a subreaper, and has been made none for the moment.
-    subreaper: bool,
     /// Memory that the program keeps out of its forks, and that is let through for the moment.
     let_through: Vec<(u64, u64)>,
     /// Memory of huge pages that is kept out of forks for the moment.
     kept_out: Vec<(u64, u64)>,
 }
 
-static CHANGED: Owned<Changed> =
-    Owned::new(Changed { subreaper: false, let_through: Vec::new(), kept_out: Vec::new() });
+static CHANGED: Owned<Changed> = Owned::new(Changed { let_through: Vec::new(), kept_out: Vec::new() });
 
 /// Puts back what the fork has changed: at its end, and after a panic in the middle of it.
 pub fn clean_up() {
     CHANGED.with(|changed| {
         memory::let_through(&core::mem::take(&mut changed.let_through), false);
         memory::let_through(&core::mem::take(&mut changed.kept_out), true);
-        if core::mem::take(&mut changed.subreaper) {
-            process::set_subreaper(true);
-        }
     });
 }
 
@@ -91,11 +85,6 @@ pub fn watch(agent: &Agent) -> Result<(), Refusal> {
 /// let through for a second fork. Huge pages, which have been copied, are kept out of all.
 pub fn fork(saving: &Saving<'_>) -> Result<Saved, NotForked> {
     let huge = &saving.aside.huge;
-    // An orphan goes to the nearest subreaper: the program must not be it while the helper ends.
-    if process::is_subreaper() {
-        CHANGED.with(|changed| changed.subreaper = true);
-        process::set_subreaper(false);
-    }
     let not_forked = huge_pages::forked(huge);
     CHANGED.with(|changed| changed.kept_out.clone_from(&not_forked));
     let result = huge_pages::keep_out(&not_forked)

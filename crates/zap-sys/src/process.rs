@@ -392,6 +392,20 @@ pub fn pid_namespace() -> u32 {
     crate::fd::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino as u32)
 }
 
+/// Kinds of namespaces in which a process may be without being another to the pod: a file of /proc, and what it is called.
+pub const NAMESPACES: [(&core::ffi::CStr, &str); 5] = [
+    (c"/proc/thread-self/ns/mnt", "mount"),
+    (c"/proc/thread-self/ns/net", "network"),
+    (c"/proc/thread-self/ns/uts", "UTS"),
+    (c"/proc/thread-self/ns/ipc", "IPC"),
+    (c"/proc/thread-self/ns/user", "user"),
+];
+
+/// Inodes of the calling thread's [`NAMESPACES`]; 0 where /proc does not tell.
+pub fn namespaces() -> [u32; NAMESPACES.len()] {
+    NAMESPACES.map(|(path, _)| crate::fd::stat(path).map_or(0, |stat| stat.st_ino as u32))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -44,7 +44,9 @@ pub struct PodTable {
     pub offset: AtomicI32,
     /// Inode of the PID namespace whose ids these are; 0 if that is not known.
     pub pid_namespace: AtomicU32,
-    padding: [u8; 4096 - 88 - DOOR_LENGTH],
+    /// Inodes of the namespaces in which the pod began, or was restarted ([`zap_sys::process::NAMESPACES`]); 0 if not known.
+    pub namespaces: [AtomicU32; zap_sys::process::NAMESPACES.len()],
+    padding: [u8; 4096 - 108 - DOOR_LENGTH],
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
@@ -470,7 +472,8 @@ mod tests {
             door: Default::default(),
             offset: AtomicI32::new(0),
             pid_namespace: AtomicU32::new(0),
-            padding: [0; 4096 - 88 - DOOR_LENGTH],
+            namespaces: Default::default(),
+            padding: [0; 4096 - 108 - DOOR_LENGTH],
             entries: core::array::from_fn(|_| Entry {
                 real_pid: AtomicI32::new(0),
                 virtual_pid: AtomicI32::new(0),
@@ -620,7 +623,7 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace padding entries reasons aliases);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace namespaces padding entries reasons aliases);
         offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");

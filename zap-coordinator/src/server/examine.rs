@@ -27,7 +27,7 @@ pub struct Known {
 /// Judges the process `pid`; `is_member` tells which processes belong to the pod.
 pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdict {
     let path = format!("/proc/{pid}");
-    let Ok(status) = fs::read_to_string(format!("{path}/status")) else {
+    let Ok(status) = super::process::text(format!("{path}/status")) else {
         // Gone; its pidfd says so too, and then the checkpoint ends for that reason.
         return Verdict::Starting;
     };
@@ -42,10 +42,10 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
     }
     let (mut threads, mut children) = (Vec::new(), Vec::new());
     for task in fs::read_dir(format!("{path}/task")).into_iter().flatten().flatten() {
-        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let status = super::process::text(task.path().join("status")).unwrap_or_default();
         // The parent of a vfork sleeps uninterruptibly until its child execs or ends.
         let sleeps = field(&status, "State:").starts_with('D');
-        let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        let list = super::process::text(task.path().join("children")).unwrap_or_default();
         let numbers = list.split_whitespace().filter_map(|word| word.parse::<i32>().ok());
         children.extend(numbers.map(|child| (child, sleeps)));
         if !status.is_empty() {
@@ -81,7 +81,7 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
 
 /// What is said of a child that is not in the pod.
 pub fn stranger(child: i32) -> Refusal {
-    let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+    let status = super::process::text(format!("/proc/{child}/status")).unwrap_or_default();
     let reason = match is_elsewhere(&status) {
         true => ELSEWHERE,
         false => "is not in the pod: static, privileged or started around Zap; wait until it has ended",
@@ -92,7 +92,7 @@ pub fn stranger(child: i32) -> Refusal {
 /// The living children of the process `pid`.
 pub fn living_children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let lists = tasks.filter_map(|task| super::process::text(task.path().join("children")).ok());
     let numbers: Vec<i32> = lists
         .flat_map(|list| list.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>())
         .collect();

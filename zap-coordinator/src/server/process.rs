@@ -8,6 +8,7 @@ use super::examine::number;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use zap_sys::{process, RealPid};
 
 /// Descriptors that processes may not take.
@@ -104,7 +105,7 @@ impl Process {
     pub fn signal_first(&self, pid: i32, signal: i32) -> io::Result<()> {
         // Linux 6.9.
         const PIDFD_SIGNAL_THREAD: u32 = 1;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = text(format!("/proc/{pid}/status")).unwrap_or_default();
         let blocked = super::examine::number(&status, "SigBlk:", 16) & (1 << (signal - 1)) != 0;
         if !blocked && super::examine::field(&status, "State:").starts_with(['R', 'S']) {
             let mut info = [0u32; 32];
@@ -154,7 +155,7 @@ pub fn is_stopped(pid: i32) -> bool {
 
 /// Whether `signal` waits to be taken by the process.
 pub fn has_pending(pid: i32, signal: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = text(format!("/proc/{pid}/status")).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or_default();
     u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
@@ -174,7 +175,7 @@ impl Sight {
             maps: fs::read(format!("/proc/{pid}/maps")).ok(),
             environment: fs::read(format!("/proc/{pid}/environ")).unwrap_or_default(),
             // Everybody may read that.
-            status: fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(),
+            status: text(format!("/proc/{pid}/status")).unwrap_or_default(),
         }
     }
 
@@ -227,9 +228,14 @@ pub fn is_copy(pid: i32, name: &[u8], signal: i32) -> bool {
     Sight::of(pid).is_copy(name, signal)
 }
 
+/// The text of a file in /proc. It has names in it, which may be any bytes.
+pub fn text(path: impl AsRef<Path>) -> io::Result<String> {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// The name of a process's program (comm).
 pub fn name(pid: i32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_string()
+    text(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_string()
 }
 
 #[cfg(test)]

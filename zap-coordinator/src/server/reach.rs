@@ -28,7 +28,7 @@ fn threads(pid: i32) -> Vec<(RealPid, String)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let read = |task: fs::DirEntry| {
         let tid = task.file_name().to_str()?.parse().ok()?;
-        let status = fs::read_to_string(task.path().join("status")).ok()?;
+        let status = super::process::text(task.path().join("status")).ok()?;
         (!field(&status, "State:").starts_with(['Z', 'X'])).then_some((RealPid(tid), status))
     };
     tasks.filter_map(read).collect()
@@ -44,7 +44,7 @@ pub fn unblock(pid: i32, signal: i32, entry: &Entry) -> Result<(), SysError> {
             return false;
         }
         // A program that has just begun has no handler yet, and would be ended.
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = super::process::text(format!("/proc/{pid}/status")).unwrap_or_default();
         if number(&status, "SigCgt:", 16) & signal::bit(signal) == 0 {
             return false;
         }
