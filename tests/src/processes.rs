@@ -262,7 +262,7 @@ fn other_namespaces(scene: &Scene) -> Result {
         }
         let round = scene.path(&format!("go.{number}"));
         let script = format!("echo READY; until test -e {}; do sleep 0.05; done; exit 7", round.display());
-        let running = scene.launch(&program(scene, &["unshare", option, "/bin/sh", "-c", &script])?, &[])?;
+        let running = scene.launch(&program(scene, &["/usr/bin/unshare", option, "/bin/sh", "-c", &script])?, &[])?;
         scene.wait_ready(running, 1 + number)?;
         let why = format!("is in another {kind} namespace than the pod");
         scene.run(&["zap-command", "--checkpoint"])?.expect(1, &why)?;
