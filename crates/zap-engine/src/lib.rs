@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod agent;
+pub mod aio;
 pub mod alternate_stacks;
 pub mod arena;
 pub mod attributes;
