@@ -8,6 +8,7 @@
 #include "aio.h"
 #include "waits.h"
 
+#include <poll.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
@@ -18,8 +19,8 @@
 #define LENGTH 64
 
 /* What each thread waits for. */
-enum { FOREVER, INTERRUPTED, TWO, TIMED, TIMED_TWO, MASKED, WAITS };
-static const char *names[WAITS] = {"without a time-out", "until a handler runs", "for two",
+enum { FOREVER, INTERRUPTED, TWO, POLLED, TIMED, TIMED_TWO, MASKED, WAITS };
+static const char *names[WAITS] = {"without a time-out", "until a handler runs", "for two", "for a descriptor",
                                    "with a time-out",    "for two with a time-out", "with a mask and a time-out"};
 static aio_context_t contexts[WAITS];
 static struct io_event got[WAITS][4];
@@ -46,6 +47,7 @@ static void *wait_in(void *argument) {
     begin_wait(&waits[which], CLOCK_MONOTONIC, ASKED);
     switch (which) {
     case FOREVER:
+    case POLLED:
     case INTERRUPTED: result = getevents(contexts[which], 1, 4, events, NULL); break;
     case TWO: result = getevents(contexts[which], 2, 4, events, NULL); break;
     case TIMED: result = getevents(contexts[which], 1, 4, events, &time); break;
@@ -103,7 +105,7 @@ int main(int count, char **arguments) {
     struct timespec none = {0, 0};
     struct io_event event;
     static char bytes[LENGTH];
-    int ends[2], status;
+    int ends[2], first[2], second[2], status;
 
     MAKE(count > 1);
     if (count > 2 && strcmp(arguments[2], "libaio") == 0 && !use_libaio()) return printf("there is no libaio\n"), SKIPPED;
@@ -136,6 +138,25 @@ int main(int count, char **arguments) {
     pid_t child = make_child(few, ends);
 
     for (int i = 0; i < WAITS; i++) contexts[i] = setup(SMALL);
+
+    /* Requests that wait for descriptors, after many that did not have to: one that the program has forgotten, one that it
+     * keeps. */
+    MAKE(pipe2(first, O_CLOEXEC) == 0 && pipe2(second, O_CLOEXEC) == 0);
+    struct iocb polls[2], *poll = &polls[0], overwritten;
+    for (int i = 0; i < 300; i++) {
+        polls[0] = request(IOCB_CMD_POLL, first[1], NULL, 0, 0, 9);
+        polls[0].aio_buf = POLLOUT;
+        MAKE(submit(contexts[POLLED], 1, &poll) == 1 && getevents(contexts[POLLED], 1, 1, &event, NULL) == 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        polls[i] = request(IOCB_CMD_POLL, i ? second[0] : first[0], NULL, 0, 0, 40 + (uint64_t)i);
+        polls[i].aio_buf = POLLIN;
+        poll = &polls[i];
+        MAKE(submit(contexts[POLLED], 1, &poll) == 1);
+    }
+    memset(&polls[0], 0x55, sizeof polls[0]);
+    memset(&overwritten, 0x55, sizeof overwritten);
+
     /* Without the other one nobody is woken. */
     submit_read(contexts[TWO], &requests[0], file, buffers[0], 0, 20);
     submit_read(contexts[TIMED_TWO], &requests[0], file, buffers[0], 0, 30);
@@ -157,7 +178,7 @@ int main(int count, char **arguments) {
     SAY("waits end when their time is over");
 
     usleep(20000);
-    for (int i = FOREVER; i <= TWO; i++) CHECK(waits[i].ended == 0, "%s: has ended with %ld", names[i], (long)results[i]);
+    for (int i = FOREVER; i <= POLLED; i++) CHECK(waits[i].ended == 0, "%s: has ended with %ld", names[i], (long)results[i]);
     submit_read(contexts[FOREVER], &requests[0], file, buffers[0], 3, 10);
     submit_read(contexts[TWO], &requests[0], file, buffers[0], 4, 21);
     MAKE(pthread_join(threads[FOREVER], NULL) == 0 && pthread_join(threads[TWO], NULL) == 0);
@@ -166,6 +187,18 @@ int main(int count, char **arguments) {
     CHECK(results[TWO] == 2 && got[TWO][0].data == 20 && got[TWO][1].data == 21, "%s: %ld, %llu, %llu", names[TWO],
           (long)results[TWO], (unsigned long long)got[TWO][0].data, (unsigned long long)got[TWO][1].data);
     SAY("waits end when the events are there");
+
+    MAKE(write(first[1], "x", 1) == 1 && pthread_join(threads[POLLED], NULL) == 0);
+    const struct io_event *ready_now = &got[POLLED][0];
+    CHECK(results[POLLED] == 1 && ready_now->data == 40 && ready_now->obj == (uintptr_t)&polls[0], "%s: %ld, %llu",
+          names[POLLED], (long)results[POLLED], (unsigned long long)ready_now->data);
+    CHECK(ready_now->res & POLLIN, "%s: %llx", names[POLLED], (unsigned long long)ready_now->res);
+    CHECK(memcmp(&polls[0], &overwritten, sizeof overwritten) == 0, "where the request was something has been written");
+    CHECK(getevents(contexts[POLLED], 0, 1, &event, &none) == 0, "an event where nothing has come");
+    long cancelled = result_of(syscall(SYS_io_cancel, contexts[POLLED], &polls[1], &event));
+    CHECK(cancelled == -EINPROGRESS, "io_cancel: %ld", cancelled);
+    CHECK(getevents(contexts[POLLED], 1, 1, &event, NULL) == 1 && event.data == 41, "the end of what was cancelled");
+    SAY("what waits for descriptors waits on");
 
     CHECK(waits[INTERRUPTED].ended == 0, "%s: has ended with %ld", names[INTERRUPTED], (long)results[INTERRUPTED]);
     MAKE(pthread_kill(threads[INTERRUPTED], SIGUSR1) == 0 && pthread_join(threads[INTERRUPTED], NULL) == 0);

@@ -1,5 +1,5 @@
-/* What of the kernel's asynchronous I/O cannot be saved: a request that waits for as long as nothing happens (IOCB_CMD_POLL),
- * and a context that was made by a system call of the program's own, of whose requests nothing is known.
+/* What of the kernel's asynchronous I/O cannot be saved: a request that waits for a descriptor which has been closed
+ * since (IOCB_CMD_POLL), and a context that was made by a system call of the program's own, of whose requests nothing is known.
  */
 #include "program.h"
 
@@ -16,16 +16,17 @@ static long own_call(long number, long first, long second) {
 int main(int count, char **arguments) {
     struct iocb polling, *list = &polling;
     struct io_event event;
-    int ends[2];
+    int ends[2], closed;
     aio_context_t context = 0;
 
     MAKE(count > 1 && pipe2(ends, O_CLOEXEC) == 0);
+    MAKE((closed = dup(ends[0])) >= 0);
     int polls = strcmp(arguments[1], "poll") == 0;
     if (polls) {
         context = setup(8);
-        polling = request(IOCB_CMD_POLL, ends[0], NULL, 0, 0, 77);
+        polling = request(IOCB_CMD_POLL, closed, NULL, 0, 0, 77);
         polling.aio_buf = POLLIN;
-        MAKE(submit(context, 1, &list) == 1);
+        MAKE(submit(context, 1, &list) == 1 && close(closed) == 0);
     } else {
         MAKE(own_call(SYS_io_setup, 8, (long)&context) == 0);
     }

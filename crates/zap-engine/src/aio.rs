@@ -5,7 +5,7 @@
 //! tail is the kernel's own: it is brought forward by requests that end at once, over whose events the saved ones are then
 //! written. Only their order and number count: the new ring begins at its beginning, and may have another length.
 //!
-//! Requests that the kernel still works on are waited for, since it cannot tell what they are. How many there are follows
+//! Requests that the kernel still works on are waited for, but for those that wait themselves ([`crate::aio_polls`]). How many there are follows
 //! from how many have been submitted, which the wrappers note, and from the ring's tail: both count from the ring's
 //! making, the tail modulo the ring's length, and there are always fewer requests than that. So nothing need be known of
 //! the reaping, which programs do in their own memory too.
@@ -14,6 +14,7 @@
 //! Rings are read through the kernel, which answers EFAULT where there is none; at a restart nobody else runs.
 #![allow(unsafe_code)]
 
+use crate::aio_polls::{self, Followed, Poll};
 use crate::state::Owned;
 use alloc::format;
 use alloc::vec::Vec;
@@ -30,6 +31,15 @@ struct Known {
     submitted: AtomicU64,
     /// For how many io_setup(2) was asked.
     events: AtomicU32,
+    /// Its requests that may wait for ever.
+    polls: Followed,
+}
+
+impl Known {
+    const fn new() -> Self {
+        let (context, submitted, events) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU32::new(0));
+        Self { context, submitted, events, polls: Followed::new() }
+    }
 }
 
 /// Contexts that are known at a time; those for which there is no room refuse the checkpoint.
@@ -37,8 +47,7 @@ const ROOM: usize = 1024;
 /// Places at which a context is looked for.
 const WINDOW: usize = 64;
 
-static KNOWN: [Known; ROOM] =
-    [const { Known { context: AtomicU64::new(0), submitted: AtomicU64::new(0), events: AtomicU32::new(0) } }; ROOM];
+static KNOWN: [Known; ROOM] = [const { Known::new() }; ROOM];
 /// Whether there has ever been one.
 static USED: AtomicBool = AtomicBool::new(false);
 
@@ -55,7 +64,7 @@ fn find(context: u64) -> Option<&'static Known> {
 }
 
 /// Notes that io_setup(2) has made `context`, when `events` were asked for. In a section that ends before the thread is
-/// suspended; so for [`note_submitted`].
+/// suspended; so for [`submitting`].
 pub fn note_made(context: u64, events: u32) {
     USED.store(true, Ordering::Relaxed);
     let take = |known: &'static Known| {
@@ -68,14 +77,23 @@ pub fn note_made(context: u64, events: u32) {
     if let Some(known) = known {
         known.events.store(events, Ordering::Relaxed);
         known.submitted.store(0, Ordering::Relaxed);
+        known.polls.begin(context);
     }
 }
 
-/// Notes that the kernel has taken so many requests for `context`.
-pub fn note_submitted(context: u64, count: u64) {
-    if let Some(known) = find(context) {
-        known.submitted.fetch_add(count, Ordering::Relaxed);
+/// Makes `call`, which submits `count` requests to `context`, their addresses at `list`, and returns how many the kernel has
+/// taken.
+pub fn submitting<E>(context: u64, list: u64, count: i64, call: impl FnOnce() -> Result<usize, E>) -> Result<usize, E> {
+    let Some(known) = find(context) else { return call() };
+    let count = count.max(0) as u64;
+    let polls = known.polls.note(context, list, count);
+    let result = call();
+    let taken = result.as_ref().map_or(0, |taken| *taken as u64);
+    known.submitted.fetch_add(taken, Ordering::Relaxed);
+    if polls && taken < count {
+        known.polls.take_back(context, list, count, taken);
     }
+    result
 }
 
 /// A context that is to be made again.
@@ -86,6 +104,8 @@ struct Saved {
     asked: u32,
     /// What has not been reaped, in order.
     events: Vec<Event>,
+    /// What waits, and is submitted again.
+    polls: Vec<Poll>,
 }
 
 static SAVED: Owned<Vec<Saved>> = Owned::new(Vec::new());
@@ -105,7 +125,7 @@ fn ring_at(context: u64) -> Result<Ring, Refusal> {
     }
     // SAFETY: as many bytes; every bit pattern is a value of this structure of integers.
     let ring: Ring = unsafe { core::ptr::read_unaligned(bytes.as_ptr().cast()) };
-    if ring.room == 0 || ring.head >= ring.room || ring.tail >= ring.room || u64::from(ring.header_length) != HEADER {
+    if ring.room == 0 || ring.tail >= ring.room || u64::from(ring.header_length) != HEADER {
         return Err(refusal(context, "its ring is of an unknown form"));
     }
     Ok(ring)
@@ -133,11 +153,13 @@ pub fn settle() -> Result<(), Refusal> {
         let mut waited = false;
         loop {
             let count = in_flight(&ring_at(context)?, known.submitted.load(Ordering::Relaxed));
-            if count == 0 {
+            let polls = known.polls.count(context);
+            if count == polls.unwrap_or(0) {
                 break;
             }
             if time::monotonic_ns().saturating_sub(begun) > LIMIT_NS {
-                return Err(refusal(context, format!("{count} requests that have not ended (io_submit)")));
+                let ending = count.saturating_sub(polls.unwrap_or(0));
+                return Err(refusal(context, format!("{ending} requests that have not ended (io_submit)")));
             }
             waited = true;
             time::sleep_ns(LOOK_EVERY_NS);
@@ -147,7 +169,7 @@ pub fn settle() -> Result<(), Refusal> {
             time::sleep_ns(LOOK_EVERY_NS);
         }
         let asked = known.events.load(Ordering::Relaxed);
-        SAVED.with(|saved| saved.push(Saved { context, length: 0, asked, events: Vec::new() }));
+        SAVED.with(|saved| saved.push(Saved { context, length: 0, asked, events: Vec::new(), polls: Vec::new() }));
     }
     Ok(())
 }
@@ -179,14 +201,45 @@ pub fn save(text: &[u8]) -> Result<(), Refusal> {
 impl Saved {
     fn take(&mut self, length: u64) -> Result<(), Refusal> {
         self.length = length;
-        let ring = ring_at(self.context)?;
-        if HEADER + u64::from(ring.room) * core::mem::size_of::<Event>() as u64 > length {
-            return Err(refusal(self.context, "its ring is of an unknown form"));
+        // What waits may end at any moment, and must not be both.
+        loop {
+            let ring = ring_at(self.context)?;
+            if HEADER + u64::from(ring.room) * core::mem::size_of::<Event>() as u64 > length {
+                return Err(refusal(self.context, "its ring is of an unknown form"));
+            }
+            self.take_events(&ring)?;
+            if let Some(known) = find(self.context) {
+                known.polls.look(self.context);
+            }
+            if ring_at(self.context)?.tail == ring.tail {
+                break;
+            }
         }
-        let count = (ring.tail + ring.room - ring.head) % ring.room;
-        for step in 0..count {
+        self.polls = aio_polls::waiting(self.context);
+        for poll in &self.polls {
+            let descriptor = aio_polls::descriptor_of(&poll.request);
+            let reason = if poll.file == 0 || aio_polls::file_of(descriptor) != poll.file {
+                "would find it closed"
+            } else if !mem::is_readable(poll.address, REQUEST) {
+                "stands in memory that is gone"
+            } else {
+                continue;
+            };
+            return Err(refusal(
+                self.context,
+                format!("what waits for descriptor {descriptor} (IOCB_CMD_POLL) {reason}"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn take_events(&mut self, ring: &Ring) -> Result<(), Refusal> {
+        self.events.clear();
+        // As the kernel, which takes whatever the program has written there.
+        let head = ring.head % ring.room;
+        for step in 0..(ring.tail + ring.room - head) % ring.room {
             let mut event = [0u8; core::mem::size_of::<Event>()];
-            let place = place_of(self.context, (ring.head + step) % ring.room);
+            let place = place_of(self.context, (head + step) % ring.room);
             if mem::read_own(place, &mut event) != Ok(event.len()) {
                 return Err(refusal(self.context, "its ring cannot be read"));
             }
@@ -220,6 +273,7 @@ impl Saved {
         }
         if let Some(known) = find(self.context) {
             known.submitted.store(self.events.len() as u64, Ordering::Relaxed);
+            known.polls.begin_at(self.events.len() as u32);
         }
         Ok(())
     }
@@ -260,6 +314,9 @@ impl Saved {
     }
 }
 
+/// Bytes of a request.
+const REQUEST: usize = core::mem::size_of::<aio_polls::Request>();
+
 /// Times that a context is made, at most.
 const ATTEMPTS: usize = 8;
 
@@ -281,6 +338,37 @@ pub fn restore() -> Result<(), Refusal> {
     })
 }
 
+/// Submits again what waits for descriptors, when all of them in every process are as they were. The threads of the program
+/// stand still.
+pub fn restore_polls() -> Result<(), Refusal> {
+    SAVED.with(|saved| {
+        for saved in saved.iter() {
+            saved.polls.iter().try_for_each(|poll| submit_again(saved.context, poll))?;
+        }
+        Ok(())
+    })
+}
+
+/// The kernel knows a request by its address, where the program may have something else by now.
+fn submit_again(context: u64, poll: &Poll) -> Result<(), Refusal> {
+    let refused = |error| refusal(context, error);
+    let (mut before, mut bytes) = ([0u8; REQUEST], [0u8; REQUEST]);
+    for (place, word) in bytes.chunks_exact_mut(8).zip(&poll.request) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    if mem::read_own(poll.address, &mut before).map_err(refused)? != REQUEST {
+        return Err(refusal(context, "a request stands in memory that is gone"));
+    }
+    mem::write_own(poll.address, &bytes).map_err(refused)?;
+    let result = zap_sys::aio::submit_at(context, poll.address).map_err(refused);
+    mem::write_own(poll.address, &before).map_err(refused)?;
+    if let Some(known) = find(context) {
+        known.submitted.fetch_add(1, Ordering::Relaxed);
+    }
+    aio_polls::note_file(context, poll);
+    result
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +387,7 @@ mod tests {
     fn contexts_are_known_by_their_addresses() {
         for page in 1..=200u64 {
             note_made(page << 12, page as u32);
-            note_submitted(page << 12, page);
+            let _ = submitting(page << 12, 0, 0, || Ok::<_, ()>(page as usize));
         }
         // None of them is a context, so that each place may be taken again.
         let known = find(200 << 12).unwrap();

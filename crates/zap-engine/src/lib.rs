@@ -11,6 +11,7 @@ extern crate alloc;
 
 pub mod agent;
 pub mod aio;
+mod aio_polls;
 pub mod alternate_stacks;
 pub mod arena;
 pub mod attributes;

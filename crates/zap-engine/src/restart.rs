@@ -167,6 +167,7 @@ fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
     }
     identity::restore_relations();
     waits::restore();
+    aio::restore_polls()?;
     if let Some(entry) = state::agents_entry() {
         entry.ready.store(zap_wire::table::READY, Ordering::Release);
     }

@@ -80,6 +80,12 @@ pub fn submit(context: u64, request: &mut Nothing, count: usize) -> Result<usize
     call!(SYS_io_submit, context, count.min(list.len()), list.as_ptr())
 }
 
+/// io_submit(2) of the request at `address`, which the kernel reads and writes.
+pub fn submit_at(context: u64, address: u64) -> Result<()> {
+    let list = [address];
+    call!(SYS_io_submit, context, 1, list.as_ptr()).map(|_| ())
+}
+
 /// Whether this memory has the context `context`: asks for none of its events.
 pub fn exists(context: u64) -> bool {
     let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };

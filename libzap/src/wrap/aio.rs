@@ -40,9 +40,8 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
         }),
         libc::SYS_io_submit => in_one_piece(|| {
             // SAFETY: the caller's arguments.
-            let result = unsafe { raw(number, arguments) }?;
-            aio::note_submitted(context as u64, result as u64);
-            Ok(result)
+            let submit = || unsafe { raw(number, arguments) };
+            aio::submitting(context as u64, arguments[2] as u64, second, submit)
         }),
         // SAFETY: the caller's arguments.
         SYS_IO_PGETEVENTS => unsafe { with_mask(arguments) },
