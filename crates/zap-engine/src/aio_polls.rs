@@ -49,7 +49,7 @@ struct Place {
 }
 
 /// Requests that may wait at a time, of all contexts.
-const ROOM: usize = 8192;
+const ROOM: usize = 4096;
 /// Places at which one is looked for.
 const WINDOW: usize = 64;
 
@@ -61,7 +61,7 @@ static PLACES: [Place; ROOM] = [const {
 static USED: AtomicBool = AtomicBool::new(false);
 
 fn window(address: u64) -> impl Iterator<Item = usize> {
-    let first = ((address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 51) as usize;
+    let first = ((address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize;
     (0..WINDOW).map(move |step| (first + step) % ROOM)
 }
 
