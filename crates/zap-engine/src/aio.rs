@@ -215,7 +215,9 @@ impl Saved {
                 break;
             }
         }
-        self.polls = aio_polls::waiting(self.context);
+        // Where it is not known what waits nothing does: `settle` has seen that.
+        let is_known = find(self.context).is_some_and(|known| !known.polls.is_lost());
+        self.polls = if is_known { aio_polls::waiting(self.context) } else { Vec::new() };
         for poll in &self.polls {
             let descriptor = aio_polls::descriptor_of(&poll.request);
             let reason = if poll.file == 0 || aio_polls::file_of(descriptor) != poll.file {

@@ -188,10 +188,15 @@ impl Followed {
         true
     }
 
+    /// Whether it is not known what waits.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+
     /// How many wait; `None` where that is not known. When nobody submits.
     pub fn count(&self, context: u64) -> Option<u32> {
         self.look(context);
-        (!self.is_lost.load(Ordering::Relaxed)).then(|| of(context).count() as u32)
+        (!self.is_lost()).then(|| of(context).count() as u32)
     }
 
     /// Before so many requests are submitted, whose addresses are at `list`: notes those that may wait. Returns whether there
