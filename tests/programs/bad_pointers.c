@@ -6,6 +6,7 @@
  */
 #include "program.h"
 
+#include <linux/aio_abi.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -37,6 +38,7 @@
     } while (0)
 
 static int ends[2], epoll, timer;
+static aio_context_t context;
 static timer_t posix_timer;
 static uint32_t word = 1;
 static sigset_t signals;
@@ -82,6 +84,16 @@ static void check(void *bad, const char *name) {
     FAULTS(timerfd_settime(timer, TFD_TIMER_ABSTIME, bad, NULL));
     FAULTS(timerfd_settime(timer, 0, bad, NULL));
     FAULTS(timer_settime(posix_timer, TIMER_ABSTIME, bad, NULL));
+    struct iocb *requests[] = {bad};
+    struct io_event completed;
+    struct timespec none = {0, 0};
+    aio_context_t *made = bad;
+    FAULTS(syscall(SYS_io_setup, 1, made));
+    FAULTS(syscall(SYS_io_submit, context, 1, bad));
+    FAULTS(syscall(SYS_io_submit, context, 1, requests));
+    FAULTS(syscall(SYS_io_getevents, context, 0, 1, &completed, bad));
+    FAULTS(syscall(SYS_io_pgetevents, context, 0, 1, &completed, bad, NULL));
+    FAULTS(syscall(SYS_io_pgetevents, context, 0, 1, &completed, &none, bad));
     char *words[] = {"true", NULL}, *variables[] = {"GOOD=1", bad, NULL};
     FAULTS(execve("/bin/true", words, bad));
     FAULTS(execve("/bin/true", words, variables));
@@ -104,6 +116,15 @@ static void check_good(void) {
     CHECK(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, time, NULL) == 0, "clock_nanosleep");
     memset(set, 0, 8);
     CHECK(epoll_pwait(epoll, &event, 1, 1, set) == 0, "epoll_pwait: a set of the kernel's size");
+    struct iocb **list = (struct iocb **)(last_page + 4096) - 1, *request = (struct iocb *)(last_page + 4096 - 8) - 1;
+    struct io_event completed;
+    memset(request, 0, sizeof *request);
+    request->aio_lio_opcode = IOCB_CMD_POLL;
+    request->aio_fildes = (uint32_t)ends[1];
+    request->aio_buf = POLLOUT;
+    *list = request;
+    CHECK(syscall(SYS_io_submit, context, 1, list) == 1, "io_submit");
+    CHECK(syscall(SYS_io_getevents, context, 1, 1, &completed, NULL) == 1, "io_getevents");
     stack_t before;
     CHECK(sigaltstack(NULL, &before) == 0 && sigaltstack(NULL, stack) == 0, "sigaltstack");
     CHECK(stack->ss_sp == before.ss_sp && stack->ss_size == before.ss_size && stack->ss_flags == before.ss_flags,
@@ -129,6 +150,7 @@ int main(void) {
     last_page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MAKE(last_page != MAP_FAILED && mprotect(last_page + 4096, 4096, PROT_NONE) == 0);
     MAKE(pipe(ends) == 0 && (epoll = epoll_create1(0)) >= 0 && (timer = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0);
+    MAKE(syscall(SYS_io_setup, 8, &context) == 0);
     struct sigevent none = {.sigev_notify = SIGEV_NONE};
     MAKE(timer_create(CLOCK_MONOTONIC, &none, &posix_timer) == 0);
     sigemptyset(&signals);

@@ -172,6 +172,9 @@ fn decode(at: u64) -> Option<i64> {
     })
 }
 
+/// Not in libc's table.
+pub const SYS_IO_PGETEVENTS: i64 = 333;
+
 fn is_repairable(number: i64) -> bool {
     matches!(
         number,
@@ -191,6 +194,7 @@ fn is_repairable(number: i64) -> bool {
             | libc::SYS_semop
             | libc::SYS_semtimedop
             | libc::SYS_io_getevents
+            | SYS_IO_PGETEVENTS
             | libc::SYS_msgrcv
             | libc::SYS_msgsnd
     ) || is_transfer(number)
@@ -238,7 +242,11 @@ fn prepare(number: i64, noted: Option<&ThreadBlock>, frame: &mut Frame<'_>) -> b
         libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => {
             register(frame, libc::REG_R10) == 0 || give_remaining(noted, frame, libc::REG_R10)
         }
-        libc::SYS_io_getevents => register(frame, libc::REG_R8) == 0,
+        libc::SYS_io_getevents | SYS_IO_PGETEVENTS => {
+            let timeout = register(frame, libc::REG_R8);
+            // With a time-out of 0 too it ends with EINTR.
+            timeout == 0 || is_zero(timeout) || give_remaining(noted, frame, libc::REG_R8)
+        }
         libc::SYS_nanosleep => take_remaining(frame, libc::REG_RDI, libc::REG_RSI),
         libc::SYS_clock_nanosleep => {
             register(frame, libc::REG_RSI) as i32 & libc::TIMER_ABSTIME != 0
@@ -252,6 +260,12 @@ fn prepare(number: i64, noted: Option<&ThreadBlock>, frame: &mut Frame<'_>) -> b
         libc::SYS_rt_sigtimedwait => register(frame, libc::REG_RDX) == 0 || give_remaining(noted, frame, libc::REG_RDX),
         _ => true,
     }
+}
+
+/// Whether the time-out at `address` is 0.
+fn is_zero(address: u64) -> bool {
+    let mut time = [0u8; core::mem::size_of::<libc::timespec>()];
+    zap_sys::mem::read_own(address, &mut time) == Ok(time.len()) && time.iter().all(|byte| *byte == 0)
 }
 
 /// Makes a sleep read the time that the kernel left in its second timespec. Without one, the time is not known.

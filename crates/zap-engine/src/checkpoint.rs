@@ -12,7 +12,7 @@ use crate::registry;
 use crate::restart;
 use crate::shared;
 use crate::state::{self, Owned};
-use crate::{attributes, breakdown, credentials, descriptors, huge_pages, suspend};
+use crate::{aio, attributes, breakdown, credentials, descriptors, huge_pages, suspend};
 use alloc::vec::Vec;
 use zap_plugin::{Mode, Refusal};
 use zap_sys::{fd, libc, RawFd};
@@ -234,6 +234,7 @@ const NAMES_AT_ONCE: usize = 20;
 /// Tells the coordinator what other processes may have too.
 fn drain(agent: &Agent) -> Result<(), Refusal> {
     attributes::adopt_nobody();
+    aio::settle()?;
     let (seen, notes) = descriptors::find(&[agent.socket()])?;
     let shared::Found { memory, names } = shared::find()?;
     let bytes = huge_pages::find()?;

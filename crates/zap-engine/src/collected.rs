@@ -8,7 +8,7 @@ use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::Owned;
 use crate::{
-    attributes, children, clocks, credentials, descriptors, huge_pages, identity, signals, timers, waits, writer,
+    aio, attributes, children, clocks, credentials, descriptors, huge_pages, identity, signals, timers, waits, writer,
 };
 use alloc::vec::Vec;
 use zap_image::Region;
@@ -94,6 +94,7 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     credentials::save()?;
     COLLECTED.with(|collected| collected.sections = sections);
     let maps = memory::read_all(c"/proc/thread-self/maps")?;
+    aio::save(&maps)?;
     let huge = huge_pages::take();
     let holds_files = zap_sys::maps::parse(&maps).any(|mapping| shared::holds_file(&mapping));
     let copies = shared::copy_shared(&maps, &order.elsewhere, &huge)?;

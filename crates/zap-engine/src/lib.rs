@@ -10,6 +10,8 @@
 extern crate alloc;
 
 pub mod agent;
+pub mod aio;
+mod aio_polls;
 pub mod alternate_stacks;
 pub mod arena;
 pub mod attributes;

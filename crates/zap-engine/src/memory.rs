@@ -200,6 +200,13 @@ impl Survey {
             self.regions.push(region);
             return Ok(());
         }
+        if crate::aio::is_ring(mapping) {
+            // Keeps the place, at which the restart makes the ring anew; memory of zeroes is none, and serves where there is no
+            // context.
+            region.flags = 0;
+            self.regions.push(region);
+            return Ok(());
+        }
         if let Some(reason) = details.unsupported(mapping) {
             return Err(Refusal::new(name(), reason));
         }
@@ -321,9 +328,6 @@ impl Survey {
 
     /// The backing of a shared mapping of a file; the reason if it is not one that can be mapped again.
     fn shared_file(&mut self, mapping: &Mapping<'_>) -> Result<Backing, &'static str> {
-        if mapping.name.starts_with(b"/[aio]") {
-            return Err("asynchronous I/O (io_setup) is not supported");
-        }
         if mapping.name.starts_with(b"/SYSV") {
             return Err("System V shared memory is not supported");
         }

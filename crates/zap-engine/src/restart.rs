@@ -14,7 +14,7 @@ use crate::collected::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
-    attributes, children, clocks, credentials, descriptors, fault, identity, image_backed, init, locks, registry,
+    aio, attributes, children, clocks, credentials, descriptors, fault, identity, image_backed, init, locks, registry,
     signals, suspend, timers, vdso, waits,
 };
 use alloc::format;
@@ -167,6 +167,7 @@ fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
     }
     identity::restore_relations();
     waits::restore();
+    aio::restore_polls()?;
     if let Some(entry) = state::agents_entry() {
         entry.ready.store(zap_wire::table::READY, Ordering::Release);
     }
@@ -249,6 +250,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     signals::restore();
     children::restore()?;
     clocks::restore(start);
+    aio::restore()?;
     threads::expect_entering(threads::slots().count());
     let is_main = |slot: &Slot| slot.virtual_tid.load(Ordering::Relaxed) == old_main;
     threads::note_main(threads::slots().any(is_main));

@@ -7,6 +7,7 @@
 //! Not here: any policy, any knowledge of images, coordinators or plugins.
 #![cfg_attr(not(test), no_std)]
 
+pub mod aio;
 pub mod arch;
 pub mod credentials;
 pub mod elf;

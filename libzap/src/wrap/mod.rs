@@ -8,6 +8,7 @@
 //! Every wrapper has its libc function's contract; its callers owe what they would owe libc.
 #![allow(unsafe_code)]
 
+mod aio;
 mod blocking;
 mod clocks;
 mod credentials;
