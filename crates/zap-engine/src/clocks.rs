@@ -260,6 +260,29 @@ const THREAD_CLOCK: i32 = 4;
 const KIND_MASK: i32 = 7;
 const DESCRIPTOR_CLOCK: i32 = 3;
 
+/// The kernel's name for the process's own CPU clock: what it tells of timers on CLOCK_PROCESS_CPUTIME_ID.
+pub const OWN_CPU: i32 = (!0 << 3) | SCHEDULED;
+/// A clock of all CPU time (CPUCLOCK_SCHED of the kernel's posix-timers_types.h).
+const SCHEDULED: i32 = 2;
+
+/// The kernel's `clock`, without the id in it if that is the process's own CPU clock.
+pub fn nameless(clock: i32) -> i32 {
+    if clock == (!state::real_pid().0 << 3) | SCHEDULED {
+        OWN_CPU
+    } else {
+        clock
+    }
+}
+
+/// The program's `clock` by a name that no restart changes, if that is its own CPU clock (clock_getcpuclockid(3)).
+pub fn lasting(clock: i32) -> i32 {
+    if clock == (!state::virtual_pid().0 << 3) | SCHEDULED {
+        libc::CLOCK_PROCESS_CPUTIME_ID
+    } else {
+        clock
+    }
+}
+
 fn translate_dynamic(clock: i32) -> (i32, i64) {
     if clock & KIND_MASK == DESCRIPTOR_CLOCK {
         return (clock, 0);

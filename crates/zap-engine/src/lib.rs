@@ -57,6 +57,7 @@ pub mod state;
 pub mod stragglers;
 pub mod suspend;
 pub mod threads;
+pub mod timer_helper;
 pub mod timers;
 pub mod vdso;
 mod waits;

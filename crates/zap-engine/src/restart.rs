@@ -15,7 +15,7 @@ use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
     aio, attributes, children, clocks, credentials, descriptors, fault, identity, image_backed, init, locks, registry,
-    signals, suspend, timers, vdso, waits,
+    signals, suspend, timer_helper, timers, vdso, waits,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -257,6 +257,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     let main = respawn_threads(old_main, real)?;
     identity::set_pairs();
     locks::restore();
+    timer_helper::restore();
     timers::restore()?;
     announce(parts);
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));

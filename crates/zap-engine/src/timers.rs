@@ -23,7 +23,7 @@ struct PosixTimer {
     /// Virtual id of the thread for SIGEV_THREAD_ID, else 0.
     thread: i32,
     setting: libc::itimerspec,
-    /// Nanoseconds since the epoch: it expires by the clock of the wall.
+    /// When it expires by its clock, in nanoseconds: by that of the wall, or by the program's own CPU time.
     deadline: Option<u64>,
 }
 
@@ -32,10 +32,9 @@ impl PosixTimer {
         time::to_ns(&self.setting.it_value) != 0
     }
 
-    /// Adds so many nanoseconds to what is left, unless that is time of the processor.
+    /// Adds so many nanoseconds to what is left, unless it has a deadline.
     fn shift(&mut self, by: i64) {
-        let counts_processor = matches!(self.clock, libc::CLOCK_PROCESS_CPUTIME_ID | libc::CLOCK_THREAD_CPUTIME_ID);
-        if self.is_armed() && !counts_processor && self.deadline.is_none() {
+        if self.is_armed() && self.deadline.is_none() {
             self.setting.it_value = time::from_ns(time::to_ns(&self.setting.it_value).saturating_add_signed(by).max(1));
         }
     }
@@ -117,13 +116,13 @@ pub fn save() -> Result<(), Refusal> {
                 timer.value = hex(rest.get(1..).unwrap_or_default()).0;
             } else if line.starts_with(b"notify:") {
                 timer.notify = if value.starts_with(b"none") { libc::SIGEV_NONE } else { libc::SIGEV_SIGNAL };
-                if let Some(at) = value.windows(5).position(|part| part == b"/tid.") {
+                if let Some(thread) = thread_in(value) {
                     timer.notify = libc::SIGEV_THREAD_ID;
-                    timer.thread = identity::virtual_of(RealPid(decimal(&value[at + 5..]).0 as i32)).0;
+                    timer.thread = identity::virtual_of(thread).0;
                 }
             } else if line.starts_with(b"ClockID:") {
-                timer.clock = decimal(value).0 as i32;
-                if timer.clock < 0 || timer.id > LARGEST_ID {
+                timer.clock = clocks::nameless(decimal(value).0 as i32);
+                if timer.clock < 0 && timer.clock != clocks::OWN_CPU || timer.id > LARGEST_ID {
                     return Err(Refusal::new(
                         format!("POSIX timer {}", timer.id),
                         format!("clock {} cannot be made again", timer.clock),
@@ -133,10 +132,13 @@ pub fn save() -> Result<(), Refusal> {
         }
         let stopped_for = clocks::since_moment() as i64;
         for timer in &mut saved.posix {
-            if is_by_the_wall(timer) {
+            let by_processor = timer.clock == clocks::OWN_CPU && timer.is_armed();
+            if by_processor || is_by_the_wall(timer) {
                 // Of the clock's reading and what is left, one was a moment before the other.
                 let left = time::timer_gettime(timer.id).map_or(0, |setting| time::to_ns(&setting.it_value));
-                timer.deadline = Some(time::to_ns(&time::now(timer.clock)).saturating_add(left));
+                // The wall's is the kernel's own.
+                let now = time::to_ns(&time::now(timer.clock)).saturating_add_signed(clocks::translate(timer.clock).1);
+                timer.deadline = Some(now.saturating_add(left));
             }
             timer.shift(stopped_for);
         }
@@ -155,6 +157,22 @@ pub fn signals() -> zap_sys::signal::Mask {
 
 /// The clock of the timer that the kernel knows as `id`. Asked while the program runs.
 pub fn clock_of(id: i32) -> Option<i32> {
+    told(id, b"ClockID:", |value| Some(decimal(value).0 as i32))
+}
+
+/// The thread that the timer which the kernel knows as `id` signals. Asked while the program runs.
+pub fn thread_of(id: i32) -> Option<RealPid> {
+    told(id, b"notify:", thread_in)
+}
+
+/// The thread in what the kernel tells of whom a timer notifies.
+fn thread_in(value: &[u8]) -> Option<RealPid> {
+    let at = value.windows(5).position(|part| part == b"/tid.")?;
+    Some(RealPid(decimal(&value[at + 5..]).0 as i32))
+}
+
+/// What `read` makes of the line `name` that the kernel tells of the timer `id`.
+fn told<R>(id: i32, name: &[u8], read: impl Fn(&[u8]) -> Option<R>) -> Option<R> {
     let _guard = crate::guard::Guard::enter();
     // The helper, which reads, is another process.
     let path = zap_sys::small!("/proc/{}/timers", zap_sys::process::getpid());
@@ -165,7 +183,7 @@ pub fn clock_of(id: i32) -> Option<i32> {
         if line.starts_with(b"ID:") {
             found = decimal(value).0 as i32 == id;
         }
-        (found && line.starts_with(b"ClockID:")).then(|| decimal(value).0 as i32)
+        (found && line.starts_with(name)).then(|| read(value)).flatten()
     })
 }
 
@@ -225,6 +243,7 @@ fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
         timer.shift(-running_for);
         let flags = match timer.deadline {
             Some(deadline) => {
+                let deadline = deadline.saturating_add_signed(-clocks::translate(timer.clock).1);
                 timer.setting.it_value = time::from_ns(deadline.max(1));
                 libc::TIMER_ABSTIME
             }

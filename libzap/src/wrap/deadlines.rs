@@ -197,7 +197,7 @@ pub(super) fn set_timer(
 
 /// The kernel's id of libc's `timer`: the handle itself, or for SIGEV_THREAD the first word of what the handle, which is
 /// negative then, points to when its sign is shifted out (glibc's kernel-posix-timers.h).
-unsafe fn kernel_timer(timer: *mut c_void) -> c_int {
+pub(super) unsafe fn kernel_timer(timer: *mut c_void) -> c_int {
     let handle = timer as isize;
     if handle >= 0 {
         return handle as c_int;

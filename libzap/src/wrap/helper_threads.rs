@@ -6,9 +6,9 @@
 #![allow(unsafe_code)]
 
 use core::ffi::c_void;
-use libc::{c_int, sigevent};
+use libc::{c_int, sigevent, timer_t};
 use redhook::{hook, real};
-use zap_engine::libcs_signal;
+use zap_engine::{clocks, libcs_signal, state, timer_helper};
 
 macro_rules! with_threads {
     ($($name:ident($($argument:ident: $type:ty),*) $hooked:ident if $needs:expr;)*) => {
@@ -38,6 +38,30 @@ pub fn is_for_thread(event: *const sigevent) -> bool {
     // SAFETY: it can be read.
     tells_by_thread(event)
         || !event.is_null() && super::readable(event) && unsafe { (*event).sigev_notify } == libc::SIGEV_THREAD_ID
+}
+
+/// Makes a timer of which a thread of libc's will tell, by `call`, which stores it in `timer`.
+///
+/// No section guards the call, since libc waits for locks of its own in it: whoever has them may stand already. A restart in
+/// the middle, when libc has read its thread's old id, makes the call fail, and it is made again with the new one.
+pub fn make_timer(timer: *const timer_t, call: impl Fn() -> c_int) -> c_int {
+    if libcs_signal::is_before_first_thread() {
+        super::pthread::make_first();
+    }
+    loop {
+        let generation = clocks::generation();
+        let result = call();
+        if result == 0 && state::active() && !timer_helper::is_known() {
+            // SAFETY: libc has stored it.
+            let id = unsafe { super::deadlines::kernel_timer(*timer) };
+            let (segments, count) = super::loader::writable_segments(super::more_ids::timers_library());
+            timer_helper::learn(id, &segments[..count]);
+        }
+        // SAFETY: errno's address is valid in every thread.
+        if result == 0 || generation == clocks::generation() || unsafe { *libc::__errno_location() } != libc::EINVAL {
+            return result;
+        }
+    }
 }
 
 with_threads! {

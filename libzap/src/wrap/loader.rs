@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicBool, Ordering};
-use libc::{c_int, c_void, dl_phdr_info, size_t};
+use libc::{c_int, c_void, dl_phdr_info, size_t, Elf64_Phdr};
 use redhook::{hook, real};
 
 super::resolve_all!(dl_iterate_phdr);
@@ -42,13 +42,57 @@ unsafe extern "C" fn visit_others(info: *mut dl_phdr_info, size: size_t, visitor
     let visitor = unsafe { &*visitor.cast::<Visitor>() };
     // SAFETY: the loader's own description of a library.
     let library = unsafe { &*info };
-    // SAFETY: the loader's table of the library's segments.
-    let segments = unsafe { core::slice::from_raw_parts(library.dlpi_phdr, usize::from(library.dlpi_phnum)) };
-    let own = visit_others as *const () as u64;
-    let holds = |start: u64, length: u64| own >= start && own - start < length;
-    if segments.iter().any(|s| s.p_type == libc::PT_LOAD && holds(library.dlpi_addr + s.p_vaddr, s.p_memsz)) {
+    if holds(library, visit_others as *const () as u64) {
         return 0;
     }
     // SAFETY: as the caller asked.
     unsafe { (visitor.visit)(info, size, visitor.data) }
+}
+
+/// The segments of `library` that are loaded.
+fn loaded(library: &dl_phdr_info) -> impl Iterator<Item = &Elf64_Phdr> {
+    // SAFETY: the loader's table of the library's segments.
+    let segments = unsafe { core::slice::from_raw_parts(library.dlpi_phdr, usize::from(library.dlpi_phnum)) };
+    segments.iter().filter(|segment| segment.p_type == libc::PT_LOAD)
+}
+
+fn holds(library: &dl_phdr_info, address: u64) -> bool {
+    loaded(library).any(|segment| {
+        let start = library.dlpi_addr + segment.p_vaddr;
+        address >= start && address - start < segment.p_memsz
+    })
+}
+
+/// More writable segments than a library has.
+const MOST_SEGMENTS: usize = 4;
+
+struct Search {
+    address: u64,
+    found: [(u64, u64); MOST_SEGMENTS],
+    count: usize,
+}
+
+/// Address and length of each writable segment of the library that holds `address`, and how many they are. Takes the loader's
+/// lock: for the program's own threads, in no guarded section.
+pub(super) fn writable_segments(address: u64) -> ([(u64, u64); MOST_SEGMENTS], usize) {
+    let mut search = Search { address, found: [(0, 0); MOST_SEGMENTS], count: 0 };
+    // SAFETY: the search outlives the call.
+    let _ = unsafe { real!(dl_iterate_phdr)(Some(search_one), (&raw mut search).cast()) };
+    (search.found, search.count)
+}
+
+unsafe extern "C" fn search_one(info: *mut dl_phdr_info, _: size_t, search: *mut c_void) -> c_int {
+    // SAFETY: what was passed above.
+    let search = unsafe { &mut *search.cast::<Search>() };
+    // SAFETY: the loader's own description of a library.
+    let library = unsafe { &*info };
+    if !holds(library, search.address) {
+        return 0;
+    }
+    let writable = loaded(library).filter(|segment| segment.p_flags & libc::PF_W != 0);
+    for (place, segment) in search.found.iter_mut().zip(writable) {
+        *place = (library.dlpi_addr + segment.p_vaddr, segment.p_memsz);
+        search.count += 1;
+    }
+    1
 }

@@ -12,7 +12,7 @@ use libc::{
 };
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::{identity, libcs_signal, signals, state};
+use zap_engine::{identity, signals, state};
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::table::Kind;
 
@@ -302,6 +302,7 @@ unsafe fn own_event(event: *const libc::sigevent) -> Option<libc::sigevent> {
 
 hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, timer: *mut libc::timer_t) -> c_int
 => zap_timer_create {
+    let clock = zap_engine::clocks::lasting(clock);
     if super::helper_threads::is_for_thread(event) {
         signals::note_threads_timer();
     }
@@ -316,12 +317,18 @@ hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, tim
             });
         }
     }
-    if libcs_signal::is_before_first_thread() && super::helper_threads::tells_by_thread(event) {
-        super::pthread::make_first();
-    }
     // SAFETY: the caller's arguments.
-    unsafe { real!(timer_create)(clock, event, timer) }
+    let call = || unsafe { real!(timer_create)(clock, event, timer) };
+    if super::helper_threads::tells_by_thread(event) {
+        return super::helper_threads::make_timer(timer, call);
+    }
+    call()
 } }
+
+/// An address within the library that makes the program's timers.
+pub(super) fn timers_library() -> u64 {
+    real!(timer_create) as usize as u64
+}
 
 // System V IPC: who has made an object, and who has used it last.
 
