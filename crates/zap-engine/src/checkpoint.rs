@@ -12,7 +12,7 @@ use crate::registry;
 use crate::restart;
 use crate::shared;
 use crate::state::{self, Owned};
-use crate::{attributes, breakdown, credentials, descriptors, huge_pages, suspend};
+use crate::{attributes, breakdown, credentials, descriptors, huge_pages, subreaper, suspend};
 use alloc::vec::Vec;
 use zap_plugin::{Mode, Refusal};
 use zap_sys::{fd, libc, RawFd};
@@ -40,6 +40,7 @@ pub fn clean_up() {
     crate::stragglers::forbid_tracing();
     shared::clean_up();
     frozen_copy::clean_up();
+    subreaper::stand_up();
     crate::arena::drop_large();
     let refusal = breakdown::refusal().unwrap_or_else(|| Refusal::new("image", "there is no memory to write it with"));
     match crate::agent::left_open() {
@@ -79,6 +80,7 @@ pub fn lead(context: u64) {
     attributes::make_room();
     credentials::open_up();
     lead_suspended(threads, begun);
+    subreaper::stand_up();
     credentials::close_again();
     attributes::give_room_back();
     fault::point(faults::PROGRAM_RESUMING);
@@ -230,6 +232,7 @@ const NAMES_AT_ONCE: usize = 20;
 
 /// Tells the coordinator what other processes may have too.
 fn drain(agent: &Agent) -> Result<(), Refusal> {
+    subreaper::stand_down();
     let (seen, notes) = descriptors::find(&[agent.socket()])?;
     let shared::Found { memory, names } = shared::find()?;
     let bytes = huge_pages::find()?;

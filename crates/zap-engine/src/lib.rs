@@ -53,6 +53,7 @@ pub mod signals;
 mod smaps;
 pub mod state;
 pub mod stragglers;
+mod subreaper;
 pub mod suspend;
 pub mod threads;
 pub mod timers;

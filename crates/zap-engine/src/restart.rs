@@ -15,7 +15,7 @@ use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
     attributes, children, clocks, credentials, descriptors, fault, identity, image_backed, init, locks, registry,
-    signals, suspend, timers, vdso, waits,
+    signals, subreaper, suspend, timers, vdso, waits,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -239,6 +239,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
         let _ = unsafe { zap_sys::mem::unmap(parts.restorer.0, parts.restorer.1) };
     }
     attributes::restore()?;
+    subreaper::stand_up();
     threads::check_registers()?;
     restore_descriptors()?;
     // What needs a privilege that the program had given up, or that it had got from somebody.
