@@ -300,6 +300,10 @@ impl Plan<'_> {
         let (place, shared) = (&self.tree.places[member], self.shared);
         let own = process::getpid();
         shared.member(member).store(own.0, Ordering::Release);
+        // Before it has any descendants; the engine sets what the program had set.
+        if place.subreaper {
+            process::set_subreaper(true);
+        }
         self.make(Maker::Member(member), true);
         // In the background the first process leads the session and the group that stand for those of outside.
         let leads_outside = self.circumstances.background && place.maker == Maker::Restart && !place.leads_session;

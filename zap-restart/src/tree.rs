@@ -3,6 +3,9 @@
 //! A process is in the session in which its parent was when it forked, and only setsid(2) leads out of it: so a child
 //! that is in another session than its parent's was made before the parent had led its own. A session whose leader has
 //! ended, and a process whose parent has, need somebody for a moment: a helper, which makes what is its own and ends.
+//!
+//! A child in a session in which its parent never was is an orphan whose parent is a subreaper (PR_SET_CHILD_SUBREAPER), or
+//! has been one: a helper in that session makes it, and the parent adopts it as the kernel has it.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +47,8 @@ pub struct Place {
     pub early: bool,
     pub leads_session: bool,
     pub group: Group,
+    /// Adopts what its descendants leave behind.
+    pub subreaper: bool,
 }
 
 /// A process that makes others and ends.
@@ -100,12 +105,8 @@ pub fn plan(kin: &[Kin]) -> Result<Tree, String> {
         let (maker, early) = match parent {
             Some(parent) if leads_session || kin[parent].session == one.session => (Maker::Member(parent), false),
             Some(parent) if kin[parent].session == kin[parent].pid => (Maker::Member(parent), true),
-            Some(parent) => {
-                return Err(format!(
-                    "process {}: is in another session ({}) than its parent {}, which has never led one",
-                    one.pid, one.session, kin[parent].pid
-                ))
-            }
+            // Settled below.
+            Some(parent) => (Maker::Member(parent), true),
             None if one.parent == first.parent && (leads_session || one.session == first.session) => {
                 (Maker::Restart, false)
             }
@@ -122,22 +123,64 @@ pub fn plan(kin: &[Kin]) -> Result<Tree, String> {
                 (Maker::Helper(helper), false)
             }
         };
-        tree.places.push(Place { maker, early, leads_session, group });
+        tree.places.push(Place { maker, early, leads_session, group, subreaper: false });
     }
-    tree.check_early(kin)?;
+    tree.find_adopted(kin, &index)?;
     Ok(tree)
 }
 
 impl Tree {
-    /// A child that was made before its parent led a session is in that in which the parent was made.
-    fn check_early(&self, kin: &[Kin]) -> Result<(), String> {
-        for (place, one) in self.places.iter().zip(kin).filter(|(place, _)| place.early) {
+    /// A child that was made before its parent led a session is in that in which the parent was made. Others that seem to
+    /// be early were adopted: a helper makes them.
+    fn find_adopted(&mut self, kin: &[Kin], index: &BTreeMap<i32, usize>) -> Result<(), String> {
+        let mut adopted = Vec::new();
+        for (at, (place, one)) in self.places.iter().zip(kin).enumerate().filter(|(_, (place, _))| place.early) {
             let Maker::Member(parent) = place.maker else { continue };
-            if self.session_at_birth(kin, parent) != Some(one.session) {
-                return Err(format!("process {}: how it came into session {} is not known", one.pid, one.session));
+            let led = kin[parent].session == kin[parent].pid;
+            if !led || self.session_at_birth(kin, parent) != Some(one.session) {
+                adopted.push((at, parent));
             }
         }
+        adopted.iter().for_each(|(_, parent)| self.places[*parent].subreaper = true);
+        for (at, parent) in adopted {
+            let session = kin[at].session;
+            let unknown = || format!("process {}: how it came into session {session} is not known", kin[at].pid);
+            let helper = match index.get(&session).copied() {
+                Some(leader) if self.would_adopt(kin, index, leader) == Some(parent) => {
+                    Helper { maker: Maker::Member(leader), session: None }
+                }
+                None if Some(session) != self.outside_session => {
+                    Helper { maker: Maker::Member(parent), session: Some(session) }
+                }
+                _ => return Err(unknown()),
+            };
+            let known = self.helpers.iter().position(|known| *known == helper);
+            // One session cannot be made in two places.
+            if known.is_none() && helper.session.is_some_and(|id| self.helpers.iter().any(|of| of.session == Some(id)))
+            {
+                return Err(unknown());
+            }
+            let helper = known.unwrap_or_else(|| {
+                self.helpers.push(helper);
+                self.helpers.len() - 1
+            });
+            self.places[at] = Place { maker: Maker::Helper(helper), early: false, ..self.places[at] };
+        }
         Ok(())
+    }
+
+    /// The member that adopts what a child of `from` leaves behind, `from` being alive: its nearest ancestor that is a
+    /// subreaper, or itself.
+    fn would_adopt(&self, kin: &[Kin], index: &BTreeMap<i32, usize>, from: usize) -> Option<usize> {
+        let mut at = from;
+        // What images say of parents may go round in circles.
+        for _ in kin {
+            if self.places[at].subreaper {
+                return Some(at);
+            }
+            at = *index.get(&kin[at].parent)?;
+        }
+        None
     }
 
     /// The virtual id of the session in which a process is made.
@@ -234,6 +277,26 @@ mod tests {
                 vec![kin(10, 2, 10, 10), kin(12, 1, 10, 10)],
                 vec![(Restart, false, true, Own), (Helper(0), false, false, Of(0))],
             ),
+            (
+                "orphans of sessions whose leaders have ended, with a subreaper",
+                vec![kin(10, 2, 10, 1), kin(12, 10, 11, 11), kin(13, 10, 13, 11), kin(14, 13, 13, 11)],
+                vec![
+                    (Restart, false, false, Outside),
+                    (Helper(0), false, false, Ghost(0)),
+                    (Helper(0), false, false, Own),
+                    (Member(2), false, false, Of(2)),
+                ],
+            ),
+            (
+                "an orphan of a member's session, with a subreaper that leads its own",
+                vec![kin(10, 2, 10, 10), kin(11, 10, 10, 10), kin(12, 11, 12, 12), kin(13, 10, 13, 12)],
+                vec![
+                    (Restart, false, true, Own),
+                    (Member(0), false, false, Of(0)),
+                    (Member(1), false, true, Own),
+                    (Helper(0), false, false, Own),
+                ],
+            ),
         ];
         for (name, given, expected) in table {
             let tree = plan(&given).unwrap();
@@ -245,13 +308,43 @@ mod tests {
         assert_eq!((daemon.ghosts, daemon.outside_session, daemon.outside_group), (vec![11], Some(1), Some(10)));
         let adopted = plan(&[kin(10, 2, 10, 10), kin(12, 1, 10, 10)]).unwrap();
         assert_eq!(adopted.helpers, [super::Helper { maker: Member(0), session: None }]);
+        let of_subreaper = plan(&[kin(10, 2, 10, 1), kin(12, 10, 11, 11)]).unwrap();
+        assert_eq!(of_subreaper.helpers, [super::Helper { maker: Member(0), session: Some(11) }]);
+        assert_eq!(of_subreaper.places.iter().map(|place| place.subreaper).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]
     fn what_cannot_be() {
-        let given = [kin(10, 2, 10, 1), kin(11, 10, 11, 1), kin(12, 11, 13, 13)];
-        assert!(plan(&given).unwrap_err().starts_with("process 12: is in another session (13)"));
-        let given = [kin(10, 2, 10, 1), kin(11, 10, 11, 11), kin(12, 11, 13, 13)];
-        assert!(plan(&given).unwrap_err().starts_with("process 12: how it came into session 13"));
+        let why = "how it came into session";
+        for (name, given, expected) in [
+            (
+                "a session of somebody who is no descendant",
+                vec![kin(10, 2, 10, 1), kin(11, 10, 11, 1), kin(12, 10, 12, 12), kin(13, 11, 13, 12)],
+                format!("process 13: {why} 12 is not known"),
+            ),
+            (
+                "a nearer subreaper",
+                vec![
+                    kin(10, 2, 10, 1),
+                    kin(11, 10, 11, 1),
+                    kin(12, 11, 12, 12),
+                    kin(13, 11, 13, 12),
+                    kin(14, 10, 14, 12),
+                ],
+                format!("process 14: {why} 12 is not known"),
+            ),
+            (
+                "one session in two places",
+                vec![kin(10, 2, 10, 1), kin(11, 10, 11, 1), kin(12, 11, 12, 9), kin(13, 10, 13, 9)],
+                format!("process 13: {why} 9 is not known"),
+            ),
+            (
+                "a circle",
+                vec![kin(10, 2, 10, 1), kin(11, 12, 11, 11), kin(12, 11, 12, 1), kin(13, 10, 13, 11)],
+                format!("process 13: {why} 11 is not known"),
+            ),
+        ] {
+            assert_eq!(plan(&given).unwrap_err(), expected, "{name}");
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Children of the process: a living one that is not of the pod refuses the checkpoint; one that has ended and is not
 //! waited for yet is made again at a restart, by a child that ends in the same way.
 //!
+//! The signal that tells a parent of its child's end is given by clone(2) alone, and exec makes it SIGCHLD: a member of the
+//! pod, which a restart makes by exec, cannot have another one again, and refuses the checkpoint.
+//!
 //! # Safety
 //! The child of the raw fork makes system calls only and ends.
 #![allow(unsafe_code)]
@@ -18,6 +21,8 @@ struct Zombie {
     virtual_pid: i32,
     /// As wait(2) gives it.
     status: i32,
+    /// That tells the parent of its end; 0 for none.
+    exit_signal: i32,
 }
 
 static SAVED: Owned<Vec<Zombie>> = Owned::new(Vec::new());
@@ -30,11 +35,12 @@ struct Known {
 
 static KNOWN: Owned<Vec<Known>> = Owned::new(Vec::new());
 
-/// Finds the children. A living one that is none of the `members` of the checkpoint, by virtual id and program, refuses.
+/// Finds the children. A living one that is none of the `members` of the checkpoint, by virtual id and program, refuses, and
+/// so does one whose exit signal cannot be had again.
 pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
     let mut zombies = Vec::new();
     let mut known = Vec::new();
-    let mut stranger = None;
+    let mut refusal = None;
     let mut tasks = Vec::new();
     let note = |tid| {
         crate::fault::point(zap_wire::fault::SAVING_CHILDREN);
@@ -55,15 +61,28 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
             let after_name = stat.iter().rposition(|c| *c == b')').map_or(&[][..], |at| &stat[at..]);
             let id = identity::virtual_of(RealPid(pid));
             known.push(Known { real: RealPid(pid), id });
-            if members.iter().any(|(member, _)| *member == id.0) {
+            let exit_signal = process::stat_field(stat, 38) as i32;
+            let is_member = members.iter().any(|(member, _)| *member == id.0);
+            let reason = if is_member {
                 // Also one whose first thread has ended, which /proc calls a zombie.
+                (exit_signal != libc::SIGCHLD).then(|| {
+                    format!(
+                        "was made by clone(2) with exit signal {exit_signal}, and a restart could only give it SIGCHLD"
+                    )
+                })
             } else if after_name.get(2) == Some(&b'Z') {
                 let status = process::stat_field(stat, 52) as i32;
-                zombies.push(Zombie { virtual_pid: id.0, status });
+                zombies.push(Zombie { virtual_pid: id.0, status, exit_signal });
+                let why = "has ended, and would tell of its end again, by exit signal";
+                (!may_come_again(exit_signal)).then(|| format!("{why} {exit_signal} of clone(2)"))
             } else {
+                Some("is not in the pod".into())
+            };
+            if let Some(reason) = reason {
                 let name = stat.iter().position(|c| *c == b'(').map_or(&[][..], |at| &stat[at + 1..]);
                 let length = name.iter().rposition(|c| *c == b')').unwrap_or(0);
-                stranger = Some((pid, String::from_utf8_lossy(&name[..length]).into_owned()));
+                let name = String::from_utf8_lossy(&name[..length]);
+                refusal = Some(Refusal::new(format!("child {pid} ({name})"), reason));
             }
         }
     }
@@ -73,16 +92,23 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
         before.retain(|old| !known.iter().any(|new| new.real == old.real) && known.iter().any(|new| new.id == old.id));
         before.append(&mut known);
     });
-    stranger.map_or(Ok(()), |(pid, name)| Err(Refusal::new(format!("child {pid} ({name})"), "is not in the pod")))
+    refusal.map_or(Ok(()), Err)
 }
 
-/// Makes the ended children again. Every signal is blocked; the SIGCHLD that this causes is taken back.
+/// Whether the end of a child that is made again may be told by this signal, which is then taken back: not by one that cannot
+/// be blocked, nor by one of which several wait at a time.
+fn may_come_again(exit_signal: i32) -> bool {
+    const FIRST_REAL_TIME: i32 = 32;
+    (0..FIRST_REAL_TIME).contains(&exit_signal) && !matches!(exit_signal, libc::SIGKILL | libc::SIGSTOP)
+}
+
+/// Makes the ended children again. Every signal is blocked; those that this causes are taken back.
 pub fn restore() -> Result<(), Refusal> {
     SAVED.with(|saved| {
         for zombie in saved.iter() {
             let refusal = |error| Refusal::new(format!("ended child {}", zombie.virtual_pid), error);
             // SAFETY: the child only ends.
-            let pid = unsafe { process::fork_raw(libc::SIGCHLD) }.map_err(refusal)?;
+            let pid = unsafe { process::fork_raw(zombie.exit_signal) }.map_err(refusal)?;
             if pid.0 == 0 {
                 end_with(zombie.status);
             }
@@ -90,9 +116,9 @@ pub fn restore() -> Result<(), Refusal> {
             if let Some(table) = state::agents_table().filter(|_| pid.0 != zombie.virtual_pid) {
                 table.add_alias(Kind::Process, pid, VirtualPid(zombie.virtual_pid));
             }
-        }
-        if !saved.is_empty() && !crate::signals::was_pending(libc::SIGCHLD) {
-            zap_sys::signal::take_pending(libc::SIGCHLD);
+            if zombie.exit_signal != 0 && !crate::signals::was_pending(zombie.exit_signal) {
+                zap_sys::signal::take_pending(zombie.exit_signal);
+            }
         }
         Ok(())
     })

@@ -71,9 +71,10 @@ fn belongs(table: &PodTable, id: RealPid) -> bool {
         // Without /proc nobody can be told from anybody.
         return fd::stat(c"/proc/self").is_err();
     };
-    // Zap's own, as the frozen copy of a member, which nobody's wait sees.
+    // Zap's own, as the frozen copy of a member, which nobody's wait sees. A child that the program has made so is in the table
+    // as long as it lives; when it has ended its parent may wait for it.
     if first.exit_signal == 0 {
-        return false;
+        return first.ended && first.parent == state::real_pid();
     }
     let mut parent = first.parent;
     if first.exit_signal < 0 {
@@ -103,6 +104,7 @@ struct Kin {
     parent: RealPid,
     /// What its parent is told its end by: -1 for a thread that is not its process's first, 0 for nothing.
     exit_signal: i32,
+    ended: bool,
 }
 
 impl Kin {
@@ -113,7 +115,11 @@ impl Kin {
         let mut buffer = [0u8; 1024];
         let stat = fd::read_file(zap_sys::small!("/proc/{id}/stat").as_c_str(), &mut buffer).ok()?;
         let field = |number| process::stat_field(stat, number) as i32;
-        Some(Self { parent: RealPid(field(PARENT)), exit_signal: field(EXIT_SIGNAL) })
+        Some(Self {
+            parent: RealPid(field(PARENT)),
+            exit_signal: field(EXIT_SIGNAL),
+            ended: process::state_letter(stat) == b'Z',
+        })
     }
 }
 

@@ -125,10 +125,10 @@ pub fn wait(child: i32, options: i32) -> Result<(RealPid, i32)> {
     }
 }
 
-/// Waits until the child `pid` has ended, and leaves it to be waited for (waitid(2), WNOWAIT).
+/// Waits until the child `pid`, whatever its exit signal, has ended, and leaves it to be waited for (waitid(2), WNOWAIT).
 pub fn await_end(pid: RealPid) -> Result<()> {
     loop {
-        match call!(SYS_waitid, libc::P_PID, pid.0, 0, libc::WEXITED | libc::WNOWAIT, 0) {
+        match call!(SYS_waitid, libc::P_PID, pid.0, 0, libc::WEXITED | libc::WNOWAIT | libc::__WALL, 0) {
             Err(error) if error.is(libc::EINTR) => {}
             other => return other.map(|_| ()),
         }

@@ -222,7 +222,7 @@ impl Server {
                         while let Some((socket, pid)) = self.accept() {
                             let peer = self.next_peer;
                             self.next_peer += 1;
-                            self.peers.insert(peer, Connected { socket, pid: reach::speaker(pid), way: Way::Front });
+                            self.peers.insert(peer, Connected { socket, pid: self.speaker(pid), way: Way::Front });
                         }
                     }
                     Source::Door => self.answer_the_door(),
@@ -397,6 +397,17 @@ impl Server {
         self.strangers().map(|(_, until)| until.duration_since(now).as_millis() as Millis + 1).min()
     }
 
+    /// The process that a connection of `pid` speaks for: a member for itself, also one that the program has made without an
+    /// exit signal, as Zap makes its helpers.
+    fn speaker(&self, pid: i32) -> i32 {
+        let is_it = |((_, member), process): (&(u64, i32), &Process)| *member == pid && !process.has_ended();
+        if self.members.iter().any(is_it) {
+            pid
+        } else {
+            reach::speaker(pid)
+        }
+    }
+
     /// Lets in members of the pods; others are turned away.
     fn answer_the_door(&mut self) {
         while self.strangers().count() < STRANGERS {
@@ -405,7 +416,7 @@ impl Server {
                 Some(Err(_)) => return self.crowded = Some(Instant::now()),
                 Some(Ok(None)) | None => return,
             };
-            let pid = reach::speaker(pid);
+            let pid = self.speaker(pid);
             let way = if self.members.keys().any(|(_, member)| *member == pid) {
                 Way::Member
             } else if self.core.pods().any(crate::core::Pod::is_restarting) || self.pod_of(pid).is_some() {

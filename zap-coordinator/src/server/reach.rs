@@ -106,8 +106,8 @@ pub fn wake(pid: i32, signal: i32, entry: &Entry) -> Result<bool, SysError> {
     Ok(true)
 }
 
-/// The process that a connection of `pid` speaks for: itself, or its parent when it is one of Zap's helpers, which have
-/// no exit signal (field 38 of proc_pid_stat(5)).
+/// The process that a connection of `pid`, which is no member, speaks for: itself, or its parent when it is one of Zap's
+/// helpers, which have no exit signal (field 38 of proc_pid_stat(5)).
 pub fn speaker(pid: i32) -> i32 {
     let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     if stat.is_empty() || process::stat_field(&stat, 38) != 0 {
