@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
     add("ids/tools-virtual-restarted".to_string(), TOOLS, tools_virtual, true);
     add("ids/numbers-in-use".to_string(), &[], numbers_in_use, false);
     add("ids/numbers-of-others-in-use".to_string(), &[], numbers_in_use, true);
+    add("ids/numbers-that-begin-anew".to_string(), &[], numbers_that_begin_anew, false);
     add("ids/namespace-inside".to_string(), &["procps"], namespace_inside, false);
     add("ids/twenty-clones".to_string(), &[], twenty_clones, false);
     add("ids/twenty-clones-virtual".to_string(), &[], twenty_clones, true);
@@ -152,6 +153,45 @@ fn numbers_in_use(scene: &Scene, others: bool) -> Result {
          restart=$0; shift; \"$restart\" \"$@\"; exit $?",
     );
     command.arg(scene.place.tool("zap-restart")).arg(ids.join(" ")).args(&images);
+    let running = scene.start(command, &scene.out())?;
+    scene.expect_end(running, &program)
+}
+
+/// Restarts in a PID namespace whose next numbers are the last ones, so that children get lower numbers than their parents:
+/// among each of the pod's processes, sooner or later.
+fn numbers_that_begin_anew(scene: &Scene, _: bool) -> Result {
+    const SCRIPT: &str = r#"
+        launch=$0 command=$1 restart=$2 images=$3 out=$4 limit=$5; shift 5
+        # Where a namespace has a limit of its own (Linux 6.14), it has it in its own hands.
+        read -r own </proc/sys/kernel/pid_max
+        if test "$own" != "$limit"; then limit=600; echo $limit >/proc/sys/kernel/pid_max || exit 97; fi
+        "$launch" "$@" & until grep -qs READY "$out"; do :; done
+        for before in 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+            until "$command" --checkpoint --kill >"$out.said"; do sleep 0.01; done
+            wait $!
+            echo $((limit - before)) >/proc/sys/kernel/ns_last_pid || exit 98
+            "$restart" "$images"/ckpt_* &
+        done
+        until "$command" --checkpoint >"$out.said"; do sleep 0.01; done
+        >"$ZAP_TEST_GO"
+        wait $!
+    "#;
+    let program = scene.program("waiting_parents")?;
+    scene.plain(&program)?;
+    let mut words = vec!["unshare"];
+    if process::user() != 0 || scene.user == User::Nobody {
+        words.extend(["-U", "--map-root-user"]);
+    }
+    words.extend(["-pm", "--fork", "--mount-proc"]);
+    let probe = [&words[..], &["sh", "-c", "echo 400 >/proc/sys/kernel/ns_last_pid"]].concat();
+    if scene.run(&probe)?.status != 0 {
+        return skipped("this user cannot make namespaces here");
+    }
+    let mut command = scene.words(&words);
+    command.args(["sh", "-c", SCRIPT]);
+    command.args(["zap-launch", "zap-command", "zap-restart"].map(|tool| scene.place.tool(tool)));
+    let limit = fs::read_to_string("/proc/sys/kernel/pid_max")?;
+    command.args([scene.images(), scene.out(), limit.trim().into()]).args(scene.line(&program, &scene.path("work"))?);
     let running = scene.start(command, &scene.out())?;
     scene.expect_end(running, &program)
 }

@@ -38,10 +38,7 @@ pub fn compare_descriptions(a: (RealPid, crate::RawFd), b: (RealPid, crate::RawF
 
 /// The parent of the process `pid`, as /proc/<pid>/stat tells; `None` if there is no such process.
 pub fn parent_of(pid: RealPid) -> Option<RealPid> {
-    let mut buffer = [0u8; 1024];
-    let path = crate::small!("/proc/{pid}/stat");
-    let stat = crate::fd::read_file(path.as_c_str(), &mut buffer).ok()?;
-    Some(RealPid(stat_field(stat, 4) as i32))
+    stat(pid).map(|stat| stat.parent)
 }
 
 /// Whether the caller has a child of this number, living or ended.
@@ -377,6 +374,30 @@ pub fn state(pid: RealPid) -> Option<u8> {
 /// The state letter in the text of a stat file (field 3 of proc_pid_stat(5)).
 pub fn state_letter(text: &[u8]) -> u8 {
     text.iter().rposition(|c| *c == b')').and_then(|at| text.get(at + 2)).copied().unwrap_or(b'?')
+}
+
+/// What proc_pid_stat(5) tells of a process: its state letter, its parent, and when it was made, in clock ticks after boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stat {
+    pub state: u8,
+    pub parent: RealPid,
+    pub started: u64,
+}
+
+impl Stat {
+    /// Whether it is stopped by a signal or a tracer.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, b'T' | b't')
+    }
+}
+
+/// The [`Stat`] of the process `pid`; `None` if there is none.
+pub fn stat(pid: RealPid) -> Option<Stat> {
+    let path = crate::small!("/proc/{}/stat", pid.0);
+    let mut buffer = [0u8; 1024];
+    let text = crate::fd::read_file(path.as_c_str(), &mut buffer).ok()?;
+    let parent = RealPid(stat_field(text, 4) as i32);
+    Some(Stat { state: state_letter(text), parent, started: stat_field(text, 22) })
 }
 
 /// Field `number` (3 or later, as numbered in proc_pid_stat(5)) of the text of a stat file. The name in field 2 may

@@ -335,6 +335,10 @@ impl Core {
             Ok(shares) => shares,
             Err(why) => return self.fail(now, id, why, out),
         };
+        // They may have become known in another order than that in which the pod has them by now.
+        let places: BTreeMap<i32, usize> =
+            pod.members.iter().enumerate().map(|(place, member)| (member.pid, place)).collect();
+        checkpoint.participants.sort_by_key(|one| places.get(&one.pid).copied().unwrap_or(usize::MAX));
         let order = SaveOrder {
             pod_id: id,
             pod_name: pod.name.clone(),

@@ -423,6 +423,33 @@ fn several_processes_are_taken_together() {
 }
 
 #[test]
+fn images_name_members_in_the_order_of_the_pod() {
+    let mut bench = Bench::with_pod();
+    bench.handle(members(&[100, 101]));
+    bench.checkpoint(false);
+    bench.handle(members(&[101, 100]));
+    for pid in [100, 101] {
+        examined_as(&mut bench, pid);
+    }
+    for pid in [100, 101] {
+        suspended_as(&mut bench, pid);
+    }
+    bench.handle(Event::Surveyed { pod: POD, stranger: None });
+    for pid in [100, 101] {
+        say_as(&mut bench, pid, ToCoordinator::Reached { phase: Phase::Drain, stop_ns: 1 });
+    }
+    let actions = bench.handle(Event::Compared { pod: POD, shares: Ok(BTreeMap::new()) });
+    let said: Vec<(i32, Vec<i32>)> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Save { pid, order, .. } => Some((*pid, order.members.iter().map(|(pid, _)| *pid).collect())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(said, [(101, vec![101, 100]), (100, vec![101, 100])]);
+}
+
+#[test]
 fn where_processes_are_made_all_the_time_nobody_waits_for_all_to_have_started() {
     let starts = |bench: &mut Bench, pid| bench.handle(Event::Examined { pod: POD, pid, verdict: Verdict::Starting });
     let mut bench = Bench::with_pod();

@@ -19,6 +19,7 @@ mod pack;
 mod process;
 mod reach;
 mod room;
+mod seniority;
 mod socket;
 mod store;
 
@@ -29,6 +30,7 @@ use door::{Door, Way, STRANGERS, STRANGERS_PATIENCE};
 use faults::Faults;
 use images::{Images, Job, Tools};
 use process::Process;
+use seniority::Kin;
 use socket::{Listener, NotListening, Received};
 use std::collections::btree_map::{Entry, VacantEntry};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -547,6 +549,7 @@ impl Server {
             self.unwatched.insert(pod);
         }
         let mut members = Vec::new();
+        let mut kin = BTreeMap::new();
         for (pid, entry) in table.members() {
             if !self.members.contains_key(&(pod, pid.0)) && !unwatched.contains_key(&pid.0) {
                 // Entered since.
@@ -558,7 +561,9 @@ impl Server {
             if program.is_empty() {
                 program = process::name(pid.0);
             }
-            let (virtual_pid, stopped) = (entry.virtual_pid().0, process::is_stopped(pid.0));
+            let stat = zap_sys::process::stat(pid);
+            kin.extend(stat.map(|stat| (pid.0, Kin { parent: stat.parent.0, started: stat.started })));
+            let (virtual_pid, stopped) = (entry.virtual_pid().0, stat.is_some_and(|stat| stat.is_stopped()));
             let not_checkpointable = table.reason(entry).map(|reason| {
                 let length = reason.iter().position(|c| *c == 0).unwrap_or(reason.len());
                 String::from_utf8_lossy(&reason[..length]).into_owned()
@@ -566,11 +571,8 @@ impl Server {
             let not_checkpointable = not_checkpointable.or_else(|| unwatched.remove(&pid.0));
             members.push(Member { pid: pid.0, virtual_pid, program, stopped, not_checkpointable });
         }
-        // Who was made first comes first: a pod's first process, and parents before their children.
-        members.sort_by_cached_key(|member| {
-            let started = table.find(RealPid(member.pid)).map(|entry| entry.start_time.load(Ordering::Relaxed));
-            (started, member.pid)
-        });
+        let first = self.core.pod(pod).filter(|pod| pod.ended.is_none()).map_or(0, |pod| pod.first);
+        members.sort_by_cached_key(|member| seniority::of(member.pid, &kin, first));
         members
     }
 
