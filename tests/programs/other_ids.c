@@ -23,6 +23,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 
 extern char **environ;
@@ -31,6 +32,9 @@ static pid_t worker_id;
 static volatile sig_atomic_t timer_came_to;
 static char secret[32] = "the parent's";
 static const char *directory;
+
+/* libc has them, and no header of its own does. */
+int capget(cap_user_header_t header, cap_user_data_t data);
 
 static void note_timer(int signal) {
     (void)signal;
@@ -79,6 +83,18 @@ static void check_scheduling(pid_t child, pid_t thread) {
     CHECK(setpriority(PRIO_PROCESS, child, getpriority(PRIO_PROCESS, child) + 1) == 0, "nicer child");
     CHECK(getpriority(PRIO_PROCESS, child) == getpriority(PRIO_PROCESS, 0) + 1, "the child alone is nicer");
     CHECK(setpriority(PRIO_PGRP, child, getpriority(PRIO_PGRP, child)) == 0, "its group");
+    for (int i = 0; i < 2; i++) {
+        struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, i ? thread : child};
+        struct __user_cap_data_struct data[2], by_number[2];
+        CHECK(capget(&header, data) == 0 && syscall(SYS_capget, &header, by_number) == 0, "capabilities of %d", i);
+        CHECK(memcmp(data, by_number, sizeof data) == 0 && header.pid == (i ? thread : child), "the same capabilities of %d", i);
+    }
+    struct __user_cap_header_struct odd = {1, child};
+    CHECK(capget(&odd, NULL) == 0 && odd.version == _LINUX_CAPABILITY_VERSION_3, "the kernel's version: %x", odd.version);
+    clockid_t clock;
+    struct timespec used = {-1, -1}, step = {-1, -1};
+    CHECK(clock_getcpuclockid(child, &clock) == 0, "CPU clock of the child");
+    CHECK(clock_gettime(clock, &used) == 0 && used.tv_sec >= 0 && clock_getres(clock, &step) == 0 && step.tv_sec == 0, "its time");
     void *head;
     size_t length;
     CHECK(syscall(SYS_get_robust_list, thread, &head, &length) == 0, "get_robust_list");

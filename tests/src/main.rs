@@ -54,6 +54,7 @@ const USAGE: &str = "usage: zap-tests [--long] [--list] [--keep] [--repeat N] [-
 
 fn main() -> ExitCode {
     process::close_inherited();
+    process::forget_signals();
     let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(why) => {

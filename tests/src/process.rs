@@ -26,6 +26,21 @@ pub fn close_inherited() {
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
 }
 
+/// Signals as a shell gives them to what it starts in front: one that runs in its background ignores those of the keyboard, and
+/// nohup(1) hang-ups, and every program under test would.
+pub fn forget_signals() {
+    let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, 32, 33];
+    // SAFETY: the default disposition runs no code; the set is initialized before it is used.
+    unsafe {
+        (1..=64).filter(|number| !kept.contains(number)).for_each(|number| {
+            libc::signal(number, libc::SIG_DFL);
+        });
+        let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
 /// The caller's user id.
 pub fn user() -> u32 {
     // SAFETY: getuid(2) cannot fail.

@@ -558,8 +558,10 @@ impl<'p> Scene<'p> {
             let pods = self.status()?;
             let running = pods.iter().all(|pod| {
                 let processes = pod["processes"].as_array();
-                pod["state"] == "running"
-                    && processes.is_some_and(|list| !list.is_empty() && list.iter().all(|p| p["state"] == "running"))
+                let first = processes.and_then(|list| list.first()).is_some_and(|first| first["state"] == "running");
+                let live =
+                    |process: &serde_json::Value| matches!(process["state"].as_str(), Some("running" | "stopped"));
+                pod["state"] == "running" && first && processes.is_some_and(|list| list.iter().all(live))
             });
             if running && pods.len() == count {
                 return Ok(pods);

@@ -7,6 +7,7 @@ use crate::agent::{on_wire, Agent};
 use crate::collected::{collect, Saved, Saving};
 use crate::fault;
 use crate::frozen_copy::{self, NotForked};
+use crate::halted;
 use crate::in_place;
 use crate::registry;
 use crate::restart;
@@ -40,6 +41,7 @@ pub fn clean_up() {
     crate::stragglers::forbid_tracing();
     shared::clean_up();
     frozen_copy::clean_up();
+    halted::settle();
     attributes::adopt_again();
     crate::arena::drop_large();
     let refusal = breakdown::refusal().unwrap_or_else(|| Refusal::new("image", "there is no memory to write it with"));
@@ -80,6 +82,7 @@ pub fn lead(context: u64) {
     attributes::make_room();
     credentials::open_up();
     lead_suspended(threads, begun);
+    halted::settle();
     attributes::adopt_again();
     credentials::close_again();
     attributes::give_room_back();
@@ -121,7 +124,7 @@ fn note_nothing() {
 /// Leaves an error number where the coordinator looks for one.
 fn tell_trouble(errno: i32) {
     if let Some(entry) = state::agents_entry() {
-        entry.trouble.store(errno, core::sync::atomic::Ordering::Release);
+        entry.trouble.store(errno as u16, core::sync::atomic::Ordering::Release);
     }
 }
 
@@ -150,6 +153,7 @@ fn refuse_beside(refusal: Refusal) {
 fn converse(agent: &Agent, threads: u32, begun: u64) -> Result<Saved, Refusal> {
     // One whose checkpoint ended before anybody watched it is nobody's affair any more.
     frozen_copy::forget();
+    halted::note();
     let table_id = state::agents_table().map_or(0, |table| table.pod_id.load(core::sync::atomic::Ordering::Relaxed));
     agent.say(&ToCoordinator::Suspended { pod_id: table_id, virtual_pid: state::virtual_pid().0, threads })?;
     loop {
@@ -233,6 +237,8 @@ const NAMES_AT_ONCE: usize = 20;
 
 /// Tells the coordinator what other processes may have too.
 fn drain(agent: &Agent) -> Result<(), Refusal> {
+    // All that were stopped have been continued.
+    halted::hush();
     attributes::adopt_nobody();
     aio::settle()?;
     let (seen, notes) = descriptors::find(&[agent.socket()])?;

@@ -265,6 +265,11 @@ pub const OWN_CPU: i32 = (!0 << 3) | SCHEDULED;
 /// A clock of all CPU time (CPUCLOCK_SCHED of the kernel's posix-timers_types.h).
 const SCHEDULED: i32 = 2;
 
+/// The CPU clock of the process `id`, by the program's id.
+pub fn of_process(id: VirtualPid) -> i32 {
+    (!id.0 << 3) | SCHEDULED
+}
+
 /// The kernel's `clock`, without the id in it if that is the process's own CPU clock.
 pub fn nameless(clock: i32) -> i32 {
     if clock == (!state::real_pid().0 << 3) | SCHEDULED {
@@ -276,7 +281,7 @@ pub fn nameless(clock: i32) -> i32 {
 
 /// The program's `clock` by a name that no restart changes, if that is its own CPU clock (clock_getcpuclockid(3)).
 pub fn lasting(clock: i32) -> i32 {
-    if clock == (!state::virtual_pid().0 << 3) | SCHEDULED {
+    if clock == of_process(state::virtual_pid()) {
         libc::CLOCK_PROCESS_CPUTIME_ID
     } else {
         clock

@@ -31,6 +31,7 @@ pub mod exec_memory;
 pub mod fault;
 mod frozen_copy;
 pub mod guard;
+mod halted;
 mod huge_pages;
 pub mod identity;
 pub mod image_backed;

@@ -232,6 +232,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     state::set_identity(real, virtual_pid);
     vdso::settle(parts.vdso)?;
     init::join_table(parts.table.as_bytes(), None, Some(virtual_pid)).map_err(|why| Refusal::new("pod table", why))?;
+    suspend::will_stop();
     suspend::install(state::signal()).map_err(|error| Refusal::new("signal handler", error))?;
     fault::point(zap_wire::fault::PROGRAM_RESTORING);
     image_backed::note(&parts.image_backed)?;

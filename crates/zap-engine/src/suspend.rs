@@ -14,13 +14,13 @@ use crate::stragglers;
 use crate::threads::{self, MISSED, PARKED, SIGNALLED};
 use crate::{blocking, breakdown, broadcast, fault, libcs_signal, vdso};
 use alloc::format;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::libc;
 use zap_sys::signal::{bit, KernelAction, Mask, SA_RESTORER};
 use zap_sys::RealPid;
 use zap_wire::fault as faults;
-use zap_wire::table::{STANDS, TO_STOP_AGAIN};
+use zap_wire::table::{Entry, HALT_SIGNAL, HALT_WOKEN, STANDS, TO_STOP_AGAIN};
 
 /// Size of the leader's stack in bytes; untouched pages cost nothing.
 const LEADER_STACK: usize = 512 * 1024;
@@ -47,8 +47,9 @@ static PARKED_COUNT: AtomicU32 = AtomicU32::new(0);
 static LEADER_STACK_TOP: AtomicU64 = AtomicU64::new(0);
 #[link_section = ".zap.child"]
 static LEADER_TID: AtomicU32 = AtomicU32::new(0);
-/// The process was stopped, and runs only for this checkpoint's sake. Part of the image: a restart stops it too.
-static STOPPED: AtomicBool = AtomicBool::new(false);
+/// By which signal the process was stopped, that runs only for this checkpoint's sake; 0 for one that was not. Part of the
+/// image: a restart stops it too.
+static STOPPED: AtomicI32 = AtomicI32::new(0);
 
 /// Bits of the signals that the handler blocks: all of them.
 const ALL_SIGNALS: Mask = !0;
@@ -152,7 +153,11 @@ extern "C" fn take_part(context: usize) {
     entry.answered.store(requested, Ordering::Release);
     let own = zap_sys::process::gettid();
     LEADER_TID.store(own.0 as u32, Ordering::Relaxed);
-    STOPPED.store(entry.stopped.swap(0, Ordering::AcqRel) == TO_STOP_AGAIN, Ordering::Relaxed);
+    let stopped = entry.stopped.swap(0, Ordering::AcqRel) == TO_STOP_AGAIN;
+    if !stopped {
+        entry.halt.store(0, Ordering::Release);
+    }
+    STOPPED.store(if stopped { stop_signal(entry) } else { 0 }, Ordering::Relaxed);
     // Every thread blocked the signal, and the coordinator has unblocked it in this one.
     if entry.unblocked.compare_exchange(own.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
         crate::blocking::put_back(context);
@@ -185,7 +190,7 @@ fn park(context: u64) {
     }
     let Some(slot) = await_slot(suspension, context) else { return };
     // A stopped process must not run on for it.
-    if !STOPPED.load(Ordering::Relaxed) && must_leave(context) {
+    if STOPPED.load(Ordering::Relaxed) == 0 && must_leave(context) {
         slot.state.store(MISSED, Ordering::Release);
         PARKED_COUNT.fetch_add(1, Ordering::AcqRel);
         zap_sys::futex::wake(&PARKED_COUNT, 1);
@@ -291,25 +296,65 @@ fn await_slot(suspension: u32, context: u64) -> Option<&'static threads::Slot> {
 /// Takes back the SIGCONT that has let a stopped process come here: no handler of the program is to see it. The caller has
 /// every signal blocked.
 pub fn take_continuation() {
-    if STOPPED.load(Ordering::Relaxed) {
+    if STOPPED.load(Ordering::Relaxed) != 0 {
         zap_sys::signal::take_pending(libc::SIGCONT);
+    }
+}
+
+/// The signal by which a process that was stopped is to stop again: that of which its parent has not been told yet.
+fn stop_signal(entry: &Entry) -> i32 {
+    match i32::from(entry.halt.load(Ordering::Acquire) & HALT_SIGNAL) {
+        signal @ (libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) => signal,
+        _ => libc::SIGSTOP,
+    }
+}
+
+/// In a restarted process: tells those that come back with it whether it is going to stop.
+pub fn will_stop() {
+    if let Some(entry) = state::agents_entry().filter(|_| STOPPED.load(Ordering::Relaxed) != 0) {
+        entry.halt.store(HALT_WOKEN, Ordering::Release);
     }
 }
 
 /// Stops a process that was stopped before, all its threads still suspended. Comes back when somebody continues it; at
 /// once if somebody has meanwhile: that signal waits, since every thread blocks it.
 pub fn stop_again() {
-    if !STOPPED.swap(false, Ordering::Relaxed) || zap_sys::signal::pending() & bit(libc::SIGCONT) != 0 {
+    let signal = STOPPED.swap(0, Ordering::Relaxed);
+    if signal == 0 {
         return;
     }
-    if let Some(entry) = state::agents_entry() {
-        entry.stopped.store(STANDS, Ordering::Release);
+    let entry = state::agents_entry();
+    let runs = || zap_sys::signal::pending() & bit(libc::SIGCONT) != 0;
+    if !runs() {
+        if let Some(entry) = &entry {
+            entry.stopped.store(STANDS, Ordering::Release);
+        }
+        stop_by(signal);
+        // Where nobody has continued it, that was not to be: in an orphaned process group the terminal's signals stop nobody.
+        if signal != libc::SIGSTOP && !runs() {
+            stop_by(libc::SIGSTOP);
+        }
     }
-    // To itself, so that it has stopped when the call returns; kill(2) would leave that to any thread, some time.
-    let _ = zap_sys::signal::tgkill(zap_sys::process::getpid(), zap_sys::process::gettid(), libc::SIGSTOP);
-    if let Some(entry) = state::agents_entry() {
+    if let Some(entry) = &entry {
         // Unless it was continued for the next checkpoint.
-        let _ = entry.stopped.compare_exchange(STANDS, 0, Ordering::AcqRel, Ordering::Relaxed);
+        if entry.stopped.compare_exchange(STANDS, 0, Ordering::AcqRel, Ordering::Relaxed) != Err(TO_STOP_AGAIN) {
+            entry.halt.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Sends the calling thread, which blocks every signal, one that stops the process.
+fn stop_by(signal: i32) {
+    let default = zap_sys::signal::KernelAction::default();
+    // SAFETY: the default disposition runs no code.
+    let action = (signal != libc::SIGSTOP).then(|| unsafe { zap_sys::signal::set_action(signal, &default) });
+    // To itself, so that it has stopped when the call returns; kill(2) would leave that to any thread, some time.
+    let _ = zap_sys::signal::tgkill(zap_sys::process::getpid(), zap_sys::process::gettid(), signal);
+    if let Some(Ok(action)) = action {
+        let _ = zap_sys::signal::change_mask(libc::SIG_UNBLOCK, bit(signal));
+        let _ = zap_sys::signal::change_mask(libc::SIG_BLOCK, bit(signal));
+        // SAFETY: the program's own action, as it was.
+        let _ = unsafe { zap_sys::signal::set_action(signal, &action) };
     }
 }
 

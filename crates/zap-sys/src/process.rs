@@ -132,6 +132,16 @@ pub fn await_end(pid: RealPid) -> Result<()> {
     }
 }
 
+/// The signal by which the child `pid` has been stopped, if it stands stopped and the caller has not been told so (waitid(2),
+/// WSTOPPED); with `take` it has been told now. Fails with ECHILD for what is no child.
+pub fn stop_of(pid: RealPid, take: bool) -> Result<Option<i32>> {
+    // A siginfo_t, in which si_pid is the fifth word, and si_status the seventh.
+    let mut info = [0u32; 32];
+    let options = libc::WSTOPPED | libc::WNOHANG | if take { 0 } else { libc::WNOWAIT };
+    call!(SYS_waitid, libc::P_PID, pid.0, info.as_mut_ptr(), options, 0)?;
+    Ok((info[4] != 0).then_some(info[6] as i32))
+}
+
 /// prctl(2).
 ///
 /// # Safety

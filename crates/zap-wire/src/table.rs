@@ -5,14 +5,14 @@
 //! keyed on the real pid, by the process itself or by whoever makes it, whichever comes first; the coordinator drops
 //! them when the process has ended.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU16, AtomicU32, AtomicU64, AtomicU8, Ordering};
 use zap_sys::{RealPid, VirtualPid};
 
 /// First word of the file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -46,7 +46,9 @@ pub struct PodTable {
     pub pid_namespace: AtomicU32,
     /// Inodes of the namespaces in which the pod began, or was restarted ([`zap_sys::process::NAMESPACES`]); 0 if not known.
     pub namespaces: [AtomicU32; zap_sys::process::NAMESPACES.len()],
-    padding: [u8; 4096 - 108 - DOOR_LENGTH],
+    /// Not 0: a process of the pod has been found stopped, see [`Entry::halt`].
+    pub halted: AtomicU32,
+    padding: [u8; 4096 - 112 - DOOR_LENGTH],
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
@@ -115,6 +117,19 @@ pub const TO_STOP_AGAIN: u32 = 1;
 /// It has stopped itself again, its threads in Zap's handler, where every signal is blocked.
 pub const STANDS: u32 = 2;
 
+/// The coordinator has found the process stopped. Bits of [`Entry::halt`], of which the lowest are the number of the signal that
+/// has stopped it, where its parent has not been told of that (wait(2), WUNTRACED).
+pub const HALT_FOUND: u16 = 1 << 8;
+
+/// Its parent, of the pod, has been told.
+pub const HALT_TOLD: u16 = 1 << 9;
+
+/// It has been continued for the checkpoint's sake, and is to stop again.
+pub const HALT_WOKEN: u16 = 1 << 10;
+
+/// The bits of the signal.
+pub const HALT_SIGNAL: u16 = 0x7f;
+
 /// One process.
 #[repr(C, align(64))]
 pub struct Entry {
@@ -132,7 +147,9 @@ pub struct Entry {
     /// Whether it may be signalled: 0 before libzap's handler stands in it, then [`READY`], or [`CLOSED`].
     pub ready: AtomicU32,
     /// Errno of a process that could not even reach the coordinator, 0 for none.
-    pub trouble: AtomicI32,
+    pub trouble: AtomicU16,
+    /// What its parent shall not notice of a stopped process's part in a checkpoint; 0 for one that runs. See [`HALT_FOUND`].
+    pub halt: AtomicU16,
     /// Thread in which the coordinator has unblocked Zap's signal, because every thread blocked it; 0 for none.
     pub unblocked: AtomicI32,
     /// Of a process that was stopped (SIGSTOP) when it was asked: [`TO_STOP_AGAIN`] or [`STANDS`], else 0.
@@ -408,6 +425,7 @@ impl Entry {
         }
         self.start_time.store(0, Ordering::Relaxed);
         self.trouble.store(0, Ordering::Relaxed);
+        self.halt.store(0, Ordering::Relaxed);
         self.unblocked.store(0, Ordering::Relaxed);
         self.real_pid.store(0, Ordering::Release);
     }
@@ -473,7 +491,8 @@ mod tests {
             offset: AtomicI32::new(0),
             pid_namespace: AtomicU32::new(0),
             namespaces: Default::default(),
-            padding: [0; 4096 - 108 - DOOR_LENGTH],
+            halted: AtomicU32::new(0),
+            padding: [0; 4096 - 112 - DOOR_LENGTH],
             entries: core::array::from_fn(|_| Entry {
                 real_pid: AtomicI32::new(0),
                 virtual_pid: AtomicI32::new(0),
@@ -482,7 +501,8 @@ mod tests {
                 answered: AtomicU32::new(0),
                 filters: AtomicU32::new(0),
                 ready: AtomicU32::new(0),
-                trouble: AtomicI32::new(0),
+                trouble: AtomicU16::new(0),
+                halt: AtomicU16::new(0),
                 unblocked: AtomicI32::new(0),
                 stopped: AtomicU32::new(0),
                 name: Default::default(),
@@ -623,9 +643,9 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace namespaces padding entries reasons aliases);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace namespaces halted padding entries reasons aliases);
         offsets!(Alias: real virtual_id kind);
-        offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble unblocked stopped name failed);
+        offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble halt unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");
     }
 }

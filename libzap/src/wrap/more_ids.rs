@@ -31,6 +31,7 @@ super::resolve_all!(
     fcntl,
     ioctl,
     timer_create,
+    clock_getcpuclockid,
     shmctl,
     msgctl,
     semctl,
@@ -169,6 +170,72 @@ pub unsafe extern "C" fn pidfd_open(pid: pid_t, flags: c_uint) -> c_int {
     // SAFETY: no memory is touched.
     in_one_piece(|| unsafe { raw(libc::SYS_pidfd_open, call()) }) as c_int
 }
+
+/// `struct __user_cap_header_struct` of capget(2).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapabilityHeader {
+    version: u32,
+    pid: pid_t,
+}
+
+/// capget(2) or capset(2), by `number`, of whom the header means.
+///
+/// # Safety
+/// As the system call.
+unsafe fn capabilities(number: c_long, header: *mut CapabilityHeader, data: *mut c_void) -> c_long {
+    // SAFETY: the caller's arguments, and a header that can be read.
+    let call = |header: *mut CapabilityHeader| unsafe { raw(number, [header as c_long, data as c_long, 0, 0, 0, 0]) };
+    if !state::moved() || !super::readable(header) {
+        return in_one_piece(|| call(header));
+    }
+    // SAFETY: it can be read.
+    let given = unsafe { *header };
+    let mut own = given;
+    let result = in_one_piece(|| {
+        own = CapabilityHeader { pid: real_argument(given.pid), ..given };
+        call(&raw mut own)
+    });
+    // So the kernel tells its own version where it does not know the caller's.
+    if own.version != given.version {
+        // SAFETY: the caller's header, which is there for this answer.
+        unsafe { (*header).version = own.version };
+    }
+    result
+}
+
+/// capget(2), which libc has in no header of its own.
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn capget(header: *mut c_void, data: *mut c_void) -> c_int {
+    // SAFETY: the caller's arguments.
+    unsafe { capabilities(libc::SYS_capget, header.cast(), data) as c_int }
+}
+
+/// capset(2).
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn capset(header: *mut c_void, data: *mut c_void) -> c_int {
+    // SAFETY: the caller's arguments.
+    unsafe { capabilities(libc::SYS_capset, header.cast(), data) as c_int }
+}
+
+hook! { unsafe fn clock_getcpuclockid(pid: pid_t, clock: *mut clockid_t) -> c_int => zap_clock_getcpuclockid {
+    with_ids(|| {
+        // SAFETY: the caller's arguments.
+        let result = unsafe { real!(clock_getcpuclockid)(real_argument(pid), clock) };
+        // From the first restart on the functions that read clocks know the program's id in it.
+        if result == 0 && zap_engine::clocks::shifted() {
+            // SAFETY: libc has written there.
+            unsafe { *clock = zap_engine::clocks::of_process(VirtualPid(pid)) };
+        }
+        result
+    })
+} }
 
 // Descriptors.
 
@@ -406,6 +473,8 @@ pub fn names_somebody(number: c_long) -> bool {
             | libc::SYS_migrate_pages
             | libc::SYS_move_pages
             | libc::SYS_perf_event_open
+            | libc::SYS_capget
+            | libc::SYS_capset
             | libc::SYS_getdents64
             | SYS_KCMP
     ) || super::proc_paths::has_path(number)
@@ -451,6 +520,9 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long
                 with(&|| [a, real_who(a == 1, a == 2, b as id_t).into(), c, 0, 0, 0])
             }
             SYS_KCMP => with(&|| [real(a), real(b), c, d, e, 0]),
+            libc::SYS_capget | libc::SYS_capset => {
+                Some(capabilities(number, a as *mut CapabilityHeader, b as *mut c_void))
+            }
             libc::SYS_perf_event_open => with(&|| [a, real(b), c, d, e, 0]),
             libc::SYS_set_tid_address => {
                 let id = in_one_piece(|| raw(number, arguments));

@@ -97,6 +97,7 @@ impl Core {
         if let PodState::Restarting { expected, first, .. } = &mut pod.state {
             if *first == virtual_pid && pod.ended.is_none() {
                 pod.first = pid;
+                out.push(Action::Record { pod: id });
             }
             if let Some(at) = expected.iter().position(|(expected, _)| *expected == virtual_pid) {
                 let (_, program) = expected.remove(at);

@@ -71,6 +71,10 @@ struct Participant {
     late: bool,
     /// It has been asked to suspend itself.
     signalled: bool,
+    /// It is stopped.
+    halted: bool,
+    /// Halted, it has been continued into Zap's handler.
+    woken: bool,
     /// What it has open.
     open: Open,
     /// What was in its way last, and since when.
@@ -105,6 +109,8 @@ impl Participant {
             ready: false,
             late: false,
             signalled: false,
+            halted: false,
+            woken: false,
             open: Open::default(),
             obstacle: None,
             peer: None,
@@ -161,6 +167,21 @@ impl Checkpoint {
         }
         if out.len() > before {
             fault_at(out, fault::COORDINATOR_SIGNALLED);
+        }
+    }
+
+    /// Has the next of those that are stopped, in the order of the pod's `members`, continued into Zap's handler, once all others
+    /// stand: a parent must not notice.
+    fn wake(&mut self, pod: u64, members: &[Member], out: &mut Vec<Action>) {
+        let is_due = |participant: &Participant| participant.halted && !participant.woken && participant.peer.is_none();
+        if !self.all(|participant| participant.peer.is_some() || is_due(participant)) {
+            return;
+        }
+        let next = members.iter().map(|member| member.pid);
+        let next = next.into_iter().find_map(|pid| self.participants.iter().position(|p| p.pid == pid && is_due(p)));
+        if let Some(next) = next {
+            self.participants[next].woken = true;
+            out.push(Action::Wake { pod, pid: self.participants[next].pid });
         }
     }
 
@@ -253,8 +274,9 @@ impl Core {
         let since = if whole < 2 * limits.starting { now.millis.saturating_sub(begun) } else { whole };
         let why = match verdict {
             Verdict::Masked if since < limits.masked => return,
-            Verdict::Ready | Verdict::Masked => {
+            Verdict::Ready | Verdict::Stopped | Verdict::Masked => {
                 participant.ready = true;
+                participant.halted = verdict == Verdict::Stopped;
                 return self.advance(now, id, out);
             }
             Verdict::Starting if since < limits.starting => return,
@@ -564,6 +586,8 @@ impl Core {
             let pid = participant.pid;
             match checkpoint.stage {
                 Stage::Examine | Stage::Suspend if !participant.ready => out.push(Action::Examine { pod: id, pid }),
+                // It has not had its turn.
+                Stage::Examine | Stage::Suspend if participant.halted && !participant.woken => {}
                 Stage::Examine | Stage::Suspend if participant.signalled && participant.peer.is_none() => {
                     out.push(Action::Look { pod: id, pid })
                 }
@@ -602,12 +626,14 @@ impl Core {
         let Some(checkpoint) = &mut pod.checkpoint else { return };
         if checkpoint.stage == Stage::Suspend {
             checkpoint.signal(id, out);
+            checkpoint.wake(id, &pod.members, out);
         }
         loop {
             let limit = Some(now.millis + limits.answer);
             let (stage, deadline) = match checkpoint.stage {
                 Stage::Examine if checkpoint.all(|participant| participant.ready || participant.late) => {
                     checkpoint.signal(id, out);
+                    checkpoint.wake(id, &pod.members, out);
                     (Stage::Suspend, limit)
                 }
                 Stage::Suspend if checkpoint.all(|participant| participant.peer.is_some()) => {

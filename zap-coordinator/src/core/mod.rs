@@ -84,6 +84,8 @@ pub struct Now {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Ready,
+    /// It can, and is stopped (SIGSTOP): it is not to be continued before the others stand.
+    Stopped,
     /// Its libzap is not ready yet.
     Starting,
     /// Every thread blocks Zap's signal: for the moment, as libc does, or until one is made to take it.
@@ -269,6 +271,11 @@ pub enum Action {
         pid: i32,
     },
     Signal {
+        pod: u64,
+        pid: i32,
+    },
+    /// Continue a stopped process, which has been signalled.
+    Wake {
         pod: u64,
         pid: i32,
     },

@@ -423,6 +423,31 @@ fn several_processes_are_taken_together() {
 }
 
 #[test]
+fn those_that_are_stopped_are_continued_when_the_others_stand() {
+    let stopped = |bench: &mut Bench, pid| bench.handle(Event::Examined { pod: POD, pid, verdict: Verdict::Stopped });
+    let mut bench = Bench::with_pod();
+    bench.handle(members(&[100, 101, 102]));
+    bench.checkpoint(false);
+    expect(&stopped(&mut bench, 102), &[]);
+    expect(&stopped(&mut bench, 101), &[]);
+    let signals = ["Signal", "Signal", "Signal", "fault coordinator-signalled"];
+    expect(&examined_as(&mut bench, 100), &signals);
+    // Nobody helps one that has not had its turn.
+    bench.millis = 10;
+    expect(&bench.handle(Event::Tick), &["Look"]);
+    // In the order of the pod: a parent before its children.
+    let woken = |actions: Vec<Action>| match actions.as_slice() {
+        [Action::Wake { pid, .. }] => *pid,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(woken(suspended_as(&mut bench, 100)), 101);
+    bench.millis = 20;
+    expect(&bench.handle(Event::Tick), &["Look"]);
+    assert_eq!(woken(suspended_as(&mut bench, 101)), 102);
+    expect(&suspended_as(&mut bench, 102), &["Survey"]);
+}
+
+#[test]
 fn images_name_members_in_the_order_of_the_pod() {
     let mut bench = Bench::with_pod();
     bench.handle(members(&[100, 101]));
@@ -555,7 +580,8 @@ fn restarts() {
     let wanted = ToCoordinator::Checkpoint { selection: Selection::Named("app-2".into()), kill: false };
     expect(&bench.handle(Event::Message { peer: 77, pid: 51, message: wanted }), &[]);
     let back = ToCoordinator::Restarted { pod_id: clone, virtual_pid: 100 };
-    expect(&bench.handle(Event::Message { peer: PROCESS, pid: 200, message: back }), &["Enter", "Prepare", "Examine"]);
+    let actions = bench.handle(Event::Message { peer: PROCESS, pid: 200, message: back });
+    expect(&actions, &["Record", "Enter", "Prepare", "Examine"]);
     let member = member(200, 100, "app");
     bench.handle(Event::Members { pod: clone, members: vec![member] });
     assert_eq!(bench.core.status().pods[1].state, "checkpointing");

@@ -13,7 +13,7 @@ use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
-use zap_wire::table::{CLOSED, READY};
+use zap_wire::table::{CLOSED, HALT_FOUND, READY};
 use zap_wire::{FromCoordinator, Phase};
 
 /// How long every thread of a process may block the signal when none can be unblocked.
@@ -92,12 +92,14 @@ impl Server {
             }
             Action::Examine { pod, pid } => {
                 let verdict = self.examine(pod, pid);
+                self.note_halt(pod, pid, &verdict);
                 self.queue.push_back(Event::Examined { pod, pid, verdict });
             }
             Action::Signal { pod, pid } => self.signal(pod, pid),
+            Action::Wake { pod, pid } => self.wake(pod, pid),
             Action::Look { pod, pid } => {
                 let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
-                let trouble = entry.map_or(0, |entry| entry.trouble.load(Ordering::Relaxed));
+                let trouble = entry.map_or(0, |entry| i32::from(entry.trouble.load(Ordering::Relaxed)));
                 if self.is_held(pod, pid) {
                     // By one of its threads: another may have taken the signal where it must not stand.
                     self.signal_again(pod, pid);
@@ -230,6 +232,18 @@ impl Server {
         examine(pid, known, |child| table.find(RealPid(child)).is_some())
     }
 
+    /// Notes in the table whether the process is stopped: its parent looks there before it stands.
+    fn note_halt(&self, pod: u64, pid: i32, verdict: &Verdict) {
+        let Some(table) = self.tables.get(&pod) else { return };
+        let halt = if *verdict == Verdict::Stopped { HALT_FOUND } else { 0 };
+        if let Some(entry) = table.find(RealPid(pid)) {
+            entry.halt.store(halt, Ordering::Release);
+        }
+        if halt != 0 {
+            table.halted.store(1, Ordering::Release);
+        }
+    }
+
     /// Takes in who has been made since the table was read last. A child that a fork has just made may not be in it yet,
     /// because its parent was suspended before it could enter it.
     fn survey(&mut self, pod: u64) {
@@ -274,21 +288,35 @@ impl Server {
             return;
         }
         let number = table.signal.load(Ordering::Relaxed);
-        let why = match process.signal_first(pid, number) {
+        let waits_its_turn = entry.halt.load(Ordering::Acquire) & HALT_FOUND != 0;
+        match process.signal_first(pid, number) {
             // It has ended, as its pidfd says too.
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
-            Err(error) => format!("cannot be signalled: {}", zap_client::error::reason(&error)),
-            Ok(()) => match reach::wake(pid, number, entry) {
-                Ok(_) => {
-                    self.unreachable.remove(&pid);
-                    return;
-                }
-                Err(error) if error.is(libc::ESRCH) => return,
-                Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
-            },
-        };
-        let name = super::process::name(pid);
-        self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) => {
+                let (name, why) = (super::process::name(pid), zap_client::error::reason(&error));
+                let why = format!("{name} (pid {pid}): process: cannot be signalled: {why}");
+                self.queue.push_back(Event::Failed { pod, why });
+            }
+            Ok(()) if waits_its_turn => {}
+            Ok(()) => self.wake(pod, pid),
+        }
+    }
+
+    /// Continues a process that has been signalled, if it is stopped.
+    fn wake(&mut self, pod: u64, pid: i32) {
+        let Some(table) = self.tables.get(&pod) else { return };
+        let Some(entry) = table.find(RealPid(pid)) else { return };
+        match reach::wake(pid, table.signal.load(Ordering::Relaxed), entry) {
+            Ok(_) => {
+                self.unreachable.remove(&pid);
+            }
+            Err(error) if error.is(libc::ESRCH) => {}
+            Err(error) => {
+                let name = super::process::name(pid);
+                let why = format!("is stopped, and its threads cannot be signalled: {error}");
+                self.queue.push_back(Event::Failed { pod, why: format!("{name} (pid {pid}): process: {why}") });
+            }
+        }
     }
 
     /// Helps a process that has not taken the signal: one that was stopped just when it was signalled, or in which every

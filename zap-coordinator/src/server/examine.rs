@@ -62,7 +62,7 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
         let reason = "is set-user-id, and has become another user by it: the loader leaves libzap out";
         return Verdict::Refused(Refusal { object, reason: reason.into() });
     }
-    if !matches!(verdict, Verdict::Ready | Verdict::Masked) {
+    if !matches!(verdict, Verdict::Ready | Verdict::Stopped | Verdict::Masked) {
         return verdict;
     }
     let others =
@@ -131,7 +131,7 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
             let reason = "it is stopped, and every thread of it blocks Zap's signal; continue it (SIGCONT) first";
             return refused("process", reason.into());
         }
-        return Verdict::Ready;
+        return Verdict::Stopped;
     }
     if living.peek().is_some() && living.all(|thread| blocks(&thread)) {
         return Verdict::Masked;
@@ -210,6 +210,7 @@ mod tests {
         let stopped = |blocked| status("T (stopped)", 0, 1, blocked);
         let kind = |verdict| match verdict {
             Verdict::Ready => "ready".to_string(),
+            Verdict::Stopped => "stopped".to_string(),
             Verdict::Starting => "starting".to_string(),
             Verdict::Masked => "masked".to_string(),
             Verdict::Held(_, refusal) => format!("held by {}", refusal.object),
@@ -224,10 +225,10 @@ mod tests {
             (blocking.clone(), vec![blocking.clone()], ready, "masked"),
             (dead.clone(), vec![dead, blocking.clone()], ready, "masked"),
             (blocking.clone(), vec![blocking], Known { signal: 61, ..ready }, "starting"),
-            (stopped(0), vec![stopped(0), stopped(0)], ready, "ready"),
-            (stopped(0), vec![stopped(0), stopped(all)], ready, "ready"),
+            (stopped(0), vec![stopped(0), stopped(0)], ready, "stopped"),
+            (stopped(0), vec![stopped(0), stopped(all)], ready, "stopped"),
             (stopped(0), vec![stopped(all), stopped(all)], ready, "refused for process"),
-            (stopped(0), vec![stopped(all)], Known { in_handler: true, ..ready }, "ready"),
+            (stopped(0), vec![stopped(all)], Known { in_handler: true, ..ready }, "stopped"),
             (status("t (tracing stop)", 5, 1, 0), vec![], ready, "refused for tracer"),
             (fine.clone(), vec![], Known { ready: false, closed: true, ..ready }, "refused for seccomp filter"),
             (status("S (sleeping)", 0, 2, 0), vec![fine], ready, "refused for seccomp filter"),

@@ -9,7 +9,7 @@ use std::fs;
 use std::sync::atomic::Ordering;
 use std::thread;
 use zap_sys::{process, ptrace, signal, RealPid, SysError};
-use zap_wire::table::{Entry, READY, TO_STOP_AGAIN};
+use zap_wire::table::{Entry, HALT_WOKEN, READY, TO_STOP_AGAIN};
 
 /// One of the threads of the process `pid`, if all that live block `signal`.
 fn all_block(pid: i32, signal: i32) -> Option<RealPid> {
@@ -100,6 +100,9 @@ pub fn wake(pid: i32, signal: i32, entry: &Entry) -> Result<bool, SysError> {
     }
     // Continued by somebody else meanwhile: then it is to run on.
     if stands(pid) && !is_taken(entry) {
+        if entry.halt.load(Ordering::Acquire) != 0 {
+            entry.halt.fetch_or(HALT_WOKEN, Ordering::AcqRel);
+        }
         entry.stopped.store(TO_STOP_AGAIN, Ordering::Release);
         signal::kill(pid, libc::SIGCONT)?;
     }

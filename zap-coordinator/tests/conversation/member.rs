@@ -57,7 +57,7 @@ pub fn run_if_asked() {
         entry.answered.store(entry.requested.load(Ordering::Acquire), Ordering::Release);
         let behaviour = if number == 2 || behaviour == "late" { behaviour.as_str() } else { "fine" };
         if behaviour == "trouble" {
-            entry.trouble.store(libc::EMFILE, Ordering::Release);
+            entry.trouble.store(libc::EMFILE as u16, Ordering::Release);
             continue;
         }
         say(checkpoint(&runtime, &table, behaviour, read.as_raw_fd()));

@@ -1,0 +1,130 @@
+//! Stopped children (SIGSTOP, Ctrl-Z): they are continued for a checkpoint and stop again, and a restart stops them anew, and
+//! their parent is not to notice. It has been told that they stopped, or has not: so it stays.
+//!
+//! Before the parent stands nobody continues them. It notes what it has been told ([`note`]), takes back the SIGCHLD that their
+//! continuation sends ([`hush`]), and at the end waits until they have stopped again, and takes back what that causes
+//! ([`settle`]).
+
+use crate::identity;
+use crate::state::{self, Owned};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use zap_sys::{fd, libc, process, signal, RealPid, VirtualPid};
+use zap_wire::table::{HALT_FOUND, HALT_SIGNAL, HALT_TOLD, HALT_WOKEN};
+
+struct Child {
+    id: VirtualPid,
+    /// The parent has been told that it has stopped.
+    told: bool,
+}
+
+struct Noted {
+    children: Vec<Child>,
+    /// SIGCHLD was pending before any of them was continued.
+    was_pending: bool,
+}
+
+/// Part of the image: a restart stops them too.
+static NOTED: Owned<Noted> = Owned::new(Noted { children: Vec::new(), was_pending: false });
+
+/// How long they are waited for, all together.
+const PATIENCE_NS: u64 = 2_000_000_000;
+
+/// How long it is waited until one that is on the point of stopping has left the processor.
+const LEAVING_NS: u64 = 20_000_000;
+
+/// Notes which children stand, and whether the program has been told.
+pub fn note() {
+    let Some(table) = state::agents_table().filter(|table| table.halted.load(Ordering::Acquire) != 0) else { return };
+    let mut children = Vec::new();
+    for (pid, entry) in table.members() {
+        if entry.halt.load(Ordering::Acquire) != HALT_FOUND {
+            continue;
+        }
+        // Not a child of this process's, most often.
+        let Ok(stop) = process::stop_of(pid, false) else { continue };
+        let known = stop.map_or(HALT_TOLD, |signal| signal as u16 & HALT_SIGNAL);
+        if entry.halt.compare_exchange(HALT_FOUND, HALT_FOUND | known, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            children.push(Child { id: entry.virtual_pid(), told: stop.is_none() });
+        }
+    }
+    NOTED.with(|noted| {
+        noted.was_pending = is_pending();
+        noted.children = children;
+    });
+}
+
+fn is_pending() -> bool {
+    signal::pending() & signal::bit(libc::SIGCHLD) != 0
+}
+
+/// Takes back the signal of their continuation: each has told of that before it stood.
+pub fn hush() {
+    NOTED.with(|noted| {
+        if !noted.children.is_empty() && !noted.was_pending {
+            signal::take_pending(libc::SIGCHLD);
+        }
+    });
+}
+
+/// Waits until those that have been continued have stopped again, and takes back what that has caused.
+pub fn settle() {
+    NOTED.with(|noted| {
+        let until = zap_sys::time::monotonic_ns() + PATIENCE_NS;
+        let mut any = false;
+        for child in core::mem::take(&mut noted.children) {
+            let real = identity::real_of(child.id);
+            if await_stop(real, until) {
+                any = true;
+                leave_processor(real);
+                if child.told {
+                    let _ = process::stop_of(real, true);
+                }
+            }
+        }
+        if any && !noted.was_pending {
+            signal::take_pending(libc::SIGCHLD);
+        }
+    });
+}
+
+/// The same after a restart.
+pub fn settle_restarted() {
+    NOTED.with(|noted| noted.was_pending = crate::signals::was_pending(libc::SIGCHLD));
+    settle();
+}
+
+/// Waits until the child `pid` has stopped again. False if it will not: it has not been continued, or somebody else has done that
+/// too, or it has ended.
+fn await_stop(pid: RealPid, until: u64) -> bool {
+    let mut pause = 20_000;
+    loop {
+        let entry = state::agents_table().and_then(|table| table.find(pid));
+        if entry.is_none_or(|entry| entry.halt.load(Ordering::Acquire) & HALT_WOKEN == 0) {
+            return false;
+        }
+        match process::stop_of(pid, false) {
+            Ok(Some(_)) => return true,
+            Ok(None) if zap_sys::time::monotonic_ns() < until && process::state(pid) != Some(b'Z') => {}
+            _ => return false,
+        }
+        zap_sys::time::sleep_ns(pause);
+        pause = (pause * 2).min(1_000_000);
+    }
+}
+
+/// Waits until no thread of the stopped process is on a processor any more: a moment after it has stopped, the last one tells
+/// its parent so (do_signal_stop of kernel/signal.c). What a thread waits in (proc_pid_wchan(5)) is 0 until then.
+fn leave_processor(pid: RealPid) {
+    let until = zap_sys::time::monotonic_ns() + LEAVING_NS;
+    let mut threads = Vec::new();
+    let tasks = zap_sys::small!("/proc/{pid}/task");
+    let _ = fd::each_number(tasks.as_c_str(), |thread| threads.push(thread));
+    for thread in threads {
+        let path = zap_sys::small!("/proc/{pid}/task/{thread}/wchan");
+        let is_there = || fd::read_file(path.as_c_str(), &mut [0u8; 64]).is_ok_and(|text| text == b"0");
+        while is_there() && zap_sys::time::monotonic_ns() < until {
+            zap_sys::time::sleep_ns(20_000);
+        }
+    }
+}
