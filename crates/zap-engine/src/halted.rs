@@ -30,21 +30,22 @@ static NOTED: Owned<Noted> = Owned::new(Noted { children: Vec::new(), was_pendin
 /// How long they are waited for, all together.
 const PATIENCE_NS: u64 = 2_000_000_000;
 
-/// How long it is waited until one that is on the point of stopping has left the processor.
-const LEAVING_NS: u64 = 20_000_000;
+/// How long it is waited until those that are on the point of stopping have left the processor, all together.
+const LEAVING_NS: u64 = 200_000_000;
 
 /// Notes which children stand, and whether the program has been told.
 pub fn note() {
     let Some(table) = state::agents_table().filter(|table| table.halted.load(Ordering::Acquire) != 0) else { return };
     let mut children = Vec::new();
     for (pid, entry) in table.members() {
-        if entry.halt.load(Ordering::Acquire) != HALT_FOUND {
+        let halt = entry.halt.load(Ordering::Acquire);
+        if halt & HALT_FOUND == 0 {
             continue;
         }
         // Not a child of this process's, most often.
         let Ok(stop) = process::stop_of(pid, false) else { continue };
         let known = stop.map_or(HALT_TOLD, |signal| signal as u16 & HALT_SIGNAL);
-        if entry.halt.compare_exchange(HALT_FOUND, HALT_FOUND | known, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if entry.halt.compare_exchange(halt, HALT_FOUND | known, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             children.push(Child { id: entry.virtual_pid(), told: stop.is_none() });
         }
     }
@@ -71,12 +72,12 @@ pub fn hush() {
 pub fn settle() {
     NOTED.with(|noted| {
         let until = zap_sys::time::monotonic_ns() + PATIENCE_NS;
-        let mut any = false;
+        let (mut any, mut leaving) = (false, LEAVING_NS);
         for child in core::mem::take(&mut noted.children) {
             let real = identity::real_of(child.id);
             if await_stop(real, until) {
                 any = true;
-                leave_processor(real);
+                leave_processor(real, &mut leaving);
                 if child.told {
                     let _ = process::stop_of(real, true);
                 }
@@ -114,17 +115,19 @@ fn await_stop(pid: RealPid, until: u64) -> bool {
 }
 
 /// Waits until no thread of the stopped process is on a processor any more: a moment after it has stopped, the last one tells
-/// its parent so (do_signal_stop of kernel/signal.c). What a thread waits in (proc_pid_wchan(5)) is 0 until then.
-fn leave_processor(pid: RealPid) {
-    let until = zap_sys::time::monotonic_ns() + LEAVING_NS;
+/// its parent so (do_signal_stop of kernel/signal.c). What a thread waits in (proc_pid_wchan(5)) is 0 until then. Not longer
+/// than `longest` nanoseconds, of which it takes what it needs.
+fn leave_processor(pid: RealPid, longest: &mut u64) {
+    const LOOK_NS: u64 = 20_000;
     let mut threads = Vec::new();
     let tasks = zap_sys::small!("/proc/{pid}/task");
     let _ = fd::each_number(tasks.as_c_str(), |thread| threads.push(thread));
     for thread in threads {
         let path = zap_sys::small!("/proc/{pid}/task/{thread}/wchan");
         let is_there = || fd::read_file(path.as_c_str(), &mut [0u8; 64]).is_ok_and(|text| text == b"0");
-        while is_there() && zap_sys::time::monotonic_ns() < until {
-            zap_sys::time::sleep_ns(20_000);
+        while *longest > 0 && is_there() {
+            zap_sys::time::sleep_ns(LOOK_NS);
+            *longest = longest.saturating_sub(LOOK_NS);
         }
     }
 }

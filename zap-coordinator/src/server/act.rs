@@ -13,7 +13,7 @@ use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
-use zap_wire::table::{CLOSED, HALT_FOUND, READY};
+use zap_wire::table::{CLOSED, HALT_FOUND, HALT_WOKEN, READY};
 use zap_wire::{FromCoordinator, Phase};
 
 /// How long every thread of a process may block the signal when none can be unblocked.
@@ -229,17 +229,21 @@ impl Server {
             signal: table.signal.load(Ordering::Relaxed).clamp(1, 64),
             in_handler: entry.stopped.load(Ordering::Acquire) == zap_wire::table::STANDS,
         };
-        examine(pid, known, |child| table.find(RealPid(child)).is_some())
+        let verdict = examine(pid, known, |child| table.find(RealPid(child)).is_some());
+        let will_stop = entry.halt.load(Ordering::Acquire) & HALT_WOKEN != 0;
+        match verdict {
+            // It has been continued for the last checkpoint, or brought back, and is about to stop.
+            Verdict::Ready | Verdict::Masked if will_stop => Verdict::Starting,
+            verdict => verdict,
+        }
     }
 
     /// Notes in the table whether the process is stopped: its parent looks there before it stands.
     fn note_halt(&self, pod: u64, pid: i32, verdict: &Verdict) {
-        let Some(table) = self.tables.get(&pod) else { return };
-        let halt = if *verdict == Verdict::Stopped { HALT_FOUND } else { 0 };
-        if let Some(entry) = table.find(RealPid(pid)) {
-            entry.halt.store(halt, Ordering::Release);
-        }
-        if halt != 0 {
+        let table = self.tables.get(&pod).filter(|_| *verdict == Verdict::Stopped);
+        if let Some((table, entry)) = table.and_then(|table| Some((table, table.find(RealPid(pid))?))) {
+            // What stands there is of the last checkpoint, and may be waited for still. One that runs clears it itself.
+            entry.halt.fetch_or(HALT_FOUND, Ordering::AcqRel);
             table.halted.store(1, Ordering::Release);
         }
     }
