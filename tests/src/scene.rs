@@ -308,12 +308,12 @@ impl<'p> Scene<'p> {
 
     /// Polls until `look` sees something; fails with `what` after `limit`.
     pub fn until<T>(&self, limit: Duration, what: &str, look: impl Fn() -> Option<T>) -> Result<T> {
-        let end = Instant::now() + limit;
+        let mut patience = Patience::new(limit);
         loop {
             if let Some(seen) = look() {
                 return Ok(seen);
             }
-            if Instant::now() > end {
+            if patience.is_over() {
                 return failed(format!("waited {} s for: {what}", limit.as_secs()));
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -553,7 +553,7 @@ impl<'p> Scene<'p> {
 
     /// Waits until the coordinator lists `count` pods, all of which run; their JSON.
     pub fn wait_running(&self, count: usize) -> Result<Vec<serde_json::Value>> {
-        let end = Instant::now() + PATIENCE;
+        let mut patience = Patience::new(PATIENCE);
         loop {
             let pods = self.status()?;
             let running = pods.iter().all(|pod| {
@@ -566,7 +566,7 @@ impl<'p> Scene<'p> {
             if running && pods.len() == count {
                 return Ok(pods);
             }
-            ensure!(Instant::now() < end, "waited for {count} running pods; the status is {pods:?}");
+            ensure!(!patience.is_over(), "waited for {count} running pods; the status is {pods:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -656,6 +656,27 @@ fn describe(command: &Command) -> String {
         text += short;
     }
     text
+}
+
+/// What is left of a limit. A virtual machine may stand still for longer than that, with all that is waited for: between two
+/// looks no more passes than [`Patience::LONGEST`].
+struct Patience {
+    left: Duration,
+    looked: Instant,
+}
+
+impl Patience {
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    fn new(limit: Duration) -> Self {
+        Self { left: limit, looked: Instant::now() }
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.left = self.left.saturating_sub(self.looked.elapsed().min(Self::LONGEST));
+        self.looked = Instant::now();
+        self.left.is_zero()
+    }
 }
 
 /// The beginning of a long text.

@@ -1,6 +1,7 @@
 //! Programs that are checkpointed many times in a row: one whose threads are in libc's locks most of the time, one that
 //! makes other programs, one that becomes another while its threads come and go, those that make children as fast as they
-//! can, one that a child signals as fast as it can, and one to which everybody who holds what it has let go of is an error.
+//! can, one that a child signals as fast as it can, one to which everybody who holds what it has let go of is an error, and
+//! one that is told of its children while another one stands.
 
 use crate::case::{Case, Doing, Result};
 use crate::ensure;
@@ -26,7 +27,7 @@ pub fn cases() -> Vec<Case> {
     let exec = || Case::new("stress/exec/50-checkpoints".to_string(), exec_race).limit(240);
     let mut cases = vec![case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()];
     cases.extend([spawning(), spawning().by_ordinary_user(), exec(), exec().by_ordinary_user()]);
-    for name in ["shell_forks", "spawn_pool", "woken", "let_go"] {
+    for name in ["shell_forks", "spawn_pool", "woken", "let_go", "job_control"] {
         let case = |count: u32| {
             let run = move |scene: &Scene| makers(scene, name, count);
             Case::new(format!("stress/{name}/{count}-checkpoints"), run).limit(600)

@@ -22,10 +22,12 @@ struct Noted {
     children: Vec<Child>,
     /// SIGCHLD was pending before any of them was continued.
     was_pending: bool,
+    /// Children that had ended by then.
+    ended: Vec<i32>,
 }
 
 /// Part of the image: a restart stops them too.
-static NOTED: Owned<Noted> = Owned::new(Noted { children: Vec::new(), was_pending: false });
+static NOTED: Owned<Noted> = Owned::new(Noted { children: Vec::new(), was_pending: false, ended: Vec::new() });
 
 /// How long they are waited for, all together.
 const PATIENCE_NS: u64 = 2_000_000_000;
@@ -49,23 +51,51 @@ pub fn note() {
             children.push(Child { id: entry.virtual_pid(), told: stop.is_none() });
         }
     }
-    NOTED.with(|noted| {
-        noted.was_pending = is_pending();
-        noted.children = children;
-    });
+    let was_pending = signal::pending() & signal::bit(libc::SIGCHLD) != 0;
+    let ended = if children.is_empty() { Vec::new() } else { ended() };
+    NOTED.with(|noted| *noted = Noted { children, was_pending, ended });
 }
 
-fn is_pending() -> bool {
-    signal::pending() & signal::bit(libc::SIGCHLD) != 0
+/// Children that have ended and have not been waited for.
+fn ended() -> Vec<i32> {
+    let mut tasks = Vec::new();
+    let _ = fd::each_number(c"/proc/self/task", |tid| tasks.push(tid));
+    let mut all = Vec::new();
+    let mut buffer = alloc::vec![0u8; 64 * 1024];
+    for tid in tasks {
+        let path = zap_sys::small!("/proc/self/task/{tid}/children");
+        let text = fd::read_file(path.as_c_str(), &mut buffer).unwrap_or_default();
+        let children = text.split(|c| *c == b' ').filter(|word| !word.is_empty());
+        let children = children.map(|word| zap_sys::text::decimal(word).0 as i32);
+        all.extend(children.filter(|pid| process::end_of(RealPid(*pid)).is_some()));
+    }
+    all
 }
 
 /// Takes back the signal of their continuation: each has told of that before it stood.
 pub fn hush() {
     NOTED.with(|noted| {
-        if !noted.children.is_empty() && !noted.was_pending {
-            signal::take_pending(libc::SIGCHLD);
+        if !noted.children.is_empty() {
+            noted.take_back();
         }
     });
+}
+
+impl Noted {
+    /// Takes back SIGCHLD, of which one waits at a time: what another child has to tell is told again.
+    fn take_back(&mut self) {
+        if self.was_pending {
+            return;
+        }
+        let Some(taken) = signal::take_info(libc::SIGCHLD) else { return };
+        let ended = ended();
+        let new = ended.iter().find(|pid| !self.ended.contains(pid)).and_then(|pid| process::end_of(RealPid(*pid)));
+        let is_theirs = matches!(taken[2] as i32, libc::CLD_STOPPED | libc::CLD_CONTINUED);
+        if let Some(told) = new.or((!is_theirs).then_some(taken)) {
+            let _ = signal::queue_info(process::getpid(), &told);
+            self.was_pending = true;
+        }
+    }
 }
 
 /// Waits until those that have been continued have stopped again, and takes back what that has caused.
@@ -83,15 +113,21 @@ pub fn settle() {
                 }
             }
         }
-        if any && !noted.was_pending {
-            signal::take_pending(libc::SIGCHLD);
+        if any {
+            noted.take_back();
         }
     });
 }
 
 /// The same after a restart.
 pub fn settle_restarted() {
-    NOTED.with(|noted| noted.was_pending = crate::signals::was_pending(libc::SIGCHLD));
+    let is_idle = NOTED.with(|noted| noted.children.is_empty());
+    if is_idle {
+        return;
+    }
+    let was_pending = crate::signals::was_pending(libc::SIGCHLD);
+    let ended = ended();
+    NOTED.with(|noted| (noted.was_pending, noted.ended) = (was_pending, ended));
     settle();
 }
 

@@ -135,11 +135,18 @@ pub fn await_end(pid: RealPid) -> Result<()> {
 /// The signal by which the child `pid` has been stopped, if it stands stopped and the caller has not been told so (waitid(2),
 /// WSTOPPED); with `take` it has been told now. Fails with ECHILD for what is no child.
 pub fn stop_of(pid: RealPid, take: bool) -> Result<Option<i32>> {
-    // A siginfo_t, in which si_pid is the fifth word, and si_status the seventh.
-    let mut info = [0u32; 32];
+    let mut info: crate::signal::Info = [0; 32];
     let options = libc::WSTOPPED | libc::WNOHANG | if take { 0 } else { libc::WNOWAIT };
     call!(SYS_waitid, libc::P_PID, pid.0, info.as_mut_ptr(), options, 0)?;
     Ok((info[4] != 0).then_some(info[6] as i32))
+}
+
+/// What SIGCHLD says of the child `pid`, if that has ended and has not been waited for.
+pub fn end_of(pid: RealPid) -> Option<crate::signal::Info> {
+    let mut info: crate::signal::Info = [0; 32];
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    call!(SYS_waitid, libc::P_PID, pid.0, info.as_mut_ptr(), options, 0).ok()?;
+    (info[4] != 0).then_some(info)
 }
 
 /// prctl(2).
