@@ -19,7 +19,8 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
         let mut add = |road: &str, order, run: fn(&Scene, &Program) -> Result| {
             let own = program.clone();
             let case = Case::new(format!("job/{name}/{road}"), move |scene| run(scene, &own));
-            cases.push(case.packages(&program.packages).order(order).limit(240));
+            let case = case.packages(&program.packages).order(order).limit(240);
+            cases.push(if road == "restarted-twice" { case.long() } else { case });
         };
         add("plain", 6, |scene, program| scene.plain(program).map(|_| ()));
         add("resumed", 7, resumed);

@@ -54,6 +54,9 @@ pub struct Program {
     /// The only roads that it takes; empty for all.
     #[serde(default)]
     pub roads: Vec<String>,
+    /// Root shows what nobody else can: all roads are taken as root, also in a short run.
+    #[serde(default)]
+    pub of_root: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
