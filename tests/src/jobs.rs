@@ -52,10 +52,12 @@ fn wait_part(scene: &Scene, running: Running, program: &Program, part: u32, whol
     }
 }
 
-/// Runs a road of a job, whose last argument divides the moments of its checkpoints. On a machine that is busy with other
-/// things a job may be done, as it should be, before its checkpoint: then it is begun anew, with checkpoints that come sooner.
+/// Runs a road of a job, whose argument divides the moments of its checkpoints. On a machine that is busy with other things
+/// a job may be done, as it should be, before its checkpoint, or while the images of the one before go to a slow disk: then
+/// it is begun anew with more work, and with checkpoints that come sooner.
 fn in_time(scene: &Scene, road: impl Fn(u32) -> Result<Option<()>>) -> Result {
     for haste in [1, 3, 9] {
+        scene.use_scale(haste);
         if road(haste)?.is_some() {
             return Ok(());
         }

@@ -68,6 +68,7 @@ pub struct Scene<'p> {
     fault: RefCell<Option<String>>,
     virtual_ids: Cell<bool>,
     launch_options: RefCell<Vec<String>>,
+    scale: Cell<u32>,
     steps: RefCell<Vec<String>>,
     counter: Cell<u32>,
 }
@@ -99,6 +100,7 @@ impl<'p> Scene<'p> {
             fault: RefCell::new(None),
             virtual_ids: Cell::new(false),
             launch_options: RefCell::default(),
+            scale: Cell::new(1),
             steps: RefCell::default(),
             counter: Cell::new(0),
         };
@@ -169,6 +171,11 @@ impl<'p> Scene<'p> {
         *self.launch_options.borrow_mut() = options.iter().map(|option| option.to_string()).collect();
     }
 
+    /// Jobs do so many times the work from now on, as far as they can.
+    pub fn use_scale(&self, scale: u32) {
+        self.scale.set(scale);
+    }
+
     fn note(&self, step: impl Into<String>) {
         self.steps.borrow_mut().push(step.into());
     }
@@ -205,6 +212,9 @@ impl<'p> Scene<'p> {
             .process_group(0);
         if let Some(fault) = self.fault.borrow().as_ref() {
             command.env("ZAP_FAULT", fault);
+        }
+        if self.scale.get() != 1 {
+            command.env("ZAP_JOB_SCALE", self.scale.get().to_string());
         }
         if self.virtual_ids.get() {
             command.env("ZAP_FORCE_VIRTUAL", "1");
@@ -397,7 +407,7 @@ impl<'p> Scene<'p> {
 
     /// What a plain run does, from an earlier test of this run if there was one.
     pub fn plain(&self, program: &Program) -> Result<Plain> {
-        let kept = self.place.root.join("plain").join(format!("{:?}-{}", self.user, program.name));
+        let kept = self.place.root.join("plain").join(format!("{:?}-{}-{}", self.user, self.scale.get(), program.name));
         if !kept.exists() {
             let plain = self.run_plain(program)?;
             let fresh = self.path("plain-kept");

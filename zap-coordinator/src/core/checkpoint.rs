@@ -273,6 +273,7 @@ impl Core {
         participant.obstacle = Some((kind, begun));
         let since = if whole < 2 * limits.starting { now.millis.saturating_sub(begun) } else { whole };
         let why = match verdict {
+            Verdict::Gone => return,
             Verdict::Masked if since < limits.masked => return,
             Verdict::Ready | Verdict::Stopped | Verdict::Masked => {
                 participant.ready = true;

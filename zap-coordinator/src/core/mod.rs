@@ -88,6 +88,8 @@ pub enum Verdict {
     Stopped,
     /// Its libzap is not ready yet.
     Starting,
+    /// It has ended, which is about to be noticed.
+    Gone,
     /// Every thread blocks Zap's signal: for the moment, as libc does, or until one is made to take it.
     Masked,
     /// It cannot take a signal before this child has done something, which may take its time.

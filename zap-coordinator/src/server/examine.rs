@@ -28,8 +28,7 @@ pub struct Known {
 pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdict {
     let path = format!("/proc/{pid}");
     let Ok(status) = super::process::text(format!("{path}/status")) else {
-        // Gone; its pidfd says so too, and then the checkpoint ends for that reason.
-        return Verdict::Starting;
+        return Verdict::Gone;
     };
     if let Some(reason) = zap_client::executable::refusal_of_process(pid) {
         let object = format!("program {}", super::process::name(pid));
@@ -106,8 +105,9 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
     if tracer != 0 {
         return refused("tracer", format!("process {tracer} traces it (ptrace); detach that first"));
     }
-    if field(status, "State:").starts_with('X') {
-        return Verdict::Starting;
+    let is_over = |thread: &str| field(thread, "State:").starts_with(['Z', 'X']);
+    if is_over(status) && threads.iter().all(|thread| is_over(thread)) {
+        return Verdict::Gone;
     }
     if known.closed || (known.ready && number(status, "Seccomp_filters:", 10) > u64::from(known.filters)) {
         return refused("seccomp filter", FILTERED.into());
@@ -121,7 +121,7 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
         return Verdict::Starting;
     }
     // Threads that are gone or only wait to be reaped cannot take a signal.
-    let living = threads.iter().filter(|thread| !field(thread, "State:").starts_with(['Z', 'X']));
+    let living = threads.iter().filter(|thread| !is_over(thread));
     let mut living = living.peekable();
     let blocks = |thread: &&String| number(thread, "SigBlk:", 16) & bit != 0;
     let stopped = |thread: &&String| field(thread, "State:").starts_with('T');
@@ -212,6 +212,7 @@ mod tests {
             Verdict::Ready => "ready".to_string(),
             Verdict::Stopped => "stopped".to_string(),
             Verdict::Starting => "starting".to_string(),
+            Verdict::Gone => "gone".to_string(),
             Verdict::Masked => "masked".to_string(),
             Verdict::Held(_, refusal) => format!("held by {}", refusal.object),
             Verdict::Blocked(_, refusal) => format!("blocked by {}", refusal.object),
@@ -223,6 +224,7 @@ mod tests {
             (dead.clone(), vec![dead.clone(), fine.clone()], ready, "ready"),
             (fine.clone(), vec![fine.clone()], Known { ready: false, ..ready }, "starting"),
             (blocking.clone(), vec![blocking.clone()], ready, "masked"),
+            (dead.clone(), vec![dead.clone()], ready, "gone"),
             (dead.clone(), vec![dead, blocking.clone()], ready, "masked"),
             (blocking.clone(), vec![blocking], Known { signal: 61, ..ready }, "starting"),
             (stopped(0), vec![stopped(0), stopped(0)], ready, "stopped"),

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod act;
+mod clock;
 mod compare;
 mod contents;
 mod directory;
@@ -25,6 +26,7 @@ mod store;
 
 use crate::arguments::CoordinatorArguments;
 use crate::core::{Core, Event, Kept, Limits, Member, Millis, Now};
+use clock::Clock;
 use crossbeam::channel::{unbounded, Receiver, Sender};
 use door::{Door, Way, STRANGERS, STRANGERS_PATIENCE};
 use faults::Faults;
@@ -73,7 +75,7 @@ struct Server {
     listener: Listener,
     door: Option<Door>,
     faults: Arc<Faults>,
-    started: Instant,
+    clock: Clock,
     queue: VecDeque<Event>,
     next_peer: u64,
     peers: BTreeMap<u64, Connected>,
@@ -160,7 +162,7 @@ impl Server {
             // Without it, members that become another user are not reached.
             door: Door::open().ok(),
             faults,
-            started: Instant::now(),
+            clock: Clock::new(),
             queue: VecDeque::new(),
             next_peer: 1,
             peers: BTreeMap::new(),
@@ -315,6 +317,7 @@ impl Server {
         let timeout = left.map_or(-1, |left| left.min(3_600_000) as i32);
         // SAFETY: the set lives until the call returns.
         let count = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
+        self.clock.waited(timeout);
         if count < 0 {
             let error = std::io::Error::last_os_error();
             if error.kind() != std::io::ErrorKind::Interrupted {
@@ -621,7 +624,7 @@ impl Server {
     }
 
     fn millis(&self) -> Millis {
-        self.started.elapsed().as_millis() as Millis
+        self.clock.millis()
     }
 
     fn now(&self) -> Now {
