@@ -1,5 +1,5 @@
 /* Children that are stopped: by Ctrl-Z's signal or another, one with threads, a tree of them; the parent has been told that
- * they stopped, or has not.
+ * they stopped, or has not. With an argument the parent's first thread has ended.
  *
  * Wrong would be: a SIGCHLD, or a wait that ends, for a child that has been stopped all the time; another signal than the one
  * that has stopped it; a child that has run meanwhile.
@@ -68,7 +68,7 @@ static int state_of(pid_t pid) {
     return strrchr(text, ')')[2];
 }
 
-int main(void) {
+static int parent(void) {
     static const int by[] = {SIGTSTP, SIGTSTP, SIGTTIN, SIGSTOP, SIGSTOP};
     pid_t children[KINDS];
     siginfo_t info;
@@ -78,16 +78,16 @@ int main(void) {
     struct sigaction action = {.sa_sigaction = note, .sa_flags = SA_SIGINFO | SA_RESTART};
     MAKE(sigaction(SIGCHLD, &action, NULL) == 0);
     for (int kind = 0; kind < KINDS; kind++) {
+        int before = signals;
         children[kind] = fork();
         MAKE(children[kind] >= 0);
         if (children[kind] == 0) child(kind);
         MAKE(waitid(P_PID, children[kind], &info, WSTOPPED | WNOWAIT) == 0 && info.si_status == by[kind]);
         int told = kind != UNTOLD && kind != BY_INPUT;
         if (told) MAKE(waitpid(children[kind], &status, WUNTRACED) == children[kind] && WSTOPSIG(status) == by[kind]);
-        while (state_of(children[kind]) != 'T') usleep(100);
+        /* It tells of itself a moment after it can be waited for. */
+        while (state_of(children[kind]) != 'T' || signals == before) usleep(100);
     }
-    /* Each tells of itself a moment after it can be waited for. */
-    usleep(50000);
     int before = signals, rounds = shared->rounds;
 
     ready();
@@ -116,4 +116,19 @@ int main(void) {
     CHECK(signals > before, "no signal of the last one's end");
     SAY("halted children: nobody has noticed");
     return finish(7);
+}
+
+static void *second(void *first) {
+    MAKE(pthread_join(*(pthread_t *)first, NULL) == 0);
+    while (state_of(getpid()) != 'Z') usleep(100);
+    exit(parent());
+}
+
+int main(int argc, char **argv) {
+    static pthread_t first, thread;
+    (void)argv;
+    if (argc == 1) return parent();
+    first = pthread_self();
+    MAKE(pthread_create(&thread, NULL, second, &first) == 0);
+    pthread_exit(NULL);
 }

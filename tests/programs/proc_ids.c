@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <linux/capability.h>
 
 static sem_t started, finish_thread;
 static pid_t worker_id, child, grandchild;
@@ -226,6 +227,8 @@ static void check_links(void) {
 }
 
 /* Somebody who lives and is none of the pod's. */
+int capget(cap_user_header_t header, cap_user_data_t data);
+
 static void check_masked(pid_t stranger) {
     char path[64];
     struct stat status;
@@ -252,6 +255,10 @@ static void check_masked(pid_t stranger) {
     CHECK(sigqueue(stranger, 0, (union sigval){0}) == -1 && errno == ESRCH, "sigqueue");
     CHECK(getpgid(stranger) == -1 && errno == ESRCH && getsid(stranger) == -1 && errno == ESRCH, "getpgid and getsid");
     CHECK(sched_getscheduler(stranger) == -1 && errno == ESRCH, "sched_getscheduler");
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, stranger};
+    struct __user_cap_data_struct data[2];
+    CHECK(syscall(SYS_capget, &header, data) == -1 && errno == ESRCH, "capget by number");
+    CHECK(capget(&header, data) == -1 && errno == ESRCH, "capget");
     CHECK(syscall(SYS_pidfd_open, stranger, 0) == -1 && (errno == ESRCH || errno == ENOSYS || errno == EPERM), "pidfd_open");
 }
 

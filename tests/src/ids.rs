@@ -167,12 +167,14 @@ fn numbers_that_begin_anew(scene: &Scene, _: bool) -> Result {
         if test "$own" != "$limit"; then limit=600; echo $limit >/proc/sys/kernel/pid_max || exit 97; fi
         "$launch" "$@" & until grep -qs READY "$out"; do :; done
         for before in 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
-            until "$command" --checkpoint --kill >"$out.said"; do sleep 0.01; done
+            until "$command" --status --json | grep -q name; do sleep 0.01; done
+            "$command" --checkpoint --kill >"$out.said" || exit 96
             wait $!
             echo $((limit - before)) >/proc/sys/kernel/ns_last_pid || exit 98
             "$restart" "$images"/ckpt_* &
         done
-        until "$command" --checkpoint >"$out.said"; do sleep 0.01; done
+        until "$command" --status --json | grep -q name; do sleep 0.01; done
+        "$command" --checkpoint >"$out.said" || exit 96
         >"$ZAP_TEST_GO"
         wait $!
     "#;

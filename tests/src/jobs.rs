@@ -55,9 +55,10 @@ fn wait_part(scene: &Scene, running: Running, program: &Program, part: u32, whol
 /// Runs a road of a job, whose argument divides the moments of its checkpoints. On a machine that is busy with other things
 /// a job may be done, as it should be, before its checkpoint, or while the images of the one before go to a slow disk: then
 /// it is begun anew with more work, and with checkpoints that come sooner.
-fn in_time(scene: &Scene, road: impl Fn(u32) -> Result<Option<()>>) -> Result {
-    for haste in [1, 3, 9] {
-        scene.use_scale(haste);
+fn in_time(scene: &Scene, program: &Program, road: impl Fn(u32) -> Result<Option<()>>) -> Result {
+    for (haste, scale) in [(1, 1), (3, 2), (9, 4)] {
+        scene.use_scale(scale);
+        scene.plain(program)?;
         if road(haste)?.is_some() {
             return Ok(());
         }
@@ -77,8 +78,7 @@ fn unless_done<T>(scene: &Scene, running: Running, program: &Program, step: Resu
 }
 
 fn resumed(scene: &Scene, program: &Program) -> Result {
-    scene.plain(program)?;
-    in_time(scene, |haste| {
+    in_time(scene, program, |haste| {
         let running = scene.launch(program, &[])?;
         // Well before the end: the same work takes more than twice the processor time on a busy machine.
         if !checkpointed(scene, running, program, CHECKPOINTS + 1, 9 * haste)? {
@@ -90,8 +90,7 @@ fn resumed(scene: &Scene, program: &Program) -> Result {
 
 /// Checkpointed while it runs on, then killed when it has done this part of its work, and restarted.
 fn restarted(scene: &Scene, program: &Program, part: u32, whole: u32) -> Result {
-    scene.plain(program)?;
-    in_time(scene, |haste| {
+    in_time(scene, program, |haste| {
         let running = scene.launch(program, &[])?;
         if !checkpointed(scene, running, program, part, whole * haste)? {
             return Ok(None);
@@ -132,8 +131,7 @@ fn killed_and_restarted(
 /// Killed in the first half of its work, and in the second half of what is left, with a checkpoint before that while it runs
 /// on.
 fn restarted_twice(scene: &Scene, program: &Program) -> Result {
-    scene.plain(program)?;
-    in_time(scene, |haste| {
+    in_time(scene, program, |haste| {
         let running = scene.launch(program, &[])?;
         let Some(running) = killed_and_restarted(scene, running, program, 1, 5 * haste)? else { return Ok(None) };
         // The processes are new ones, whose time begins anew.

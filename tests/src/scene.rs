@@ -439,6 +439,9 @@ impl<'p> Scene<'p> {
     }
 
     fn run_plain(&self, program: &Program) -> Result<Plain> {
+        for left in [self.path("work-plain"), self.path("out-plain")].iter().filter(|left| left.exists()) {
+            fs::remove_dir_all(left).or_else(|_| fs::remove_file(left))?;
+        }
         let dir = self.make_directory("work-plain", 0o700)?;
         let out = self.path("out-plain");
         self.prepare(program, &dir)?;

@@ -41,7 +41,6 @@ pub fn clean_up() {
     crate::stragglers::forbid_tracing();
     shared::clean_up();
     frozen_copy::clean_up();
-    halted::settle();
     attributes::adopt_again();
     crate::arena::drop_large();
     let refusal = breakdown::refusal().unwrap_or_else(|| Refusal::new("image", "there is no memory to write it with"));
@@ -59,6 +58,8 @@ pub fn clean_up() {
     descriptors::forget_copies();
     credentials::close_again();
     attributes::give_room_back();
+    // They stop when the coordinator has heard.
+    halted::settle();
 }
 
 /// Leads one checkpoint. The calling thread's signal frame is at `context`. Returns with every thread still suspended;

@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use zap_plugin::Refusal;
-use zap_sys::{libc, process, RealPid, VirtualPid};
+use zap_sys::{fd, libc, process, RealPid, SysError, VirtualPid};
 use zap_wire::table::Kind;
 
 struct Zombie {
@@ -41,49 +41,33 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
     let mut zombies = Vec::new();
     let mut known = Vec::new();
     let mut refusal = None;
-    let mut tasks = Vec::new();
-    let note = |tid| {
-        crate::fault::point(zap_wire::fault::SAVING_CHILDREN);
-        tasks.push(tid);
-    };
-    zap_sys::fd::each_number(c"/proc/self/task", note).map_err(|error| Refusal::new("children", error))?;
-    let mut buffer = alloc::vec![0u8; 64 * 1024];
-    for tid in tasks {
-        let path = zap_sys::small!("/proc/self/task/{tid}/children");
-        // Every thread stands: none can have gone, and a kernel that does not tell must not be taken for one without.
-        let text =
-            zap_sys::fd::read_file(path.as_c_str(), &mut buffer).map_err(|error| Refusal::new("children", error))?;
-        for word in text.split(|c| *c == b' ').filter(|word| !word.is_empty()) {
-            let pid = zap_sys::text::decimal(word).0 as i32;
-            let path = zap_sys::small!("/proc/{pid}/stat");
-            let mut stat = [0u8; 1024];
-            let Ok(stat) = zap_sys::fd::read_file(path.as_c_str(), &mut stat) else { continue };
-            let after_name = stat.iter().rposition(|c| *c == b')').map_or(&[][..], |at| &stat[at..]);
-            let id = identity::virtual_of(RealPid(pid));
-            known.push(Known { real: RealPid(pid), id });
-            let exit_signal = process::stat_field(stat, 38) as i32;
-            let is_member = members.iter().any(|(member, _)| *member == id.0);
-            let reason = if is_member {
-                // Also one whose first thread has ended, which /proc calls a zombie.
-                (exit_signal != libc::SIGCHLD).then(|| {
-                    format!(
-                        "was made by clone(2) with exit signal {exit_signal}, and a restart could only give it SIGCHLD"
-                    )
-                })
-            } else if after_name.get(2) == Some(&b'Z') {
-                let status = process::stat_field(stat, 52) as i32;
-                zombies.push(Zombie { virtual_pid: id.0, status, exit_signal });
-                let why = "has ended, and would tell of its end again, by exit signal";
-                (!may_come_again(exit_signal)).then(|| format!("{why} {exit_signal} of clone(2)"))
-            } else {
-                Some("is not in the pod".into())
-            };
-            if let Some(reason) = reason {
-                let name = stat.iter().position(|c| *c == b'(').map_or(&[][..], |at| &stat[at + 1..]);
-                let length = name.iter().rposition(|c| *c == b')').unwrap_or(0);
-                let name = String::from_utf8_lossy(&name[..length]);
-                refusal = Some(Refusal::new(format!("child {pid} ({name})"), reason));
-            }
+    // Every thread stands: none can have gone, and a kernel that does not tell must not be taken for one without.
+    for pid in ids().map_err(|error| Refusal::new("children", error))? {
+        let path = zap_sys::small!("/proc/{pid}/stat");
+        let mut stat = [0u8; 1024];
+        let Ok(stat) = zap_sys::fd::read_file(path.as_c_str(), &mut stat) else { continue };
+        let id = identity::virtual_of(pid);
+        known.push(Known { real: pid, id });
+        let exit_signal = process::stat_field(stat, 38) as i32;
+        let is_member = members.iter().any(|(member, _)| *member == id.0);
+        let reason = if is_member {
+            // Also one whose first thread has ended, which /proc calls a zombie.
+            (exit_signal != libc::SIGCHLD).then(|| {
+                format!("was made by clone(2) with exit signal {exit_signal}, and a restart could only give it SIGCHLD")
+            })
+        } else if process::state_letter(stat) == b'Z' {
+            let status = process::stat_field(stat, 52) as i32;
+            zombies.push(Zombie { virtual_pid: id.0, status, exit_signal });
+            let why = "has ended, and would tell of its end again, by exit signal";
+            (!may_come_again(exit_signal)).then(|| format!("{why} {exit_signal} of clone(2)"))
+        } else {
+            Some("is not in the pod".into())
+        };
+        if let Some(reason) = reason {
+            let name = stat.iter().position(|c| *c == b'(').map_or(&[][..], |at| &stat[at + 1..]);
+            let length = name.iter().rposition(|c| *c == b')').unwrap_or(0);
+            let name = String::from_utf8_lossy(&name[..length]);
+            refusal = Some(Refusal::new(format!("child {pid} ({name})"), reason));
         }
     }
     SAVED.with(|saved| *saved = zombies);
@@ -93,6 +77,21 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
         before.append(&mut known);
     });
     refusal.map_or(Ok(()), Err)
+}
+
+/// The kernel's ids of all children, living or ended. All threads stand.
+pub fn ids() -> Result<Vec<RealPid>, SysError> {
+    let (mut tasks, mut all) = (Vec::new(), Vec::new());
+    let note = |tid| {
+        crate::fault::point(zap_wire::fault::SAVING_CHILDREN);
+        tasks.push(tid);
+    };
+    fd::each_number(c"/proc/self/task", note)?;
+    for tid in tasks {
+        let path = zap_sys::small!("/proc/self/task/{tid}/children");
+        fd::each_number_of(path.as_c_str(), |pid| all.push(RealPid(pid)))?;
+    }
+    Ok(all)
 }
 
 /// Whether the end of a child that is made again may be told by this signal, which is then taken back: not by one that cannot

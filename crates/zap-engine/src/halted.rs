@@ -5,12 +5,12 @@
 //! continuation sends ([`hush`]), and at the end waits until they have stopped again, and takes back what that causes
 //! ([`settle`]).
 
-use crate::identity;
 use crate::state::{self, Owned};
+use crate::{children, identity};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use zap_sys::{fd, libc, process, signal, RealPid, VirtualPid};
-use zap_wire::table::{HALT_FOUND, HALT_SIGNAL, HALT_TOLD, HALT_WOKEN};
+use zap_wire::table::{HALT_FOUND, HALT_SIGNAL, HALT_WOKEN};
 
 struct Child {
     id: VirtualPid,
@@ -22,12 +22,15 @@ struct Noted {
     children: Vec<Child>,
     /// SIGCHLD was pending before any of them was continued.
     was_pending: bool,
-    /// Children that had ended by then.
-    ended: Vec<i32>,
+    /// What all children had to tell by then, most of which the program has been told.
+    news: Vec<News>,
 }
 
+/// A child, and what it has to tell (CLD_EXITED …).
+type News = (RealPid, i32);
+
 /// Part of the image: a restart stops them too.
-static NOTED: Owned<Noted> = Owned::new(Noted { children: Vec::new(), was_pending: false, ended: Vec::new() });
+static NOTED: Owned<Noted> = Owned::new(Noted { children: Vec::new(), was_pending: false, news: Vec::new() });
 
 /// How long they are waited for, all together.
 const PATIENCE_NS: u64 = 2_000_000_000;
@@ -46,31 +49,29 @@ pub fn note() {
         }
         // Not a child of this process's, most often.
         let Ok(stop) = process::stop_of(pid, false) else { continue };
-        let known = stop.map_or(HALT_TOLD, |signal| signal as u16 & HALT_SIGNAL);
+        // Somebody has continued it meanwhile. One whose first thread has ended is Z.
+        if !matches!(process::state(pid), Some(b'T' | b'Z')) {
+            continue;
+        }
+        let known = stop.map_or(0, |signal| signal as u16 & HALT_SIGNAL);
         if entry.halt.compare_exchange(halt, HALT_FOUND | known, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             children.push(Child { id: entry.virtual_pid(), told: stop.is_none() });
         }
     }
     let was_pending = signal::pending() & signal::bit(libc::SIGCHLD) != 0;
-    let ended = if children.is_empty() { Vec::new() } else { ended() };
-    NOTED.with(|noted| *noted = Noted { children, was_pending, ended });
+    let news = if children.is_empty() { Vec::new() } else { news() };
+    NOTED.with(|noted| *noted = Noted { children, was_pending, news });
 }
 
-/// Children that have ended and have not been waited for.
-fn ended() -> Vec<i32> {
-    let mut tasks = Vec::new();
-    let _ = fd::each_number(c"/proc/self/task", |tid| tasks.push(tid));
-    let mut all = Vec::new();
-    let mut buffer = alloc::vec![0u8; 64 * 1024];
-    for tid in tasks {
-        let path = zap_sys::small!("/proc/self/task/{tid}/children");
-        let text = fd::read_file(path.as_c_str(), &mut buffer).unwrap_or_default();
-        let children = text.split(|c| *c == b' ').filter(|word| !word.is_empty());
-        let children = children.map(|word| zap_sys::text::decimal(word).0 as i32);
-        all.extend(children.filter(|pid| process::end_of(RealPid(*pid)).is_some()));
-    }
-    all
+/// What children have to tell that they have not been waited for.
+fn news() -> Vec<News> {
+    let news = |pid| Some((pid, process::news_of(pid)?[CODE] as i32));
+    children::ids().unwrap_or_default().into_iter().filter_map(news).collect()
 }
+
+/// Where a [`signal::Info`] has its code and the child's id (sigaction(2): si_code, si_pid).
+const CODE: usize = 2;
+const SENDER: usize = 4;
 
 /// Takes back the signal of their continuation: each has told of that before it stood.
 pub fn hush() {
@@ -88,13 +89,22 @@ impl Noted {
             return;
         }
         let Some(taken) = signal::take_info(libc::SIGCHLD) else { return };
-        let ended = ended();
-        let new = ended.iter().find(|pid| !self.ended.contains(pid)).and_then(|pid| process::end_of(RealPid(*pid)));
-        let is_theirs = matches!(taken[2] as i32, libc::CLD_STOPPED | libc::CLD_CONTINUED);
-        if let Some(told) = new.or((!is_theirs).then_some(taken)) {
+        let told = if self.is_theirs(RealPid(taken[SENDER] as i32), taken[CODE] as i32) {
+            let new = |(pid, code): &News| !self.is_theirs(*pid, *code) && !self.news.contains(&(*pid, *code));
+            news().into_iter().find(new).and_then(|(pid, _)| process::news_of(pid))
+        } else {
+            Some(taken)
+        };
+        if let Some(told) = told {
             let _ = signal::queue_info(process::getpid(), &told);
             self.was_pending = true;
         }
+    }
+
+    /// Whether it is Zap's doing that the child `pid` tells this.
+    fn is_theirs(&self, pid: RealPid, code: i32) -> bool {
+        matches!(code, libc::CLD_STOPPED | libc::CLD_CONTINUED)
+            && self.children.iter().any(|child| identity::real_of(child.id) == pid)
     }
 }
 
@@ -103,7 +113,7 @@ pub fn settle() {
     NOTED.with(|noted| {
         let until = zap_sys::time::monotonic_ns() + PATIENCE_NS;
         let (mut any, mut leaving) = (false, LEAVING_NS);
-        for child in core::mem::take(&mut noted.children) {
+        for child in &noted.children {
             let real = identity::real_of(child.id);
             if await_stop(real, until) {
                 any = true;
@@ -116,19 +126,18 @@ pub fn settle() {
         if any {
             noted.take_back();
         }
+        noted.children = Vec::new();
     });
 }
 
-/// The same after a restart.
-pub fn settle_restarted() {
-    let is_idle = NOTED.with(|noted| noted.children.is_empty());
-    if is_idle {
-        return;
-    }
+/// The like of [`note`] in a restarted process, when all its children are made and none runs.
+pub fn note_restarted() {
     let was_pending = crate::signals::was_pending(libc::SIGCHLD);
-    let ended = ended();
-    NOTED.with(|noted| (noted.was_pending, noted.ended) = (was_pending, ended));
-    settle();
+    NOTED.with(|noted| {
+        if !noted.children.is_empty() {
+            (noted.was_pending, noted.news) = (was_pending, news());
+        }
+    });
 }
 
 /// Waits until the child `pid` has stopped again. False if it will not: it has not been continued, or somebody else has done that
@@ -142,12 +151,17 @@ fn await_stop(pid: RealPid, until: u64) -> bool {
         }
         match process::stop_of(pid, false) {
             Ok(Some(_)) => return true,
-            Ok(None) if zap_sys::time::monotonic_ns() < until && process::state(pid) != Some(b'Z') => {}
+            Ok(None) if zap_sys::time::monotonic_ns() < until && !has_ended(pid) => {}
             _ => return false,
         }
         zap_sys::time::sleep_ns(pause);
         pause = (pause * 2).min(1_000_000);
     }
+}
+
+fn has_ended(pid: RealPid) -> bool {
+    let code = process::news_of(pid).map(|news| news[CODE] as i32);
+    matches!(code, Some(libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED))
 }
 
 /// Waits until no thread of the stopped process is on a processor any more: a moment after it has stopped, the last one tells
@@ -161,9 +175,11 @@ fn leave_processor(pid: RealPid, longest: &mut u64) {
     for thread in threads {
         let path = zap_sys::small!("/proc/{pid}/task/{thread}/wchan");
         let is_there = || fd::read_file(path.as_c_str(), &mut [0u8; 64]).is_ok_and(|text| text == b"0");
-        while *longest > 0 && is_there() {
+        let begun = zap_sys::time::monotonic_ns();
+        let waited = || zap_sys::time::monotonic_ns().saturating_sub(begun);
+        while waited() < *longest && is_there() {
             zap_sys::time::sleep_ns(LOOK_NS);
-            *longest = longest.saturating_sub(LOOK_NS);
         }
+        *longest = longest.saturating_sub(waited());
     }
 }

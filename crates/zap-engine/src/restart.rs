@@ -14,8 +14,8 @@ use crate::collected::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
-    aio, attributes, children, clocks, credentials, descriptors, fault, identity, image_backed, init, locks, registry,
-    signals, suspend, timer_helper, timers, vdso, waits,
+    aio, attributes, children, clocks, credentials, descriptors, fault, halted, identity, image_backed, init, locks,
+    registry, signals, suspend, timer_helper, timers, vdso, waits,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -261,6 +261,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     timer_helper::restore();
     timers::restore()?;
     announce(parts);
+    halted::note_restarted();
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
 }

@@ -343,6 +343,16 @@ pub fn stop_again() {
     }
 }
 
+/// [`halted::settle`](crate::halted::settle) on a thread that has hardly a stack of its own, in a restarted process whose first
+/// thread has left that of the leader for good.
+pub fn settle_on_leaders_stack() {
+    extern "C" fn settle(_: usize) {
+        crate::halted::settle();
+    }
+    // SAFETY: nobody else is on it before the release.
+    unsafe { breakdown::guarded_on(LEADER_STACK_TOP.load(Ordering::Relaxed), settle, 0) };
+}
+
 /// Sends the calling thread, which blocks every signal, one that stops the process.
 fn stop_by(signal: i32) {
     let default = zap_sys::signal::KernelAction::default();

@@ -411,7 +411,7 @@ extern "C" fn enter_respawned(slot: usize) -> ! {
 /// As [`enter`] for the main thread, which lets all others go when it is complete itself.
 pub fn enter_and_release(slot: &'static Slot) -> ! {
     become_thread(slot);
-    crate::halted::settle_restarted();
+    crate::halted::settle();
     crate::suspend::stop_again();
     crate::signals::let_ignored_go();
     crate::suspend::release();
@@ -457,7 +457,7 @@ fn await_release(slot: &Slot, suspension: u32) {
             {
                 zap_sys::time::sleep_ns(20_000);
             }
-            crate::halted::settle_restarted();
+            crate::suspend::settle_on_leaders_stack();
             crate::suspend::stop_again();
             crate::suspend::release();
         }

@@ -263,6 +263,24 @@ fn each_entry(fd: RawFd, mut each: impl FnMut(i32)) -> Result<()> {
     }
 }
 
+/// Calls `each` with every number in the text file `path`, which blanks follow (`/proc/self/task/<tid>/children`).
+pub fn each_number_of(path: &CStr, mut each: impl FnMut(i32)) -> Result<()> {
+    let fd = open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+    let (mut buffer, mut number) = ([0u8; 512], None);
+    let result = loop {
+        match read_full(fd, &mut buffer) {
+            Ok(0) => break Ok(()),
+            Ok(length) => buffer[..length].iter().for_each(|byte| match byte.is_ascii_digit() {
+                true => number = Some(number.unwrap_or(0i32).wrapping_mul(10).wrapping_add(i32::from(byte - b'0'))),
+                false => number.take().into_iter().for_each(&mut each),
+            }),
+            Err(error) => break Err(error),
+        }
+    };
+    let _ = close(fd);
+    result
+}
+
 /// fcntl(2) with an integer argument.
 pub fn fcntl(fd: RawFd, command: i32, argument: usize) -> Result<usize> {
     call!(SYS_fcntl, fd, command, argument)

@@ -141,10 +141,11 @@ pub fn stop_of(pid: RealPid, take: bool) -> Result<Option<i32>> {
     Ok((info[4] != 0).then_some(info[6] as i32))
 }
 
-/// What SIGCHLD says of the child `pid`, if that has ended and has not been waited for.
-pub fn end_of(pid: RealPid) -> Option<crate::signal::Info> {
+/// What SIGCHLD says of the child `pid`, if that has ended, stopped or been continued and the caller has not waited for that
+/// yet.
+pub fn news_of(pid: RealPid) -> Option<crate::signal::Info> {
     let mut info: crate::signal::Info = [0; 32];
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG | libc::WNOWAIT;
     call!(SYS_waitid, libc::P_PID, pid.0, info.as_mut_ptr(), options, 0).ok()?;
     (info[4] != 0).then_some(info)
 }
@@ -374,18 +375,19 @@ pub unsafe fn fork_raw(exit_signal: i32) -> Result<RealPid> {
 /// When the process `pid` started, in clock ticks after boot (field 22 of proc_pid_stat(5)); with the pid it names
 /// the process for good.
 pub fn start_time(pid: RealPid) -> Result<u64> {
-    let path = crate::small!("/proc/{}/stat", pid.0);
-    let mut buffer = [0u8; 1024];
-    let text = crate::fd::read_file(path.as_c_str(), &mut buffer)?;
-    Ok(stat_field(text, 22))
+    with_stat(pid, |text| stat_field(text, 22))
 }
 
 /// The state letter of the process `pid`; `None` if there is none. A main thread that has ended is a zombie (Z) as long as
 /// others live.
 pub fn state(pid: RealPid) -> Option<u8> {
+    with_stat(pid, state_letter).ok()
+}
+
+/// What `look` sees in the stat file of the process `pid`.
+fn with_stat<T>(pid: RealPid, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
     let path = crate::small!("/proc/{}/stat", pid.0);
-    let mut buffer = [0u8; 1024];
-    crate::fd::read_file(path.as_c_str(), &mut buffer).ok().map(state_letter)
+    crate::fd::read_file(path.as_c_str(), &mut [0u8; 1024]).map(look)
 }
 
 /// The state letter in the text of a stat file (field 3 of proc_pid_stat(5)).
@@ -410,11 +412,12 @@ impl Stat {
 
 /// The [`Stat`] of the process `pid`; `None` if there is none.
 pub fn stat(pid: RealPid) -> Option<Stat> {
-    let path = crate::small!("/proc/{}/stat", pid.0);
-    let mut buffer = [0u8; 1024];
-    let text = crate::fd::read_file(path.as_c_str(), &mut buffer).ok()?;
-    let parent = RealPid(stat_field(text, 4) as i32);
-    Some(Stat { state: state_letter(text), parent, started: stat_field(text, 22) })
+    let fields = |text: &[u8]| Stat {
+        state: state_letter(text),
+        parent: RealPid(stat_field(text, 4) as i32),
+        started: stat_field(text, 22),
+    };
+    with_stat(pid, fields).ok()
 }
 
 /// Field `number` (3 or later, as numbered in proc_pid_stat(5)) of the text of a stat file. The name in field 2 may

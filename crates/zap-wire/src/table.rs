@@ -121,9 +121,6 @@ pub const STANDS: u32 = 2;
 /// has stopped it, where its parent has not been told of that (wait(2), WUNTRACED).
 pub const HALT_FOUND: u16 = 1 << 8;
 
-/// Its parent, of the pod, has been told.
-pub const HALT_TOLD: u16 = 1 << 9;
-
 /// It has been continued for the checkpoint's sake, and is to stop again.
 pub const HALT_WOKEN: u16 = 1 << 10;
 

@@ -186,7 +186,7 @@ struct CapabilityHeader {
 unsafe fn capabilities(number: c_long, header: *mut CapabilityHeader, data: *mut c_void) -> c_long {
     // SAFETY: the caller's arguments, and a header that can be read.
     let call = |header: *mut CapabilityHeader| unsafe { raw(number, [header as c_long, data as c_long, 0, 0, 0, 0]) };
-    if !state::moved() || !super::readable(header) {
+    if !state::active() || !super::readable(header) {
         return in_one_piece(|| call(header));
     }
     // SAFETY: it can be read.

@@ -171,8 +171,8 @@ impl Checkpoint {
     }
 
     /// Has the next of those that are stopped, in the order of the pod's `members`, continued into Zap's handler, once all others
-    /// stand: a parent must not notice.
-    fn wake(&mut self, pod: u64, members: &[Member], out: &mut Vec<Action>) {
+    /// stand: a parent must not notice. Until `limit` it may take up the signal then.
+    fn wake(&mut self, pod: u64, members: &[Member], limit: Millis, out: &mut Vec<Action>) {
         let is_due = |participant: &Participant| participant.halted && !participant.woken && participant.peer.is_none();
         if !self.all(|participant| participant.peer.is_some() || is_due(participant)) {
             return;
@@ -181,6 +181,7 @@ impl Checkpoint {
         let next = next.into_iter().find_map(|pid| self.participants.iter().position(|p| p.pid == pid && is_due(p)));
         if let Some(next) = next {
             self.participants[next].woken = true;
+            self.deadline = Some(limit);
             out.push(Action::Wake { pod, pid: self.participants[next].pid });
         }
     }
@@ -288,6 +289,18 @@ impl Core {
         };
         let why = format!("{}: {why}", participant.describe());
         self.fail(now, id, why, out);
+    }
+
+    pub(super) fn halted(&mut self, now: Now, id: u64, pid: i32, out: &mut Vec<Action>) {
+        let checkpoint = self.checkpoint_of(id).filter(|checkpoint| checkpoint.stage <= Stage::Suspend);
+        let participants = checkpoint.into_iter().flat_map(|checkpoint| &mut checkpoint.participants);
+        let Some(participant) = participants.into_iter().find(|p| p.pid == pid && p.peer.is_none()) else { return };
+        participant.halted = true;
+        if participant.woken {
+            // It has had its turn, and has stopped once more.
+            out.push(Action::Wake { pod: id, pid });
+        }
+        self.advance(now, id, out);
     }
 
     pub(super) fn suspended(&mut self, now: Now, peer: Peer, pid: i32, id: u64, out: &mut Vec<Action>) {
@@ -625,16 +638,17 @@ impl Core {
         let limits = self.limits;
         let Some(pod) = self.pods.get_mut(&id) else { return };
         let Some(checkpoint) = &mut pod.checkpoint else { return };
+        let answer = now.millis + limits.answer;
         if checkpoint.stage == Stage::Suspend {
             checkpoint.signal(id, out);
-            checkpoint.wake(id, &pod.members, out);
+            checkpoint.wake(id, &pod.members, answer, out);
         }
         loop {
-            let limit = Some(now.millis + limits.answer);
+            let limit = Some(answer);
             let (stage, deadline) = match checkpoint.stage {
                 Stage::Examine if checkpoint.all(|participant| participant.ready || participant.late) => {
                     checkpoint.signal(id, out);
-                    checkpoint.wake(id, &pod.members, out);
+                    checkpoint.wake(id, &pod.members, answer, out);
                     (Stage::Suspend, limit)
                 }
                 Stage::Suspend if checkpoint.all(|participant| participant.peer.is_some()) => {

@@ -176,6 +176,11 @@ pub enum Event {
         pid: i32,
         verdict: Verdict,
     },
+    /// The process has stopped (SIGSTOP) since it was found ready.
+    Halted {
+        pod: u64,
+        pid: i32,
+    },
     /// The process cannot even reach the coordinator.
     Trouble {
         pod: u64,
@@ -379,6 +384,7 @@ impl Core {
             Event::Members { pod, members } => self.members(now, pod, members, out),
             Event::RequesterGone { pod } => self.requester_gone(now, pod, out),
             Event::Examined { pod, pid, verdict } => self.examined(now, pod, pid, verdict, out),
+            Event::Halted { pod, pid } => self.halted(now, pod, pid, out),
             Event::Trouble { pod, pid, why } => self.trouble(now, pod, pid, why, out),
             Event::Failed { pod, why } => self.fail(now, pod, why, out),
             Event::NotMade { pod } => {

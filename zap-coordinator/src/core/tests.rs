@@ -447,8 +447,28 @@ fn those_that_are_stopped_are_continued_when_the_others_stand() {
     assert_eq!(woken(suspended_as(&mut bench, 100)), 101);
     bench.millis = 20;
     expect(&bench.handle(Event::Tick), &["Look"]);
+    // Each has its own time for an answer.
+    bench.millis = 9_000;
     assert_eq!(woken(suspended_as(&mut bench, 101)), 102);
+    bench.millis = 18_000;
+    expect(&bench.handle(Event::Tick), &["Look"]);
     expect(&suspended_as(&mut bench, 102), &["Survey"]);
+}
+
+#[test]
+fn one_that_stops_after_it_was_found_ready_waits_too() {
+    let mut bench = Bench::with_pod();
+    bench.handle(members(&[100, 101]));
+    bench.checkpoint(false);
+    examined_as(&mut bench, 101);
+    examined_as(&mut bench, 100);
+    let halted = |bench: &mut Bench| bench.handle(Event::Halted { pod: POD, pid: 101 });
+    expect(&halted(&mut bench), &[]);
+    expect(&suspended_as(&mut bench, 100), &["Wake"]);
+    // Stopped once more before it was there.
+    expect(&halted(&mut bench), &["Wake"]);
+    expect(&suspended_as(&mut bench, 101), &["Survey"]);
+    expect(&halted(&mut bench), &[]);
 }
 
 #[test]

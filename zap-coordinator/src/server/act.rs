@@ -240,12 +240,26 @@ impl Server {
 
     /// Notes in the table whether the process is stopped: its parent looks there before it stands.
     fn note_halt(&self, pod: u64, pid: i32, verdict: &Verdict) {
-        let table = self.tables.get(&pod).filter(|_| *verdict == Verdict::Stopped);
-        if let Some((table, entry)) = table.and_then(|table| Some((table, table.find(RealPid(pid))?))) {
-            // What stands there is of the last checkpoint, and may be waited for still. One that runs clears it itself.
-            entry.halt.fetch_or(HALT_FOUND, Ordering::AcqRel);
-            table.halted.store(1, Ordering::Release);
+        let Some(table) = self.tables.get(&pod) else { return };
+        let Some(entry) = table.find(RealPid(pid)) else { return };
+        match verdict {
+            Verdict::Stopped => {
+                // What stands there is of the last checkpoint, and may be waited for still.
+                entry.halt.fetch_or(HALT_FOUND, Ordering::AcqRel);
+                table.halted.store(1, Ordering::Release);
+            }
+            // It runs on since a checkpoint that was given up before its turn; in any other it has cleared that itself.
+            Verdict::Ready | Verdict::Masked => {
+                let _ = entry.halt.compare_exchange(HALT_FOUND, 0, Ordering::AcqRel, Ordering::Relaxed);
+            }
+            _ => {}
         }
+    }
+
+    /// The process has stopped since it was examined: it waits for its turn, as one does that was stopped before.
+    fn note_stop(&mut self, pod: u64, pid: i32) {
+        self.note_halt(pod, pid, &Verdict::Stopped);
+        self.queue.push_back(Event::Halted { pod, pid });
     }
 
     /// Takes in who has been made since the table was read last. A child that a fork has just made may not be in it yet,
@@ -302,7 +316,8 @@ impl Server {
                 self.queue.push_back(Event::Failed { pod, why });
             }
             Ok(()) if waits_its_turn => {}
-            Ok(()) => self.wake(pod, pid),
+            Ok(()) if reach::stands(pid) => self.note_stop(pod, pid),
+            Ok(()) => entry.stopped.store(0, Ordering::Release),
         }
     }
 
@@ -311,7 +326,7 @@ impl Server {
         let Some(table) = self.tables.get(&pod) else { return };
         let Some(entry) = table.find(RealPid(pid)) else { return };
         match reach::wake(pid, table.signal.load(Ordering::Relaxed), entry) {
-            Ok(_) => {
+            Ok(()) => {
                 self.unreachable.remove(&pid);
             }
             Err(error) if error.is(libc::ESRCH) => {}
@@ -343,19 +358,18 @@ impl Server {
             }
             return;
         }
-        let why = match reach::wake(pid, number, entry) {
-            Err(error) if error.is(libc::ESRCH) => return,
-            Err(error) => format!("is stopped, and its threads cannot be signalled: {error}"),
-            Ok(true) => return,
-            Ok(false) => match reach::unblock(pid, number, entry) {
-                Ok(()) => return,
-                // libc blocks all signals for moments.
-                Err(_) if self.unreachable.entry(pid).or_insert_with(Instant::now).elapsed() < BLOCKED_LIMIT => return,
-                Err(error) => format!(
-                    "every thread blocks Zap's signal ({number}), and none can be unblocked: {error}; \
-                     choose another with zap-launch --signal"
-                ),
-            },
+        if reach::stands(pid) {
+            return self.note_stop(pod, pid);
+        }
+        entry.stopped.store(0, Ordering::Release);
+        let why = match reach::unblock(pid, number, entry) {
+            Ok(()) => return,
+            // libc blocks all signals for moments.
+            Err(_) if self.unreachable.entry(pid).or_insert_with(Instant::now).elapsed() < BLOCKED_LIMIT => return,
+            Err(error) => format!(
+                "every thread blocks Zap's signal ({number}), and none can be unblocked: {error}; \
+                 choose another with zap-launch --signal"
+            ),
         };
         self.unreachable.remove(&pid);
         let name = super::process::name(pid);

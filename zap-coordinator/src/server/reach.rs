@@ -76,21 +76,20 @@ pub fn is_taken(entry: &Entry) -> bool {
 }
 
 /// Whether every thread stands stopped.
-fn stands(pid: i32) -> bool {
+pub fn stands(pid: i32) -> bool {
     let mut threads = threads(pid).into_iter().peekable();
     threads.peek().is_some() && threads.all(|(_, status)| field(&status, "State:").starts_with('T'))
 }
 
 /// Continues the process `pid`, if it is stopped, into Zap's handler in each of its threads. It has been signalled.
-/// Whether it was stopped.
-pub fn wake(pid: i32, signal: i32, entry: &Entry) -> Result<bool, SysError> {
+pub fn wake(pid: i32, signal: i32, entry: &Entry) -> Result<(), SysError> {
     if !stands(pid) {
         entry.stopped.store(0, Ordering::Release);
-        return Ok(false);
+        return Ok(());
     }
     // It was faster, and somebody has stopped it since: so it is to stay.
     if is_taken(entry) {
-        return Ok(false);
+        return Ok(());
     }
     for (tid, _) in threads(pid) {
         match signal::signal_thread(RealPid(pid), tid, signal) {
@@ -99,14 +98,21 @@ pub fn wake(pid: i32, signal: i32, entry: &Entry) -> Result<bool, SysError> {
         }
     }
     // Continued by somebody else meanwhile: then it is to run on.
-    if stands(pid) && !is_taken(entry) {
-        if entry.halt.load(Ordering::Acquire) != 0 {
-            entry.halt.fetch_or(HALT_WOKEN, Ordering::AcqRel);
-        }
-        entry.stopped.store(TO_STOP_AGAIN, Ordering::Release);
-        signal::kill(pid, libc::SIGCONT)?;
+    if !stands(pid) || is_taken(entry) {
+        return Ok(());
     }
-    Ok(true)
+    if entry.halt.load(Ordering::Acquire) != 0 {
+        entry.halt.fetch_or(HALT_WOKEN, Ordering::AcqRel);
+    }
+    entry.stopped.store(TO_STOP_AGAIN, Ordering::Release);
+    // It may have come before this: then what stands there now is for nobody.
+    if is_taken(entry) {
+        if entry.stopped.compare_exchange(TO_STOP_AGAIN, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            entry.halt.store(0, Ordering::Release);
+        }
+        return Ok(());
+    }
+    signal::kill(pid, libc::SIGCONT)
 }
 
 /// The process that a connection of `pid`, which is no member, speaks for: itself, or its parent when it is one of Zap's
