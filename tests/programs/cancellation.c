@@ -68,6 +68,8 @@ enum call {
     WAITPID,
     WAITID,
     WAIT3,
+    WAIT4,
+    WAIT,
     SIGWAIT,
     SIGTIMEDWAIT,
     SIGWAITINFO,
@@ -98,6 +100,7 @@ static const char *const names[CALLS] = {
     "sem_timedwait", "sem_clockwait", "cond_wait",   "cond_timedwait",  "cond_clockwait", "recv",
     "recvfrom",    "recvmsg",      "recv of all",    "send",            "sendto",      "sendmsg",
     "recvmmsg",    "sendmmsg",     "splice",         "waitpid",         "waitid",      "wait3",
+    "wait4",       "wait",
     "sigwait",     "sigtimedwait", "sigwaitinfo",    "sigsuspend",      "join",        "timedjoin",
     "clockjoin",   "msgrcv",       "msgsnd",         "semop",       "semtimedop",  "mq_receive",
     "mq_send",     "mq_timedreceive", "mq_timedsend", "asynchronous",   "pending",     "disabled"};
@@ -219,6 +222,8 @@ static void wait_in(enum call call) {
     case WAITPID: waitpid(child, NULL, 0); break;
     case WAITID: waitid(P_PID, (id_t)child, &ended, WEXITED); break;
     case WAIT3: wait3(NULL, 0, NULL); break;
+    case WAIT4: wait4(child, NULL, 0, NULL); break;
+    case WAIT: wait(NULL); break;
     case SPLICE: CHECK(splice(empty_pipe[0], NULL, other_pipe[1], NULL, 1, 0) == 99, "splice came back"); break;
     case SIGWAIT: sigwait(&signals, &number); break;
     case SIGTIMEDWAIT: sigtimedwait(&signals, NULL, &hour); break;

@@ -14,6 +14,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -46,6 +47,14 @@ enum call {
     SIGWAITINFO,
     SIGWAIT,
     PAUSE,
+    USLEEP,
+    EPOLL_PWAIT2,
+    CONDITION_UNTIL,
+    SEND_TIMED,
+    CONNECT,
+    FLOCK,
+    RECORD_LOCK,
+    SPLICE,
     CALLS
 };
 
@@ -53,7 +62,8 @@ static const char *const names[CALLS] = {
     "read",        "write",       "recv",           "recv with SO_RCVTIMEO", "accept", "waitpid", "poll",  "poll for ever", "ppoll",
     "select",      "pselect",     "epoll_wait",     "nanosleep",             "clock_nanosleep", "clock_nanosleep until", "sleep",
     "futex",       "futex with a time-out", "sem_wait", "sem_timedwait",     "pthread_mutex_lock", "pthread_cond_wait", "sigtimedwait",
-    "sigwaitinfo", "sigwait",     "pause"};
+    "sigwaitinfo", "sigwait",     "pause",          "usleep", "epoll_pwait2", "pthread_cond_clockwait", "send with SO_SNDTIMEO",
+    "connect",     "flock",       "F_SETLKW",       "splice"};
 
 #define HOUR (3600 * SECONDS)
 
@@ -67,7 +77,9 @@ static struct stander {
     int64_t begun;
     struct timespec left;
     volatile int64_t interrupted;
-    int pipe[2], sockets[2], listener, epoll, child_ends[2];
+    int pipe[2], other_pipe[2], sockets[2], listener, caller, epoll, child_ends[2];
+    /* Of one file, which the first has locked. */
+    int files[2];
     struct sockaddr_storage name;
     socklen_t name_length;
     uint32_t word;
@@ -92,8 +104,9 @@ static long stand(struct stander *stander) {
     struct epoll_event event;
     fd_set set;
     sigset_t signals;
-    char bytes[10];
+    char bytes[10] = {0};
     int number = 0;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     FD_ZERO(&set);
     FD_SET(stander->pipe[0], &set);
     sigemptyset(&signals);
@@ -136,6 +149,19 @@ static long stand(struct stander *stander) {
     case SIGWAITINFO: return sigwaitinfo(&signals, NULL) == SIGTERM ? 1 : -1;
     case SIGWAIT: return sigwait(&signals, &number) == 0 && number == SIGTERM ? 1 : -1;
     case PAUSE: return pause();
+    case USLEEP: return usleep(3600000000u);
+    case EPOLL_PWAIT2: return epoll_pwait2(stander->epoll, &event, 1, &hour, NULL);
+    case CONDITION_UNTIL:
+        pthread_mutex_lock(&stander->mutex);
+        while (!stander->signalled)
+            if (pthread_cond_clockwait(&stander->condition, &stander->mutex, CLOCK_MONOTONIC, &until) != 0) return -1;
+        pthread_mutex_unlock(&stander->mutex);
+        return 1;
+    case SEND_TIMED: return send(stander->sockets[0], bytes, 1, 0);
+    case CONNECT: return connect(stander->caller, (struct sockaddr *)&stander->name, stander->name_length);
+    case FLOCK: return flock(stander->files[1], LOCK_EX);
+    case RECORD_LOCK: return fcntl(stander->files[1], F_SETLKW, &lock);
+    case SPLICE: return splice(stander->pipe[0], NULL, stander->other_pipe[1], NULL, 1, 0);
     case CALLS: break;
     }
     return -1;
@@ -153,6 +179,7 @@ static void *run(void *argument) {
 /* Ends what the call waits for. */
 static void let_go(struct stander *stander) {
     char page[4096];
+    struct flock unlocked = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
     switch (stander->call) {
     case WRITE: CHECK(read(stander->pipe[0], page, sizeof page) == sizeof page, "read"); break;
     case RECV:
@@ -171,7 +198,12 @@ static void let_go(struct stander *stander) {
     case SEM_WAIT:
     case SEM_TIMEDWAIT: sem_post(&stander->posted); break;
     case MUTEX: pthread_mutex_unlock(&stander->mutex); break;
+    case SEND_TIMED: CHECK(read(stander->sockets[1], page, sizeof page) > 0, "read"); break;
+    case CONNECT: CHECK(accept(stander->listener, NULL, NULL) >= 0, "accept"); break;
+    case FLOCK: CHECK(flock(stander->files[0], LOCK_UN) == 0, "flock"); break;
+    case RECORD_LOCK: CHECK(fcntl(stander->files[0], F_OFD_SETLK, &unlocked) == 0, "F_OFD_SETLK"); break;
     case CONDITION:
+    case CONDITION_UNTIL:
         pthread_mutex_lock(&stander->mutex);
         stander->signalled = 1;
         pthread_cond_signal(&stander->condition);
@@ -209,16 +241,38 @@ static void make(struct stander *stander) {
     if (stander->call == RECV_TIMED) MAKE(setsockopt(stander->sockets[0], SOL_SOCKET, SO_RCVTIMEO, &hour, sizeof hour) == 0);
     if (stander->call == WRITE)
         MAKE(fcntl(stander->pipe[1], F_SETPIPE_SZ, sizeof page) == sizeof page && write(stander->pipe[1], page, sizeof page) == sizeof page);
-    if (stander->call == ACCEPT) {
+    if (stander->call == SEND_TIMED) {
+        MAKE(setsockopt(stander->sockets[0], SOL_SOCKET, SO_SNDTIMEO, &hour, sizeof hour) == 0);
+        while (send(stander->sockets[0], page, sizeof page, MSG_DONTWAIT) > 0) continue;
+        while (send(stander->sockets[0], page, 1, MSG_DONTWAIT) > 0) continue;
+        MAKE(errno == EAGAIN);
+    }
+    if (stander->call == SPLICE) MAKE(pipe(stander->other_pipe) == 0);
+    if (stander->call == FLOCK || stander->call == RECORD_LOCK) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        char name[32];
+        snprintf(name, sizeof name, "locked-%d-%d", stander->call, stander->restarts);
+        for (int i = 0; i < 2; i++) MAKE((stander->files[i] = open(name, O_RDWR | O_CREAT, 0600)) >= 0);
+        if (stander->call == FLOCK) MAKE(flock(stander->files[0], LOCK_EX) == 0);
+        else MAKE(fcntl(stander->files[0], F_OFD_SETLK, &lock) == 0);
+    }
+    if (stander->call == ACCEPT || stander->call == CONNECT) {
         struct sockaddr_un {
             sa_family_t family;
             char path[108];
         } name = {.family = AF_UNIX};
         stander->name_length = sizeof name;
-        snprintf(name.path, sizeof name.path, "listener-%d", stander->restarts);
+        snprintf(name.path, sizeof name.path, "listener-%d-%d", stander->call, stander->restarts);
         memcpy(&stander->name, &name, sizeof name);
         stander->listener = socket(AF_UNIX, SOCK_STREAM, 0);
-        MAKE(bind(stander->listener, (struct sockaddr *)&name, sizeof name) == 0 && listen(stander->listener, 5) == 0);
+        MAKE(bind(stander->listener, (struct sockaddr *)&name, sizeof name) == 0);
+        MAKE(listen(stander->listener, stander->call == CONNECT ? 0 : 5) == 0);
+    }
+    if (stander->call == CONNECT) {
+        int first;
+        do MAKE((first = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0)) >= 0);
+        while (connect(first, (struct sockaddr *)&stander->name, stander->name_length) == 0);
+        MAKE(errno == EAGAIN && (stander->caller = socket(AF_UNIX, SOCK_STREAM, 0)) >= 0);
     }
     MAKE(pthread_create(&stander->thread, NULL, run, stander) == 0);
 }

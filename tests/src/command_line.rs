@@ -349,8 +349,20 @@ fn several_pods(scene: &Scene) -> Result {
         said.expect(2, "beta")?;
     }
     scene.run(&["zap-command", "--pod", "gamma", "--checkpoint"])?.expect(1, "gamma")?;
+    let listed = scene.run(&["zap-command", "--pod", "beta", "--status"])?.out;
+    ensure!(listed.contains("beta") && !listed.contains("alpha"), "--pod beta --status: {listed}");
     ensure!(scene.checkpoint(&["--pod", "beta"])?.len() == 1, "--pod takes one pod");
     ensure!(scene.checkpoint(&["--all"])?.len() == 2, "--all takes both pods");
+    scene.run(&["zap-command", "--pod", "alpha", "--interval", "1"])?.expect(0, "")?;
+    let generation = |name: &str| {
+        let pods = scene.status().ok()?;
+        pods.iter().find(|pod| pod["name"] == name)?["last_checkpoint"]["generation"].as_u64()
+    };
+    scene.until(PATIENCE, "alpha's third checkpoint by itself", || (generation("alpha")? >= 3).then_some(()))?;
+    ensure!(generation("beta") == Some(2), "--pod alpha --interval: beta too");
+    scene.run(&["zap-command", "--all", "--interval", "1"])?.expect(0, "")?;
+    scene.until(PATIENCE, "beta's third checkpoint by itself", || (generation("beta")? >= 3).then_some(()))?;
+    scene.run(&["zap-command", "--all", "--interval", "0"])?.expect(0, "")?;
     scene.run(&["zap-command", "--pod", "alpha", "--kill"])?.expect(0, "")?;
     ensure!(scene.wait(one)?.ended == Ended::Killed(9), "alpha was not killed");
     ensure!(process::lives(two.pid), "beta was killed too");
@@ -366,6 +378,14 @@ fn kill(scene: &Scene) -> Result {
     let ended = scene.wait(running)?.ended;
     ensure!(ended == Ended::Killed(9), "--kill: {ended}");
     ensure!(fs::read_dir(scene.images())?.count() == 0, "--kill alone takes no checkpoint");
+    let program = scene.program("eventfd")?;
+    let pods = [scene.launch(&program, &["--pod", "one"])?, scene.launch(&program, &["--pod", "two"])?];
+    scene.wait_running(2)?;
+    scene.run(&["zap-command", "--all", "--kill"])?.expect(0, "")?;
+    for running in pods {
+        let ended = scene.wait(running)?.ended;
+        ensure!(ended == Ended::Killed(9), "--all --kill: {ended}");
+    }
     Ok(())
 }
 

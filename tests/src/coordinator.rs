@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 8] = [
+    let table: [Row; 9] = [
         ("found-again", found_again),
         ("directory-removed", directory_removed),
         ("foreground", foreground),
@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
             )
         }),
         ("says-nothing", says_nothing),
+        ("detached", detached),
     ];
     let mut cases = Vec::new();
     for (name, run) in table {
@@ -85,6 +86,22 @@ fn found_again(scene: &Scene) -> Result {
     scene.go()?;
     scene.expect_end(running, &program)?;
     Ok(())
+}
+
+/// Started by a launch it has nothing of its caller's: session, terminal, directory, descriptors.
+fn detached(scene: &Scene) -> Result {
+    let (program, running) = start_simple(scene, &[])?;
+    let coordinator = scene.coordinator()?;
+    let (session, own) = (process::session(coordinator), process::session(std::process::id() as i32));
+    ensure!(session.is_some() && session != own, "its session is {session:?}, its caller's {own:?}");
+    ensure!(!process::has_terminal(coordinator), "it has a terminal");
+    let link = |name: &str| fs::read_link(format!("/proc/{coordinator}/{name}"));
+    ensure!(link("cwd")? == Path::new("/"), "its directory is {:?}", link("cwd"));
+    for number in ["fd/0", "fd/1", "fd/2"] {
+        ensure!(link(number)? == Path::new("/dev/null"), "{number} is {:?}", link(number));
+    }
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 /// In the foreground it stays in its caller's session and directory, serves as any other, and ends with its work. There is one

@@ -11,12 +11,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 5] = [
+    let table: [Row; 6] = [
         ("launch/signal", signal),
         ("launch/directory", directory),
         ("launch/pod-names", pod_names),
         ("launch/joins-pod", joins_pod),
         ("restart/directory", restart_directory),
+        ("restart/verify", restart_verify),
     ];
     let mut cases = vec![Case::new("runtime/default", default_runtime)];
     for (name, run) in table {
@@ -33,15 +34,6 @@ fn caught(pid: i32) -> Result<u64> {
     match u64::from_str_radix(word, 16) {
         Ok(set) => Ok(set),
         Err(error) => failed(format!("SigCgt {word:?} of process {pid}: {error}")),
-    }
-}
-
-/// The only process of the only pod, once it runs.
-fn only_process(scene: &Scene) -> Result<i32> {
-    let pods = scene.wait_running(1)?;
-    match pods[0]["processes"][0]["pid"].as_i64() {
-        Some(pid) => Ok(pid as i32),
-        None => failed(format!("no process id in {pods:?}")),
     }
 }
 
@@ -64,7 +56,7 @@ fn signal(scene: &Scene) -> Result {
     scene.checkpoint(&[])?;
     let images = scene.checkpoint_and_kill(running)?;
     let running = scene.restart(&[], &images, &scene.out())?;
-    only(only_process(scene)?, ASKED).doing("after a restart")?;
+    only(scene.first_process()?, ASKED).doing("after a restart")?;
     scene.checkpoint(&[])?;
     scene.go()?;
     scene.expect_end(running, &program)
@@ -224,4 +216,29 @@ fn in_default_runtime(scene: &Scene, user: u32, runtime: &Path) -> Result {
         let own = std::process::id() as i32;
         process::descendants(own).into_iter().all(|pid| !process::lives(pid)).then_some(())
     })
+}
+
+/// An image that nobody has touched since it was written is not read as a whole, unless `--verify` asks for that.
+fn restart_verify(scene: &Scene) -> Result {
+    let program = scene.program("heap_and_mmap")?;
+    scene.plain(&program)?;
+    let mut running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let mut read = Vec::new();
+    for options in [&[][..], &["--verify"]] {
+        let images = scene.checkpoint_and_kill(running)?;
+        let length = fs::metadata(&images[0])?.len();
+        running = scene.restart(options, &images, &scene.out())?;
+        scene.wait_running(1)?;
+        let text = fs::read_to_string(format!("/proc/{}/io", running.pid))?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse::<u64>().ok()).unwrap_or_default();
+        read.push((bytes, length));
+    }
+    let [(without, _), (with, length)] = read[..] else { return failed("two restarts") };
+    ensure!(
+        with >= length && with >= without + length / 2,
+        "read {with} bytes of {length}, {without} without --verify"
+    );
+    scene.go()?;
+    scene.expect_end(running, &program)
 }

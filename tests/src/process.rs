@@ -47,6 +47,12 @@ pub fn user() -> u32 {
     unsafe { libc::getuid() }
 }
 
+/// sigqueue(3).
+pub fn queue(pid: i32, signal: i32, value: i32) {
+    // SAFETY: no memory of this process is touched.
+    unsafe { libc::sigqueue(pid, signal, libc::sigval { sival_ptr: value as usize as *mut libc::c_void }) };
+}
+
 /// Sends `signal` to `pid`; a process that is gone is no error.
 pub fn kill(pid: i32, signal: i32) {
     if pid > 1 {
@@ -142,6 +148,11 @@ fn stat(pid: i32) -> Option<Vec<String>> {
 /// The state letter of a process, `None` if it is gone.
 pub fn state(pid: i32) -> Option<char> {
     stat(pid)?.first()?.chars().next()
+}
+
+/// Whether a process has a controlling terminal (field 7 of proc_pid_stat(5)).
+pub fn has_terminal(pid: i32) -> bool {
+    stat(pid).is_some_and(|fields| fields.get(4).is_some_and(|number| number != "0"))
 }
 
 /// The session of a process, `None` if it is gone.

@@ -9,14 +9,17 @@ use crate::place::User;
 use crate::process::{self, Ended};
 use crate::scene::{Running, Scene, PATIENCE};
 use std::fs::{self, Permissions};
+use std::io::{PipeWriter, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use zap_wire::fault;
 
 /// A program with little state of its own.
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 28] = [
+    let table: [Row; 30] = [
         ("ten-generations", ten_generations),
         ("image-is-gone", image_is_gone),
         ("same-numbers", same_numbers),
@@ -45,6 +48,8 @@ pub fn cases() -> Vec<Case> {
         ("little-address-space", little_address_space),
         ("names-of-signals", names_of_signals),
         ("absence", absence),
+        ("own-streams", own_streams),
+        ("signals-from-outside", signals_from_outside),
     ];
     let mut cases = vec![
         Case::new("special/huge-pages-are-missing", huge_pages_are_missing).huge_pages(8),
@@ -56,7 +61,119 @@ pub fn cases() -> Vec<Case> {
         cases.push(Case::new(format!("special/{name}"), run));
         cases.push(Case::new(format!("special/{name}"), run).by_ordinary_user());
     }
+    for name in BY_PAGES {
+        let older = move |scene: &Scene| without(scene, name, fault::PAGEMAP_SCAN);
+        let network = move |scene: &Scene| without(scene, name, fault::IMAGE_MAPPING);
+        cases.push(Case::new(format!("special/older-kernel/{name}"), older));
+        cases.push(Case::new(format!("special/older-kernel/{name}"), older).by_ordinary_user());
+        cases.push(Case::new(format!("special/network-file-system/{name}"), network).by_ordinary_user());
+    }
     cases
+}
+
+/// Programs with all kinds of pages.
+const BY_PAGES: [&str; 11] = [
+    "heap_and_mmap",
+    "sparse_memory",
+    "reserved_memory",
+    "scattered_memory",
+    "file_private_mapping",
+    "shared_anonymous",
+    "shared_file_mapping",
+    "shared_by_processes",
+    "many_mappings",
+    "stacks",
+    "advice",
+];
+
+/// Where the kernel, or the file system of the images, does not do this.
+fn without(scene: &Scene, name: &str, place: &str) -> Result {
+    let program = scene.program(name)?;
+    scene.plain(&program)?;
+    let refused = format!("refuse:{place}");
+    scene.use_fault(Some(&refused));
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.checkpoint(&[]).doing("while it runs on")?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1).doing("after the restart")?;
+    let images = scene.checkpoint_and_kill(running).doing("after the restart")?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// A restarted program has zap-restart's standard input, output and error in the place of those that it had.
+fn own_streams(scene: &Scene) -> Result {
+    const SCRIPT: &str = "while read -r line; do echo \"out $line\"; echo \"err $line\" >&2; done; exit 5";
+    let err = scene.path("err");
+    let say = |mut command: std::process::Command, line: &str, out: &Path| -> Result<(Running, PipeWriter)> {
+        let (reader, mut writer) = std::io::pipe()?;
+        command.stdin(reader);
+        let running = scene.start(command, out)?;
+        writeln!(writer, "{line}")?;
+        let both = || {
+            let has = |path: &Path, start: &str| {
+                fs::read_to_string(path).ok()?.lines().any(|said| said == format!("{start} {line}")).then_some(())
+            };
+            has(out, "out").and(has(&err, "err"))
+        };
+        scene.until(PATIENCE, &format!("{line:?} is said on both"), both)?;
+        Ok((running, writer))
+    };
+    let mut command = scene.words(&["zap-launch", "sh", "-c", SCRIPT]);
+    command.current_dir(scene.path("work"));
+    let (running, writer) = say(command, "one", &scene.out())?;
+    let images = scene.checkpoint_and_kill(running)?;
+    drop(writer);
+    let second = scene.path("second-out");
+    let mut command = scene.words(&["zap-restart"]);
+    command.args(&images);
+    let (running, writer) = say(command, "two", &second)?;
+    drop(writer);
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Exited(5), "at the end of its new input: {ended}");
+    let said = (fs::read_to_string(scene.out())?, fs::read_to_string(second)?);
+    ensure!(said == ("out one\n".into(), "out two\n".into()), "on both outputs: {said:?}");
+    Ok(())
+}
+
+/// Signals that a process outside of the pod queues all the time come once each, in their order, whether the program stands
+/// or not.
+fn signals_from_outside(scene: &Scene) -> Result {
+    const EACH: i32 = 300;
+    let program = scene.program("signal_counter")?;
+    scene.plain(&program)?;
+    let number = libc::SIGRTMIN() + 3;
+    let send = |pid: i32, first: i32| {
+        for value in first..first + EACH {
+            process::queue(pid, number, value);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    let mut running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    for life in 0..2 {
+        let pid = scene.first_process()?;
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| send(pid, life * EACH + 1));
+            while !sender.is_finished() {
+                scene.checkpoint(&[])?;
+            }
+            Ok::<_, crate::case::Stop>(())
+        })?;
+        if life == 0 {
+            let images = scene.checkpoint_and_kill(running)?;
+            running = scene.restart(&[], &images, &scene.out())?;
+        }
+    }
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    let said = fs::read_to_string(scene.out())?;
+    let expected = format!("READY\n{} signals, the last with {0}, 0 out of order\nOK\n", 2 * EACH);
+    ensure!(ended == Ended::Exited(program.status) && said == expected, "{ended}, {said:?}");
+    Ok(())
 }
 
 /// The simple program under zap-launch, READY.

@@ -2,21 +2,31 @@
  * is there.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -126,6 +136,47 @@ int main(int argc, char **argv) {
     MEASURE("futex-wake", rounds, syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0));
     MEASURE("mmap+munmap", rounds / 10,
             munmap(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096));
+    int ends[2], room = 1;
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) return 1;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    MEASURE("send+recv", rounds, if (send(ends[0], &byte, 1, 0) != 1 || recv(ends[1], &byte, 1, 0) != 1) return 1);
+    MEASURE("sendmsg+recvmsg", rounds, if (sendmsg(ends[0], &message, 0) != 1 || recvmsg(ends[1], &message, 0) != 1) return 1);
+    MEASURE("writev+readv", rounds, if (writev(ends[0], &part, 1) != 1 || readv(ends[1], &part, 1) != 1) return 1);
+    MEASURE("setsockopt", rounds, setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &room, sizeof room));
+    MEASURE("getsockopt", rounds, socklen_t length = sizeof room; getsockopt(ends[0], SOL_SOCKET, SO_TYPE, &room, &length));
+    MEASURE("ioctl(FIONREAD)", rounds, ioctl(ends[0], FIONREAD, &room));
+    fd_set readable;
+    MEASURE("select", rounds, FD_ZERO(&readable); FD_SET(pipes[0], &readable); struct timeval now_ = {0};
+            select(pipes[0] + 1, &readable, NULL, NULL, &now_));
+    MEASURE("pselect", rounds, FD_ZERO(&readable); FD_SET(pipes[0], &readable);
+            pselect(pipes[0] + 1, &readable, NULL, NULL, &none, NULL));
+    MEASURE("ppoll", rounds, ppoll(&wait, 1, &none, NULL));
+    MEASURE("sigtimedwait", rounds, sigtimedwait(&signals, NULL, &none));
+    MEASURE("sigqueue+sigtimedwait", rounds, sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 1});
+            sigtimedwait(&signals, NULL, &none));
+    MEASURE("sigaltstack", rounds, stack_t stack; sigaltstack(NULL, &stack));
+    MEASURE("prctl(PR_GET_NAME)", rounds, char name[16]; prctl(PR_GET_NAME, name));
+    MEASURE("sched_getaffinity", rounds, cpu_set_t cpus; sched_getaffinity(0, sizeof cpus, &cpus));
+    MEASURE("getpriority", rounds, getpriority(PRIO_PROCESS, 0));
+    MEASURE("getrlimit", rounds, struct rlimit limit; getrlimit(RLIMIT_NOFILE, &limit));
+    int timerfd = timerfd_create(CLOCK_MONOTONIC, 0);
+    struct itimerspec later = {.it_value = {3600, 0}};
+    timer_t timer_id;
+    if (timer_create(CLOCK_MONOTONIC, &no_event, &timer_id) != 0) return 1;
+    MEASURE("timerfd_settime", rounds, timerfd_settime(timerfd, 0, &later, NULL));
+    MEASURE("timer_settime", rounds, timer_settime(timer_id, 0, &later, NULL));
+    MEASURE("getdents(/proc/self/task)", rounds / 100, DIR *tasks = opendir("/proc/self/task"); while (readdir(tasks)) continue;
+            closedir(tasks));
+    sem_t posted;
+    sem_init(&posted, 0, 0);
+    MEASURE("sem_post+wait", rounds, sem_post(&posted); sem_wait(&posted));
+    pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+    MEASURE("cond_signal", rounds, pthread_cond_signal(&condition));
+    pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+    MEASURE("rwlock", rounds, pthread_rwlock_rdlock(&rwlock); pthread_rwlock_unlock(&rwlock));
+    sigjmp_buf jump;
+    MEASURE("sigsetjmp+siglongjmp", rounds, if (sigsetjmp(jump, 1) == 0) siglongjmp(jump, 1));
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     MEASURE("mutex", rounds, pthread_mutex_lock(&mutex); pthread_mutex_unlock(&mutex));
     MEASURE("pthread_create+join", rounds / 500, pthread_t thread; if (pthread_create(&thread, NULL, nothing, NULL)) return 1;
@@ -133,6 +184,9 @@ int main(int argc, char **argv) {
     MEASURE("fork+exit+wait", rounds / 1000, pid_t child = fork(); if (child == 0) _exit(0); waitpid(child, NULL, 0));
     MEASURE("fork+exec+wait", rounds / 2000, pid_t child = fork();
             if (child == 0) execl(argv[0], argv[0], "nothing", NULL), _exit(1);
+            waitpid(child, NULL, 0));
+    char *const words[] = {argv[0], (char *)"nothing", NULL};
+    MEASURE("posix_spawn+wait", rounds / 2000, pid_t child; if (posix_spawn(&child, argv[0], NULL, NULL, words, environ)) return 1;
             waitpid(child, NULL, 0));
     char start[32];
     snprintf(start, sizeof start, "%lld", (long long)now());

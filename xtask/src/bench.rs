@@ -274,7 +274,7 @@ impl Bench {
             let name = bare[0][at].0.clone();
             let (bare, zap) = (times(&bare, at), times(&zap, at));
             let aim = match name.as_str() {
-                "execve" | "fork+exec+wait" => "≤ +1 ms",
+                "execve" | "fork+exec+wait" | "posix_spawn+wait" => "≤ +1 ms",
                 "getpid" | "gettid" | "getppid" => "no slower",
                 "clock_gettime" => CLOCK_AIM,
                 _ if median(bare.clone()) > 10_000.0 => "≤ 1.10×",

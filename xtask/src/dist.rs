@@ -96,18 +96,25 @@ mod tests {
         commands().iter().for_each(check_help);
     }
 
+    fn check_page(share: &Path, name: &str, command: &clap::Command) {
+        let page = fs::read_to_string(share.join(format!("man/man1/{name}.1"))).unwrap();
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            if let Some(long) = argument.get_long() {
+                let written = format!("\\-\\-{}", long.replace('-', "\\-"));
+                assert!(page.contains(&written), "{name}.1 lacks --{long}");
+            }
+        }
+    }
+
     #[test]
     fn man_pages_and_completions_are_made_for_every_tool() {
         let share = std::env::temp_dir().join(format!("zap-dist-test-{}", std::process::id()));
         generate(&share).unwrap();
         for command in commands() {
             let name = command.get_name();
-            let page = fs::read_to_string(share.join(format!("man/man1/{name}.1"))).unwrap();
-            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
-                if let Some(long) = argument.get_long() {
-                    let written = format!("\\-\\-{}", long.replace('-', "\\-"));
-                    assert!(page.contains(&written), "{name}.1 lacks --{long}");
-                }
+            check_page(&share, name, &command);
+            for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
+                check_page(&share, &format!("{name}-{}", below.get_name()), below);
             }
             for path in [
                 format!("bash-completion/completions/{name}.bash"),

@@ -85,7 +85,7 @@ impl Image {
         let result = unsafe { libc::fstatfs(self.file.as_raw_fd(), values.as_mut_ptr()) };
         // SAFETY: all-zero is a valid statfs.
         let values = unsafe { values.assume_init() };
-        result == 0 && is_remote_type(values.f_type as u32)
+        crate::fault::refuses(zap_wire::fault::IMAGE_MAPPING) || result == 0 && is_remote_type(values.f_type as u32)
     }
 
     /// Reads the whole image into memory of this host, and goes on with that.
@@ -148,4 +148,17 @@ fn is_remote_type(kind: u32) -> bool {
     const REMOTE: [u32; 8] =
         [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546, 0x0102_1997, 0x00c3_6400, 0x5346_414f];
     REMOTE.contains(&kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_by_table() {
+        let (nfs, fuse, ext4, tmpfs, btrfs) = (0x6969, 0x6573_5546, 0xef53, 0x0102_1994, 0x9123_683e);
+        for (kind, expected) in [(nfs, true), (fuse, true), (ext4, false), (tmpfs, false), (btrfs, false)] {
+            assert_eq!(is_remote_type(kind), expected, "{kind:x}");
+        }
+    }
 }

@@ -23,6 +23,10 @@ struct Zombie {
     status: i32,
     /// That tells the parent of its end; 0 for none.
     exit_signal: i32,
+    /// Its process group.
+    group: VirtualPid,
+    /// The child that has been made in its place.
+    real: RealPid,
 }
 
 static SAVED: Owned<Vec<Zombie>> = Owned::new(Vec::new());
@@ -57,7 +61,8 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
             })
         } else if process::state_letter(stat) == b'Z' {
             let status = process::stat_field(stat, 52) as i32;
-            zombies.push(Zombie { virtual_pid: id.0, status, exit_signal });
+            let group = identity::virtual_group_of(Kind::Group, RealPid(process::stat_field(stat, 5) as i32));
+            zombies.push(Zombie { virtual_pid: id.0, status, exit_signal, group, real: pid });
             let why = "has ended, and would tell of its end again, by exit signal";
             (!may_come_again(exit_signal)).then(|| format!("{why} {exit_signal} of clone(2)"))
         } else {
@@ -104,7 +109,7 @@ fn may_come_again(exit_signal: i32) -> bool {
 /// Makes the ended children again. Every signal is blocked; those that this causes are taken back.
 pub fn restore() -> Result<(), Refusal> {
     SAVED.with(|saved| {
-        for zombie in saved.iter() {
+        for zombie in saved.iter_mut() {
             let refusal = |error| Refusal::new(format!("ended child {}", zombie.virtual_pid), error);
             // SAFETY: the child only ends.
             let pid = unsafe { process::fork_raw(zombie.exit_signal) }.map_err(refusal)?;
@@ -112,8 +117,10 @@ pub fn restore() -> Result<(), Refusal> {
                 end_with(zombie.status);
             }
             process::await_end(pid).map_err(refusal)?;
+            zombie.real = pid;
             if let Some(table) = state::agents_table().filter(|_| pid.0 != zombie.virtual_pid) {
                 table.add_alias(Kind::Process, pid, VirtualPid(zombie.virtual_pid));
+                state::set_moved();
             }
             if zombie.exit_signal != 0 && !crate::signals::was_pending(zombie.exit_signal) {
                 zap_sys::signal::take_pending(zombie.exit_signal);
@@ -121,6 +128,30 @@ pub fn restore() -> Result<(), Refusal> {
         }
         Ok(())
     })
+}
+
+/// Has the ended children in their process groups, when those are known that living ones have made. One that was in another
+/// session than its parent cannot be: it stays in its parent's.
+pub fn restore_groups() {
+    SAVED.with(|saved| {
+        let leads = |zombie: &Zombie| zombie.group.0 == zombie.virtual_pid;
+        let (leaders, others): (Vec<&Zombie>, Vec<&Zombie>) = saved.iter().partition(|zombie| leads(zombie));
+        for zombie in leaders.into_iter().chain(others) {
+            // It is in its parent's, which is that of a process outside.
+            if zombie.group == identity::relations().group {
+                continue;
+            }
+            let group = identity::real_group_of(Kind::Group, zombie.group);
+            if process::setpgid(zombie.real, group).is_ok() || process::setpgid(zombie.real, zombie.real).is_err() {
+                continue;
+            }
+            // Of its group there are ended ones alone.
+            if let Some(table) = state::agents_table().filter(|_| zombie.real.0 != zombie.group.0) {
+                table.add_alias(Kind::Group, zombie.real, zombie.group);
+                state::set_moved();
+            }
+        }
+    });
 }
 
 /// The program's id of the child that a fork has made which began before the last restart, and of which the kernel has said

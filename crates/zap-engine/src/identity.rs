@@ -229,7 +229,8 @@ pub fn real_group_of(kind: Kind, id: VirtualPid) -> RealPid {
         let real = unknown_id(id);
         let of = if kind == Kind::Group { zap_sys::process::group_of } else { zap_sys::process::session_of };
         let is_there = table.members().any(|(member, _)| of(member) == Ok(real));
-        if is_there {
+        // Ended ones are no members any more.
+        if is_there || (kind == Kind::Group && zap_sys::process::has_child_in(real)) {
             real
         } else {
             NOBODY

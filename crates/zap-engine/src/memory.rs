@@ -140,7 +140,7 @@ pub fn survey(memory: &Memory<'_>, open: &[shared::ObjectKey]) -> Result<Survey,
         .map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
     crate::fault::point(zap_wire::fault::WRITER_SURVEYING);
     let mut survey = Survey { open: open.to_vec(), is_copy, ..Survey::default() };
-    let mut finder = PageFinder::new(pagemap, true);
+    let mut finder = PageFinder::new(pagemap, !crate::fault::refuses(zap_wire::fault::PAGEMAP_SCAN));
     let own = own_memory(copies);
     let mut edges = kept_out.to_vec();
     edges.extend(locked.iter().map(|found| (found.start, found.end)));

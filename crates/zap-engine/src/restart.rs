@@ -166,6 +166,7 @@ fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
         }
     }
     identity::restore_relations();
+    children::restore_groups();
     waits::restore();
     aio::restore_polls()?;
     if let Some(entry) = state::agents_entry() {

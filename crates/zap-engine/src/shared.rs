@@ -222,9 +222,13 @@ impl SharedCopy {
         let pagemap = fd::open(c"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0);
         let pagemap = pagemap.map_err(|error| Refusal::new("/proc/thread-self/pagemap", error))?;
         let mut present: Vec<(u64, u64)> = Vec::new();
-        let found = PageFinder::new(pagemap, true).private_pages(first, first + self.length, |start, end, _| {
-            crate::pieces::add_to(&mut present, start, end);
-        });
+        let found = PageFinder::new(pagemap, !crate::fault::refuses(zap_wire::fault::PAGEMAP_SCAN)).private_pages(
+            first,
+            first + self.length,
+            |start, end, _| {
+                crate::pieces::add_to(&mut present, start, end);
+            },
+        );
         let _ = fd::close(pagemap);
         found.map_err(|error| unreadable(first, error))?;
         let mut buffer = alloc::vec![0u8; BUFFER];

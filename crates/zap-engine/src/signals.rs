@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::libc;
 use zap_sys::signal::{bit, Info, KernelAction, Mask};
+use zap_sys::RealPid;
 
 /// Number of signals on Linux.
 pub const COUNT: usize = 64;
@@ -190,20 +191,36 @@ pub fn save() -> Result<(), Refusal> {
             check_room()?;
         }
         for signal in (1..=COUNT as i32).filter(|signal| saved.pending & readable & bit(*signal) != 0) {
-            let from = saved.queued.len();
             while let Some(mut info) = zap_sys::signal::take_info(signal) {
                 know_sender(&mut info);
                 saved.queued.push(info);
             }
-            for info in &saved.queued[from..] {
-                let _ = zap_sys::signal::queue_info(process, info);
-            }
         }
+        // They were before the others.
         if let Some(slot) = own {
             requeue_own(slot);
         }
+        saved.queued.iter().for_each(|info| put_back(process, info));
         Ok(())
     })
+}
+
+/// Queues again what has been taken, before what has come since: what waits for one thread is taken before what waits for all,
+/// and a thread that does not block the signal could have got this as well as any other; so could the only one.
+fn put_back(process: RealPid, info: &Info) {
+    let bit = bit(info[0] as i32);
+    let blocks = |slot: &&threads::Slot| blocking::mask_at(slot.context.load(Ordering::Relaxed)) & bit != 0;
+    let mut slots = threads::slots();
+    let only = slots.next().filter(|_| slots.next().is_none());
+    let thread = only.or_else(|| threads::slots().find(|slot| !blocks(slot)));
+    let queued = thread.map(|slot| {
+        let tid = RealPid(slot.real_tid.load(Ordering::Relaxed));
+        zap_sys::signal::queue_info_for_thread(process, tid, info)
+    });
+    // Only a thread itself may tell it everything.
+    if !matches!(queued, Some(Ok(()))) {
+        let _ = zap_sys::signal::queue_info(process, info);
+    }
 }
 
 /// What is taken must find room again: the limit counts all signals of this user that wait, and the program may have lowered
@@ -262,8 +279,9 @@ pub fn save_own(slot: &threads::Slot) {
 pub fn requeue_own(slot: &threads::Slot) {
     // SAFETY: null, or made by `save_own` and not freed while the slot is the thread's.
     let Some(queue) = (unsafe { slot.queue.load(Ordering::Acquire).as_ref() }) else { return };
+    let (process, thread) = (zap_sys::process::getpid(), zap_sys::process::gettid());
     for info in queue {
-        let _ = zap_sys::signal::queue_info_for_self(info);
+        let _ = zap_sys::signal::queue_info_for_thread(process, thread, info);
     }
 }
 

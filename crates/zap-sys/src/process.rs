@@ -43,8 +43,17 @@ pub fn parent_of(pid: RealPid) -> Option<RealPid> {
 
 /// Whether the caller has a child of this number, living or ended.
 pub fn is_child(pid: RealPid) -> bool {
+    is_any_child(libc::P_PID, pid)
+}
+
+/// Whether the caller has a child, living or ended, in this process group.
+pub fn has_child_in(group: RealPid) -> bool {
+    is_any_child(libc::P_PGID, group)
+}
+
+fn is_any_child(kind: libc::idtype_t, id: RealPid) -> bool {
     let options = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    call!(SYS_waitid, libc::P_PID, pid.0, 0, options, 0).is_ok()
+    call!(SYS_waitid, kind, id.0, 0, options, 0).is_ok()
 }
 
 /// getpid(2), from the kernel.

@@ -121,9 +121,8 @@ pub fn queue_info(process: RealPid, info: &Info) -> Result<()> {
     }
 }
 
-/// The same for the calling thread (rt_tgsigqueueinfo(2)), which may say anything of itself.
-pub fn queue_info_for_self(info: &Info) -> Result<()> {
-    let (process, thread) = (crate::process::getpid(), crate::process::gettid());
+/// The same for one thread (rt_tgsigqueueinfo(2)), which itself may say anything of itself.
+pub fn queue_info_for_thread(process: RealPid, thread: RealPid, info: &Info) -> Result<()> {
     call!(SYS_rt_tgsigqueueinfo, process.0, thread.0, info[0] as i32, info.as_ptr()).map(|_| ())
 }
 

@@ -105,6 +105,14 @@ pub const THREAD_ENTERING: &str = "thread-entering";
 /// A panic of a restarted program among its timers.
 pub const RESTORING_TIMERS: &str = "restoring-timers";
 
+/// The search for written pages by PAGEMAP_SCAN, which Linux has since 6.7.
+pub const PAGEMAP_SCAN: &str = "pagemap-scan";
+/// The mapping of an image that lies on this host's own disk.
+pub const IMAGE_MAPPING: &str = "image-mapping";
+
+/// What can be refused.
+const REFUSALS: [&str; 3] = [COPY_FORKING, PAGEMAP_SCAN, IMAGE_MAPPING];
+
 /// Every place where a panic can be asked for.
 pub const PANICS: [&str; 32] = [
     SUSPEND_BEGUN,
@@ -156,7 +164,7 @@ pub enum Fault {
 pub fn parse(text: &[u8]) -> Option<Fault> {
     let find = |places: &[&'static str], name: &[u8]| places.iter().copied().find(|place| place.as_bytes() == name);
     if let Some(name) = text.strip_prefix(b"refuse:") {
-        return find(&[COPY_FORKING], name).map(Fault::Refuse);
+        return find(&REFUSALS, name).map(Fault::Refuse);
     }
     let Some(rest) = text.strip_prefix(b"panic:") else { return find(&ALL, text).map(Fault::Stop) };
     let (name, suspension) = match rest.iter().position(|c| *c == b':') {

@@ -84,14 +84,8 @@ fn attempt(length: usize, again: bool, call: impl FnOnce() -> ssize_t) -> Came {
 /// is over, or when a handler of the program's has run.
 #[cold]
 fn await_rest(socket: c_int, way: Way) -> bool {
-    let option = if way == Way::In { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO };
-    let mut timeout = timeval { tv_sec: 0, tv_usec: 0 };
-    let mut length = core::mem::size_of::<timeval>() as socklen_t;
-    // SAFETY: a place of our own.
-    unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, option, (&raw mut timeout).cast(), &mut length) };
-    let whole = (timeout.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(timeout.tv_usec as u64 * 1000);
-    let left = whole.saturating_sub(blocking::transfer_age());
-    let time = zap_sys::time::from_ns(left);
+    let whole = time_out(socket, way);
+    let time = zap_sys::time::from_ns(whole.saturating_sub(blocking::transfer_age()));
     let wait = if whole == 0 { core::ptr::null() } else { &raw const time };
     let events = if way == Way::In { libc::POLLIN } else { libc::POLLOUT };
     let mut polled = libc::pollfd { fd: socket, events, revents: 0 };
@@ -104,6 +98,42 @@ fn await_rest(socket: c_int, way: Way) -> bool {
         }
         result => result > 0,
     }
+}
+
+/// The time-out of a socket that is this way's, in nanoseconds; 0 if there is none.
+fn time_out(socket: c_int, way: Way) -> u64 {
+    let option = if way == Way::In { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO };
+    let mut time = timeval { tv_sec: 0, tv_usec: 0 };
+    let mut length = core::mem::size_of::<timeval>() as socklen_t;
+    // SAFETY: a place of our own.
+    unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, option, (&raw mut time).cast(), &mut length) };
+    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_usec as u64 * 1000)
+}
+
+/// Makes connect(2) again. That of a Unix socket waits in the kernel for room in another one's queue, of which poll(2) tells
+/// nothing: its time-out is what is left, as long as the call lasts.
+#[cold]
+fn connect_again(socket: c_int, call: impl Fn() -> ssize_t) -> ssize_t {
+    const SHORTEST: u64 = 1000;
+    let whole = time_out(socket, Way::Connect);
+    let is_unix = zap_sys::net::get_option(socket, libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_UNIX);
+    if whole == 0 || !is_unix {
+        return call();
+    }
+    let set = |ns: u64| {
+        let time = timeval { tv_sec: (ns / 1_000_000_000) as i64, tv_usec: (ns % 1_000_000_000 / 1000) as i64 };
+        let length = core::mem::size_of::<timeval>() as socklen_t;
+        // SAFETY: a time of our own.
+        unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const time).cast(), length) };
+    };
+    set(whole.saturating_sub(blocking::transfer_age()).max(SHORTEST));
+    let result = call();
+    // SAFETY: errno's address is valid in every thread.
+    let error = unsafe { *libc::__errno_location() };
+    set(whole);
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = error };
+    result
 }
 
 /// Whether what is left of a transfer may be made by another call: of a stream, not of messages or records.
@@ -503,7 +533,11 @@ hook! { unsafe fn accept4(socket: c_int, address: *mut sockaddr, length: *mut so
 
 hook! { unsafe fn connect(socket: c_int, address: *const sockaddr, length: socklen_t) -> c_int => zap_connect {
     // SAFETY: the caller's arguments.
-    once(socket, Way::Connect, || unsafe { real!(connect)(socket, address, length) as ssize_t }) as c_int
+    let call = || unsafe { real!(connect)(socket, address, length) as ssize_t };
+    match attempt(0, false, call) {
+        Came::Short(-1) => finish(socket, Way::Connect, 0, -1, |_| connect_again(socket, call)) as c_int,
+        Came::Whole(result) | Came::Short(result) => result as c_int,
+    }
 } }
 
 hook! { unsafe fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const c_void, length: socklen_t) -> c_int

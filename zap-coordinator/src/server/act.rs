@@ -4,11 +4,10 @@ use super::examine::{examine, Known, FILTERED};
 use super::images::{Images, Job};
 use super::process::{self, Process};
 use super::{compare, random, reach, store, Server};
-use crate::core::{Action, Event, PodState, Verdict};
+use crate::core::{Action, Event, Millis, PodState, Verdict};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
@@ -17,10 +16,10 @@ use zap_wire::table::{CLOSED, HALT_FOUND, HALT_WOKEN, READY};
 use zap_wire::{FromCoordinator, Phase};
 
 /// How long every thread of a process may block the signal when none can be unblocked.
-const BLOCKED_LIMIT: Duration = Duration::from_secs(1);
+const BLOCKED_LIMIT: Millis = 1_000;
 
 /// How long a process that has been signalled may wait for a child that it has made with vfork.
-const HELD_LIMIT: Duration = Duration::from_secs(5);
+const HELD_LIMIT: Millis = 5_000;
 
 /// What is known of the images that a restart is made from.
 pub fn record_of(request: &Restart) -> CheckpointRecord {
@@ -250,7 +249,8 @@ impl Server {
             }
             // It runs on since a checkpoint that was given up before its turn; in any other it has cleared that itself.
             Verdict::Ready | Verdict::Masked => {
-                let _ = entry.halt.compare_exchange(HALT_FOUND, 0, Ordering::AcqRel, Ordering::Relaxed);
+                let stale = |halt| (halt & HALT_WOKEN == 0).then_some(0);
+                let _ = entry.halt.fetch_update(Ordering::AcqRel, Ordering::Acquire, stale);
             }
             _ => {}
         }
@@ -362,10 +362,11 @@ impl Server {
             return self.note_stop(pod, pid);
         }
         entry.stopped.store(0, Ordering::Release);
+        let now = self.clock.millis();
         let why = match reach::unblock(pid, number, entry) {
             Ok(()) => return,
             // libc blocks all signals for moments.
-            Err(_) if self.unreachable.entry(pid).or_insert_with(Instant::now).elapsed() < BLOCKED_LIMIT => return,
+            Err(_) if now - *self.unreachable.entry(pid).or_insert(now) < BLOCKED_LIMIT => return,
             Err(error) => format!(
                 "every thread blocks Zap's signal ({number}), and none can be unblocked: {error}; \
                  choose another with zap-launch --signal"
@@ -392,9 +393,10 @@ impl Server {
             let is_child = zap_sys::process::parent_of(RealPid(child)) == Some(RealPid(pid));
             is_child && self.tables.get(&pod).is_some_and(|table| table.find(RealPid(child)).is_none())
         };
-        let held = self.held.get(&pid).copied().filter(|held| is_there(held.0)).unwrap_or((child, Instant::now()));
+        let now = self.clock.millis();
+        let held = self.held.get(&pid).copied().filter(|held| is_there(held.0)).unwrap_or((child, now));
         self.held.insert(pid, held);
-        if held.1.elapsed() > HELD_LIMIT {
+        if now - held.1 > HELD_LIMIT {
             self.held.remove(&pid);
             let name = super::process::name(pid);
             let why = format!("{name} (pid {pid}): {}: {}", refusal.object, refusal.reason);

@@ -85,9 +85,9 @@ struct Server {
     requesters: BTreeMap<u64, Process>,
     images: BTreeMap<u64, Images>,
     /// Processes whose every thread blocks the signal and that cannot be helped, and since when.
-    unreachable: BTreeMap<i32, Instant>,
+    unreachable: BTreeMap<i32, Millis>,
     /// Processes that have been signalled and wait for a child that they have made with vfork; and since when.
-    held: BTreeMap<i32, (i32, Instant)>,
+    held: BTreeMap<i32, (i32, Millis)>,
     /// Pods for which a launch has failed and been answered.
     refused: BTreeSet<u64>,
     jobs: Sender<(Job, Images)>,
