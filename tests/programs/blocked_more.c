@@ -58,6 +58,9 @@ static int wait_in(int call) {
     switch (call) {
     case WAITV: {
         long woken = syscall(SYS_futex_waitv, &waiter, 1, 0, NULL, 0);
+        /* Linux before 5.16 has none. */
+        while (woken == -1 && errno == ENOSYS && !let_go) usleep(1000);
+        if (woken == -1 && errno == ENOSYS) return 0;
         /* Begun again after the word has changed, as the kernel does it after any signal, it finds that at once. */
         return (woken == 0 || errno == EAGAIN) && word != 0 ? 0 : errno ? errno : -1;
     }

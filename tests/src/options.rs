@@ -230,9 +230,7 @@ fn restart_verify(scene: &Scene) -> Result {
         let length = fs::metadata(&images[0])?.len();
         running = scene.restart(options, &images, &scene.out())?;
         scene.wait_running(1)?;
-        let text = fs::read_to_string(format!("/proc/{}/io", running.pid))?;
-        let bytes = text.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse::<u64>().ok()).unwrap_or_default();
-        read.push((bytes, length));
+        read.push((process::bytes_read(running.pid), length));
     }
     let [(without, _), (with, length)] = read[..] else { return failed("two restarts") };
     ensure!(

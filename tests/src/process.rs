@@ -150,6 +150,12 @@ pub fn state(pid: i32) -> Option<char> {
     stat(pid)?.first()?.chars().next()
 }
 
+/// What a process has read by calls, in bytes (rchar of proc_pid_io(5)).
+pub fn bytes_read(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok()).unwrap_or_default()
+}
+
 /// Whether a process has a controlling terminal (field 7 of proc_pid_stat(5)).
 pub fn has_terminal(pid: i32) -> bool {
     stat(pid).is_some_and(|fields| fields.get(4).is_some_and(|number| number != "0"))

@@ -98,6 +98,11 @@ fn without(scene: &Scene, name: &str, place: &str) -> Result {
     let images = scene.checkpoint_and_kill(running)?;
     let running = scene.restart(&[], &images, &scene.out())?;
     scene.wait_running(1).doing("after the restart")?;
+    if place == fault::IMAGE_MAPPING {
+        let length = images.iter().map(|image| Ok(fs::metadata(image)?.len())).sum::<Result<u64>>()?;
+        let read = process::bytes_read(running.pid);
+        ensure!(read >= length, "{read} bytes of {length} have been read");
+    }
     let images = scene.checkpoint_and_kill(running).doing("after the restart")?;
     let running = scene.restart(&[], &images, &scene.out())?;
     scene.go()?;

@@ -46,7 +46,8 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
     let mut known = Vec::new();
     let mut refusal = None;
     // Every thread stands: none can have gone, and a kernel that does not tell must not be taken for one without.
-    for pid in ids().map_err(|error| Refusal::new("children", error))? {
+    let at_each = || crate::fault::point(zap_wire::fault::SAVING_CHILDREN);
+    for pid in ids(at_each).map_err(|error| Refusal::new("children", error))? {
         let path = zap_sys::small!("/proc/{pid}/stat");
         let mut stat = [0u8; 1024];
         let Ok(stat) = zap_sys::fd::read_file(path.as_c_str(), &mut stat) else { continue };
@@ -84,11 +85,11 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
     refusal.map_or(Ok(()), Err)
 }
 
-/// The kernel's ids of all children, living or ended. All threads stand.
-pub fn ids() -> Result<Vec<RealPid>, SysError> {
+/// The kernel's ids of all children, living or ended. All threads stand; `at_each` of them something else may happen.
+pub fn ids(at_each: impl Fn()) -> Result<Vec<RealPid>, SysError> {
     let (mut tasks, mut all) = (Vec::new(), Vec::new());
     let note = |tid| {
-        crate::fault::point(zap_wire::fault::SAVING_CHILDREN);
+        at_each();
         tasks.push(tid);
     };
     fd::each_number(c"/proc/self/task", note)?;

@@ -66,7 +66,7 @@ pub fn note() {
 /// What children have to tell that they have not been waited for.
 fn news() -> Vec<News> {
     let news = |pid| Some((pid, process::news_of(pid)?[CODE] as i32));
-    children::ids().unwrap_or_default().into_iter().filter_map(news).collect()
+    children::ids(|| {}).unwrap_or_default().into_iter().filter_map(news).collect()
 }
 
 /// Where a [`signal::Info`] has its code and the child's id (sigaction(2): si_code, si_pid).

@@ -190,36 +190,42 @@ pub fn save() -> Result<(), Refusal> {
         if saved.pending & readable != 0 && !has_room {
             check_room()?;
         }
-        for signal in (1..=COUNT as i32).filter(|signal| saved.pending & readable & bit(*signal) != 0) {
-            while let Some(mut info) = zap_sys::signal::take_info(signal) {
+        for signal in 1..=COUNT as i32 {
+            let from = saved.queued.len();
+            while saved.pending & readable & bit(signal) != 0 {
+                let Some(mut info) = zap_sys::signal::take_info(signal) else { break };
                 know_sender(&mut info);
                 saved.queued.push(info);
             }
+            // They were before the others.
+            if let Some(slot) = own {
+                requeue(slot, bit(signal));
+            }
+            put_back(process, &saved.queued[from..]);
         }
-        // They were before the others.
-        if let Some(slot) = own {
-            requeue_own(slot);
-        }
-        saved.queued.iter().for_each(|info| put_back(process, info));
         Ok(())
     })
 }
 
-/// Queues again what has been taken, before what has come since: what waits for one thread is taken before what waits for all,
-/// and a thread that does not block the signal could have got this as well as any other; so could the only one.
-fn put_back(process: RealPid, info: &Info) {
-    let bit = bit(info[0] as i32);
-    let blocks = |slot: &&threads::Slot| blocking::mask_at(slot.context.load(Ordering::Relaxed)) & bit != 0;
-    let mut slots = threads::slots();
-    let only = slots.next().filter(|_| slots.next().is_none());
-    let thread = only.or_else(|| threads::slots().find(|slot| !blocks(slot)));
-    let queued = thread.map(|slot| {
-        let tid = RealPid(slot.real_tid.load(Ordering::Relaxed));
-        zap_sys::signal::queue_info_for_thread(process, tid, info)
-    });
-    // Only a thread itself may tell it everything.
-    if !matches!(queued, Some(Ok(()))) {
-        let _ = zap_sys::signal::queue_info(process, info);
+/// Queues again what has been taken of one signal. Of those that queue it is to stay before what has come since: what waits for
+/// one thread is taken before what waits for all, and a thread that does not block the signal could have got it as well as any
+/// other. Where all block it, it waits for whoever will take it, as before, and what has come in this moment is before it.
+fn put_back(process: RealPid, infos: &[Info]) {
+    let own = zap_sys::process::gettid().0;
+    let Some(signal) = infos.first().map(|info| info[0] as i32) else { return };
+    // Only a thread itself may tell it everything (rt_tgsigqueueinfo(2)).
+    let by_programs = infos.iter().all(|info| (info[2] as i32) < 0 && info[2] as i32 != libc::SI_TKILL);
+    let takes = |slot: &&threads::Slot| {
+        let mask = blocking::mask_at(slot.context.load(Ordering::Relaxed));
+        mask & bit(signal) == 0 && (by_programs || slot.real_tid.load(Ordering::Relaxed) == own)
+    };
+    let thread = threads::slots().find(takes).filter(|_| signal >= FIRST_REAL_TIME);
+    let thread = thread.map(|slot| RealPid(slot.real_tid.load(Ordering::Relaxed)));
+    for info in infos {
+        let queued = thread.map(|thread| zap_sys::signal::queue_info_for_thread(process, thread, info));
+        if !matches!(queued, Some(Ok(()))) {
+            let _ = zap_sys::signal::queue_info(process, info);
+        }
     }
 }
 
@@ -277,10 +283,14 @@ pub fn save_own(slot: &threads::Slot) {
 
 /// Queues again, for the calling thread, what [`save_own`] took.
 pub fn requeue_own(slot: &threads::Slot) {
+    requeue(slot, !0);
+}
+
+fn requeue(slot: &threads::Slot, mask: Mask) {
     // SAFETY: null, or made by `save_own` and not freed while the slot is the thread's.
     let Some(queue) = (unsafe { slot.queue.load(Ordering::Acquire).as_ref() }) else { return };
     let (process, thread) = (zap_sys::process::getpid(), zap_sys::process::gettid());
-    for info in queue {
+    for info in queue.iter().filter(|info| mask & bit(info[0] as i32) != 0) {
         let _ = zap_sys::signal::queue_info_for_thread(process, thread, info);
     }
 }

@@ -163,3 +163,34 @@ fn probe(start: u64, end: u64, each: &mut impl FnMut(u64, u64, Kind)) {
         at = next;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+    use std::vec::Vec;
+
+    #[test]
+    fn both_ways_find_the_same() {
+        let page = PAGE_SIZE as u64;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: new memory wherever the kernel likes.
+        let start = unsafe { crate::mem::map(0, 8 * page, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }.unwrap();
+        for number in [1, 2, 5] {
+            // SAFETY: a page of the mapping.
+            unsafe { *((start + number * page) as *mut u8) = 1 };
+        }
+        let pagemap = crate::fd::open(c"/proc/self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0).unwrap();
+        for allow_scan in [true, false] {
+            let mut found = Vec::new();
+            let mut finder = PageFinder::new(pagemap, allow_scan);
+            let each = |from: u64, to: u64, _| found.extend((from - start) / page..(to - start) / page);
+            finder.private_pages(start, start + 8 * page, each).unwrap();
+            assert_eq!(found, [1, 2, 5], "scan: {allow_scan}");
+            assert!(allow_scan || !finder.has_scan);
+        }
+        let _ = crate::fd::close(pagemap);
+        // SAFETY: as above, and nobody uses it any more.
+        unsafe { crate::mem::unmap(start, 8 * page) }.unwrap();
+    }
+}

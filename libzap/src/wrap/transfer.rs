@@ -84,7 +84,7 @@ fn attempt(length: usize, again: bool, call: impl FnOnce() -> ssize_t) -> Came {
 /// is over, or when a handler of the program's has run.
 #[cold]
 fn await_rest(socket: c_int, way: Way) -> bool {
-    let whole = time_out(socket, way);
+    let whole = length_of(&time_out(socket, way));
     let time = zap_sys::time::from_ns(whole.saturating_sub(blocking::transfer_age()));
     let wait = if whole == 0 { core::ptr::null() } else { &raw const time };
     let events = if way == Way::In { libc::POLLIN } else { libc::POLLOUT };
@@ -100,37 +100,44 @@ fn await_rest(socket: c_int, way: Way) -> bool {
     }
 }
 
-/// The time-out of a socket that is this way's, in nanoseconds; 0 if there is none.
-fn time_out(socket: c_int, way: Way) -> u64 {
+/// The time-out of a socket that is this way's; 0 if there is none.
+fn time_out(socket: c_int, way: Way) -> timeval {
     let option = if way == Way::In { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO };
     let mut time = timeval { tv_sec: 0, tv_usec: 0 };
     let mut length = core::mem::size_of::<timeval>() as socklen_t;
     // SAFETY: a place of our own.
     unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, option, (&raw mut time).cast(), &mut length) };
+    time
+}
+
+/// In nanoseconds.
+fn length_of(time: &timeval) -> u64 {
     (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_usec as u64 * 1000)
 }
 
 /// Makes connect(2) again. That of a Unix socket waits in the kernel for room in another one's queue, of which poll(2) tells
-/// nothing: its time-out is what is left, as long as the call lasts.
+/// nothing: its time-out is what is left, as long as the call lasts. One that a handler leaves keeps it.
 #[cold]
 fn connect_again(socket: c_int, call: impl Fn() -> ssize_t) -> ssize_t {
     const SHORTEST: u64 = 1000;
     let whole = time_out(socket, Way::Connect);
     let is_unix = zap_sys::net::get_option(socket, libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_UNIX);
-    if whole == 0 || !is_unix {
+    if length_of(&whole) == 0 || !is_unix {
         return call();
     }
-    let set = |ns: u64| {
-        let time = timeval { tv_sec: (ns / 1_000_000_000) as i64, tv_usec: (ns % 1_000_000_000 / 1000) as i64 };
+    let set = |time: &timeval| {
         let length = core::mem::size_of::<timeval>() as socklen_t;
         // SAFETY: a time of our own.
-        unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const time).cast(), length) };
+        unsafe {
+            libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, core::ptr::from_ref(time).cast(), length)
+        };
     };
-    set(whole.saturating_sub(blocking::transfer_age()).max(SHORTEST));
+    let left = length_of(&whole).saturating_sub(blocking::transfer_age()).max(SHORTEST);
+    set(&timeval { tv_sec: (left / 1_000_000_000) as i64, tv_usec: (left % 1_000_000_000 / 1000) as i64 });
     let result = call();
     // SAFETY: errno's address is valid in every thread.
     let error = unsafe { *libc::__errno_location() };
-    set(whole);
+    set(&whole);
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = error };
     result

@@ -28,7 +28,7 @@ pub struct Known {
 pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdict {
     let path = format!("/proc/{pid}");
     let Ok(status) = super::process::text(format!("{path}/status")) else {
-        return Verdict::Gone;
+        return if Path::new(&path).exists() { Verdict::Starting } else { Verdict::Gone };
     };
     if let Some(reason) = zap_client::executable::refusal_of_process(pid) {
         let object = format!("program {}", super::process::name(pid));
