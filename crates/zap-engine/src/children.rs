@@ -60,7 +60,7 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
             (exit_signal != libc::SIGCHLD).then(|| {
                 format!("was made by clone(2) with exit signal {exit_signal}, and a restart could only give it SIGCHLD")
             })
-        } else if process::state_letter(stat) == b'Z' {
+        } else if process::has_ended(stat) {
             let status = process::stat_field(stat, 52) as i32;
             let group = identity::virtual_group_of(Kind::Group, RealPid(process::stat_field(stat, 5) as i32));
             zombies.push(Zombie { virtual_pid: id.0, status, exit_signal, group, real: pid });

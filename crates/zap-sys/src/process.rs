@@ -404,6 +404,16 @@ pub fn state_letter(text: &[u8]) -> u8 {
     text.iter().rposition(|c| *c == b')').and_then(|at| text.get(at + 2)).copied().unwrap_or(b'?')
 }
 
+/// Whether the process of a stat file's text has ended. One whose first thread has ended alone is a zombie there too, but has
+/// more threads than one (field 20).
+pub fn has_ended(text: &[u8]) -> bool {
+    match state_letter(text) {
+        b'X' => true,
+        b'Z' => stat_field(text, 20) <= 1,
+        _ => false,
+    }
+}
+
 /// What proc_pid_stat(5) tells of a process: its state letter, its parent, and when it was made, in clock ticks after boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stat {
@@ -465,6 +475,20 @@ mod tests {
         let text = b"12 (a) b (c) S 1 12 12 0 -1 4194304 100 0 0 0 3 4 0 0 20 0 1 0 777 1000";
         assert_eq!(stat_field(text, 4), 1);
         assert_eq!(stat_field(text, 22), 777);
+    }
+
+    #[test]
+    fn ends_by_table() {
+        let table: [(&[u8], bool); 4] = [
+            (b"12 (a) S 1 12 12 0 -1 4194304 100 0 0 0 3 4 0 0 20 0 1 0 777 1000", false),
+            (b"12 (a) Z 1 12 12 0 -1 4194304 100 0 0 0 3 4 0 0 20 0 1 0 777 0", true),
+            // Two threads live.
+            (b"12 (a) Z 1 12 12 0 -1 4194304 100 0 0 0 3 4 0 0 20 0 3 0 777 0", false),
+            (b"12 (a) X 1 12 12 0 -1 4194304 100 0 0 0 3 4 0 0 20 0 0 0 777 0", true),
+        ];
+        for (text, expected) in table {
+            assert_eq!(has_ended(text), expected, "{}", core::str::from_utf8(text).unwrap());
+        }
     }
 
     #[test]

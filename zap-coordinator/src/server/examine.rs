@@ -143,7 +143,7 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
 /// proc_pid_stat(5)), and ended children are no processes any more.
 fn is_the_programs(proc: &Path, child: i32) -> bool {
     let Ok(stat) = fs::read(proc.join(child.to_string()).join("stat")) else { return false };
-    !matches!(process::state_letter(&stat), b'Z' | b'X') && process::stat_field(&stat, 38) != 0
+    !process::has_ended(&stat) && process::stat_field(&stat, 38) != 0
 }
 
 /// Whether the process has been killed, or ends by itself, and is not a zombie yet: PF_EXITING of its flags (field 9 of
