@@ -25,9 +25,15 @@ int main(int argc, char **argv) {
     struct termios modes;
     int status;
     if (argc < 2) return 2;
+    // Ctrl-C may be asked for as soon as the command runs.
+    sigset_t asked, before;
+    sigemptyset(&asked);
+    sigaddset(&asked, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &asked, &before);
     pid_t child = forkpty(&terminal, NULL, NULL, NULL);
     if (child < 0) return 77;
     if (child == 0) {
+        sigprocmask(SIG_SETMASK, &before, NULL);
         // What is printed is copied as it is; Ctrl-C is still a signal, which is not shown.
         tcgetattr(0, &modes);
         modes.c_oflag &= ~(tcflag_t)OPOST;
@@ -38,6 +44,7 @@ int main(int argc, char **argv) {
     }
     struct sigaction action = {.sa_handler = type, .sa_flags = SA_RESTART};
     sigaction(SIGUSR1, &action, NULL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     char buffer[4096];
     for (;;) {
         ssize_t length = read(terminal, buffer, sizeof buffer);

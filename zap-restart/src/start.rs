@@ -23,11 +23,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use zap_client::error::{reason, Error, Result};
-use zap_client::{executable, MappedTable};
+use zap_client::{executable, Connection, MappedTable, RuntimeDir};
 use zap_restorer::{REPORT_FAILED, REPORT_FILE_GONE, REPORT_NO_PLACE};
 use zap_sys::signal::Mask;
 use zap_sys::{fd, net, process, RealPid, SysError, VirtualPid};
 use zap_wire::restart::{Order, Report, RestartParts};
+use zap_wire::ToCoordinator;
 
 /// How often execs are tried whose addresses, which the kernel chooses at random, are in the way.
 const ATTEMPTS: u32 = 5;
@@ -186,7 +187,12 @@ fn attempt(
         if let Some(group) = foreground(ready, &family).filter(|_| !circumstances.background) {
             terminal::hand_over(group);
         }
+        let told = tell_coordinator(pod);
         exchange.go()?;
+        // Whoever knows that this process has ended, or gone into the background, finds the pod running.
+        if let Some(connection) = told {
+            let _ = connection.receive();
+        }
         Ok(())
     });
     match result {
@@ -205,6 +211,13 @@ fn attempt(
             }
         }
     }
+}
+
+/// Tells the coordinator that the pod runs. Signals are the program's from here on. A coordinator that has been started
+/// since the pod was made takes it for running anyhow.
+fn tell_coordinator(pod: &Pod) -> Option<Connection> {
+    let connection = Connection::connect(&RuntimeDir::open().ok()??).ok()??;
+    connection.send(&ToCoordinator::Runs { pod_id: pod.id }).is_ok_and(|sent| sent).then_some(connection)
 }
 
 /// The process group that was in the foreground of the terminal, if it is one of the pod's.

@@ -2,7 +2,7 @@
 //! runtime directory.
 //!
 //! Bytes and types only: no socket is opened here. Messages are MessagePack, one per packet of a `SOCK_SEQPACKET` Unix
-//! socket. docs/wire-protocol.md describes the conversation; golden/protocol-5.txt and
+//! socket. docs/wire-protocol.md describes the conversation; golden/protocol-6.txt and
 //! golden/table-5.txt in this crate pin the encoding.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
@@ -23,7 +23,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Version of the protocol. Both sides refuse another one.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// Longest message in bytes: below the kernel's default limit for one packet of a Unix socket (212,992).
 pub const LONGEST_MESSAGE: usize = 160 * 1024;

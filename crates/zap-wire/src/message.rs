@@ -115,6 +115,10 @@ pub enum ToCoordinator {
     Quit {
         kill: bool,
     },
+    /// From zap-restart: every process of the pod is whole, and runs from now on.
+    Runs {
+        pod_id: u64,
+    },
     // Processes.
     /// First word of a process that was signalled: its threads stand.
     Suspended {

@@ -82,15 +82,7 @@ impl Core {
         out.push(Action::Welcome { peer, pod: id, name });
     }
 
-    pub(super) fn restarted(
-        &mut self,
-        now: Now,
-        peer: Peer,
-        pid: i32,
-        id: u64,
-        virtual_pid: i32,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn restarted(&mut self, peer: Peer, pid: i32, id: u64, virtual_pid: i32, out: &mut Vec<Action>) {
         // It waits until it is known, and has nothing else to say.
         out.push(Action::Close { peer });
         let Some(pod) = self.pods.get_mut(&id) else { return };
@@ -105,12 +97,18 @@ impl Core {
                     let program = program.clone();
                     pod.members.push(Member { pid, virtual_pid, program, stopped: false, not_checkpointable: None });
                 }
-                if expected.is_empty() {
-                    pod.state = PodState::Running;
-                    pod.schedule(now.millis);
-                }
                 out.push(Action::Enter { pod: id, pid, virtual_pid, program });
             }
+        }
+    }
+
+    /// All that a restart makes is whole: until now zap-restart could have given up, or been stopped by its user.
+    pub(super) fn runs(&mut self, now: Now, peer: Peer, id: u64, out: &mut Vec<Action>) {
+        // It waits until this is known, and has nothing else to say.
+        out.push(Action::Close { peer });
+        if let Some(pod) = self.pods.get_mut(&id).filter(|pod| pod.is_restarting()) {
+            pod.state = PodState::Running;
+            pod.schedule(now.millis);
         }
     }
 

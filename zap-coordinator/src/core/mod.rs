@@ -434,6 +434,7 @@ impl Core {
             ToCoordinator::Kill { selection } => self.kill(now, peer, &selection, out),
             ToCoordinator::Interval { selection, seconds } => self.interval(now, peer, &selection, seconds, out),
             ToCoordinator::Quit { kill } => self.quit(now, peer, kill, out),
+            ToCoordinator::Runs { pod_id } => self.runs(now, peer, pod_id, out),
             ToCoordinator::Suspended { pod_id, .. } => self.suspended(now, peer, pid, pod_id, out),
             ToCoordinator::Open { descriptions, memory, notes } => {
                 self.open(peer, Open { descriptions, memory, notes, ..Open::default() })
@@ -449,9 +450,7 @@ impl Core {
                 self.refused(now, peer, pid, &refusal, out)
             }
             ToCoordinator::Written { .. } => self.written(now, peer, out),
-            ToCoordinator::Restarted { pod_id, virtual_pid } => {
-                self.restarted(now, peer, pid, pod_id, virtual_pid, out)
-            }
+            ToCoordinator::Restarted { pod_id, virtual_pid } => self.restarted(peer, pid, pod_id, virtual_pid, out),
         }
     }
 

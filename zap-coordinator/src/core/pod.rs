@@ -21,8 +21,9 @@ pub struct Member {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {
     Running,
-    /// Waits for the processes with these virtual pids; (virtual pid, program).
+    /// zap-restart has not said yet that all are whole.
     Restarting {
+        /// Processes that have not come yet: (virtual pid, program).
         expected: Vec<(i32, String)>,
         /// That of the pod's first process, or if that had ended, of another one.
         first: i32,
@@ -56,7 +57,7 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Whether not all of its processes have come back yet.
+    /// Whether not all of its processes are whole yet.
     pub fn is_restarting(&self) -> bool {
         matches!(self.state, PodState::Restarting { .. })
     }

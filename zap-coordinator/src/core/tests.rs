@@ -605,9 +605,13 @@ fn restarts() {
     expect(&bench.handle(Event::Message { peer: 77, pid: 51, message: wanted }), &[]);
     let back = ToCoordinator::Restarted { pod_id: clone, virtual_pid: 100 };
     let actions = bench.handle(Event::Message { peer: PROCESS, pid: 200, message: back });
-    expect(&actions, &["Record", "Enter", "Prepare", "Examine"]);
+    expect(&actions, &["Record", "Enter"]);
     let member = member(200, 100, "app");
     bench.handle(Event::Members { pod: clone, members: vec![member] });
+    // Signals for it still end zap-restart.
+    assert_eq!(bench.core.status().pods[1].state, "restarting");
+    let runs = ToCoordinator::Runs { pod_id: clone };
+    expect(&bench.handle(Event::Message { peer: TOOL, pid: 50, message: runs }), &["Prepare", "Examine"]);
     assert_eq!(bench.core.status().pods[1].state, "checkpointing");
     assert_eq!(bench.core.pod(clone).unwrap().generation, 4);
     // A name that is asked for must be free.
