@@ -12,7 +12,7 @@ use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 29] = [
+    let table: [Row; 30] = [
         ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
         ("launch/no-interpreter", no_interpreter),
         ("launch/static", static_program),
@@ -22,6 +22,7 @@ pub fn cases() -> Vec<Case> {
         ("launch/sanitizer-inside", |scene| unserved(scene, "sanitized_inside", "is built with a sanitizer")),
         ("launch/valgrind", valgrind),
         ("launch/exit-status", exit_status),
+        ("launch/odd-environment", odd_environment),
         ("launch/stays-in-pod", |scene| stays_in_pod(scene, "")),
         ("launch/stays-in-pod-by-exec", |scene| stays_in_pod(scene, "exec ")),
         ("launch/stays-in-pod-virtual-ids", |scene| {
@@ -86,6 +87,25 @@ fn static_program(scene: &Scene) -> Result {
         return skipped("no compiler for static programs");
     }
     launch_refused(scene, &target.to_string_lossy(), 126, "static")
+}
+
+/// What is in the environment, and in which order, is the caller's: also for what the program executes.
+fn odd_environment(scene: &Scene) -> Result {
+    let helper = scene.place.built("odd_environment").to_string_lossy().into_owned();
+    let launch = scene.place.tool("zap-launch").to_string_lossy().into_owned();
+    let seen = |words: &[&str]| -> Result<Vec<String>> {
+        let said = scene.run(&[&[helper.as_str()], words].concat())?;
+        said.expect(0, "")?;
+        // Zap's own settings are not the program's.
+        Ok(said.out.lines().filter(|line| !line.starts_with("ZAP_")).map(str::to_string).collect())
+    };
+    let plain = seen(&["env"])?;
+    ensure!(plain.starts_with(&["TWICE=1", "=x", "alone", "", "LD_PRELOAD="].map(str::to_string)), "plain: {plain:?}");
+    for words in [&[launch.as_str(), "env"][..], &[&launch, "env", "env"], &[&launch, "nice", "env", "env"]] {
+        let launched = seen(words)?;
+        ensure!(launched == plain, "by {words:?}: {launched:?} instead of {plain:?}");
+    }
+    Ok(())
 }
 
 /// A program that is refused at launch, and that a shell execs in a pod: it runs there, and a checkpoint is refused.

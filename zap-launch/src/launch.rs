@@ -25,6 +25,10 @@ use zap_wire::message::{Launch, PodSettings, StreamId};
 use zap_wire::table::OFFSET;
 use zap_wire::{environment, FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
 
+extern "C" {
+    static environ: *const *const libc::c_char;
+}
+
 /// zap-launch's own failures, as with env(1) and timeout(1).
 const FAILED: i32 = 125;
 const NOT_RUNNABLE: i32 = 126;
@@ -87,10 +91,16 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
 }
 
 /// Puts this process into a pod; returns the environment that makes the program a member.
-fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<Vec<(OsString, OsString)>, Failure> {
+fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<Vec<CString>, Failure> {
     let own = |error: zap_client::Error| Failure::new(FAILED, error);
     let library = install::library().map_err(own)?;
-    let preload = preload(&library, std::env::var_os(environment::LD_PRELOAD))?;
+    let present = present_environment();
+    // Of several the loader takes the last.
+    let users = present.iter().rev().find_map(|entry| value(entry, environment::LD_PRELOAD));
+    let mut preload = Some(entry(environment::LD_PRELOAD, &preload(&library, users)?));
+    // Of the two that follow the user's own libraries are left in one; and a fault is taken out beside them.
+    let is_odd = users.is_some() != present.iter().any(|entry| value(entry, environment::FAULT).is_some());
+    let even = is_odd.then(|| entry(environment::EVEN, OsStr::new("")));
     let table = join(arguments, program, streams)?;
     let mapped = MappedTable::open(&table).map_err(own)?;
     force_virtual(&mapped);
@@ -98,20 +108,41 @@ fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Resul
     if (1..=64).contains(&signal) {
         let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(signal));
     }
-    let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| {
-            let own = [environment::LD_PRELOAD, environment::POD_TABLE, environment::EVEN, environment::FORCE_VIRTUAL];
-            !own.iter().any(|own| name == own)
-        })
-        .collect();
-    // Of the two that follow the user's own libraries are left in one; and a fault is taken out beside them.
-    let is_kept = std::env::var_os(environment::LD_PRELOAD).is_some_and(|own| !own.is_empty());
-    if is_kept != std::env::var_os(environment::FAULT).is_some() {
-        variables.push((environment::EVEN.into(), "".into()));
+    let mut variables = Vec::new();
+    for one in present {
+        let is = |name: &&str| value(&one, name).is_some();
+        if is(&environment::LD_PRELOAD) {
+            variables.extend(preload.take());
+        } else if ![environment::POD_TABLE, environment::EVEN, environment::FORCE_VIRTUAL].iter().any(is) {
+            variables.push(one);
+        }
     }
-    variables.push((environment::LD_PRELOAD.into(), preload));
-    variables.push((environment::POD_TABLE.into(), table.into_os_string()));
+    variables.extend(even.into_iter().chain(preload));
+    variables.push(entry(environment::POD_TABLE, table.as_os_str()));
     Ok(variables)
+}
+
+/// The environment as it was given, also what is no variable: the standard library knows entries with a name alone.
+fn present_environment() -> Vec<CString> {
+    let mut entries = Vec::new();
+    // SAFETY: null, or a list of C strings that ends with a null pointer; this process has one thread.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            entries.push(CStr::from_ptr(*at).to_owned());
+            at = at.add(1);
+        }
+    }
+    entries
+}
+
+/// The value of `entry`, if it is of this name.
+fn value<'a>(entry: &'a CStr, name: &str) -> Option<&'a [u8]> {
+    entry.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+}
+
+fn entry(name: &str, value: &OsStr) -> CString {
+    CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).unwrap_or_default()
 }
 
 /// Whether the options let this process stay in the pod of `table`, in which it runs. To leave it would take a process out
@@ -220,7 +251,7 @@ fn present_pod() -> Option<PathBuf> {
 }
 
 /// The new value of LD_PRELOAD: libzap first, once.
-fn preload(library: &Path, old: Option<OsString>) -> Result<OsString, Failure> {
+fn preload(library: &Path, old: Option<&[u8]>) -> Result<OsString, Failure> {
     let bytes = library.as_os_str().as_bytes();
     // The loader splits at blanks and colons, and knows no quoting (ld.so(8)).
     if bytes.iter().any(|c| matches!(c, b' ' | b':' | b'\t' | b'\n')) {
@@ -228,7 +259,11 @@ fn preload(library: &Path, old: Option<OsString>) -> Result<OsString, Failure> {
         return Err(Failure::new(FAILED, format_args!("{}: {why}", library.display())));
     }
     let mut value = library.as_os_str().to_owned();
-    for other in old.as_deref().unwrap_or_default().as_bytes().split(|c| matches!(c, b' ' | b':')) {
+    if old.is_some_and(<[u8]>::is_empty) {
+        // It is there, and stays there.
+        value.push(":");
+    }
+    for other in old.unwrap_or_default().split(|c| matches!(c, b' ' | b':')) {
         if !other.is_empty() && other != bytes {
             value.push(":");
             value.push(OsStr::from_bytes(other));
@@ -254,7 +289,7 @@ fn keep_standard_numbers() {
 
 /// execve(2); returns only if it fails. With `variables` it goes past libzap, should that be preloaded here; a process that
 /// stays in its pod has none, and execs as any program of the pod does.
-fn execute(path: &Path, words: &[OsString], variables: Option<&[(OsString, OsString)]>) -> std::io::Error {
+fn execute(path: &Path, words: &[OsString], variables: Option<&[CString]>) -> std::io::Error {
     let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
@@ -266,9 +301,7 @@ fn execute(path: &Path, words: &[OsString], variables: Option<&[(OsString, OsStr
         unsafe { libc::execv(path.as_ptr(), words.as_ptr()) };
         return std::io::Error::last_os_error();
     };
-    let variables: Vec<CString> =
-        variables.iter().map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat())).collect();
-    let variables = pointers(&variables);
+    let variables = pointers(variables);
     let arguments = [path.as_ptr() as usize, words.as_ptr() as usize, variables.as_ptr() as usize, 0, 0, 0];
     // SAFETY: as above.
     match unsafe { zap_sys::arch::syscall::syscall(libc::SYS_execve, arguments) } {
@@ -284,8 +317,9 @@ mod tests {
     #[test]
     fn libzap_is_preloaded_first_and_once() {
         let library = Path::new("/usr/lib/zap/libzap.so");
-        let with = |old: Option<&str>| preload(library, old.map(OsString::from)).ok().unwrap();
+        let with = |old: Option<&str>| preload(library, old.map(str::as_bytes)).ok().unwrap();
         assert_eq!(with(None), "/usr/lib/zap/libzap.so");
+        assert_eq!(with(Some("")), "/usr/lib/zap/libzap.so:");
         assert_eq!(with(Some("a.so b.so")), "/usr/lib/zap/libzap.so:a.so:b.so");
         assert_eq!(with(Some("a.so:/usr/lib/zap/libzap.so")), "/usr/lib/zap/libzap.so:a.so");
         assert!(preload(Path::new("/my lib/libzap.so"), None).is_err());

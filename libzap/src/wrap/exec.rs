@@ -52,7 +52,8 @@ impl Environment {
             return None;
         }
         let mut count = 0;
-        let mut preload_tail: &[u8] = b"";
+        // The user's own libraries, and which variable names them: of several the loader takes the last.
+        let mut users: Option<(usize, &[u8])> = None;
         let mut readable = Readable::default();
         loop {
             // SAFETY: null, or readable as far as it has been looked at.
@@ -66,11 +67,13 @@ impl Environment {
             }
             // SAFETY: variables are C strings.
             let text = unsafe { CStr::from_ptr(start) }.to_bytes();
-            preload_tail = value(text, environment::LD_PRELOAD).unwrap_or(preload_tail);
+            users = value(text, environment::LD_PRELOAD).map(|libraries| (count, libraries)).or(users);
             count += 1;
         }
         let own = own_preload();
-        let preload_length = own.len() + 1 + preload_tail.len() + 1;
+        // Where the user's own is there and empty it stays so.
+        let (separator, tail): (&[u8], &[u8]) = users.map_or((b"", b""), |(_, libraries)| (b":", libraries));
+        let preload_length = own.len() + separator.len() + tail.len() + 1;
         let needed = count + 5;
         let (list, preload): (*mut *mut c_char, &mut [u8]) = if needed <= FEW && preload_length <= SHORT {
             (self.few.as_mut_ptr(), &mut self.short)
@@ -80,26 +83,25 @@ impl Environment {
             let text = unsafe { core::slice::from_raw_parts_mut((memory as *mut u8).add(needed * 8), preload_length) };
             (memory as *mut *mut c_char, text)
         };
+        let preload = join(preload, &[own, separator, tail])?;
         let mut to = 0;
         for from in 0..count {
             // SAFETY: `from` is below the count of variables.
             let Some(text) = (unsafe { variable(given, from) }) else { break };
             let own = [environment::LD_PRELOAD, environment::POD_TABLE, environment::EVEN, environment::POD_DOOR];
-            if own.iter().all(|name| value(text, name).is_none()) {
+            let is_users = users.is_some_and(|(at, _)| at == from);
+            if is_users || own.iter().all(|name| value(text, name).is_none()) {
                 // SAFETY: the list has room for every variable and five more.
-                unsafe { *list.add(to) = *given.add(from) };
+                unsafe { *list.add(to) = if is_users { preload } else { *given.add(from) } };
                 to += 1;
             }
         }
-        let separator: &[u8] = if preload_tail.is_empty() { b"" } else { b":" };
-        let preload = join(preload, &[own, separator, preload_tail])?;
-        // Where it cannot be named, the list ends before it.
-        let door = door_variable(&mut self.door).unwrap_or(core::ptr::null_mut());
+        let door = door_variable(&mut self.door);
         // What the user preloads is left where it is.
-        let taken_out = usize::from(preload_tail.is_empty()) + 1 + usize::from(!door.is_null());
-        let even = EVEN.as_ptr().cast_mut();
-        let skip = usize::from(taken_out % 2 == 0);
-        for variable in [even, preload, state::table_variable(), door, core::ptr::null_mut()].into_iter().skip(skip) {
+        let taken_out = usize::from(users.is_none()) + 1 + usize::from(door.is_some());
+        let even = (taken_out % 2 == 1).then_some(EVEN.as_ptr().cast_mut());
+        let added = [even, users.is_none().then_some(preload), Some(state::table_variable()), door];
+        for variable in added.into_iter().flatten().chain([core::ptr::null_mut()]) {
             // SAFETY: as above.
             unsafe { *list.add(to) = variable };
             to += 1;
