@@ -44,14 +44,16 @@ static int threads_in_status(void) {
 int main(void) {
     static pthread_t threads[THREADS];
     pthread_attr_t attributes;
+    size_t stack = 16384;
     MAKE(sem_init(&standing, 0, 0) == 0 && sem_init(&ended, 0, 0) == 0);
-    MAKE(pthread_attr_init(&attributes) == 0 && pthread_attr_setstacksize(&attributes, 16384) == 0);
+    MAKE(pthread_attr_init(&attributes) == 0 && pthread_attr_setstacksize(&attributes, stack) == 0);
     for (long i = 0; i < THREADS; i++) {
         pthread_attr_setdetachstate(&attributes, i % 2 ? PTHREAD_CREATE_DETACHED : PTHREAD_CREATE_JOINABLE);
         int error = pthread_create(&threads[i], &attributes, run, (void *)i);
         if (error == EINVAL) {
             /* Registers and static variables leave no room in 16 KiB. */
-            MAKE(pthread_attr_setstacksize(&attributes, 65536) == 0);
+            stack = 65536;
+            MAKE(pthread_attr_setstacksize(&attributes, stack) == 0);
             error = pthread_create(&threads[i], &attributes, run, (void *)i);
         }
         MAKE(error == 0);
@@ -74,6 +76,6 @@ int main(void) {
             CHECK(pthread_join(threads[i], &result) == 0 && result == (void *)(i + 1), "pthread_join of %ld", i);
     }
     CHECK(right == THREADS, "%d of %d were themselves", right, THREADS);
-    SAY("thousand threads: each was itself, on its stack of 16 KiB, and ended");
+    SAY("thousand threads: each was itself, on its stack of %zu KiB, and ended", stack / 1024);
     return finish(7);
 }
