@@ -41,7 +41,8 @@ pub fn cases() -> Vec<Case> {
         cases.push(case());
         cases.push(case().by_ordinary_user());
     }
-    cases.push(Case::new("panic/no-memory", no_memory));
+    cases.push(Case::new("panic/no-memory", |scene| no_memory(scene, false)));
+    cases.push(Case::new("panic/no-memory-at-first", |scene| no_memory(scene, true)));
     for place in [fault::WRITER_SURVEYING, fault::WRITER_LAYING_OUT, fault::WRITER_WRITING] {
         let case = Case::new(format!("panic/in-place/{place}"), move |scene: &Scene| panics(scene, place, true));
         cases.push(case);
@@ -90,13 +91,15 @@ fn given_up(scene: &Scene) -> Result {
     scene.expect_end(running, &program)
 }
 
-/// A program that has no memory left, and none for Zap.
-fn no_memory(scene: &Scene) -> Result {
+/// A program that has no memory left, and none for Zap; `at_first`: which then has not taken what it keeps, either.
+fn no_memory(scene: &Scene, at_first: bool) -> Result {
     let program = scene.program("panics")?;
     scene.plain(&program)?;
     let running = scene.launch(&program, &["--keep", "9"])?;
     scene.wait_ready(running, 1)?;
-    scene.checkpoint(&[]).doing("without a limit")?;
+    if !at_first {
+        scene.checkpoint(&[]).doing("without a limit")?;
+    }
     scene.go()?;
     scene.wait_ready(running, 2)?;
     process::limit_memory(running.pid, true)?;

@@ -141,7 +141,7 @@ fn refuse_beside(refusal: Refusal) {
         // The coordinator knows the helper by its parent, and must find it alive: it is to answer.
         let message = ToCoordinator::Refused { phase: Phase::Suspend, refusal: on_wire(refusal) };
         if agent.say(&message).is_ok() {
-            let _ = agent.hear();
+            agent.await_abandon();
         }
         agent.close();
     }

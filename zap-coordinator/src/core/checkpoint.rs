@@ -444,7 +444,10 @@ impl Core {
 
     pub(super) fn refused(&mut self, now: Now, peer: Peer, pid: i32, refusal: &Refusal, out: &mut Vec<Action>) {
         // A process that cannot even suspend says so as its first word.
-        let Some(id) = self.pod_of_peer(peer).or_else(|| self.pod_awaiting(pid)) else { return };
+        let Some(id) = self.pod_of_peer(peer).or_else(|| self.pod_awaiting(pid)) else {
+            // What it was asked has been given up meanwhile.
+            return out.push(Action::Close { peer });
+        };
         let Some(checkpoint) = self.checkpoint_of(id) else { return };
         let says = |participant: &&Participant| participant.peer == Some(peer) || participant.pid == pid;
         let Some(participant) = checkpoint.participants.iter().find(says) else { return };
