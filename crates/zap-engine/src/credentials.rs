@@ -57,6 +57,14 @@ pub fn close_again() {
     }
 }
 
+/// Whether all user ids, and all group ids, are the same: else no other process of the same ids may look into this one, which
+/// its own copy may not either (ptrace(2), "Ptrace access mode checking").
+pub fn are_one() -> bool {
+    let are = |ids: zap_sys::Result<[u32; 3]>, file: u32| ids.is_ok_and(|ids| ids == [file; 3]);
+    are(credentials::users(), credentials::file_user(u32::MAX))
+        && are(credentials::groups(), credentials::file_group(u32::MAX))
+}
+
 fn refusal(object: &str, error: zap_sys::SysError) -> Refusal {
     Refusal::new(object, error)
 }
@@ -153,12 +161,7 @@ pub fn restore() -> Result<(), Refusal> {
         let name = format!("user {}", saved.users[1]);
         credentials::set_users(&saved.users).map_err(|error| refusal(&name, error))?;
     }
-    if saved.file_user != saved.users[1] {
-        credentials::file_user(saved.file_user);
-    }
-    if saved.file_group != saved.groups[1] {
-        credentials::file_group(saved.file_group);
-    }
+    restore_ids_for_files(&saved)?;
     // One of the secure bits.
     restore_attribute(libc::PR_GET_KEEPCAPS, libc::PR_SET_KEEPCAPS, saved.keeps_capabilities, "PR_SET_KEEPCAPS")?;
     restore_capabilities(&saved)?;
@@ -167,6 +170,25 @@ pub fn restore() -> Result<(), Refusal> {
     // A change of users has cleared it. 2, which only the kernel gives, is no less closed as 0.
     let dumpable = usize::from(saved.dumpable == 1);
     credentials::set_attribute(libc::PR_SET_DUMPABLE, dumpable).map_err(|error| refusal("PR_SET_DUMPABLE", error))
+}
+
+/// User and group for files (setfsuid(2)), which follow the effective ones until they are set.
+fn restore_ids_for_files(saved: &Saved) -> Result<(), Refusal> {
+    let (user, group) = (saved.file_user, saved.file_group);
+    if (user, group) == (saved.users[1], saved.groups[1]) {
+        return Ok(());
+    }
+    // They may be any with privilege alone, which a change of users has made ineffective.
+    let own = credentials::capabilities().map_err(|error| refusal("capabilities", error))?;
+    let _ = credentials::set_capabilities(&Capabilities { effective: own.permitted, ..own });
+    credentials::file_group(group);
+    credentials::file_user(user);
+    // The calls tell nothing.
+    if (credentials::file_user(u32::MAX), credentials::file_group(u32::MAX)) == (user, group) {
+        Ok(())
+    } else {
+        Err(Refusal::new("credentials", format!("user {user} or group {group} for files cannot be set")))
+    }
 }
 
 fn restore_attribute(get: i32, set: i32, wanted: usize, name: &str) -> Result<(), Refusal> {

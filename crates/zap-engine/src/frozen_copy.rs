@@ -12,12 +12,12 @@ use crate::collected::{Saved, Saving};
 use crate::locked::Locked;
 use crate::memory::{self, Memory};
 use crate::state::Owned;
-use crate::{breakdown, fault, huge_pages, shared};
+use crate::{breakdown, credentials, fault, huge_pages, shared};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::Refusal;
 use zap_sys::arch::context::{self, SnapshotContext, RESTARTED};
-use zap_sys::{fd, libc, process, RawFd, RealPid, SysError};
+use zap_sys::{fd, libc, process, RawFd, RealPid, SysError, PAGE_SIZE};
 use zap_wire::{fault as faults, ToCoordinator};
 
 /// What is changed for the fork, and to be put back.
@@ -109,23 +109,23 @@ fn fork_whole(saving: &Saving<'_>, locked: &[Locked]) -> Result<Saved, NotForked
     loop {
         let gate = Gate::new(saving.aside.holds_files).map_err(|error| Refusal::new("frozen copy", error))?;
         fault::point(faults::COPY_FORKING);
-        let forked = fork_once(&CopyTask { saving, kept_out: &kept_out, locked, gate: &gate });
-        if !matches!(forked, Ok(Forked::Restarted)) {
-            fault::point(faults::COPY_FORKED);
-        }
-        let missing = match &forked {
-            Ok(Forked::Copy(copy)) => comparison.missing_in(*copy, &huge).map_err(NotForked::Refused),
+        let copy = match fork_once(&CopyTask { saving, kept_out: &kept_out, locked, gate: &gate }) {
             Ok(Forked::Restarted) => return Ok(Saved::Restarted),
-            Err(_) => Err(NotForked::NoProcess),
+            Ok(Forked::Copy(copy)) => Some(copy),
+            Err(_) => None,
+        };
+        fault::point(faults::COPY_FORKED);
+        let told = gate.hears();
+        let missing = match copy {
+            Some(copy) => comparison.missing_in(copy, told, &huge).map_err(NotForked::Refused),
+            None => Err(NotForked::NoProcess),
         };
         let go = matches!(&missing, Ok(missing) if missing.is_empty() || !kept_out.is_empty());
         gate.open(go);
         let missing = missing?;
         match missing.first() {
             None => {
-                if let Ok(Forked::Copy(copy)) = forked {
-                    COPY.store(copy.0, Ordering::Relaxed);
-                }
+                COPY.store(copy.map_or(0, |copy| copy.0), Ordering::Relaxed);
                 return Ok(Saved::Here);
             }
             Some((start, _)) if !kept_out.is_empty() => {
@@ -149,6 +149,8 @@ struct Gate {
     go: (RawFd, RawFd),
     /// The program waits here until the copy has let go of the files in its memory: where there are any.
     let_go: Option<(RawFd, RawFd)>,
+    /// The copy tells here what mappings it has: where the program may not look.
+    mappings: Option<(RawFd, RawFd)>,
 }
 
 impl Gate {
@@ -156,15 +158,31 @@ impl Gate {
     const PATIENCE: i32 = 5000;
 
     fn new(holds_files: bool) -> zap_sys::Result<Self> {
+        let pipe = |wanted: bool| wanted.then(|| fd::pipe2(libc::O_CLOEXEC)).transpose();
         let go = fd::pipe2(libc::O_CLOEXEC)?;
-        let let_go = holds_files.then(|| fd::pipe2(libc::O_CLOEXEC)).transpose();
-        let_go.inspect_err(|_| close_both(go)).map(|let_go| Self { go, let_go })
+        let let_go = pipe(holds_files).inspect_err(|_| close_both(go))?;
+        let mappings = pipe(!credentials::are_one()).inspect_err(|_| {
+            close_both(go);
+            let_go.into_iter().for_each(close_both);
+        })?;
+        Ok(Self { go, let_go, mappings })
+    }
+
+    /// In the program, after the fork: where the copy tells what mappings it has, if it does.
+    fn hears(&self) -> Option<RawFd> {
+        let (read, write) = self.mappings?;
+        // Else it has no end.
+        let _ = fd::close(write);
+        Some(read)
     }
 
     /// In the program, after the fork: lets the copy begin, or end.
     fn open(self, go: bool) {
         let _ = fd::write(self.go.1, if go { GO } else { b"x" });
         close_both(self.go);
+        if let Some((read, _)) = self.mappings {
+            let _ = fd::close(read);
+        }
         if let Some((read, write)) = self.let_go {
             let _ = fd::close(write);
             // The end of this pipe: the copy has let go, or ended.
@@ -177,6 +195,22 @@ impl Gate {
     fn pass(&self) -> bool {
         let mut word = [0u8; 1];
         fd::read(self.go.0, &mut word) == Ok(1) && word == GO
+    }
+
+    /// In the copy: tells what mappings it has, if that is wanted.
+    fn tell_mappings(&self) {
+        let Some((_, write)) = self.mappings else { return };
+        // As much as the kernel gives at once.
+        let mut buffer = [0u8; PAGE_SIZE];
+        if let Ok(maps) = fd::open(c"/proc/thread-self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0) {
+            while let Ok(length @ 1..) = fd::read(maps, &mut buffer) {
+                if fd::write_all(write, &buffer[..length]).is_err() {
+                    break;
+                }
+            }
+            let _ = fd::close(maps);
+        }
+        let _ = fd::close(write);
     }
 
     /// In the copy: it has let go.
@@ -256,8 +290,8 @@ extern "C" fn fork_copy(fork: usize) {
     // SAFETY: as in `make_helper`.
     let fork = unsafe { &mut *(fork as *mut Fork<'_>) };
     let CopyTask { saving, gate, .. } = *fork.task;
-    let let_go = gate.let_go.map_or(saving.image, |(_, write)| write);
-    memory::close_all_but([saving.agent.socket(), saving.image, gate.go.0, let_go]);
+    let kept = |pipe: Option<(RawFd, RawFd)>| pipe.map_or(saving.image, |(_, write)| write);
+    memory::close_all_but([saving.agent.socket(), saving.image, gate.go.0, kept(gate.let_go), kept(gate.mappings)]);
     let _ = process::chdir(c"/");
     // SAFETY: all other threads stand outside of what the copy uses.
     match unsafe { process::fork_raw(0) } {
@@ -270,6 +304,7 @@ extern "C" fn fork_copy(fork: usize) {
 fn live(fork: &Fork<'_>) -> ! {
     let &CopyTask { saving, kept_out, locked, gate } = fork.task;
     breakdown::note_copy(true);
+    gate.tell_mappings();
     if !gate.pass() {
         process::exit_process(0);
     }
