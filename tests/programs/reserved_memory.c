@@ -1,4 +1,5 @@
-/* Address space that is reserved and hardly used: 2 TiB with three pages, private; 16 GiB with three pages, shared.
+/* Address space that is reserved and hardly used: 2 TiB, or so many GiB as are asked for, with three pages, private; 16 GiB
+ * with three pages, shared.
  *
  * Wrong would be: a checkpoint or a restart that takes time or room for what was never touched, a page lost or found
  * elsewhere, memory that is paid for now.
@@ -28,9 +29,10 @@ static long kilobytes(const char *name) {
     return value;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     size_t page = sysconf(_SC_PAGESIZE);
-    size_t length = 2048 * GIBIBYTE, shared_length = 16 * GIBIBYTE;
+    size_t gibibytes = argc > 1 ? strtoul(argv[1], NULL, 10) : 2048, length = gibibytes * GIBIBYTE;
+    size_t shared_length = 16 * GIBIBYTE;
     unsigned char *memory = reserve(length, MAP_PRIVATE), *shared = reserve(shared_length, MAP_SHARED);
     size_t places[] = {0, length / 3 / page * page, length - page};
     size_t shared_places[] = {page, shared_length / 3 / page * page, shared_length - page};
@@ -45,10 +47,10 @@ int main(void) {
 
     CHECK(nanoseconds(CLOCK_MONOTONIC) - begun < 60 * SECONDS, "checkpoints and restarts were quick");
     for (int i = 0; i < 3; i++) {
-        CHECK(filled(memory + places[i], page, 20 + i), "page %d of 2 TiB", i);
+        CHECK(filled(memory + places[i], page, 20 + i), "page %d of %zu GiB", i, gibibytes);
         CHECK(filled(shared + shared_places[i], page, 30 + i), "page %d of 16 GiB", i);
     }
-    SAY("reserved memory: three pages of 2 TiB, three of 16 GiB");
+    SAY("reserved memory: three pages of each");
     CHECK(zeroed(memory + places[1] + page, 1 << 20) && zeroed(memory + places[1] - (1 << 20), 1 << 20), "zeroes");
     CHECK(zeroed(shared + shared_places[1] + page, 1 << 20), "zeroes of shared memory");
     CHECK(kilobytes("VmRSS:") < resident + 16384 && kilobytes("VmPTE:") < tables + 4096, "memory in use: %ld, %ld kB",
