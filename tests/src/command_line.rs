@@ -12,11 +12,15 @@ use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::Path;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 30] = [
+    let table: [Row; 34] = [
         ("launch/not-found", |scene| launch_refused(scene, "no-such-program", 127, "not found")),
         ("launch/no-interpreter", no_interpreter),
         ("launch/static", static_program),
         ("launch/setuid", setuid_program),
+        ("launch/setuid-to-oneself", setuid_to_oneself),
+        ("launch/unreadable", unreadable_program),
+        ("launch/deleted-directory", deleted_directory),
+        ("launch/unreadable-ckpt-dir", unreadable_ckpt_dir),
         ("launch/go", |scene| unserved(scene, "go_section", "is a Go program")),
         ("launch/sanitizer", |scene| unserved(scene, "sanitized", "is built with a sanitizer")),
         ("launch/sanitizer-inside", |scene| unserved(scene, "sanitized_inside", "is built with a sanitizer")),
@@ -132,11 +136,86 @@ fn valgrind(scene: &Scene) -> Result {
 }
 
 fn setuid_program(scene: &Scene) -> Result {
+    if process::user() != 0 {
+        return skipped("only root can make a program of another user");
+    }
     let path = scene.path("work/raised");
     fs::copy("/bin/true", &path)?;
-    scene.own(&path)?;
+    let owner = if is_root(scene) { NOBODY } else { 0 };
+    chown(&path, Some(owner), Some(owner))?;
     fs::set_permissions(&path, Permissions::from_mode(0o4755))?;
     launch_refused(scene, &path.to_string_lossy(), 126, "set-user-id")
+}
+
+/// Set-user-id to the one who runs it: that gives nothing, and the loader takes libzap in.
+fn setuid_to_oneself(scene: &Scene) -> Result {
+    let mut program = scene.program(SIMPLE)?;
+    scene.plain(&program)?;
+    let path = scene.path("work/raised");
+    fs::copy(scene.place.built(SIMPLE), &path)?;
+    scene.own(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o4755))?;
+    program.run[0] = path.to_string_lossy().into_owned();
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// A program that may be executed and not be read is refused at launch, and inside a pod the checkpoint is.
+fn unreadable_program(scene: &Scene) -> Result {
+    if is_root(scene) {
+        return skipped("root can read every file");
+    }
+    let path = scene.path("work/unreadable");
+    fs::copy("/bin/sleep", &path)?;
+    scene.own(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o111))?;
+    let path = path.to_string_lossy().into_owned();
+    launch_refused(scene, &path, 126, "cannot be read")?;
+    let run = vec!["/bin/sh".into(), "-c".into(), format!("echo READY; exec {path} 1000")];
+    let running = scene.launch(&Program { run, ..scene.program(SIMPLE)? }, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.until(PATIENCE, "it has been executed", || {
+        fs::read_to_string(format!("/proc/{}/comm", running.pid)).is_ok_and(|name| name == "unreadable\n").then_some(())
+    })?;
+    scene.run(&["zap-command", "--checkpoint", "--kill"])?.expect(1, "cannot be read")?;
+    ensure!(process::lives(running.pid), "a refused checkpoint has ended the program");
+    scene.run(&["zap-command", "--kill"])?.expect(0, "")?;
+    scene.wait(running)?;
+    Ok(())
+}
+
+/// A program can be launched where the working directory is gone; it is the checkpoint that needs one.
+fn deleted_directory(scene: &Scene) -> Result {
+    let launch = scene.place.tool("zap-launch").to_string_lossy().into_owned();
+    let script = "mkdir gone && cd gone && rmdir ../gone && \"$0\" /bin/sh -c 'echo it runs; exit 4'";
+    let mut command = scene.words(&["/bin/sh", "-c", script, &launch]);
+    command.env_remove("ZAP_CKPT_DIR");
+    let said = scene.finish(command)?;
+    said.expect(4, "")?;
+    ensure!(said.out == "it runs\n", "{said:?}");
+    Ok(())
+}
+
+/// A directory that others may write into and not read, as a drop box.
+fn unreadable_ckpt_dir(scene: &Scene) -> Result {
+    let directory = scene.make_directory("box", 0o333)?;
+    let (program, running) = start_simple(scene, &["--ckpt-dir", &directory.to_string_lossy()])?;
+    for kill in [&[][..], &[], &["--kill"]] {
+        let said = scene.run(&[&["zap-command", "--checkpoint"], kill].concat())?;
+        said.expect(0, "")?;
+    }
+    scene.wait(running)?;
+    fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
+    let mut images: Vec<_> = fs::read_dir(&directory)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    images.sort();
+    ensure!(images.iter().all(|image| image.extension().is_some_and(|end| end == "zimg")), "{images:?}");
+    let running = scene.restart(&[], &images[images.len() - 1..], &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 fn exit_status(scene: &Scene) -> Result {

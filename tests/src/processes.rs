@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 13] = [
+    let table: [Row; 15] = [
         ("terminal-keys", |scene| terminal(scene, "keys")),
         ("terminal-hangup", |scene| terminal(scene, "hangup")),
         ("hangup-by-signal", hangup_by_signal),
@@ -27,7 +27,9 @@ pub fn cases() -> Vec<Case> {
         ("traced-member", traced_member),
         ("other-pid-namespace", other_pid_namespace),
         ("other-namespaces", other_namespaces),
+        ("launched-in-namespace", launched_in_namespace),
         ("chroot", chroot),
+        ("directory-of-process", directory_of_process),
     ];
     let mut cases = Vec::new();
     for (name, run) in table {
@@ -270,6 +272,36 @@ fn other_namespaces(scene: &Scene) -> Result {
         let ended = scene.wait(running)?.ended;
         ensure!(ended == Ended::Exited(7), "in another {kind} namespace: {ended}");
     }
+    Ok(())
+}
+
+/// A pod that begins in namespaces of its own is at home there, whoever has started the coordinator.
+fn launched_in_namespace(scene: &Scene) -> Result {
+    if !is_root(scene) || scene.run(&["unshare", "-m", "-u", "true"])?.status != 0 {
+        return skipped("this user cannot make namespaces here");
+    }
+    let outside = scene.launch(&program(scene, &["/bin/sleep", "1000"])?, &["--pod", "outside"])?;
+    scene.wait_running(1)?;
+    let launch = scene.place.tool("zap-launch").to_string_lossy().into_owned();
+    let words = ["unshare", "-m", "-u", &launch, "--pod", "inside", "/bin/sleep", "1000"];
+    let inside = scene.start(scene.words(&words), &scene.out())?;
+    scene.wait_running(2)?;
+    for (pod, running) in [("inside", inside), ("outside", outside)] {
+        scene.run(&["zap-command", "--pod", pod, "--checkpoint"])?.expect(0, "")?;
+        scene.run(&["zap-command", "--pod", pod, "--kill"])?.expect(0, "")?;
+        scene.wait(running)?;
+    }
+    Ok(())
+}
+
+/// A directory of /proc that is named after a process is another one after a restart.
+fn directory_of_process(scene: &Scene) -> Result {
+    let script = "cd /proc/$$ && echo READY; until test -e \"$ZAP_TEST_GO.1\"; do sleep 0.05; done; exit 7";
+    let running = scene.launch(&program(scene, &["/bin/sh", "-c", script])?, &[])?;
+    scene.wait_ready(running, 1)?;
+    scene.run(&["zap-command", "--checkpoint", "--kill"])?.expect(1, "working directory /proc/")?;
+    scene.run(&["zap-command", "--kill"])?.expect(0, "")?;
+    scene.wait(running)?;
     Ok(())
 }
 

@@ -123,6 +123,12 @@ fn show(arguments: &CommandArguments, answer: FromCoordinator) -> u8 {
     }
 }
 
+/// A name as a terminal may have it: in one line, and nothing that would move its cursor.
+fn printable(name: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    name.chars().map(escaped).collect()
+}
+
 /// The status for people.
 fn table(status: &Status) -> String {
     let mut text = String::new();
@@ -143,7 +149,8 @@ fn table(status: &Status) -> String {
             } else {
                 format!(" (itself: {})", process.virtual_pid)
             };
-            let _ = writeln!(text, "    {}{alias}  {}  {}", process.pid, process.program, process.state);
+            let program = printable(&process.program);
+            let _ = writeln!(text, "    {}{alias}  {program}  {}", process.pid, process.state);
             if let Some(why) = &process.not_checkpointable {
                 let _ = writeln!(text, "        cannot be checkpointed: {why}");
             }

@@ -218,7 +218,11 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
 fn image_directory(asked: Option<&Path>) -> Result<PathBuf, Failure> {
     let wanted = asked.unwrap_or(Path::new("."));
     let refused = |why: &dyn Display| Failure::new(FAILED, format_args!("--ckpt-dir {}: {why}", wanted.display()));
-    let directory = std::fs::canonicalize(wanted).map_err(|error| refused(&reason(&error)))?;
+    let directory = match (std::fs::canonicalize(wanted), asked) {
+        // It has been deleted. The kernel says what it was called.
+        (Err(_), None) => std::fs::read_link("/proc/self/cwd").map_err(|error| refused(&reason(&error)))?,
+        (found, _) => found.map_err(|error| refused(&reason(&error)))?,
+    };
     if asked.is_some() {
         if !directory.is_dir() {
             return Err(refused(&"is not a directory"));

@@ -30,8 +30,10 @@ pub enum Kind {
     Text,
     /// No dynamic loader.
     Static,
-    /// Set-user-id, set-group-id, or file capabilities.
+    /// Set-user-id, set-group-id, or file capabilities, by which it gets privileges.
     Setuid,
+    /// It may be executed and not be read.
+    Unreadable,
     /// Not an ELF file for x86-64.
     ForeignArchitecture,
     /// Has a dynamic loader but does not use libc (pure Go, for instance).
@@ -55,6 +57,7 @@ impl Kind {
             Kind::Dynamic | Kind::Script { .. } | Kind::Text => None,
             Kind::Static => Some("is statically linked: no library can be preloaded into it"),
             Kind::Setuid => Some("is set-user-id, set-group-id or has file capabilities: the loader would ignore Zap"),
+            Kind::Unreadable => Some("cannot be read, and so not be mapped again by a restart"),
             Kind::ForeignArchitecture => Some("is no 64-bit x86 program"),
             Kind::NoLibc => Some("does not use the C library: Zap could not see its calls"),
             Kind::Musl => Some("uses musl; Zap supports glibc only"),
@@ -67,12 +70,9 @@ impl Kind {
 }
 
 /// Why Zap cannot checkpoint what runs as the process `pid`, however it came to run that; `None` if it can, or if its
-/// executable cannot be read. Privileges count at the start only: a process that has libzap in it has got none.
+/// process may not be looked into. A restart, by the caller's user, would refuse it for the same reason.
 pub fn refusal_of_process(pid: i32) -> Option<&'static str> {
-    match inspect(Path::new(&format!("/proc/{pid}/exe"))).ok()?.kind {
-        Kind::Setuid | Kind::NotExecutable => None,
-        kind => kind.refusal(),
-    }
+    inspect(Path::new(&format!("/proc/{pid}/exe"))).ok()?.kind.refusal()
 }
 
 /// Inspects the program `path`, following `#!` up to the kernel's own limit. An error when it cannot be read.
@@ -114,10 +114,9 @@ fn inspect_one(path: &Path) -> Result<Found> {
     if !metadata.is_file() || !may_execute(path) {
         return Ok(Found::Kind(Kind::NotExecutable));
     }
-    // Executable without being readable: the loader may still read it, Zap may not. It is then as good as privileged.
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(Found::Kind(Kind::Setuid)),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(Found::Kind(Kind::Unreadable)),
         Err(error) => return Err(failed(error)),
     };
     let mut head = [0u8; 256];
@@ -132,12 +131,19 @@ fn inspect_one(path: &Path) -> Result<Found> {
         let kind = if head.contains(&0) { Kind::ForeignArchitecture } else { Kind::Text };
         return Ok(Found::Kind(kind));
     }
-    let setgid = metadata.mode() & libc::S_ISGID != 0 && metadata.mode() & libc::S_IXGRP != 0;
-    if metadata.mode() & libc::S_ISUID != 0 || setgid || has_capabilities(path) {
+    let own = (calls::user(), calls::group());
+    if raises(metadata.mode(), (metadata.uid(), metadata.gid()), own) || (own.0 != 0 && has_capabilities(path)) {
         return Ok(Found::Kind(Kind::Setuid));
     }
     let read = |offset: u64, buffer: &mut [u8]| read_at_most(&file, buffer, offset).ok() == Some(buffer.len());
     Ok(Found::Kind(classify(head, read)))
+}
+
+/// Whether a file of this mode, owner and group makes another user or group of whoever executes it and has these real ids: then
+/// the loader is in secure mode (`AT_SECURE` of getauxval(3); `cap_bprm_creds_from_file` of Linux).
+fn raises(mode: u32, (owner, group): (u32, u32), (user, users_group): (u32, u32)) -> bool {
+    let sets_group = mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP != 0;
+    (mode & libc::S_ISUID != 0 && owner != user) || (sets_group && group != users_group)
 }
 
 /// Most program headers, longest interpreter path, longest dynamic section and string looked at: beyond is no program.
@@ -287,7 +293,7 @@ fn has_capabilities(path: &Path) -> bool {
     calls::with_path(path, calls::has_capabilities)
 }
 
-// The two calls that std does not offer.
+// The calls that std does not offer.
 mod calls {
     //! # Safety
     //! Paths end with a NUL and outlive the calls.
@@ -301,6 +307,16 @@ mod calls {
     pub fn may_execute(path: &CString) -> bool {
         // SAFETY: see above. The effective ids count, as for exec.
         unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) == 0 }
+    }
+
+    pub fn user() -> u32 {
+        // SAFETY: has no preconditions.
+        unsafe { libc::getuid() }
+    }
+
+    pub fn group() -> u32 {
+        // SAFETY: has no preconditions.
+        unsafe { libc::getgid() }
     }
 
     pub fn has_capabilities(path: &CString) -> bool {
@@ -381,8 +397,7 @@ mod tests {
             ("dynamic", elf(glibc, libc_name), 0o755, Kind::Dynamic),
             ("static", elf(None, None), 0o755, Kind::Static),
             ("static pie", elf(None, libc_name), 0o755, Kind::Static),
-            ("setuid", elf(glibc, libc_name), 0o4755, Kind::Setuid),
-            ("setgid", elf(glibc, libc_name), 0o2755, Kind::Setuid),
+            ("setuid to oneself", elf(glibc, libc_name), 0o4755, Kind::Dynamic),
             ("no libc", elf(glibc, Some("libm.so.6")), 0o755, Kind::NoLibc),
             ("no dynamic section", elf(glibc, None), 0o755, Kind::NoLibc),
             ("musl", elf(musl, Some("libc.so")), 0o755, Kind::Musl),
@@ -398,6 +413,24 @@ mod tests {
         ];
         for (name, bytes, mode, kind) in table {
             assert_eq!(&kind_of(bytes, *mode), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn raised_by_table() {
+        let (own, file) = ((1000, 100), (1001, 101));
+        let table = [
+            (0o755, file, false),
+            (0o4755, file, true),
+            (0o4755, (1000, 101), false),
+            (0o2755, file, true),
+            (0o2755, (1001, 100), false),
+            // Mandatory locking, once: not for the group to execute.
+            (0o2745, file, false),
+            (0o6755, own, false),
+        ];
+        for (mode, file, expected) in table {
+            assert_eq!(raises(mode, file, own), expected, "{mode:o} of {file:?}");
         }
     }
 

@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{symlink, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
+use zap_sys::RealPid;
 use zap_wire::table::{PodTable, SIZE};
 
 /// A mapped pod table.
@@ -28,15 +29,15 @@ unsafe impl Send for MappedTable {}
 unsafe impl Sync for MappedTable {}
 
 impl MappedTable {
-    /// Makes the table of a new pod, mode 0600; `path` must not exist.
-    pub fn create(path: &Path, pod_id: u64, signal: i32, streams: &[(u64, u64); 3]) -> Result<Self> {
+    /// Makes the table of a new pod, mode 0600, that the process `first` begins or brings back; `path` must not exist.
+    pub fn create(path: &Path, pod_id: u64, signal: i32, streams: &[(u64, u64); 3], first: RealPid) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(|error| Error::system(path.display(), "open", &error))?;
         file.set_len(SIZE as u64).map_err(|error| Error::system(path.display(), "ftruncate", &error))?;
         let table = Self::map(path, file)?;
         table.initialize(pod_id, signal, streams);
         table.pid_namespace.store(zap_sys::process::pid_namespace(), std::sync::atomic::Ordering::Relaxed);
-        for (place, inode) in table.namespaces.iter().zip(zap_sys::process::namespaces()) {
+        for (place, inode) in table.namespaces.iter().zip(zap_sys::process::namespaces_of(first)) {
             place.store(inode, std::sync::atomic::Ordering::Relaxed);
         }
         Ok(table)
@@ -116,8 +117,8 @@ mod tests {
     fn two_mappings_see_the_same() {
         let scratch = scratch();
         let path = scratch.join("1.table");
-        let first = MappedTable::create(&path, 1, 62, &[(1, 1), (2, 2), (3, 3)]).unwrap();
-        assert!(MappedTable::create(&path, 1, 62, &[(0, 0); 3]).is_err());
+        let first = MappedTable::create(&path, 1, 62, &[(1, 1), (2, 2), (3, 3)], RealPid(1)).unwrap();
+        assert!(MappedTable::create(&path, 1, 62, &[(0, 0); 3], RealPid(1)).is_err());
         let second = MappedTable::open(&path).unwrap();
         first.enter(RealPid(5), VirtualPid(6)).unwrap();
         assert_eq!(second.find(RealPid(5)).unwrap().virtual_pid(), VirtualPid(6));
@@ -127,7 +128,7 @@ mod tests {
     fn a_table_without_a_name_is_put_back() {
         let scratch = scratch();
         let path = scratch.join("1.table");
-        let table = MappedTable::create(&path, 1, 62, &[(0, 0); 3]).unwrap();
+        let table = MappedTable::create(&path, 1, 62, &[(0, 0); 3], RealPid(1)).unwrap();
         assert!(table.is_at(&path));
         fs::remove_file(&path).unwrap();
         assert!(!table.is_at(&path));

@@ -90,6 +90,13 @@ pub fn save() -> Result<(), Refusal> {
     if directory.ends_with(b" (deleted)") {
         return Err(Refusal::new("working directory", "it has been deleted"));
     }
+    if directory.strip_prefix(b"/proc/").and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit) {
+        let reason = "is in /proc, of a process whose id a restart changes; cd elsewhere";
+        return Err(Refusal::new(
+            alloc::format!("working directory {}", alloc::string::String::from_utf8_lossy(directory)),
+            reason,
+        ));
+    }
     let mut root = [0u8; PATH_MAX];
     let root = zap_sys::fd::read_link(c"/proc/thread-self/root", &mut root)
         .map_err(|error| Refusal::new("root directory", error))?;

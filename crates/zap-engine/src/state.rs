@@ -160,6 +160,14 @@ pub fn set_table_path(path: &[u8]) {
     });
 }
 
+/// Whether this process is, by its effective user, the one whose pod it is in: the table is that user's.
+pub fn is_pods_user() -> bool {
+    let own = zap_sys::credentials::users().map(|[_, effective, _]| effective);
+    let path = TABLE_PATH
+        .with(|path| zap_sys::path::CPath::new(path).and_then(|path| zap_sys::fd::stat(path.as_c_str()).ok()));
+    matches!((own, path), (Ok(own), Some(table)) if table.st_uid == own)
+}
+
 /// The variable that leads a new program to the pod's table, for the list of an exec. It is not to be changed.
 pub fn table_variable() -> *mut core::ffi::c_char {
     TABLE_VARIABLE.with(|variable| variable.as_mut_ptr().cast())

@@ -98,6 +98,22 @@ fn write_extents(
     Ok(hasher.finish())
 }
 
+/// Refuses an executable that the pod's user may not read: a restart could not map it. Who has become another user is brought
+/// back by the one whose pod it is.
+fn refuse_unreadable(executable: &[u8]) -> Result<(), Refusal> {
+    match fd::open(c"/proc/thread-self/exe", zap_sys::libc::O_RDONLY | zap_sys::libc::O_CLOEXEC, 0) {
+        Ok(file) => {
+            let _ = fd::close(file);
+            Ok(())
+        }
+        Err(error) if error.is(zap_sys::libc::EACCES) && crate::state::is_pods_user() => {
+            let object = format!("executable {}", String::from_utf8_lossy(executable));
+            Err(Refusal::new(object, "cannot be read, and so not be mapped again by a restart"))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
 fn header(task: &Task<'_>) -> Result<Header, Refusal> {
     let order = task.order;
     let (bounds, auxv) = memory::bounds()?;
@@ -111,6 +127,7 @@ fn header(task: &Task<'_>) -> Result<Header, Refusal> {
             "its file has been deleted or replaced",
         ));
     }
+    refuse_unreadable(&executable)?;
     let (fs_base, gs_base) = zap_sys::process::thread_registers();
     let program = executable.rsplit(|c| *c == b'/').next().unwrap_or_default();
     let (stack_limit, _) = zap_sys::process::limit(zap_sys::libc::RLIMIT_STACK).unwrap_or((8 << 20, 0));

@@ -452,18 +452,22 @@ pub fn pid_namespace() -> u32 {
     crate::fd::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino as u32)
 }
 
-/// Kinds of namespaces in which a process may be without being another to the pod: a file of /proc, and what it is called.
-pub const NAMESPACES: [(&core::ffi::CStr, &str); 5] = [
-    (c"/proc/thread-self/ns/mnt", "mount"),
-    (c"/proc/thread-self/ns/net", "network"),
-    (c"/proc/thread-self/ns/uts", "UTS"),
-    (c"/proc/thread-self/ns/ipc", "IPC"),
-    (c"/proc/thread-self/ns/user", "user"),
-];
+/// Kinds of namespaces in which a process may be without being another to the pod: a file of /proc/PID/ns, and what it is called.
+pub const NAMESPACES: [(&str, &str); 5] =
+    [("mnt", "mount"), ("net", "network"), ("uts", "UTS"), ("ipc", "IPC"), ("user", "user")];
 
 /// Inodes of the calling thread's [`NAMESPACES`]; 0 where /proc does not tell.
 pub fn namespaces() -> [u32; NAMESPACES.len()] {
-    NAMESPACES.map(|(path, _)| crate::fd::stat(path).map_or(0, |stat| stat.st_ino as u32))
+    NAMESPACES.map(|(name, _)| inode_of(&crate::small!("/proc/thread-self/ns/{name}")))
+}
+
+/// As [`namespaces`], of the process `pid`.
+pub fn namespaces_of(pid: RealPid) -> [u32; NAMESPACES.len()] {
+    NAMESPACES.map(|(name, _)| inode_of(&crate::small!("/proc/{pid}/ns/{name}")))
+}
+
+fn inode_of<const N: usize>(path: &crate::text::SmallString<N>) -> u32 {
+    crate::fd::stat(path.as_c_str()).map_or(0, |stat| stat.st_ino as u32)
 }
 
 #[cfg(test)]

@@ -459,12 +459,12 @@ impl Core {
         self.fail(now, id, why, out);
     }
 
-    pub(super) fn trouble(&mut self, now: Now, id: u64, pid: i32, why: String, out: &mut Vec<Action>) {
+    pub(super) fn trouble(&mut self, now: Now, id: u64, pid: i32, why: &str, out: &mut Vec<Action>) {
         let Some(checkpoint) = self.checkpoint_of(id).filter(|it| it.stage <= Stage::Suspend) else { return };
         let who =
             checkpoint.participants.iter().find(|participant| participant.pid == pid && participant.peer.is_none());
         if let Some(participant) = who {
-            let why = format!("{}: process: cannot reach the coordinator: {why}", participant.describe());
+            let why = format!("{}: {why}", participant.describe());
             self.fail(now, id, why, out);
         }
     }

@@ -181,7 +181,7 @@ pub enum Event {
         pod: u64,
         pid: i32,
     },
-    /// The process cannot even reach the coordinator.
+    /// The process cannot suspend itself, and not say so either.
     Trouble {
         pod: u64,
         pid: i32,
@@ -385,7 +385,7 @@ impl Core {
             Event::RequesterGone { pod } => self.requester_gone(now, pod, out),
             Event::Examined { pod, pid, verdict } => self.examined(now, pod, pid, verdict, out),
             Event::Halted { pod, pid } => self.halted(now, pod, pid, out),
-            Event::Trouble { pod, pid, why } => self.trouble(now, pod, pid, why, out),
+            Event::Trouble { pod, pid, why } => self.trouble(now, pod, pid, &why, out),
             Event::Failed { pod, why } => self.fail(now, pod, why, out),
             Event::NotMade { pod } => {
                 self.pods.remove(&pod);

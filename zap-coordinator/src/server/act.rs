@@ -12,7 +12,7 @@ use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
-use zap_wire::table::{CLOSED, HALT_FOUND, HALT_WOKEN, READY};
+use zap_wire::table::{Entry as TableEntry, CLOSED, HALT_FOUND, HALT_WOKEN, READY};
 use zap_wire::{FromCoordinator, Phase};
 
 /// How long every thread of a process may block the signal when none can be unblocked.
@@ -45,6 +45,14 @@ fn in_memory(order: &SaveOrder) -> Result<OwnedFd, String> {
 /// What is said of a process that cannot be opened, though it lives.
 pub fn unwatchable(error: &std::io::Error) -> String {
     format!("the coordinator cannot watch one more process: {}", zap_client::error::reason(error))
+}
+
+/// Why the process of `entry` cannot be checkpointed any more, if it has said so in the pod's table.
+pub fn failure(table: &MappedTable, entry: &TableEntry) -> Option<String> {
+    table.reason(entry).map(|reason| {
+        let length = reason.iter().position(|c| *c == 0).unwrap_or(reason.len());
+        String::from_utf8_lossy(&reason[..length]).into_owned()
+    })
 }
 
 impl Server {
@@ -99,6 +107,12 @@ impl Server {
             Action::Look { pod, pid } => {
                 let entry = self.tables.get(&pod).and_then(|table| table.find(RealPid(pid)));
                 let trouble = entry.map_or(0, |entry| i32::from(entry.trouble.load(Ordering::Relaxed)));
+                let failed = self.tables.get(&pod).zip(entry).and_then(|(table, entry)| failure(table, entry));
+                if let Some(why) = failed {
+                    // It may have had no memory to say it itself.
+                    self.queue.push_back(Event::Trouble { pod, pid, why: format!("process: {why}") });
+                    return;
+                }
                 if self.is_held(pod, pid) {
                     // By one of its threads: another may have taken the signal where it must not stand.
                     self.signal_again(pod, pid);
@@ -106,7 +120,7 @@ impl Server {
                 }
                 self.help(pod, pid);
                 if trouble != 0 {
-                    let why = Errno(trouble).to_string();
+                    let why = format!("process: cannot reach the coordinator: {}", Errno(trouble));
                     self.queue.push_back(Event::Trouble { pod, pid, why });
                 }
                 self.signal_again(pod, pid);
@@ -143,7 +157,8 @@ impl Server {
     fn make(&mut self, peer: u64, pod: u64, settings: &PodSettings, streams: &[StreamId; 3]) {
         // Whatever lies there has no living process: it would be a pod of this coordinator.
         store::remove(&self.runtime, pod);
-        match MappedTable::create(&self.runtime.table_path(pod), pod, settings.signal, streams) {
+        let asks = RealPid(self.peers.get(&peer).map_or(0, |connected| connected.pid));
+        match MappedTable::create(&self.runtime.table_path(pod), pod, settings.signal, streams, asks) {
             Ok(table) => {
                 self.tell_door(&table);
                 self.tables.insert(pod, table);

@@ -93,9 +93,7 @@ impl Images {
                 fs::hard_link(&image.temporary, &path).or_else(|error| without_links(&error, image, &path))
             {
                 // An incomplete generation must not stay.
-                for path in &renamed {
-                    let _ = fs::remove_file(path);
-                }
+                remove_all(&renamed);
                 if error.kind() == ErrorKind::AlreadyExists {
                     let why =
                         "exists: another copy of this pod writes its images here; give one of them another --ckpt-dir";
@@ -106,8 +104,10 @@ impl Images {
             let _ = fs::remove_file(&image.temporary);
             renamed.push(path);
         }
-        let synced = File::open(&directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| Error::system(directory.display(), "fsync", &error))?;
+        if let Err(error) = sync(&directory, self.files.first().map(|image| &image.file)) {
+            remove_all(&renamed);
+            return Err(Error::system(directory.display(), "fsync", &error));
+        }
         for image in self.files.drain(..) {
             // A missing note costs a verification at restart, nothing else.
             let _ = trusted::note(runtime, &image.file);
@@ -173,6 +173,21 @@ pub struct Tools {
     pub runtime: RuntimeDir,
     pub faults: Arc<Faults>,
     pub contents: Arc<Contents>,
+}
+
+/// Makes the names in `directory` last; `file` is one of them. A directory may be writable and not readable: then all of its file
+/// system is synced.
+fn sync(directory: &Path, file: Option<&File>) -> std::io::Result<()> {
+    match (File::open(directory), file) {
+        (Err(error), Some(file)) if error.kind() == ErrorKind::PermissionDenied => super::sync_file_system(file),
+        (directory, _) => directory?.sync_all(),
+    }
+}
+
+fn remove_all(paths: &[PathBuf]) {
+    for path in paths {
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// Gives an image its name where the file system has no links.

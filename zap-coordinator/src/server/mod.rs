@@ -567,11 +567,7 @@ impl Server {
             let stat = zap_sys::process::stat(pid);
             kin.extend(stat.map(|stat| (pid.0, Kin { parent: stat.parent.0, started: stat.started })));
             let (virtual_pid, stopped) = (entry.virtual_pid().0, stat.is_some_and(|stat| stat.is_stopped()));
-            let not_checkpointable = table.reason(entry).map(|reason| {
-                let length = reason.iter().position(|c| *c == 0).unwrap_or(reason.len());
-                String::from_utf8_lossy(&reason[..length]).into_owned()
-            });
-            let not_checkpointable = not_checkpointable.or_else(|| unwatched.remove(&pid.0));
+            let not_checkpointable = act::failure(table, entry).or_else(|| unwatched.remove(&pid.0));
             members.push(Member { pid: pid.0, virtual_pid, program, stopped, not_checkpointable });
         }
         let first = self.core.pod(pod).filter(|pod| pod.ended.is_none()).map_or(0, |pod| pod.first);
@@ -676,6 +672,15 @@ fn workers(
         });
     }
     (jobs, done)
+}
+
+/// syncfs(2).
+fn sync_file_system(file: &File) -> std::io::Result<()> {
+    // SAFETY: an open descriptor.
+    match unsafe { libc::syncfs(file.as_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 /// A random number, never zero.
