@@ -73,6 +73,15 @@ hook! { unsafe fn syscall(
             },
         }
     }
+    if number == libc::SYS_execve {
+        // SAFETY: the caller's arguments.
+        return unsafe { super::exec::zap_execve(a as *const _, b as *const _, c as *const _) }.into();
+    }
+    if number == libc::SYS_execveat {
+        // SAFETY: the caller's arguments.
+        return unsafe { super::exec::zap_execveat(a as c_int, b as *const _, c as *const _, d as *const _, e as c_int) }
+            .into();
+    }
     if number == libc::SYS_sigaltstack {
         // SAFETY: the caller's arguments.
         return c_long::from(unsafe { super::signals::alternate_stack(a as *const _, b as *mut _) });
