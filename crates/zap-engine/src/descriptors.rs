@@ -170,6 +170,8 @@ pub fn take(shares: &[Share]) -> Vec<Description> {
             carried: all.iter().any(|other| other.carried.iter().flatten().any(|id| *id == one.id)),
         };
         *saved = all.iter().map(numbers).collect();
+        let own = saved.iter().filter(|one| one.leads).filter_map(|one| one.numbers.first());
+        crate::signal_owners::save(own.map(|number| number.fd));
     });
     all
 }

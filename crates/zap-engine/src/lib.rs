@@ -52,6 +52,7 @@ pub mod registry;
 pub mod restart;
 mod room;
 pub mod shared;
+mod signal_owners;
 pub mod signals;
 mod smaps;
 pub mod state;

@@ -169,6 +169,7 @@ fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
     children::restore_groups();
     waits::restore();
     aio::restore_polls()?;
+    crate::signal_owners::restore();
     if let Some(entry) = state::agents_entry() {
         entry.ready.store(zap_wire::table::READY, Ordering::Release);
     }
