@@ -1,13 +1,15 @@
 /* Living children that have come to their program by every road: execve, fexecve, execveat, the system calls by their numbers,
- * without an environment, by another thread than the first.
+ * without an environment, by another thread than the first; and one that posix_spawn makes afterwards, in the group of an older.
  *
- * Wrong would be: a child that is not in the pod any more, so that the checkpoint is refused, or is not there after a restart.
+ * Wrong would be: a child that is not in the pod any more, so that the checkpoint is refused, or is not there after a restart;
+ * another process group.
  */
 #define _GNU_SOURCE
 #include "program.h"
 
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -58,6 +60,7 @@ int main(void) {
         fflush(stdout);
         MAKE((children[i] = fork()) >= 0);
         if (children[i] == 0) {
+            if (i == 0) setpgid(0, 0);
             roads[i]();
             _exit(9);
         }
@@ -67,6 +70,16 @@ int main(void) {
 
     ready();
 
+    posix_spawnattr_t attributes;
+    pid_t late = 0, group = 0;
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setpgroup(&attributes, children[0]);
+    CHECK((errno = posix_spawn(&late, "/bin/sleep", NULL, &attributes, words, environ)) == 0, "posix_spawn");
+    CHECK(getpgid(late) == children[0], "a spawned child's group %d, not %d", getpgid(late), children[0]);
+    CHECK(posix_spawnattr_getpgroup(&attributes, &group) == 0 && group == children[0], "the attributes' group");
+    posix_spawnattr_destroy(&attributes);
+    CHECK(late > 0 && kill(late, SIGKILL) == 0 && waitpid(late, &status, 0) == late, "the spawned child");
     for (int i = 0; i < ROADS; i++) {
         CHECK(waitpid(children[i], &status, WNOHANG) == 0, "road %d: %x", i, status);
         CHECK(kill(children[i], SIGTERM) == 0, "road %d: kill", i);

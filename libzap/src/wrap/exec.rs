@@ -13,10 +13,11 @@ use super::exec_target;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::sync::atomic::Ordering;
 use redhook::{hook, real};
-use zap_engine::{clocks, exec_memory, state, suspend};
+use zap_engine::{clocks, exec_memory, identity, state, suspend};
 use zap_sys::signal::{bit, change_mask};
+use zap_sys::VirtualPid;
 use zap_wire::environment;
-use zap_wire::table::READY;
+use zap_wire::table::{Kind, READY};
 
 super::resolve_all!(execve, execvpe, fexecve, posix_spawn, posix_spawnp);
 
@@ -355,6 +356,28 @@ fn spawn(pid: *mut libc::pid_t, given: Strings, takes: bool, call: impl FnOnce(S
     result
 }
 
+/// The attributes with the kernel's id of the process group that they name, in `copy` where that differs.
+fn with_kernels_group(attributes: Attributes, copy: &mut Option<libc::posix_spawnattr_t>) -> Attributes {
+    let (mut flags, mut group) = (0, 0);
+    if attributes.is_null() || !state::moved() {
+        return attributes;
+    }
+    // SAFETY: the caller's attributes, which libc reads too.
+    unsafe {
+        libc::posix_spawnattr_getflags(attributes, &mut flags);
+        libc::posix_spawnattr_getpgroup(attributes, &mut group);
+    }
+    if i32::from(flags) & libc::POSIX_SPAWN_SETPGROUP as i32 == 0 || group == 0 {
+        return attributes;
+    }
+    let real = identity::real_group_of(Kind::Group, VirtualPid(group));
+    // SAFETY: plain data, that nobody writes to meanwhile.
+    let copy = copy.insert(unsafe { *attributes });
+    // SAFETY: this frame's own.
+    unsafe { libc::posix_spawnattr_setpgroup(copy, real.0) };
+    copy
+}
+
 hook! { unsafe fn posix_spawn(
     pid: *mut libc::pid_t,
     path: *const c_char,
@@ -363,6 +386,8 @@ hook! { unsafe fn posix_spawn(
     arguments: Strings,
     environment: Strings
 ) -> c_int => zap_posix_spawn {
+    let mut copy = None;
+    let attributes = with_kernels_group(attributes, &mut copy);
     // SAFETY: the caller's arguments.
     spawn(pid, environment, path_takes(path), |list| unsafe { real!(posix_spawn)(pid, path, actions, attributes, arguments, list) })
 } }
@@ -375,6 +400,8 @@ hook! { unsafe fn posix_spawnp(
     arguments: Strings,
     environment: Strings
 ) -> c_int => zap_posix_spawnp {
+    let mut copy = None;
+    let attributes = with_kernels_group(attributes, &mut copy);
     // SAFETY: the caller's arguments.
     spawn(pid, environment, file_takes(file), |list| unsafe { real!(posix_spawnp)(pid, file, actions, attributes, arguments, list) })
 } }
