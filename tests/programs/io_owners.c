@@ -1,5 +1,5 @@
 /* Signals for input and output (O_ASYNC, F_SETOWN, F_SETSIG), asked for before: for the process, for a thread, for a child,
- * for a process group; of a pipe, a socket and an event counter that a child has too.
+ * for a process group; of pipes that the children have too, and of a socket.
  *
  * Wrong would be: a signal that does not come, or to somebody else; an owner or a signal that has changed.
  */
@@ -54,18 +54,19 @@ static void expect(const char *what, int from, int fd, int signal, pid_t who) {
 
 /* Ends with the number of the first signal that comes. */
 static pid_t child(int group) {
-    sigset_t all;
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
     fflush(stdout);
     pid_t pid = fork();
     MAKE(pid >= 0);
     if (pid == 0) {
         int number;
         if (group) setpgid(0, 0);
-        sigfillset(&all);
-        sigprocmask(SIG_BLOCK, &all, NULL);
         sigwait(&all, &number);
         _exit(number);
     }
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (group) MAKE(setpgid(pid, pid) == 0);
     return pid;
 }

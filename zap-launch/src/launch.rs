@@ -13,7 +13,7 @@ use crate::arguments::Arguments;
 use crate::search::{self, Missing};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -96,10 +96,11 @@ fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Resul
     let library = install::library().map_err(own)?;
     let present = present_environment();
     // Of several the loader takes the last.
-    let users = present.iter().rev().find_map(|entry| value(entry, environment::LD_PRELOAD));
-    let mut preload = Some(entry(environment::LD_PRELOAD, &preload(&library, users)?));
+    let last = present.iter().rposition(|entry| value(entry, environment::LD_PRELOAD).is_some());
+    let users = last.and_then(|at| value(&present[at], environment::LD_PRELOAD));
+    let preload = entry(environment::LD_PRELOAD, &preload(&library, users)?);
     // Of the two that follow the user's own libraries are left in one; and a fault is taken out beside them.
-    let is_odd = users.is_some() != present.iter().any(|entry| value(entry, environment::FAULT).is_some());
+    let is_odd = last.is_some() != present.iter().any(|entry| value(entry, environment::FAULT).is_some());
     let even = is_odd.then(|| entry(environment::EVEN, OsStr::new("")));
     let table = join(arguments, program, streams)?;
     let mapped = MappedTable::open(&table).map_err(own)?;
@@ -108,16 +109,19 @@ fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Resul
     if (1..=64).contains(&signal) {
         let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(signal));
     }
+    let taken = [environment::LD_PRELOAD, environment::POD_TABLE, environment::EVEN, environment::FORCE_VIRTUAL];
     let mut variables = Vec::new();
-    for one in present {
-        let is = |name: &&str| value(&one, name).is_some();
-        if is(&environment::LD_PRELOAD) {
-            variables.extend(preload.take());
-        } else if ![environment::POD_TABLE, environment::EVEN, environment::FORCE_VIRTUAL].iter().any(is) {
+    for (at, one) in present.into_iter().enumerate() {
+        if last == Some(at) {
+            variables.push(preload.clone());
+        } else if !taken.iter().any(|name| value(&one, name).is_some()) {
             variables.push(one);
         }
     }
-    variables.extend(even.into_iter().chain(preload));
+    variables.extend(even);
+    if last.is_none() {
+        variables.push(preload);
+    }
     variables.push(entry(environment::POD_TABLE, table.as_os_str()));
     Ok(variables)
 }
@@ -125,13 +129,17 @@ fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Resul
 /// The environment as it was given, also what is no variable: the standard library knows entries with a name alone.
 fn present_environment() -> Vec<CString> {
     let mut entries = Vec::new();
-    // SAFETY: null, or a list of C strings that ends with a null pointer; this process has one thread.
-    unsafe {
-        let mut at = environ;
-        while !at.is_null() && !(*at).is_null() {
-            entries.push(CStr::from_ptr(*at).to_owned());
-            at = at.add(1);
+    // SAFETY: read while this process has one thread.
+    let mut at = unsafe { environ };
+    while !at.is_null() {
+        // SAFETY: the list ends with a null pointer, which has not been met.
+        let text = unsafe { *at };
+        if text.is_null() {
+            break;
         }
+        // SAFETY: entries are C strings.
+        entries.push(unsafe { CStr::from_ptr(text) }.to_owned());
+        at = at.wrapping_add(1);
     }
     entries
 }
@@ -220,7 +228,9 @@ fn image_directory(asked: Option<&Path>) -> Result<PathBuf, Failure> {
     let refused = |why: &dyn Display| Failure::new(FAILED, format_args!("--ckpt-dir {}: {why}", wanted.display()));
     let directory = match (std::fs::canonicalize(wanted), asked) {
         // It has been deleted. The kernel says what it was called.
-        (Err(_), None) => std::fs::read_link("/proc/self/cwd").map_err(|error| refused(&reason(&error)))?,
+        (Err(error), None) if error.kind() == ErrorKind::NotFound => {
+            std::fs::read_link("/proc/self/cwd").map_err(|error| refused(&reason(&error)))?
+        }
         (found, _) => found.map_err(|error| refused(&reason(&error)))?,
     };
     if asked.is_some() {
@@ -263,14 +273,16 @@ fn preload(library: &Path, old: Option<&[u8]>) -> Result<OsString, Failure> {
         return Err(Failure::new(FAILED, format_args!("{}: {why}", library.display())));
     }
     let mut value = library.as_os_str().to_owned();
-    if old.is_some_and(<[u8]>::is_empty) {
-        // It is there, and stays there.
+    let mut separator = "";
+    if old.is_some() {
+        // It is there, and stays there, if only as an empty one.
         value.push(":");
     }
     for other in old.unwrap_or_default().split(|c| matches!(c, b' ' | b':')) {
         if !other.is_empty() && other != bytes {
-            value.push(":");
+            value.push(separator);
             value.push(OsStr::from_bytes(other));
+            separator = ":";
         }
     }
     Ok(value)
@@ -323,7 +335,9 @@ mod tests {
         let library = Path::new("/usr/lib/zap/libzap.so");
         let with = |old: Option<&str>| preload(library, old.map(str::as_bytes)).ok().unwrap();
         assert_eq!(with(None), "/usr/lib/zap/libzap.so");
-        assert_eq!(with(Some("")), "/usr/lib/zap/libzap.so:");
+        for empty in ["", ":", " ", "/usr/lib/zap/libzap.so"] {
+            assert_eq!(with(Some(empty)), "/usr/lib/zap/libzap.so:", "{empty:?}");
+        }
         assert_eq!(with(Some("a.so b.so")), "/usr/lib/zap/libzap.so:a.so:b.so");
         assert_eq!(with(Some("a.so:/usr/lib/zap/libzap.so")), "/usr/lib/zap/libzap.so:a.so");
         assert!(preload(Path::new("/my lib/libzap.so"), None).is_err());

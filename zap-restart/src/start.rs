@@ -187,7 +187,7 @@ fn attempt(
         if let Some(group) = foreground(ready, &family).filter(|_| !circumstances.background) {
             terminal::hand_over(group);
         }
-        let told = tell_coordinator(pod);
+        let told = tell_coordinator(pod)?;
         exchange.go()?;
         // Whoever knows that this process has ended, or gone into the background, finds the pod running.
         if let Some(connection) = told {
@@ -213,11 +213,13 @@ fn attempt(
     }
 }
 
-/// Tells the coordinator that the pod runs. Signals are the program's from here on. A coordinator that has been started
-/// since the pod was made takes it for running anyhow.
-fn tell_coordinator(pod: &Pod) -> Option<Connection> {
-    let connection = Connection::connect(&RuntimeDir::open().ok()??).ok()??;
-    connection.send(&ToCoordinator::Runs { pod_id: pod.id }).is_ok_and(|sent| sent).then_some(connection)
+/// Tells the coordinator that the pod runs. Signals are the program's from here on. `None` if there is none any more: one that
+/// comes after it takes the pod for running anyhow.
+fn tell_coordinator(pod: &Pod) -> Result<Option<Connection>> {
+    let Some(runtime) = RuntimeDir::open()? else { return Ok(None) };
+    let Some(connection) = Connection::connect(&runtime)? else { return Ok(None) };
+    let sent = connection.send(&ToCoordinator::Runs { pod_id: pod.id })?;
+    Ok(sent.then_some(connection))
 }
 
 /// The process group that was in the foreground of the terminal, if it is one of the pod's.

@@ -70,9 +70,30 @@ impl Kind {
 }
 
 /// Why Zap cannot checkpoint what runs as the process `pid`, however it came to run that; `None` if it can, or if its
-/// process may not be looked into. A restart, by the caller's user, would refuse it for the same reason.
+/// process may not be looked into. A restart, by the caller's user or the process's own, would refuse it for the same reason.
 pub fn refusal_of_process(pid: i32) -> Option<&'static str> {
-    inspect(Path::new(&format!("/proc/{pid}/exe"))).ok()?.kind.refusal()
+    let path = format!("/proc/{pid}/exe");
+    let path = Path::new(&path);
+    let kind = inspect(path).ok()?.kind;
+    // It has been started by somebody of whom it makes nobody else.
+    if kind == Kind::Setuid && real_ids(pid).is_some_and(|own| !raises_whom(path, own)) {
+        return None;
+    }
+    kind.refusal()
+}
+
+/// Real user and group of the process `pid` (proc_pid_status(5)).
+fn real_ids(pid: i32) -> Option<(u32, u32)> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let first =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok();
+    Some((first("Uid:")?, first("Gid:")?))
+}
+
+/// Whether the file at `path` makes another user or group of whoever executes it and has these real ids.
+fn raises_whom(path: &Path, own: (u32, u32)) -> bool {
+    let raised = |file: std::fs::Metadata| raises(file.mode(), (file.uid(), file.gid()), own);
+    std::fs::metadata(path).map_or(true, raised) || (own.0 != 0 && has_capabilities(path))
 }
 
 /// Inspects the program `path`, following `#!` up to the kernel's own limit. An error when it cannot be read.
@@ -131,8 +152,7 @@ fn inspect_one(path: &Path) -> Result<Found> {
         let kind = if head.contains(&0) { Kind::ForeignArchitecture } else { Kind::Text };
         return Ok(Found::Kind(kind));
     }
-    let own = (calls::user(), calls::group());
-    if raises(metadata.mode(), (metadata.uid(), metadata.gid()), own) || (own.0 != 0 && has_capabilities(path)) {
+    if raises_whom(path, (calls::user(), calls::group())) {
         return Ok(Found::Kind(Kind::Setuid));
     }
     let read = |offset: u64, buffer: &mut [u8]| read_at_most(&file, buffer, offset).ok() == Some(buffer.len());

@@ -22,22 +22,17 @@ impl Comparison {
         Ok(Self { here: alloc::vec![0; length], there: alloc::vec![0; length] })
     }
 
-    /// Mappings of this process that the process `copy` lacks, but for what is `known` (ascending): (start, end). It tells its
-    /// mappings through the pipe `told`; without one they are read from /proc.
-    pub fn missing_in(
-        &mut self,
-        copy: zap_sys::RealPid,
-        told: Option<zap_sys::RawFd>,
-        known: &[(u64, u64)],
-    ) -> Result<Vec<(u64, u64)>, Refusal> {
+    /// Where the list of the copy's mappings is to be.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.there
+    }
+
+    /// Mappings of this process that its copy lacks, but for what is `known` (ascending): (start, end). The copy's list has this
+    /// `length`.
+    pub fn missing_in(&mut self, length: usize, known: &[(u64, u64)]) -> Result<Vec<(u64, u64)>, Refusal> {
         let refusal = |error| Refusal::new("frozen copy", error);
-        let path = zap_sys::small!("/proc/{copy}/maps");
         let here = fd::read_file(c"/proc/thread-self/maps", &mut self.here).map_err(refusal)?;
-        let there = match told {
-            Some(pipe) => fd::read_full(pipe, &mut self.there).map(|length| &self.there[..length]),
-            None => fd::read_file(path.as_c_str(), &mut self.there),
-        };
-        let there = there.map_err(refusal)?;
+        let there = &self.there[..length];
         let mut there = maps::parse(there).peekable();
         let mut missing = Vec::new();
         for mapping in maps::parse(here).filter(|mapping| mapping.name != b"[vsyscall]") {

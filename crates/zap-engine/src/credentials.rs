@@ -57,14 +57,6 @@ pub fn close_again() {
     }
 }
 
-/// Whether all user ids, and all group ids, are the same: else no other process of the same ids may look into this one, which
-/// its own copy may not either (ptrace(2), "Ptrace access mode checking").
-pub fn are_one() -> bool {
-    let are = |ids: zap_sys::Result<[u32; 3]>, file: u32| ids.is_ok_and(|ids| ids == [file; 3]);
-    are(credentials::users(), credentials::file_user(u32::MAX))
-        && are(credentials::groups(), credentials::file_group(u32::MAX))
-}
-
 fn refusal(object: &str, error: zap_sys::SysError) -> Refusal {
     Refusal::new(object, error)
 }

@@ -1,6 +1,7 @@
 //! The descriptor table: found from the kernel at each checkpoint, grouped into open file descriptions, each claimed by
 //! exactly one plugin; put back number by number at a restart.
 
+use crate::io_owners::{self, F_GETSIG, F_SETSIG};
 use crate::registry;
 use crate::state::{self, Owned};
 use alloc::borrow::Cow;
@@ -171,7 +172,7 @@ pub fn take(shares: &[Share]) -> Vec<Description> {
         };
         *saved = all.iter().map(numbers).collect();
         let own = saved.iter().filter(|one| one.leads).filter_map(|one| one.numbers.first());
-        crate::signal_owners::save(own.map(|number| number.fd));
+        io_owners::save(own.map(|number| number.fd));
     });
     all
 }
@@ -221,10 +222,6 @@ fn kind_of(one: &Description) -> (Cow<'_, str>, bool) {
 fn may_share(a: &Description, b: &Description) -> bool {
     a.stat.st_ino == b.stat.st_ino && a.stat.st_dev == b.stat.st_dev && a.link == b.link
 }
-
-/// fcntl(2): the signal that announces input; linux/fcntl.h.
-const F_SETSIG: i32 = 10;
-const F_GETSIG: i32 = 11;
 
 /// Whether two descriptors are one open file description: kcmp(2), and where that is forbidden (seccomp, Yama) by
 /// changing what belongs to the description and has no effect by itself: the signal of F_SETSIG.

@@ -12,7 +12,7 @@ use crate::collected::{Saved, Saving};
 use crate::locked::Locked;
 use crate::memory::{self, Memory};
 use crate::state::Owned;
-use crate::{breakdown, credentials, fault, huge_pages, shared};
+use crate::{breakdown, fault, huge_pages, shared};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
 use zap_plugin::Refusal;
@@ -107,7 +107,7 @@ fn fork_whole(saving: &Saving<'_>, locked: &[Locked]) -> Result<Saved, NotForked
     let mut comparison = crate::comparison::Comparison::prepare()?;
     let mut kept_out: Vec<(u64, u64)> = Vec::new();
     loop {
-        let gate = Gate::new(saving.aside.holds_files).map_err(|error| Refusal::new("frozen copy", error))?;
+        let mut gate = Gate::new(saving.aside.holds_files).map_err(|error| Refusal::new("frozen copy", error))?;
         fault::point(faults::COPY_FORKING);
         let copy = match fork_once(&CopyTask { saving, kept_out: &kept_out, locked, gate: &gate }) {
             Ok(Forked::Restarted) => return Ok(Saved::Restarted),
@@ -115,9 +115,11 @@ fn fork_whole(saving: &Saving<'_>, locked: &[Locked]) -> Result<Saved, NotForked
             Err(_) => None,
         };
         fault::point(faults::COPY_FORKED);
-        let told = gate.hears();
         let missing = match copy {
-            Some(copy) => comparison.missing_in(copy, told, &huge).map_err(NotForked::Refused),
+            Some(copy) => gate
+                .list(copy, comparison.room())
+                .and_then(|length| comparison.missing_in(length, &huge))
+                .map_err(NotForked::Refused),
             None => Err(NotForked::NoProcess),
         };
         let go = matches!(&missing, Ok(missing) if missing.is_empty() || !kept_out.is_empty());
@@ -142,6 +144,10 @@ fn fork_whole(saving: &Saving<'_>, locked: &[Locked]) -> Result<Saved, NotForked
 
 /// The word that lets the frozen copy begin.
 const GO: &[u8] = b"g";
+/// The word by which it is asked for its mappings.
+const TELL: &[u8] = b"t";
+/// What follows them, and stands in no line: a list without it is none.
+const ALL_TOLD: &[u8] = b"\n\n";
 
 /// What the program and its frozen copy say to each other: pipes' read and write ends.
 struct Gate {
@@ -149,8 +155,8 @@ struct Gate {
     go: (RawFd, RawFd),
     /// The program waits here until the copy has let go of the files in its memory: where there are any.
     let_go: Option<(RawFd, RawFd)>,
-    /// The copy tells here what mappings it has: where the program may not look.
-    mappings: Option<(RawFd, RawFd)>,
+    /// The copy tells here what mappings it has, when it is asked.
+    mappings: (RawFd, RawFd),
 }
 
 impl Gate {
@@ -158,31 +164,56 @@ impl Gate {
     const PATIENCE: i32 = 5000;
 
     fn new(holds_files: bool) -> zap_sys::Result<Self> {
-        let pipe = |wanted: bool| wanted.then(|| fd::pipe2(libc::O_CLOEXEC)).transpose();
         let go = fd::pipe2(libc::O_CLOEXEC)?;
-        let let_go = pipe(holds_files).inspect_err(|_| close_both(go))?;
-        let mappings = pipe(!credentials::are_one()).inspect_err(|_| {
+        let mappings = fd::pipe2(libc::O_CLOEXEC).inspect_err(|_| close_both(go))?;
+        let let_go = holds_files.then(|| fd::pipe2(libc::O_CLOEXEC)).transpose().inspect_err(|_| {
             close_both(go);
-            let_go.into_iter().for_each(close_both);
+            close_both(mappings);
         })?;
         Ok(Self { go, let_go, mappings })
     }
 
-    /// In the program, after the fork: where the copy tells what mappings it has, if it does.
-    fn hears(&self) -> Option<RawFd> {
-        let (read, write) = self.mappings?;
-        // Else it has no end.
-        let _ = fd::close(write);
-        Some(read)
+    /// In the program, after the fork: lists the mappings of `copy` into `room` as /proc/PID/maps does; its length. Where the
+    /// program may not look into its copy (ptrace(2), "Ptrace access mode checking": its user ids differ, or it has put
+    /// capabilities aside), the copy is asked.
+    fn list(&mut self, copy: RealPid, room: &mut [u8]) -> Result<usize, Refusal> {
+        let path = zap_sys::small!("/proc/{copy}/maps");
+        let length = match fd::read_file(path.as_c_str(), room).map(|list| list.len()) {
+            Err(error) if error.is(libc::EACCES) || error.is(libc::EPERM) => self.ask(room),
+            other => other,
+        };
+        match length {
+            Ok(length) if length == 0 || length == room.len() => {
+                Err(Refusal::new("frozen copy", "its mappings cannot be listed"))
+            }
+            Ok(length) => Ok(length),
+            Err(error) => Err(Refusal::new("frozen copy", error)),
+        }
+    }
+
+    /// What the copy tells, 0 if that is not all.
+    fn ask(&mut self, room: &mut [u8]) -> zap_sys::Result<usize> {
+        // A copy that ends, or fails, ends the list.
+        fd::close(core::mem::replace(&mut self.mappings.1, -1))?;
+        fd::write(self.go.1, TELL)?;
+        let mut length = 0;
+        while length < room.len() && fd::poll_for(self.mappings.0, libc::POLLIN, Self::PATIENCE)? != 0 {
+            match fd::read(self.mappings.0, &mut room[length..])? {
+                0 => break,
+                count => length += count,
+            }
+            if let Some(list) = room[..length].strip_suffix(ALL_TOLD) {
+                return Ok(list.len());
+            }
+        }
+        Ok(0)
     }
 
     /// In the program, after the fork: lets the copy begin, or end.
     fn open(self, go: bool) {
         let _ = fd::write(self.go.1, if go { GO } else { b"x" });
         close_both(self.go);
-        if let Some((read, _)) = self.mappings {
-            let _ = fd::close(read);
-        }
+        close_both(self.mappings);
         if let Some((read, write)) = self.let_go {
             let _ = fd::close(write);
             // The end of this pipe: the copy has let go, or ended.
@@ -194,23 +225,30 @@ impl Gate {
     /// In the copy, which has the other ends alone: waits for the word.
     fn pass(&self) -> bool {
         let mut word = [0u8; 1];
-        fd::read(self.go.0, &mut word) == Ok(1) && word == GO
+        while fd::read(self.go.0, &mut word) == Ok(1) {
+            if word != TELL {
+                return word == GO;
+            }
+            if self.tell_mappings().is_err() {
+                break;
+            }
+        }
+        false
     }
 
-    /// In the copy: tells what mappings it has, if that is wanted.
-    fn tell_mappings(&self) {
-        let Some((_, write)) = self.mappings else { return };
+    /// In the copy: tells what mappings it has.
+    fn tell_mappings(&self) -> zap_sys::Result<()> {
+        let maps = fd::open(c"/proc/thread-self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
         // As much as the kernel gives at once.
         let mut buffer = [0u8; PAGE_SIZE];
-        if let Ok(maps) = fd::open(c"/proc/thread-self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0) {
-            while let Ok(length @ 1..) = fd::read(maps, &mut buffer) {
-                if fd::write_all(write, &buffer[..length]).is_err() {
-                    break;
-                }
+        loop {
+            match fd::read(maps, &mut buffer)? {
+                0 => break,
+                count => fd::write_all(self.mappings.1, &buffer[..count])?,
             }
-            let _ = fd::close(maps);
         }
-        let _ = fd::close(write);
+        fd::write_all(self.mappings.1, ALL_TOLD)?;
+        fd::close(maps)
     }
 
     /// In the copy: it has let go.
@@ -290,8 +328,8 @@ extern "C" fn fork_copy(fork: usize) {
     // SAFETY: as in `make_helper`.
     let fork = unsafe { &mut *(fork as *mut Fork<'_>) };
     let CopyTask { saving, gate, .. } = *fork.task;
-    let kept = |pipe: Option<(RawFd, RawFd)>| pipe.map_or(saving.image, |(_, write)| write);
-    memory::close_all_but([saving.agent.socket(), saving.image, gate.go.0, kept(gate.let_go), kept(gate.mappings)]);
+    let let_go = gate.let_go.map_or(saving.image, |(_, write)| write);
+    memory::close_all_but([saving.agent.socket(), saving.image, gate.go.0, let_go, gate.mappings.1]);
     let _ = process::chdir(c"/");
     // SAFETY: all other threads stand outside of what the copy uses.
     match unsafe { process::fork_raw(0) } {
@@ -304,7 +342,6 @@ extern "C" fn fork_copy(fork: usize) {
 fn live(fork: &Fork<'_>) -> ! {
     let &CopyTask { saving, kept_out, locked, gate } = fork.task;
     breakdown::note_copy(true);
-    gate.tell_mappings();
     if !gate.pass() {
         process::exit_process(0);
     }

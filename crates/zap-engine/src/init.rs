@@ -126,7 +126,7 @@ unsafe fn take_variables(block: *mut *mut c_char) -> Option<Variables> {
             }
         }
         let length = text.len();
-        // /proc/self/environ shows the strings themselves. Zap's are the last there.
+        // /proc/self/environ shows the strings themselves.
         // SAFETY: the string, which no other code has been told of; the loader has taken what it needs.
         unsafe { core::ptr::write_bytes(variable, 0, length) };
     }

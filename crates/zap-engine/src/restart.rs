@@ -14,8 +14,8 @@ use crate::collected::COLLECTED;
 use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
-    aio, attributes, children, clocks, credentials, descriptors, fault, halted, identity, image_backed, init, locks,
-    registry, signals, suspend, timer_helper, timers, vdso, waits,
+    aio, attributes, children, clocks, credentials, descriptors, fault, halted, identity, image_backed, init,
+    io_owners, locks, registry, signals, suspend, timer_helper, timers, vdso, waits,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -153,6 +153,7 @@ fn hear(from: RawFd) -> Result<(Order, Option<RawFd>), Refusal> {
 /// Waits until every process of the pod is whole; closes all that is Zap's, and translates what had to wait for the
 /// others' ids.
 fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
+    io_owners::restore_own()?;
     report(parts.report, &Report::Ready)?;
     let (order, descriptor) = hear(parts.report)?;
     if order != Order::Go || descriptor.is_some() {
@@ -169,7 +170,7 @@ fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
     children::restore_groups();
     waits::restore();
     aio::restore_polls()?;
-    crate::signal_owners::restore();
+    io_owners::restore_others()?;
     if let Some(entry) = state::agents_entry() {
         entry.ready.store(zap_wire::table::READY, Ordering::Release);
     }

@@ -85,23 +85,24 @@ impl Environment {
             (memory as *mut *mut c_char, text)
         };
         let preload = join(preload, &[own, separator, tail])?;
-        let mut to = 0;
+        let (mut to, mut placed) = (0, false);
         for from in 0..count {
             // SAFETY: `from` is below the count of variables.
             let Some(text) = (unsafe { variable(given, from) }) else { break };
             let own = [environment::LD_PRELOAD, environment::POD_TABLE, environment::EVEN, environment::POD_DOOR];
+            // What the user preloads is left where it is.
             let is_users = users.is_some_and(|(at, _)| at == from);
             if is_users || own.iter().all(|name| value(text, name).is_none()) {
                 // SAFETY: the list has room for every variable and five more.
                 unsafe { *list.add(to) = if is_users { preload } else { *given.add(from) } };
+                placed |= is_users;
                 to += 1;
             }
         }
         let door = door_variable(&mut self.door);
-        // What the user preloads is left where it is.
         let taken_out = usize::from(users.is_none()) + 1 + usize::from(door.is_some());
         let even = (taken_out % 2 == 1).then_some(EVEN.as_ptr().cast_mut());
-        let added = [even, users.is_none().then_some(preload), Some(state::table_variable()), door];
+        let added = [even, (!placed).then_some(preload), Some(state::table_variable()), door];
         for variable in added.into_iter().flatten().chain([core::ptr::null_mut()]) {
             // SAFETY: as above.
             unsafe { *list.add(to) = variable };
@@ -367,7 +368,7 @@ fn with_kernels_group(attributes: Attributes, copy: &mut Option<libc::posix_spaw
         libc::posix_spawnattr_getflags(attributes, &mut flags);
         libc::posix_spawnattr_getpgroup(attributes, &mut group);
     }
-    if i32::from(flags) & libc::POSIX_SPAWN_SETPGROUP as i32 == 0 || group == 0 {
+    if i32::from(flags) & libc::POSIX_SPAWN_SETPGROUP == 0 || group == 0 {
         return attributes;
     }
     let real = identity::real_group_of(Kind::Group, VirtualPid(group));

@@ -610,6 +610,10 @@ fn restarts() {
     bench.handle(Event::Members { pod: clone, members: vec![member] });
     // Signals for it still end zap-restart.
     assert_eq!(bench.core.status().pods[1].state, "restarting");
+    // Of nobody's pod.
+    let unknown = ToCoordinator::Runs { pod_id: 4711 };
+    expect(&bench.handle(Event::Message { peer: TOOL, pid: 50, message: unknown }), &[]);
+    assert_eq!(bench.core.status().pods[1].state, "restarting");
     let runs = ToCoordinator::Runs { pod_id: clone };
     expect(&bench.handle(Event::Message { peer: TOOL, pid: 50, message: runs }), &["Prepare", "Examine"]);
     assert_eq!(bench.core.status().pods[1].state, "checkpointing");
