@@ -27,6 +27,8 @@ enum Fate {
     Stays,
     /// It is none of the pod's.
     Goes,
+    /// A thread by the number that it had before a restart, which came since libc has read the directory.
+    Stale,
     Named(VirtualPid),
 }
 
@@ -40,9 +42,21 @@ fn may_be(kind: u8, first: u8) -> bool {
 fn fate(directory: RawFd, name: &[u8]) -> Fate {
     let Some(id) = proc_paths::id(name) else { return Fate::Stays };
     match fd::file_system(directory) {
-        Ok(libc::PROC_SUPER_MAGIC) => fate_in(Folder::of(directory), id),
+        Ok(libc::PROC_SUPER_MAGIC) => {
+            let folder = Folder::of(directory);
+            match fate_in(folder, id) {
+                Fate::Stays if folder == Some(Folder::Tasks) && state::moved() && is_gone(directory, id) => Fate::Stale,
+                fate => fate,
+            }
+        }
         _ => Fate::Stays,
     }
+}
+
+/// Whether the directory has no such name any more.
+fn is_gone(directory: RawFd, id: VirtualPid) -> bool {
+    let name = zap_sys::small!("{id}");
+    fd::stat_at(directory, name.as_c_str()).is_err_and(|error| error.is(libc::ENOENT))
 }
 
 fn fate_in(folder: Option<Folder>, id: VirtualPid) -> Fate {
@@ -109,6 +123,7 @@ fn record_length(length: usize) -> usize {
 /// The next entry of `stream`, by `read`.
 #[inline(always)]
 fn next(stream: *mut DIR, read: impl Fn() -> *mut dirent) -> *mut dirent {
+    let mut read_again = false;
     loop {
         let entry = read();
         // SAFETY: libc has given it; it may be shorter than the type, and no more is read than is there.
@@ -118,6 +133,13 @@ fn next(stream: *mut DIR, read: impl Fn() -> *mut dirent) -> *mut dirent {
         // SAFETY: as above.
         match unsafe { fate_of(stream, entry) } {
             Fate::Stays => return entry,
+            Fate::Stale if read_again => return entry,
+            Fate::Stale => {
+                read_again = true;
+                // Threads are listed by their places: libc forgets what it has read, and begins with this one.
+                // SAFETY: the caller's stream; the entry is libc's own.
+                unsafe { libc::seekdir(stream, (*entry).d_off - 1) };
+            }
             Fate::Goes => {}
             Fate::Named(id) => {
                 let place = place_of(stream as usize);
@@ -171,7 +193,7 @@ unsafe fn next_into(stream: *mut DIR, into: *mut dirent, result: *mut *mut diren
                 return error;
             }
             match fate_of(stream, into) {
-                Fate::Stays => return error,
+                Fate::Stays | Fate::Stale => return error,
                 Fate::Goes => {}
                 Fate::Named(id) => {
                     rename(&whole(into), id, into);
@@ -323,7 +345,7 @@ pub fn entries(directory: c_int, buffer: usize, length: usize) -> Option<Result<
             let mut renamed = [0u8; 64];
             let record = match fate {
                 Fate::Goes => continue,
-                Fate::Stays => record,
+                Fate::Stays | Fate::Stale => record,
                 Fate::Named(id) => {
                     let text = zap_sys::small!("{id}");
                     let length = record_length(text.as_bytes().len());
