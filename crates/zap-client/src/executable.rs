@@ -5,9 +5,10 @@
 
 use crate::error::{reason, Error, Result};
 use std::ffi::{CString, OsStr};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zap_sys::elf::{self, number, Segment, Table};
 
@@ -72,11 +73,13 @@ impl Kind {
 /// Why Zap cannot checkpoint what runs as the process `pid`, however it came to run that; `None` if it can, or if its
 /// process may not be looked into. A restart, by the caller's user or the process's own, would refuse it for the same reason.
 pub fn refusal_of_process(pid: i32) -> Option<&'static str> {
-    let path = format!("/proc/{pid}/exe");
+    // Held: a process that ends, or execs, has another one from one look to the next, or none.
+    let executable = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(format!("/proc/{pid}/exe")).ok()?;
+    let path = format!("/proc/self/fd/{}", executable.as_raw_fd());
     let path = Path::new(&path);
     let kind = inspect(path).ok()?.kind;
     // It has been started by somebody of whom it makes nobody else.
-    if kind == Kind::Setuid && real_ids(pid).is_some_and(|own| !raises_whom(path, own)) {
+    if kind == Kind::Setuid && real_ids(pid).is_none_or(|own| !raises_whom(path, own)) {
         return None;
     }
     kind.refusal()
