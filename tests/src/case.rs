@@ -76,6 +76,8 @@ pub struct Case {
     pub packages: Vec<String>,
     /// As [`Program::huge_pages`](crate::manifest::Program).
     pub huge_pages: u64,
+    /// Whether ids differ from the kernel's from the start.
+    pub virtual_ids: bool,
     /// Runs in `--long` only.
     pub long: bool,
     /// Where a lower number comes first: what others can build on.
@@ -92,6 +94,7 @@ impl Case {
             limit: Duration::from_secs(120),
             packages: Vec::new(),
             huge_pages: 0,
+            virtual_ids: false,
             long: false,
             order: 5,
             run: Box::new(run),
@@ -120,6 +123,13 @@ impl Case {
         self
     }
 
+    /// The same with ids that differ from the kernel's from the start.
+    pub fn virtual_ids(mut self) -> Self {
+        self.virtual_ids = true;
+        self.name.push_str("/virtual-ids");
+        self
+    }
+
     pub fn long(mut self) -> Self {
         self.long = true;
         self
@@ -138,6 +148,9 @@ impl Case {
             }
         }
         let scene = Scene::new(place, self.user)?;
+        if self.virtual_ids {
+            scene.use_virtual_ids();
+        }
         (self.run)(&scene).map_err(|stop| match stop {
             Stop::Failed(text) => Stop::Failed(format!("{text}{}", scene.context())),
             skipped => skipped,

@@ -11,6 +11,29 @@ use crate::scene::{Running, Scene, PATIENCE};
 const LONG: u32 = 6;
 /// Checkpoints of a job while it runs on.
 const CHECKPOINTS: u32 = 3;
+/// Jobs of one process, which ids are nothing to: with others than the kernel's in a `--long` run only.
+const ALONE: [&str; 20] = [
+    "python_pure",
+    "python_threads",
+    "python_asyncio",
+    "python_numpy",
+    "perl",
+    "ruby_threads",
+    "sqlite_memory",
+    "sqlite_file",
+    "xz",
+    "zstd",
+    "rust_threads",
+    "cpp_exceptions",
+    "octave_matrix",
+    "r_statistics",
+    "guile_threads",
+    "php_generators",
+    "ocaml_threads",
+    "lua_coroutines",
+    "tcl_events",
+    "sbcl",
+];
 
 pub fn cases(manifest: &Manifest) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -26,6 +49,10 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
         add("resumed", 7, resumed);
         add("restarted", 7, |scene, program| restarted(scene, program, 1, 3));
         add("restarted-twice", 7, restarted_twice);
+        let own = program.clone();
+        let case = Case::new(format!("job/{name}"), move |scene| virtually_restarted(scene, &own)).virtual_ids();
+        let case = case.packages(&program.packages).order(7).limit(240);
+        cases.push(if ALONE.contains(&name.as_str()) { case.long() } else { case });
         for number in 1..=LONG {
             let own = program.clone();
             let run = move |scene: &Scene| restarted(scene, &own, number, LONG + 2);
@@ -98,6 +125,15 @@ fn restarted(scene: &Scene, program: &Program, part: u32, whole: u32) -> Result 
         let Some(running) = killed_and_restarted(scene, running, program, part, whole * haste)? else {
             return Ok(None);
         };
+        scene.expect_end(running, program).map(Some)
+    })
+}
+
+/// Ids differ from the start, and are others after the restart.
+fn virtually_restarted(scene: &Scene, program: &Program) -> Result {
+    in_time(scene, program, |haste| {
+        let running = scene.launch(program, &[])?;
+        let Some(running) = killed_and_restarted(scene, running, program, 1, 3 * haste)? else { return Ok(None) };
         scene.expect_end(running, program).map(Some)
     })
 }

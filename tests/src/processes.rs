@@ -35,6 +35,9 @@ pub fn cases() -> Vec<Case> {
     for (name, run) in table {
         cases.push(Case::new(format!("processes/{name}"), run));
         cases.push(Case::new(format!("processes/{name}"), run).by_ordinary_user());
+        // Both in a short run: what only root can do is skipped as another user.
+        cases.push(Case::new(format!("processes/{name}"), run).virtual_ids());
+        cases.push(Case::new(format!("processes/{name}"), run).virtual_ids().by_ordinary_user());
     }
     cases
 }
@@ -216,7 +219,7 @@ fn traced_member(scene: &Scene) -> Result {
     let running = scene.launch(&program(scene, &["/bin/sh", "-c", script, "sh", &number.to_string_lossy()])?, &[])?;
     scene.wait_ready(running, 1)?;
     scene.checkpoint(&[]).doing("before it is traced")?;
-    let pid = fs::read_to_string(&number)?.trim().to_string();
+    let pid = real_id(scene, fs::read_to_string(&number)?.trim())?;
     let out = scene.path("out-tracer");
     let traces = scene.start(scene.words(&[&tracer, &pid, &end.to_string_lossy().into_owned()]), &out)?;
     let look = || {
@@ -236,6 +239,17 @@ fn traced_member(scene: &Scene) -> Result {
     let ended = scene.wait(traces)?.ended;
     ensure!(ended == Ended::Exited(0), "the tracer: {ended}");
     expect_restart(scene, running)
+}
+
+/// The kernel's id of a member that the pod knows by this one.
+fn real_id(scene: &Scene, known: &str) -> Result<String> {
+    let pods = scene.wait_running(1)?;
+    let processes = pods[0]["processes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let member = processes.iter().find(|process| process["virtual_pid"].to_string() == known);
+    match member {
+        Some(member) => Ok(member["pid"].to_string()),
+        None => failed(format!("no process {known} in {pods:?}")),
+    }
 }
 
 fn other_pid_namespace(scene: &Scene) -> Result {

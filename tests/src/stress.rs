@@ -1,7 +1,7 @@
 //! Programs that are checkpointed many times in a row: one whose threads are in libc's locks most of the time, one that
 //! makes other programs, one that becomes another while its threads come and go, those that make children as fast as they
-//! can, one that a child signals as fast as it can, one to which everybody who holds what it has let go of is an error, and
-//! one that is told of its children while another one stands.
+//! can, alone and several at once, one that a child signals as fast as it can, one to which everybody who holds what it has
+//! let go of is an error, and one that is told of its children while another one stands.
 
 use crate::case::{Case, Doing, Result};
 use crate::ensure;
@@ -27,25 +27,42 @@ pub fn cases() -> Vec<Case> {
     let exec = || Case::new("stress/exec/50-checkpoints".to_string(), exec_race).limit(240);
     let mut cases = vec![case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()];
     cases.extend([spawning(), spawning().by_ordinary_user(), exec(), exec().by_ordinary_user()]);
-    for name in ["shell_forks", "spawn_pool", "woken", "let_go", "job_control"] {
+    for name in ["shell_forks", "spawn_pool", "forking_family", "woken", "let_go", "job_control"] {
         let case = |count: u32| {
             let run = move |scene: &Scene| makers(scene, name, count);
             Case::new(format!("stress/{name}/{count}-checkpoints"), run).limit(600)
         };
-        let long = || case(MAKERS_LONG).long();
-        cases.extend([case(COUNT), case(COUNT).by_ordinary_user(), long(), long().by_ordinary_user()]);
+        let all = with_virtual_ids(|| case(COUNT), || case(MAKERS_LONG)).into_iter();
+        // Three of them at a time keep two processors from the kernel's own threads, and fsync waits for seconds.
+        let apart = |case: Case| if name == "woken" && case.virtual_ids { case.order(8) } else { case };
+        cases.extend(all.map(apart));
     }
     let vain = || Case::new(format!("stress/woken_in_vain/{COUNT}-checkpoints"), woken_in_vain).limit(600);
     cases.extend([vain(), vain().by_ordinary_user()]);
-    for name in ["shell_forks", "spawn_pool", "wait_any"] {
+    cases.extend([exec().virtual_ids().long(), exec().virtual_ids().by_ordinary_user()]);
+    for name in ["shell_forks", "spawn_pool", "forking_family", "wait_any"] {
         let case = |count: u32| {
             let run = move |scene: &Scene| lives(scene, name, count);
             Case::new(format!("stress/{name}/{count}-lives"), run).limit(600)
         };
-        let long = || case(LIVES_LONG).long();
-        cases.extend([case(LIVES), case(LIVES).by_ordinary_user(), long(), long().by_ordinary_user()]);
+        cases.extend(with_virtual_ids(|| case(LIVES), || case(LIVES_LONG)));
     }
     cases
+}
+
+/// The short case and the long one, as both users, with the kernel's ids and with others. Those who wait for what they have
+/// made take an id in every step; root sees in them what everybody sees.
+fn with_virtual_ids(short: impl Fn() -> Case, long: impl Fn() -> Case) -> [Case; 8] {
+    [
+        short(),
+        short().by_ordinary_user(),
+        short().virtual_ids().long(),
+        short().virtual_ids().by_ordinary_user(),
+        long().long(),
+        long().by_ordinary_user().long(),
+        long().virtual_ids().long(),
+        long().virtual_ids().by_ordinary_user().long(),
+    ]
 }
 
 /// No wait ends for nothing, whatever moment a checkpoint comes at.
