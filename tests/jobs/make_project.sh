@@ -1,64 +1,41 @@
-# A project in C of 48 sources, a library and a program, built by make with four jobs: a jobserver's pipe, compilers that
-# make compilers by vfork, recursive makes. Objects and the program's output are the same every time.
+# bzip2, whose sources come from a crate, built by make with four jobs: once with the Makefile for the program and the static
+# library, which tests itself, and once with that for the shared one. Recursive makes with one jobserver, compilers that make
+# compilers by vfork, ar, links. Objects and what the tests say are the same every time.
 
 set -e
 dir=$1
-mkdir -p "$dir/src" "$dir/lib"
+from=$(dirname "$0")/../bzip2
+if ! [ -d "$from" ]; then
+    echo "the sources of bzip2 are not beside the tests, where cargo xtask test lays them"
+    exit 77
+fi
 cd "$dir"
-generate() {
-    awk -v part="$1" 'BEGIN {
-        print "#include <stdio.h>\n#include <string.h>\n#include <stdlib.h>\n"
-        for (f = 0; f < 40; f++) {
-            printf "unsigned part_%s_%d(unsigned x) {\n", part, f
-            printf "    unsigned table[64], sum = %d;\n", f * 77
-            printf "    for (unsigned i = 0; i < 64; i++) table[i] = (x + i) * %du;\n", f * 2654435761 % 65521 + 3
-            printf "    for (unsigned i = 0; i < 64; i++) sum = sum * 31 + (table[i] ^ table[(i * 7) %% 64]) %% %du;\n", f + 11
-            print "    char text[32];\n    snprintf(text, sizeof text, \"%u\", sum);"
-            print "    switch (strlen(text)) {"
-            for (c = 1; c < 12; c++) printf "    case %d: return sum + %d;\n", c, c * f
-            print "    default: return sum;\n    }\n}\n"
-        }
-        printf "unsigned part_%s(unsigned x) {\n", part
-        for (f = 0; f < 40; f++) printf "    x = part_%s_%d(x);\n", part, f
-        print "    return x;\n}"
-    }'
-}
-parts="01 02 03 04 05 06 07 08 09 10 11 12"
-for part in $parts; do generate $part > src/part_$part.c; done
-for part in $parts; do generate lib_$part > lib/part_lib_$part.c; done
-{
-    echo '#include <stdio.h>'
-    for part in $parts; do echo "unsigned part_$part(unsigned), part_lib_$part(unsigned);"; done
-    echo 'int main(void) {'
-    echo '    unsigned x = 1;'
-    for part in $parts; do
-        printf '    x = part_lib_%s(part_%s(x)), printf("%%u\\n", x);\n' $part $part
-    done
-    echo '    return 0;'
-    echo '}'
-} > src/main.c
+both=
+for copy in $(seq "${ZAP_JOB_SCALE:-1}"); do
+    mkdir static$copy shared$copy
+    cp "$from"/* static$copy
+    cp "$from"/* shared$copy
+    both="$both static$copy shared$copy"
+done
 cat > Makefile <<'END'
-objects = $(sort $(patsubst %.c,%.o,$(wildcard src/*.c)))
-program: $(objects) lib/libparts.a
-	$(CC) -o $@ $^
-lib/libparts.a:
-	+$(MAKE) -s --no-print-directory -C lib libparts.a
-src/main.o: src/main.c
-	$(CC) -pipe -O2 -c -o $@ $<
-%.o: %.c
-	$(CC) -O2 -c -o $@ $<
-.PHONY: lib/libparts.a
+all: $(BOTH)
+static%: FORCE
+	+$(MAKE) -C $@
+shared%: FORCE
+	+$(MAKE) -C $@ -f Makefile-libbz2_so
+FORCE:
 END
-cat > lib/Makefile <<'END'
-objects = $(sort $(patsubst %.c,%.o,$(wildcard *.c)))
-libparts.a: $(objects)
-	ar crD $@ $^
-%.o: %.c
-	$(CC) -O2 -c -o $@ $<
-END
-make -s -j4 CC=gcc
+# What is built for a debugger names the directory, which is another one in each run.
+make -s --no-print-directory -j4 BOTH="$both" CC="gcc -pipe -ffile-prefix-map=$dir=." > log
 echo "make: $?"
-cat src/*.o lib/*.o lib/libparts.a | sha256sum
-./program
-make -q CC=gcc || echo "make -q: $?"
+sort log
+for part in $both; do
+    sha256sum $part/*.o
+    case $part in
+        static*) ar p $part/libbz2.a | sha256sum; sha256sum $part/bzip2 $part/bzip2recover $part/*.rb2 $part/*.tst ;;
+        shared*)
+            sha256sum $part/libbz2.so.1.0.8 $part/bzip2-shared
+            LD_LIBRARY_PATH=$part $part/bzip2-shared -1 < $part/sample1.ref | cmp - $part/sample1.bz2 ;;
+    esac
+done
 exit 46

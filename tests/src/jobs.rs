@@ -11,6 +11,10 @@ use crate::scene::{Running, Scene, PATIENCE};
 const LONG: u32 = 6;
 /// Checkpoints of a job while it runs on.
 const CHECKPOINTS: u32 = 3;
+/// The job whose moments are drawn by lot: its processes come and go all the time. So many lots in a run, and with `--long`.
+const LOTS: (&str, u32, u32) = ("make_project", 2, 40);
+/// Names the lot of a failed run, to draw it again.
+const LOT: &str = "ZAP_TEST_LOT";
 /// Jobs of one process, which ids are nothing to: with others than the kernel's in a `--long` run only.
 const ALONE: [&str; 20] = [
     "python_pure",
@@ -53,6 +57,15 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
         let case = Case::new(format!("job/{name}"), move |scene| virtually_restarted(scene, &own)).virtual_ids();
         let case = case.packages(&program.packages).order(7).limit(240);
         cases.push(if ALONE.contains(&name.as_str()) { case.long() } else { case });
+        if name == LOTS.0 {
+            for number in 1..=LOTS.2 {
+                let own = program.clone();
+                let case = Case::new(format!("job/{name}/by-lot-{number}"), move |scene| by_lot(scene, &own));
+                let case = case.packages(&program.packages).order(8).limit(240);
+                let case = if number % 2 == 0 { case.by_ordinary_user() } else { case };
+                cases.push(if number > LOTS.1 { case.long() } else { case });
+            }
+        }
         for number in 1..=LONG {
             let own = program.clone();
             let run = move |scene: &Scene| restarted(scene, &own, number, LONG + 2);
@@ -136,6 +149,32 @@ fn virtually_restarted(scene: &Scene, program: &Program) -> Result {
         let Some(running) = killed_and_restarted(scene, running, program, 1, 3 * haste)? else { return Ok(None) };
         scene.expect_end(running, program).map(Some)
     })
+}
+
+/// Checkpointed while it runs on at one moment, and killed at another, both drawn by lot, as are whose ids it has.
+fn by_lot(scene: &Scene, program: &Program) -> Result {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let given = std::env::var(LOT).ok().and_then(|lot| lot.parse::<u64>().ok());
+    let lot = given.unwrap_or(now.as_nanos() as u64 % 1_000_000_000);
+    // Thousandths of the work; the multiplier is that of splitmix64.
+    let drawn = lot.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (one, other) = ((drawn >> 32) as u32 % 900, (drawn >> 12) as u32 % 900);
+    if drawn >> 63 == 1 {
+        scene.use_virtual_ids();
+    }
+    let run = in_time(scene, program, |haste| {
+        let running = scene.launch(program, &[])?;
+        let step = wait_part(scene, running, program, one.min(other), 1000 * haste)
+            .and_then(|()| scene.checkpoint(&[]).doing("while it runs on"));
+        if unless_done(scene, running, program, step)?.is_none() {
+            return Ok(None);
+        }
+        let Some(running) = killed_and_restarted(scene, running, program, one.max(other), 1000 * haste)? else {
+            return Ok(None);
+        };
+        scene.expect_end(running, program).map(Some)
+    });
+    run.doing(format!("{LOT}={lot}"))
 }
 
 /// Checkpoints while it runs on, spread over the time until it has done this part of its work; whether it was not done

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! dist/bin, dist/lib/zap   Zap, laid out as it is installed
-//! sources/                 tests/programs, tests/jobs
+//! sources/                 tests/programs, tests/jobs, and what `cargo xtask test` has laid beside the binaries
 //! programs/                what was built
 //! plain/                   what plain runs printed, for comparison
 //! scenes/                  one directory per test
@@ -73,6 +73,10 @@ impl Place {
                     copy(&entry.path(), &target.join(entry.file_name()))?;
                 }
             }
+        }
+        let laid = built.join("sources");
+        if laid.is_dir() {
+            copy_directory(&laid, &self.root.join("sources"))?;
         }
         for name in ["", "dist", "dist/bin", "dist/lib", "dist/lib/zap", "sources", "programs", "scenes", "plain"] {
             fs::set_permissions(self.root.join(name), Permissions::from_mode(0o755))?;
@@ -146,6 +150,21 @@ impl Place {
     pub fn remove(&self) {
         let _ = fs::remove_dir_all(&self.root);
     }
+}
+
+fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    fs::set_permissions(to, Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            copy(&entry.path(), &target)?;
+        }
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {

@@ -36,6 +36,41 @@ pub fn build() -> Result<(), String> {
     }
 }
 
+/// Sources that tests compile: the crate they come from, which zap-tests names without ever building it, and the directory in
+/// it.
+const SOURCES: [(&str, &str, &str); 1] = [("bzip2", "bzip2-sys", "bzip2-1.0.8")];
+
+/// Lays the sources that tests compile beside the built tests, since an ordinary user may not look into cargo's registry.
+pub fn sources() -> Result<(), String> {
+    let output =
+        cargo(&["metadata", "--quiet", "--format-version", "1"]).output().map_err(|error| format!("cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    let packages = json["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (name, package, directory) in SOURCES {
+        let found = packages.iter().find(|entry| entry["name"] == package);
+        let manifest = found.and_then(|entry| entry["manifest_path"].as_str()).ok_or(format!("no crate {package}"))?;
+        let target = built().join("sources").join(name);
+        copy(&Path::new(manifest).with_file_name(directory), &target)
+            .map_err(|error| format!("{}: {error}", target.display()))?;
+    }
+    Ok(())
+}
+
+/// Copies the files of a directory.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Names in a list of packages.
 pub fn listed() -> Vec<String> {
     let text = fs::read_to_string(workspace().join("tests/packages.txt")).unwrap_or_default();

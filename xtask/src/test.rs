@@ -57,6 +57,9 @@ pub fn run(words: &[String]) -> Result<ExitCode, String> {
         println!("{}", tally.summary(start.elapsed()));
         return Ok(ExitCode::FAILURE);
     }
+    if let Err(why) = setup::sources() {
+        println!("sources: what compiles them is skipped: {why}");
+    }
     let mut units = setup::cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
     units.arg("--").args(filter).env_remove("ZAP_RUNTIME_DIR").env_remove("ZAP_CKPT_DIR");
     tally.add(part("units", &mut units, true));
