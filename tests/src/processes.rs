@@ -245,7 +245,7 @@ fn traced_member(scene: &Scene) -> Result {
 fn real_id(scene: &Scene, known: &str) -> Result<String> {
     let pods = scene.wait_running(1)?;
     let processes = pods[0]["processes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let member = processes.iter().find(|process| process["virtual_pid"].to_string() == known);
+    let member = processes.iter().find(|process| process["virtual_pid"].as_i64() == known.parse().ok());
     match member {
         Some(member) => Ok(member["pid"].to_string()),
         None => failed(format!("no process {known} in {pods:?}")),
