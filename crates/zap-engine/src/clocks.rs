@@ -270,26 +270,54 @@ pub fn of_process(id: VirtualPid) -> i32 {
     (!id.0 << 3) | SCHEDULED
 }
 
-/// The kernel's `clock`, without the id in it if that is the process's own CPU clock.
-pub fn nameless(clock: i32) -> i32 {
-    if clock == (!state::real_pid().0 << 3) | SCHEDULED {
+fn is_descriptors(clock: i32) -> bool {
+    clock & KIND_MASK == DESCRIPTOR_CLOCK
+}
+
+/// The program's name for the kernel's `clock` of a timer: with the program's id in it, or without one if it is the process's own
+/// CPU clock.
+pub fn by_program(clock: i32) -> i32 {
+    let id = RealPid(!(clock >> 3));
+    if clock >= 0 || is_descriptors(clock) || id.0 == 0 {
+        clock
+    } else if clock & THREAD_CLOCK != 0 {
+        (!identity::virtual_of(id).0 << 3) | (clock & KIND_MASK)
+    } else if clock == (!state::real_pid().0 << 3) | SCHEDULED {
         OWN_CPU
     } else {
         clock
     }
 }
 
-/// The program's `clock` by a name that no restart changes, if that is its own CPU clock (clock_getcpuclockid(3)).
+/// Whether the kernel's `clock` of a timer is the CPU clock of a thread that it does not name.
+pub fn is_of_nobody(clock: i32) -> bool {
+    clock < 0 && !is_descriptors(clock) && clock & THREAD_CLOCK != 0 && clock >> 3 == !0
+}
+
+/// The thread whose CPU clock the program's `clock` is, if it names one.
+pub fn thread_of(clock: i32) -> Option<VirtualPid> {
+    let of_thread = clock < 0 && !is_descriptors(clock) && clock & THREAD_CLOCK != 0;
+    Some(VirtualPid(!(clock >> 3))).filter(|id| of_thread && id.0 != 0)
+}
+
+/// The clock that a timer is to have in place of `clock`: one that a restart can find again. The kernel tells of a timer on the
+/// calling thread's CPU clock only that it is on a thread's, so it is given a name; the program's own clock by its id
+/// (clock_getcpuclockid(3)) loses it.
 pub fn lasting(clock: i32) -> i32 {
     if clock == of_process(state::virtual_pid()) {
         libc::CLOCK_PROCESS_CPUTIME_ID
+    } else if clock == libc::CLOCK_THREAD_CPUTIME_ID || is_of_nobody(clock) {
+        let kind = if clock < 0 { clock & KIND_MASK } else { THREAD_CLOCK | SCHEDULED };
+        (!zap_sys::process::gettid().0 << 3) | kind
+    } else if thread_of(clock).is_some() {
+        translate(clock).0
     } else {
         clock
     }
 }
 
 fn translate_dynamic(clock: i32) -> (i32, i64) {
-    if clock & KIND_MASK == DESCRIPTOR_CLOCK {
+    if is_descriptors(clock) {
         return (clock, 0);
     }
     let (id, of_thread) = (VirtualPid(!(clock >> 3)), clock & THREAD_CLOCK != 0);
@@ -315,11 +343,9 @@ pub fn thread_cpu() -> i64 {
     kernel_ns(libc::CLOCK_THREAD_CPUTIME_ID) + cpu_offset()
 }
 
-/// Makes the CPU time of the calling thread, a restarted one, go on from `cpu` nanoseconds. Returns its offset.
-pub fn set_thread_cpu(cpu: i64) -> i64 {
-    let offset = cpu - kernel_ns(libc::CLOCK_THREAD_CPUTIME_ID);
+/// Makes `offset` what is added to the kernel's CPU time of the calling thread, a restarted one.
+pub fn set_thread_cpu(offset: i64) {
     guard::block().cpu_offset.store(offset, Ordering::Relaxed);
-    offset
 }
 
 /// What is to be added to getrusage(2) of `who`: RUSAGE_SELF, RUSAGE_CHILDREN or RUSAGE_THREAD.

@@ -366,14 +366,14 @@ pub fn set_pairs() {
     let own = zap_sys::process::gettid();
     let thread = |slot: &threads::Slot| {
         let (id, real) = (slot.virtual_tid.load(Ordering::Relaxed), slot.real_tid.load(Ordering::Relaxed));
-        let before = slot.cpu.load(Ordering::Relaxed);
-        // The others have hardly begun.
+        // The others count from their beginning.
         let used = if real == own.0 { zap_sys::time::to_ns(&zap_sys::time::now(THREAD_CPU)) as i64 } else { 0 };
+        let cpu_offset = slot.cpu.fetch_sub(used, Ordering::Relaxed) - used;
         Pair {
             id: AtomicI32::new(id),
             real: AtomicI32::new(real),
             control_block: AtomicU64::new(slot.fs_base.load(Ordering::Relaxed)),
-            cpu_offset: before - used,
+            cpu_offset,
         }
     };
     let mut list: Vec<Pair> = threads::slots().map(thread).collect();

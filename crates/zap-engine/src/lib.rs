@@ -46,6 +46,7 @@ pub mod memory;
 mod mounts;
 mod names;
 pub mod next;
+mod overdue;
 pub mod own_ids;
 mod pieces;
 pub mod proc_texts;

@@ -10,7 +10,7 @@ use crate::guard::Guard;
 use crate::state::{self, Owned};
 use crate::suspend;
 use crate::threads;
-use crate::{blocking, identity};
+use crate::{blocking, identity, overdue};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +27,7 @@ struct Saved {
     /// Signals that wait for the process.
     pending: Mask,
     /// Those of them that could be read, real-time ones in order, with their values and senders.
-    queued: Vec<Info>,
+    queued: Vec<Taken>,
 }
 
 static SAVED: Owned<Saved> = Owned::new(Saved {
@@ -111,12 +111,27 @@ const REAL_TIME: Mask = !0 << (FIRST_REAL_TIME - 1);
 const STOPPING: Mask =
     bit(libc::SIGCONT) | bit(libc::SIGSTOP) | bit(libc::SIGTSTP) | bit(libc::SIGTTIN) | bit(libc::SIGTTOU);
 
-/// Signals of the interval timers, which go on when the kernel hands theirs over.
-const INTERVALS: Mask = bit(libc::SIGALRM) | bit(libc::SIGVTALRM) | bit(libc::SIGPROF);
-
-/// Signals that are neither of those, nor POSIX timers': what came along with them is read by taking them. Of the others
-/// only that they wait is known.
+/// Signals that are neither of those, nor of an interval timer which goes on when the kernel hands its signal over: what came
+/// along with them is read by taking them. Of the others only that they wait is known.
 static TAKEABLE: AtomicU64 = AtomicU64::new(0);
+
+/// A signal that has been taken.
+pub struct Taken {
+    info: Info,
+    /// It comes again by itself: see [`overdue`].
+    by_timer: bool,
+}
+
+impl Taken {
+    fn new(mut info: Info) -> Self {
+        know_sender(&mut info);
+        Self { info, by_timer: overdue::stop(&info) }
+    }
+
+    fn signal(&self) -> i32 {
+        self.info[0] as i32
+    }
+}
 
 fn takeable() -> Mask {
     TAKEABLE.load(Ordering::Relaxed)
@@ -145,6 +160,16 @@ pub fn note_threads_timer() {
 /// taking them; they are queued again at once.
 pub fn save() -> Result<(), Refusal> {
     crate::fault::point(zap_wire::fault::SAVING_SIGNALS);
+    overdue::begin();
+    let ticks = zap_sys::time::get_itimer(libc::ITIMER_REAL).map_or(true, |timer| !zap_sys::time::is_zero(&timer.it_interval));
+    let alarm = if ticks { bit(libc::SIGALRM) } else { 0 };
+    TAKEABLE.store(!(STOPPING | alarm), Ordering::Relaxed);
+    let result = read();
+    overdue::go_on();
+    result
+}
+
+fn read() -> Result<(), Refusal> {
     let (process, leader) = (zap_sys::process::getpid(), zap_sys::process::gettid());
     let mut own = None;
     // What has come since this thread stands: a child may have ended while other processes were being suspended.
@@ -159,7 +184,7 @@ pub fn save() -> Result<(), Refusal> {
         }
         saved.pending = 0;
         saved.queued.clear();
-        let (mut timers, mut has_room) = (None, false);
+        let mut has_room = false;
         // What has come for a thread that stood already it has not seen.
         let every = SENT_LATE.swap(false, Ordering::AcqRel) || HAS_THREADS_TIMER.load(Ordering::Acquire);
         let may_wait =
@@ -169,8 +194,6 @@ pub fn save() -> Result<(), Refusal> {
             let (alone, shared) = waiting(&zap_sys::small!("/proc/{process}/task/{tid}/status"));
             slot.pending.store(alone, Ordering::Relaxed);
             saved.pending = shared;
-            let timers = *timers.get_or_insert_with(crate::timers::signals);
-            TAKEABLE.store(REAL_TIME | !(STOPPING | INTERVALS | timers), Ordering::Relaxed);
             if alone & takeable() == 0 {
                 continue;
             }
@@ -193,9 +216,8 @@ pub fn save() -> Result<(), Refusal> {
         for signal in 1..=COUNT as i32 {
             let from = saved.queued.len();
             while saved.pending & readable & bit(signal) != 0 {
-                let Some(mut info) = zap_sys::signal::take_info(signal) else { break };
-                know_sender(&mut info);
-                saved.queued.push(info);
+                let Some(info) = zap_sys::signal::take_info(signal) else { break };
+                saved.queued.push(Taken::new(info));
             }
             // They were before the others.
             if let Some(slot) = own {
@@ -210,18 +232,19 @@ pub fn save() -> Result<(), Refusal> {
 /// Queues again what has been taken of one signal. Of those that queue it is to stay before what has come since: what waits for
 /// one thread is taken before what waits for all, and a thread that does not block the signal could have got it as well as any
 /// other. Where all block it, it waits for whoever will take it, as before, and what has come in this moment is before it.
-fn put_back(process: RealPid, infos: &[Info]) {
+fn put_back(process: RealPid, taken: &[Taken]) {
     let own = zap_sys::process::gettid().0;
-    let Some(signal) = infos.first().map(|info| info[0] as i32) else { return };
+    let Some(signal) = taken.first().map(Taken::signal) else { return };
+    let infos = || taken.iter().filter(|one| !one.by_timer).map(|one| &one.info);
     // Only a thread itself may tell it everything (rt_tgsigqueueinfo(2)).
-    let by_programs = infos.iter().all(|info| (info[2] as i32) < 0 && info[2] as i32 != libc::SI_TKILL);
+    let by_programs = infos().all(|info| (info[2] as i32) < 0 && info[2] as i32 != libc::SI_TKILL);
     let takes = |slot: &&threads::Slot| {
         let mask = blocking::mask_at(slot.context.load(Ordering::Relaxed));
         mask & bit(signal) == 0 && (by_programs || slot.real_tid.load(Ordering::Relaxed) == own)
     };
     let thread = threads::slots().find(takes).filter(|_| signal >= FIRST_REAL_TIME);
     let thread = thread.map(|slot| RealPid(slot.real_tid.load(Ordering::Relaxed)));
-    for info in infos {
+    for info in infos() {
         let queued = thread.map(|thread| zap_sys::signal::queue_info_for_thread(process, thread, info));
         if !matches!(queued, Some(Ok(()))) {
             let _ = zap_sys::signal::queue_info(process, info);
@@ -269,9 +292,8 @@ pub fn save_own(slot: &threads::Slot) {
     for signal in (1..=COUNT as i32).filter(|signal| takeable() & bit(*signal) != 0) {
         // The next may be the process's: each is looked at before it is taken.
         while waiting(&path).0 & bit(signal) != 0 {
-            let Some(mut info) = zap_sys::signal::take_info(signal) else { break };
-            know_sender(&mut info);
-            taken.push(info);
+            let Some(info) = zap_sys::signal::take_info(signal) else { break };
+            taken.push(Taken::new(info));
         }
     }
     let old = slot.queue.swap(Box::into_raw(Box::new(taken)), Ordering::AcqRel);
@@ -290,8 +312,8 @@ fn requeue(slot: &threads::Slot, mask: Mask) {
     // SAFETY: null, or made by `save_own` and not freed while the slot is the thread's.
     let Some(queue) = (unsafe { slot.queue.load(Ordering::Acquire).as_ref() }) else { return };
     let (process, thread) = (zap_sys::process::getpid(), zap_sys::process::gettid());
-    for info in queue.iter().filter(|info| mask & bit(info[0] as i32) != 0) {
-        let _ = zap_sys::signal::queue_info_for_thread(process, thread, info);
+    for taken in queue.iter().filter(|taken| !taken.by_timer && mask & bit(taken.signal()) != 0) {
+        let _ = zap_sys::signal::queue_info_for_thread(process, thread, &taken.info);
     }
 }
 
@@ -315,13 +337,13 @@ pub fn restore() {
             let _ = unsafe { zap_sys::signal::set_action(signal, &KernelAction { handler, ..action }) };
         }
         let process = zap_sys::process::getpid();
-        let is_queued = |signal: &i32| saved.queued.iter().any(|info| info[0] as i32 == *signal);
+        let is_queued = |signal: &i32| saved.queued.iter().any(|taken| taken.signal() == *signal);
         let rest = (1..FIRST_REAL_TIME).filter(|signal| saved.pending & bit(*signal) != 0);
         for signal in rest.filter(|signal| !is_queued(signal)) {
             let _ = zap_sys::signal::kill(process.0, signal);
         }
-        for info in &saved.queued {
-            let _ = zap_sys::signal::queue_info(process, info);
+        for taken in saved.queued.iter().filter(|taken| !taken.by_timer) {
+            let _ = zap_sys::signal::queue_info(process, &taken.info);
         }
     });
 }

@@ -46,13 +46,14 @@ pub struct Slot {
     pub name: [AtomicU64; 2],
     /// Signals that wait: for the thread or the process at first, for the thread alone once they have been saved.
     pub pending: AtomicU64,
-    /// Real-time signals that wait for the thread alone, in order, with their values; null when none ever did.
-    pub queue: AtomicPtr<alloc::vec::Vec<zap_sys::signal::Info>>,
+    /// Signals that wait for the thread alone, real-time ones in order, with their values; null when none ever did.
+    pub queue: AtomicPtr<alloc::vec::Vec<crate::signals::Taken>>,
     /// What the leader wants of the thread while it stands: see `crate::suspend::ask_for_signals`.
     pub order: AtomicU32,
     /// Its real id when it was suspended: in a restarted process the id of before.
     pub last_tid: AtomicI32,
-    /// Nanoseconds of CPU time that it has used in its own time.
+    /// Nanoseconds of CPU time that it has used in its own time; in a restarted process without those that the kernel has
+    /// counted when timers are set.
     pub cpu: AtomicI64,
     /// While the thread does not park: the letter of its state; the process that it made with vfork and waits for; the
     /// error number of an attempt to unblock the signal. See [`crate::stragglers`].
@@ -187,6 +188,11 @@ fn forget_queue(slot: &Slot) {
 /// The slot of the thread `tid`.
 pub fn find(tid: RealPid) -> Option<&'static Slot> {
     known().find(|slot| slot.real_tid.load(Ordering::Relaxed) == tid.0)
+}
+
+/// Whether there is a thread that the program knows as `id`. Asked while every thread stands.
+pub fn knows(id: zap_sys::VirtualPid) -> bool {
+    slots().any(|slot| slot.virtual_tid.load(Ordering::Relaxed) == id.0)
 }
 
 /// Fills in what only the thread itself can tell. Called on the thread, in its signal handler.

@@ -4,11 +4,12 @@
 //! until the wanted id comes, as CRIU does.
 
 use crate::state::Owned;
-use crate::{clocks, identity};
+use crate::{clocks, identity, overdue, threads};
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use zap_plugin::Refusal;
+use zap_sys::signal::Info;
 use zap_sys::text::{decimal, hex};
 use zap_sys::time::{self, TimerEvent};
 use zap_sys::{libc, RealPid, VirtualPid};
@@ -25,6 +26,8 @@ struct PosixTimer {
     setting: libc::itimerspec,
     /// When it expires by its clock, in nanoseconds: by that of the wall, or by the program's own CPU time.
     deadline: Option<u64>,
+    /// How often it has expired, ticking, and nobody has been told.
+    overdue: u64,
 }
 
 impl PosixTimer {
@@ -78,6 +81,10 @@ fn is_by_the_wall(timer: &PosixTimer) -> bool {
     is_wall && timer.is_armed() && word & (1 << (timer.id % 64)) != 0
 }
 
+fn is_by_processor(timer: &PosixTimer) -> bool {
+    timer.clock == clocks::OWN_CPU || clocks::thread_of(timer.clock).is_some()
+}
+
 const WHICH: [i32; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
 
 /// Reads all timers. A timer that cannot be made again refuses.
@@ -86,7 +93,7 @@ pub fn save() -> Result<(), Refusal> {
     SAVED.with(|saved| {
         for (place, which) in saved.intervals.iter_mut().zip(WHICH) {
             *place = time::get_itimer(which).ok();
-            if let Some(left) = place.as_mut().filter(|left| which == libc::ITIMER_REAL && !is_zero(&left.it_value)) {
+            if let Some(left) = place.as_mut().filter(|left| which == libc::ITIMER_REAL && !time::is_zero(&left.it_value)) {
                 left.it_value = later(&left.it_value, clocks::since_moment() as i64);
             }
         }
@@ -107,6 +114,7 @@ pub fn save() -> Result<(), Refusal> {
                     thread: 0,
                     setting,
                     deadline: None,
+                    overdue: overdue::count(id, time::to_ns(&setting.it_value)),
                 });
             }
             let Some(timer) = saved.posix.last_mut() else { continue };
@@ -121,8 +129,12 @@ pub fn save() -> Result<(), Refusal> {
                     timer.thread = identity::virtual_of(thread).0;
                 }
             } else if line.starts_with(b"ClockID:") {
-                timer.clock = clocks::nameless(decimal(value).0 as i32);
-                if timer.clock < 0 && timer.clock != clocks::OWN_CPU || timer.id > LARGEST_ID {
+                timer.clock = clocks::by_program(decimal(value).0 as i32);
+                // That of a thread which has ended stands.
+                if clocks::thread_of(timer.clock).is_some_and(|thread| !threads::knows(thread)) {
+                    (timer.clock, timer.setting) = (clocks::OWN_CPU, time::TIMER_OFF);
+                }
+                if timer.clock < 0 && !is_by_processor(timer) || timer.id > LARGEST_ID {
                     return Err(Refusal::new(
                         format!("POSIX timer {}", timer.id),
                         format!("clock {} cannot be made again", timer.clock),
@@ -132,12 +144,12 @@ pub fn save() -> Result<(), Refusal> {
         }
         let stopped_for = clocks::since_moment() as i64;
         for timer in &mut saved.posix {
-            let by_processor = timer.clock == clocks::OWN_CPU && timer.is_armed();
-            if by_processor || is_by_the_wall(timer) {
+            if is_by_processor(timer) && timer.is_armed() || is_by_the_wall(timer) {
                 // Of the clock's reading and what is left, one was a moment before the other.
                 let left = time::timer_gettime(timer.id).map_or(0, |setting| time::to_ns(&setting.it_value));
                 // The wall's is the kernel's own.
-                let now = time::to_ns(&time::now(timer.clock)).saturating_add_signed(clocks::translate(timer.clock).1);
+                let (clock, offset) = clocks::translate(timer.clock);
+                let now = time::to_ns(&time::now(clock)).saturating_add_signed(offset);
                 timer.deadline = Some(now.saturating_add(left));
             }
             timer.shift(stopped_for);
@@ -146,18 +158,15 @@ pub fn save() -> Result<(), Refusal> {
     })
 }
 
-/// Standard signals that POSIX timers send. Asked while every thread stands.
-pub fn signals() -> zap_sys::signal::Mask {
-    // What cannot be read cannot be saved either, and refuses the checkpoint.
-    let text = crate::memory::read_all(c"/proc/self/timers").unwrap_or_default();
-    let lines = text.split(|c| *c == b'\n').filter_map(|line| line.strip_prefix(b"signal: "));
-    let numbers = lines.map(|value| decimal(value).0).filter(|signal| (1..32).contains(signal));
-    numbers.fold(0, |mask, signal| mask | zap_sys::signal::bit(signal as i32))
+/// The kernel's clock of the timer that it knows as `id`. Asked while every thread stands.
+pub fn kernels_clock(id: i32) -> Option<i32> {
+    let text = crate::memory::read_all(c"/proc/self/timers").ok()?;
+    line_of(&text, id, b"ClockID:").map(|value| decimal(value).0 as i32)
 }
 
-/// The clock of the timer that the kernel knows as `id`. Asked while the program runs.
+/// The program's clock of the timer that the kernel knows as `id`. Asked while the program runs.
 pub fn clock_of(id: i32) -> Option<i32> {
-    told(id, b"ClockID:", |value| Some(decimal(value).0 as i32))
+    told(id, b"ClockID:", |value| Some(clocks::by_program(decimal(value).0 as i32)))
 }
 
 /// The thread that the timer which the kernel knows as `id` signals. Asked while the program runs.
@@ -177,18 +186,19 @@ fn told<R>(id: i32, name: &[u8], read: impl Fn(&[u8]) -> Option<R>) -> Option<R>
     // The helper, which reads, is another process.
     let path = zap_sys::small!("/proc/{}/timers", zap_sys::process::getpid());
     let text = crate::memory::read_all_beside(path.as_c_str()).ok()?;
+    line_of(&text, id, name).and_then(read)
+}
+
+/// What stands in the line `name` of the timer `id`, in what the kernel tells of timers.
+fn line_of<'a>(text: &'a [u8], id: i32, name: &[u8]) -> Option<&'a [u8]> {
     let mut found = false;
     text.split(|c| *c == b'\n').find_map(|line| {
         let value = line.iter().position(|c| *c == b' ').map_or(&[][..], |at| &line[at + 1..]);
         if line.starts_with(b"ID:") {
             found = decimal(value).0 as i32 == id;
         }
-        (found && line.starts_with(name)).then(|| read(value)).flatten()
+        (found && line.starts_with(name)).then_some(value)
     })
-}
-
-fn is_zero(time: &libc::timeval) -> bool {
-    time.tv_sec == 0 && time.tv_usec == 0
 }
 
 /// `time` and so many nanoseconds, at least a microsecond.
@@ -203,18 +213,31 @@ pub fn restore() -> Result<(), Refusal> {
         for (value, which) in saved.intervals.iter().zip(WHICH) {
             let Some(mut value) = *value else { continue };
             // One that has expired starts again when its signal is delivered, and shows nothing left until then.
-            if is_zero(&value.it_value) {
+            if time::is_zero(&value.it_value) {
                 value.it_value = value.it_interval;
             } else if which == libc::ITIMER_REAL {
                 value.it_value = later(&value.it_value, -(clocks::since_moment() as i64));
             }
-            if !is_zero(&value.it_value) {
+            if !time::is_zero(&value.it_value) {
                 time::set_itimer(which, &value).map_err(|error| Refusal::new("interval timer", error))?;
             }
         }
         saved.posix.sort_by_key(|timer| timer.id);
         saved.posix.iter().try_for_each(restore_one)
     })
+}
+
+/// Queues the signal of a timer that has been `overdue`, which then ticks on.
+fn tell(timer: &PosixTimer, event: &TimerEvent) {
+    let mut info: Info = [0; 32];
+    let overrun = i32::try_from(timer.overdue.saturating_sub(1)).unwrap_or(i32::MAX);
+    let words = [timer.signal, 0, libc::SI_TIMER, 0, timer.id, overrun, timer.value as i32, (timer.value >> 32) as i32];
+    info.iter_mut().zip(words).for_each(|(to, word)| *to = word as u32);
+    let process = zap_sys::process::getpid();
+    let _ = match timer.notify {
+        libc::SIGEV_THREAD_ID => zap_sys::signal::queue_info_for_thread(process, RealPid(event.thread), &info),
+        _ => zap_sys::signal::queue_info(process, &info),
+    };
 }
 
 fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
@@ -228,7 +251,7 @@ fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
         ..TimerEvent::default()
     };
     loop {
-        let id = time::timer_create(timer.clock, &event).map_err(refusal)?;
+        let id = time::timer_create(clocks::translate(timer.clock).0, &event).map_err(refusal)?;
         if id == timer.id {
             break;
         }
@@ -241,10 +264,20 @@ fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
         let running_for = clocks::since_moment() as i64;
         let mut timer = timer.clone();
         timer.shift(-running_for);
-        let flags = match timer.deadline {
+        let (clock, offset) = clocks::translate(timer.clock);
+        let mut deadline = timer.deadline.map(|deadline| deadline.saturating_add_signed(-offset).max(1));
+        if timer.overdue != 0 {
+            let left = time::to_ns(&timer.setting.it_value);
+            let next = deadline.unwrap_or_else(|| time::to_ns(&time::now(clock)).saturating_add(left));
+            match overdue::first(next, time::to_ns(&timer.setting.it_interval), timer.overdue) {
+                Some(first) => deadline = Some(first),
+                // A clock of CPU time has begun anew, or that of a host.
+                None => tell(&timer, &event),
+            }
+        }
+        let flags = match deadline {
             Some(deadline) => {
-                let deadline = deadline.saturating_add_signed(-clocks::translate(timer.clock).1);
-                timer.setting.it_value = time::from_ns(deadline.max(1));
+                timer.setting.it_value = time::from_ns(deadline);
                 libc::TIMER_ABSTIME
             }
             None => 0,

@@ -48,6 +48,11 @@ pub fn shifted(time: &libc::timespec, ns: i64) -> libc::timespec {
     libc::timespec { tv_sec, tv_nsec: nanoseconds - carry * 1_000_000_000 }
 }
 
+/// Whether it is no time: a timer that is set to it is disarmed, and one whose interval it is does not tick.
+pub fn is_zero(time: &libc::timeval) -> bool {
+    time.tv_sec == 0 && time.tv_usec == 0
+}
+
 /// Sleeps for `ns` nanoseconds or until a signal comes.
 pub fn sleep_ns(ns: u64) {
     let time = from_ns(ns);
@@ -69,8 +74,7 @@ pub fn set_itimer(which: i32, value: &libc::itimerval) -> Result<()> {
 
 /// timer_gettime(2) of a kernel timer id.
 pub fn timer_gettime(id: i32) -> Result<libc::itimerspec> {
-    let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut value = libc::itimerspec { it_interval: zero, it_value: zero };
+    let mut value = TIMER_OFF;
     call!(SYS_timer_gettime, id, &mut value as *mut libc::itimerspec)?;
     Ok(value)
 }
@@ -78,6 +82,19 @@ pub fn timer_gettime(id: i32) -> Result<libc::itimerspec> {
 /// timer_settime(2) of a kernel timer id.
 pub fn timer_settime(id: i32, flags: i32, value: &libc::itimerspec) -> Result<()> {
     call!(SYS_timer_settime, id, flags, value as *const libc::itimerspec, 0).map(|_| ())
+}
+
+/// What disarms a timer.
+pub const TIMER_OFF: libc::itimerspec = libc::itimerspec {
+    it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+    it_value: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+};
+
+/// timer_settime(2) of a kernel timer id, relative. Returns what it was set to, with what was left.
+pub fn timer_exchange(id: i32, value: &libc::itimerspec) -> Result<libc::itimerspec> {
+    let mut old = TIMER_OFF;
+    call!(SYS_timer_settime, id, 0, value as *const libc::itimerspec, &mut old as *mut libc::itimerspec)?;
+    Ok(old)
 }
 
 /// `struct sigevent` as the kernel reads it, with the fields that timers use.

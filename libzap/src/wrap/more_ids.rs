@@ -552,7 +552,8 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long
                 let id = own.sigev_notify_thread_id;
                 Some(in_one_piece(|| {
                     own.sigev_notify_thread_id = real_argument(id);
-                    raw(number, [a, &raw const own as c_long, c, 0, 0, 0])
+                    let clock = c_long::from(zap_engine::clocks::lasting(a as clockid_t));
+                    raw(number, [clock, &raw const own as c_long, c, 0, 0, 0])
                 }))
             }
             libc::SYS_rt_sigaction => {

@@ -108,6 +108,9 @@ hook! { unsafe fn syscall(
                 let set = |new: *const libc::itimerspec| real!(syscall)(number, a, b, new as c_long, d, e, f) as c_int;
                 c_long::from(super::deadlines::set_timer(a as c_int, b as c_int, c as *const libc::itimerspec, set))
             }
+            libc::SYS_timer_create if state::active() => {
+                real!(syscall)(number, c_long::from(clocks::lasting(a as clockid_t)), b, c, d, e, f)
+            }
             libc::SYS_timerfd_settime if clocks::shifted() => {
                 let (new, old) = (c as *const libc::itimerspec, d as *mut libc::itimerspec);
                 c_long::from(libc::timerfd_settime(a as c_int, b as c_int, new, old))
