@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 15] = [
+    let table: [Row; 19] = [
         ("terminal-keys", |scene| terminal(scene, "keys")),
         ("terminal-hangup", |scene| terminal(scene, "hangup")),
         ("hangup-by-signal", hangup_by_signal),
@@ -30,6 +30,10 @@ pub fn cases() -> Vec<Case> {
         ("launched-in-namespace", launched_in_namespace),
         ("chroot", chroot),
         ("directory-of-process", directory_of_process),
+        ("without-privilege/limit", |scene| without_privilege(scene, &[], &FEW, "limit RLIMIT_NOFILE of ")),
+        ("without-privilege/nice", nice_without_privilege),
+        ("without-privilege/real-time", |scene| of_root(scene, &["chrt", "-f", "10"], "real-time scheduling: ")),
+        ("without-privilege/io-priority", |scene| of_root(scene, &["ionice", "-c", "1", "-n", "4"], "I/O priority: ")),
     ];
     let mut cases = Vec::new();
     for (name, run) in table {
@@ -72,6 +76,41 @@ fn terminal(scene: &Scene, how: &str) -> Result {
     let said = scene.finish(command)?;
     ensure!(said.status == 0 && said.out == "OK\n", "terminal_job {how}: {said:?}");
     Ok(())
+}
+
+const FEW: [&str; 2] = ["prlimit", "--nofile=200:200"];
+
+/// What a program that is started `by` something has, and zap-restart by `with` may not give, refuses the restart by name; with
+/// the privilege it comes back.
+fn without_privilege(scene: &Scene, by: &[&str], with: &[&str], why: &str) -> Result {
+    let program = scene.program(SIMPLE)?;
+    scene.plain(&program)?;
+    let running = scene.launch_by(by, &program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let mut command = scene.words(with);
+    command.arg(scene.place.tool("zap-restart")).args(&images);
+    let said = scene.finish(command)?;
+    ensure!(said.status == 125 && said.err.contains(why), "zap-restart by {with:?}: {said:?}");
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(1)?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// The same of what only root can have.
+fn of_root(scene: &Scene, by: &[&str], why: &str) -> Result {
+    if !is_root(scene) {
+        return skipped("needs root");
+    }
+    without_privilege(scene, by, &["setpriv", "--bounding-set", "-sys_nice,-sys_admin"], why)
+}
+
+fn nice_without_privilege(scene: &Scene) -> Result {
+    match is_root(scene) {
+        true => of_root(scene, &["nice", "-n", "-5"], "nice value -5: "),
+        false => without_privilege(scene, &[], &["nice", "-n", "5"], "nice value 0: "),
+    }
 }
 
 /// SIGHUP that is sent to zap-restart alone reaches the first process, as it would if that had been started instead.

@@ -180,11 +180,12 @@ pub fn restore() -> Result<(), Refusal> {
 
 /// Raises hard limits to what the program had, and lets threads get any nice value and real-time priority, as long as this
 /// process may: after that it becomes who the program was, who perhaps may not. [`restore_limits`] lowers what is too high.
-pub fn lift_limits() {
+/// What the program may use, and may not in this process, refuses.
+pub fn lift_limits() -> Result<(), Refusal> {
     SAVED.with(|saved| {
         for (resource, limit) in saved.limits.iter().enumerate() {
             let resource = resource as u32;
-            let (Some((_, hard)), Ok(now)) = (*limit, process::limit(resource)) else { continue };
+            let (Some((used, hard)), Ok(now)) = (*limit, process::limit(resource)) else { continue };
             // As setrlimit(2) counts: a nice value of -20, and the highest real-time priority.
             let (soft, hard) = match resource {
                 libc::RLIMIT_NICE => (now.0.max(40), hard.max(40)),
@@ -192,11 +193,49 @@ pub fn lift_limits() {
                 _ => (now.0, hard),
             };
             let hard = hard.max(now.1);
-            if (soft, hard) != now {
-                let _ = process::set_limit(resource, soft, hard);
+            if (soft, hard) != now && process::set_limit(resource, soft, hard).is_err() && used > now.1 {
+                if let Some((_, name)) = BY_USER.iter().find(|(known, _)| *known == resource) {
+                    let value = Limit(used);
+                    let reason = alloc::format!(
+                        "is above the hard limit of zap-restart, {}: raise that (prlimit(1), limits.conf(5)), or restart as root",
+                        Limit(now.1)
+                    );
+                    return Err(Refusal::new(alloc::format!("limit {name} of {value}"), reason));
+                }
             }
         }
-    });
+        Ok(())
+    })
+}
+
+/// Limits that users choose. The kernel sets the others by the size of the machine (processes, queued signals, locked memory):
+/// on a smaller one they are as high as they may be.
+const BY_USER: [(u32, &str); 13] = [
+    (libc::RLIMIT_CPU, "RLIMIT_CPU"),
+    (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
+    (libc::RLIMIT_DATA, "RLIMIT_DATA"),
+    (libc::RLIMIT_STACK, "RLIMIT_STACK"),
+    (libc::RLIMIT_CORE, "RLIMIT_CORE"),
+    (libc::RLIMIT_RSS, "RLIMIT_RSS"),
+    (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
+    (libc::RLIMIT_AS, "RLIMIT_AS"),
+    (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
+    (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
+    (libc::RLIMIT_NICE, "RLIMIT_NICE"),
+    (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
+    (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
+];
+
+/// As prlimit(1) shows it.
+struct Limit(u64);
+
+impl core::fmt::Display for Limit {
+    fn fmt(&self, into: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            libc::RLIM_INFINITY => into.write_str("unlimited"),
+            limit => write!(into, "{limit}"),
+        }
+    }
 }
 
 /// Sets limits and what is locked in future: the last of all.

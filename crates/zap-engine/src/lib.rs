@@ -49,6 +49,7 @@ pub mod next;
 mod overdue;
 pub mod own_ids;
 mod pieces;
+mod priorities;
 pub mod proc_texts;
 pub mod registry;
 pub mod restart;

@@ -54,9 +54,8 @@ pub fn stop(info: &Info) -> bool {
         let Some(clock) = crate::timers::kernels_clock(id).filter(|clock| !clocks::is_of_nobody(*clock)) else {
             return false;
         };
-        let next = |setting: libc::itimerspec| {
-            time::to_ns(&time::now(clock)).saturating_add(time::to_ns(&setting.it_value))
-        };
+        let next =
+            |setting: libc::itimerspec| time::to_ns(&time::now(clock)).saturating_add(time::to_ns(&setting.it_value));
         let Ok(setting) = time::timer_gettime(id) else { return false };
         let interval = time::to_ns(&setting.it_interval);
         if interval == 0 || first(next(setting), interval, count).is_none() {

@@ -15,7 +15,7 @@ use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
     aio, attributes, children, clocks, credentials, descriptors, fault, halted, identity, image_backed, init,
-    io_owners, locks, registry, signals, suspend, timer_helper, timers, vdso, waits,
+    io_owners, locks, priorities, registry, signals, suspend, timer_helper, timers, vdso, waits,
 };
 use alloc::format;
 use core::cell::UnsafeCell;
@@ -247,8 +247,8 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     threads::check_registers()?;
     restore_descriptors()?;
     // What needs a privilege that the program had given up, or that it had got from somebody.
-    attributes::lift_limits();
-    threads::take_priorities(old_main);
+    attributes::lift_limits()?;
+    priorities::take(old_main)?;
     credentials::restore()?;
     attributes::restore_parent_death_signal()?;
     signals::restore();

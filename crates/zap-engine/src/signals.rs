@@ -161,7 +161,8 @@ pub fn note_threads_timer() {
 pub fn save() -> Result<(), Refusal> {
     crate::fault::point(zap_wire::fault::SAVING_SIGNALS);
     overdue::begin();
-    let ticks = zap_sys::time::get_itimer(libc::ITIMER_REAL).map_or(true, |timer| !zap_sys::time::is_zero(&timer.it_interval));
+    let ticks =
+        zap_sys::time::get_itimer(libc::ITIMER_REAL).map_or(true, |timer| !zap_sys::time::is_zero(&timer.it_interval));
     let alarm = if ticks { bit(libc::SIGALRM) } else { 0 };
     TAKEABLE.store(!(STOPPING | alarm), Ordering::Relaxed);
     let result = read();

@@ -11,6 +11,7 @@
 use crate::clocks;
 use crate::state::{zero, Owned};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use zap_plugin::Refusal;
 use zap_sys::arch::extended_state;
 use zap_sys::{RealPid, SysError};
 
@@ -66,7 +67,7 @@ pub struct Slot {
     /// All zero when unknown.
     processors: [AtomicU64; 16],
     timer_slack: AtomicU64,
-    io_priority: AtomicI32,
+    pub io_priority: AtomicI32,
 }
 
 const CELL: usize = zap_sys::PAGE_SIZE;
@@ -237,7 +238,8 @@ impl Slot {
         self.io_priority.store(zap_sys::credentials::io_priority(0).unwrap_or(0), Ordering::Relaxed);
     }
 
-    fn scheduling(&self) -> zap_sys::process::Scheduling {
+    /// How it was scheduled.
+    pub fn scheduling(&self) -> zap_sys::process::Scheduling {
         let word = |index: usize| self.scheduling[index].load(Ordering::Relaxed);
         zap_sys::process::Scheduling {
             policy: word(0) as u32,
@@ -251,8 +253,8 @@ impl Slot {
         }
     }
 
-    /// Gives the calling thread what the slot's had. What needs a privilege that is not there, or processors that this
-    /// machine has not, stays as it is: it is a matter of speed.
+    /// Gives the calling thread what the slot's had. Of processors that this machine has not it gets none; what needs a
+    /// privilege, [`crate::priorities::take`] has seen.
     fn restore_scheduling(&self) {
         let _ = zap_sys::process::set_scheduling(&self.scheduling());
         let mut processors = zap_sys::process::Processors::default();
@@ -269,29 +271,6 @@ impl Slot {
         let _ = zap_sys::credentials::set_io_priority(self.io_priority.load(Ordering::Relaxed));
     }
 }
-
-/// Gives the only thread that there is the best priorities of all: threads begin with those of their maker, and whoever has
-/// become another user may get less, but no more. Each takes its own when it enters.
-pub fn take_priorities(main: i32) {
-    let best = slots().map(|slot| slot.scheduling().nice).min().unwrap_or(0);
-    let usual = zap_sys::process::Scheduling { nice: best, ..Default::default() };
-    if zap_sys::process::scheduling().is_ok_and(|now| now.nice != best) {
-        let _ = zap_sys::process::set_scheduling(&usual);
-    }
-    let real_time = slots().map(Slot::scheduling).filter(|one| [FIFO, ROUND_ROBIN].contains(&one.policy));
-    if let Some(highest) = real_time.max_by_key(|one| one.priority) {
-        // Not what would keep threads from it (SCHED_FLAG_RESET_ON_FORK).
-        let _ = zap_sys::process::set_scheduling(&zap_sys::process::Scheduling { flags: 0, ..highest });
-    }
-    let is_main = |slot: &&Slot| slot.virtual_tid.load(Ordering::Relaxed) == main;
-    if let Some(slot) = slots().find(is_main) {
-        let _ = zap_sys::credentials::set_io_priority(slot.io_priority.load(Ordering::Relaxed));
-    }
-}
-
-/// SCHED_FIFO and SCHED_RR of sched(7).
-const FIFO: u32 = 1;
-const ROUND_ROBIN: u32 = 2;
 
 /// The thread's name, without padding.
 pub fn name_of(slot: &Slot) -> alloc::string::String {
@@ -486,13 +465,13 @@ fn enter(slot: &'static Slot) -> ! {
 
 /// Refuses frames with registers that this processor, or kernel, has not: they would come back empty, and libc has
 /// chosen its functions by them.
-pub fn check_registers() -> Result<(), zap_plugin::Refusal> {
+pub fn check_registers() -> Result<(), Refusal> {
     let permitted = zap_sys::process::permitted_state();
     for slot in slots().filter(|_| permitted != 0) {
         // SAFETY: the frame in which the thread was suspended.
         let missing = unsafe { extended_state::parts_of(slot.context.load(Ordering::Relaxed)) } & !permitted;
         if missing != 0 {
-            return Err(zap_plugin::Refusal::new(
+            return Err(Refusal::new(
                 alloc::format!("thread {}", slot.virtual_tid.load(Ordering::Relaxed)),
                 alloc::format!("has registers that this processor has not (parts {missing:x} of its XSAVE state)"),
             ));

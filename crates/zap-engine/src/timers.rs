@@ -93,7 +93,9 @@ pub fn save() -> Result<(), Refusal> {
     SAVED.with(|saved| {
         for (place, which) in saved.intervals.iter_mut().zip(WHICH) {
             *place = time::get_itimer(which).ok();
-            if let Some(left) = place.as_mut().filter(|left| which == libc::ITIMER_REAL && !time::is_zero(&left.it_value)) {
+            if let Some(left) =
+                place.as_mut().filter(|left| which == libc::ITIMER_REAL && !time::is_zero(&left.it_value))
+            {
                 left.it_value = later(&left.it_value, clocks::since_moment() as i64);
             }
         }

@@ -235,6 +235,28 @@ pub fn receive_with_descriptors(fd: RawFd, buffer: &mut [u8], flags: i32) -> Res
     Ok((count, descriptors, message.msg_flags))
 }
 
+/// Receives one message and who has sent it (SCM_CREDENTIALS), which comes before descriptors: for those there is no room.
+pub fn receive_credentials(fd: RawFd, buffer: &mut [u8], flags: i32) -> Result<(usize, Option<libc::ucred>)> {
+    /// Header and content, as the kernel writes them.
+    #[repr(C)]
+    struct Credentials {
+        header: libc::cmsghdr,
+        content: libc::ucred,
+    }
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all-zero is valid for both.
+    let (mut message, mut control): (libc::msghdr, Credentials) = unsafe { core::mem::zeroed() };
+    message.msg_iov = &mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = core::mem::size_of::<Credentials>();
+    let count = call!(SYS_recvmsg, fd, &mut message as *mut libc::msghdr, flags)?;
+    let is_there = message.msg_controllen >= core::mem::size_of::<Credentials>()
+        && control.header.cmsg_level == libc::SOL_SOCKET
+        && control.header.cmsg_type == libc::SCM_CREDENTIALS;
+    Ok((count, is_there.then_some(control.content)))
+}
+
 /// Sends one message with the descriptors `descriptors` (at most as many as a message can carry).
 pub fn send_with_descriptors(fd: RawFd, bytes: &[u8], descriptors: &[RawFd], flags: i32) -> Result<usize> {
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
