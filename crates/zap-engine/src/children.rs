@@ -8,8 +8,8 @@
 //! The child of the raw fork makes system calls only and ends.
 #![allow(unsafe_code)]
 
-use crate::identity;
 use crate::state::{self, Owned};
+use crate::{accounts, identity};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -45,6 +45,7 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
     let mut zombies = Vec::new();
     let mut known = Vec::new();
     let mut refusal = None;
+    accounts::begin();
     // Every thread stands: none can have gone, and a kernel that does not tell must not be taken for one without.
     let at_each = || crate::fault::point(zap_wire::fault::SAVING_CHILDREN);
     for pid in ids(at_each).map_err(|error| Refusal::new("children", error))? {
@@ -53,6 +54,7 @@ pub fn save(members: &[(i32, String)]) -> Result<(), Refusal> {
         let Ok(stat) = zap_sys::fd::read_file(path.as_c_str(), &mut stat) else { continue };
         let id = identity::virtual_of(pid);
         known.push(Known { real: pid, id });
+        accounts::note(id, stat);
         let exit_signal = process::stat_field(stat, 38) as i32;
         let is_member = members.iter().any(|(member, _)| *member == id.0);
         let reason = if is_member {
@@ -109,6 +111,7 @@ fn may_come_again(exit_signal: i32) -> bool {
 
 /// Makes the ended children again. Every signal is blocked; those that this causes are taken back.
 pub fn restore() -> Result<(), Refusal> {
+    accounts::restore();
     SAVED.with(|saved| {
         for zombie in saved.iter_mut() {
             let refusal = |error| Refusal::new(format!("ended child {}", zombie.virtual_pid), error);

@@ -78,6 +78,11 @@ impl Addition {
         self.counts.iter().zip(usage.counts).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
     }
 
+    fn add(&self, usage: &Usage) {
+        self.user.fetch_add(usage.user, Ordering::Relaxed);
+        self.system.fetch_add(usage.system, Ordering::Relaxed);
+    }
+
     fn get(&self) -> Usage {
         let mut counts = [0; 6];
         counts.iter_mut().zip(&self.counts).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
@@ -356,6 +361,11 @@ pub fn added(who: i32) -> Usage {
         libc::RUSAGE_THREAD => Usage::of_time(cpu_offset().max(0)),
         _ => Usage::NONE,
     }
+}
+
+/// A child has been waited for that had used so much in an earlier life.
+pub fn add_childs(usage: &Usage) {
+    USED[1].add(usage);
 }
 
 /// What is to be added to the result of times(2), in ticks.

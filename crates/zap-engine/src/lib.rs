@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
+pub mod accounts;
 pub mod agent;
 pub mod aio;
 mod aio_polls;

@@ -5,10 +5,11 @@
 #![allow(unsafe_code)]
 
 use super::ids::{real_of_own, virtual_result};
+use core::ptr::null_mut;
 use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use redhook::{hook, real};
 use zap_engine::guard::with_wait;
-use zap_engine::{clocks, identity, state};
+use zap_engine::{accounts, clocks, identity, state};
 use zap_sys::VirtualPid;
 use zap_wire::table::Kind;
 
@@ -47,24 +48,54 @@ fn virtual_answer(id: pid_t, result: pid_t) -> pid_t {
     }
 }
 
+/// Waits by `call` for a child that the program knows as it is told, and whose end is put where it wants it. After a restart that
+/// knows of more than the kernel: see [`accounts`].
+unsafe fn wait_for_child(status: *mut c_int, usage: *mut rusage, mut call: impl FnMut(*mut c_int) -> pid_t) -> pid_t {
+    let mut own = 0;
+    let place = if status.is_null() { &raw mut own } else { status };
+    let child = wait_for(|| call(place));
+    if child > 0 && clocks::shifted() {
+        // SAFETY: the kernel has written there.
+        unsafe { settle(child, &mut *place, usage) };
+    }
+    child
+}
+
+/// # Safety
+/// `usage` is null, or libc has filled it.
+#[cold]
+unsafe fn settle(child: pid_t, status: &mut c_int, usage: *mut rusage) {
+    if libc::WIFSTOPPED(*status) || libc::WIFCONTINUED(*status) {
+        return;
+    }
+    let before = accounts::tell(VirtualPid(child), Some(status), false);
+    clocks::add_childs(&before);
+    if !usage.is_null() {
+        // SAFETY: the caller's promise.
+        before.add_to(unsafe { &mut *usage });
+    }
+}
+
 hook! { unsafe fn wait(status: *mut c_int) -> pid_t => zap_wait {
     // SAFETY: the caller's argument.
-    wait_for(|| virtual_result(unsafe { real!(wait)(status) }))
+    unsafe { wait_for_child(status, null_mut(), |status| virtual_result(real!(wait)(status))) }
 } }
 
 hook! { unsafe fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t => zap_waitpid {
+    let call = |status| virtual_answer(pid, unsafe { real!(waitpid)(real_choice(pid), status, options) });
     // SAFETY: the caller's arguments.
-    wait_for(|| virtual_answer(pid, unsafe { real!(waitpid)(real_choice(pid), status, options) }))
+    unsafe { wait_for_child(status, null_mut(), call) }
 } }
 
 hook! { unsafe fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t => zap_wait3 {
     // SAFETY: the caller's arguments.
-    wait_for(|| virtual_result(unsafe { real!(wait3)(status, options, usage) }))
+    unsafe { wait_for_child(status, usage, |status| virtual_result(real!(wait3)(status, options, usage))) }
 } }
 
 hook! { unsafe fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t => zap_wait4 {
+    let call = |status| virtual_answer(pid, unsafe { real!(wait4)(real_choice(pid), status, options, usage) });
     // SAFETY: the caller's arguments.
-    wait_for(|| virtual_answer(pid, unsafe { real!(wait4)(real_choice(pid), status, options, usage) }))
+    unsafe { wait_for_child(status, usage, call) }
 } }
 
 hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int => zap_waitid {
@@ -73,7 +104,7 @@ hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options
         libc::P_PGID if id != 0 && state::moved() => identity::real_group_of(Kind::Group, VirtualPid(id as pid_t)).0 as id_t,
         _ => id,
     };
-    wait_for(|| {
+    let result = wait_for(|| {
         // SAFETY: the caller's arguments.
         let result = unsafe { real!(waitid)(kind, real(), info, options) };
         if result == 0 && !info.is_null() && state::moved() {
@@ -83,5 +114,25 @@ hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options
             *place = virtual_answer(asked, *place);
         }
         result
-    })
+    });
+    if result == 0 && !info.is_null() && clocks::shifted() {
+        // SAFETY: as above.
+        unsafe { settle_told(&mut *info, options & libc::WNOWAIT != 0) };
+    }
+    result
 } }
+
+/// As [`settle`] of what waitid(2) has told.
+#[cold]
+fn settle_told(info: &mut siginfo_t, stays: bool) {
+    if !matches!(info.si_code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED) {
+        return;
+    }
+    // SAFETY: these are of a child's end.
+    let child = unsafe { info.si_pid() };
+    let mut status = 0;
+    clocks::add_childs(&accounts::tell(VirtualPid(child), Some(&mut status), stays));
+    if status != 0 {
+        info.si_code = libc::CLD_DUMPED;
+    }
+}
