@@ -28,6 +28,7 @@ super::resolve_all!(
     prlimit64,
     process_vm_readv,
     process_vm_writev,
+    ptrace,
     fcntl,
     ioctl,
     timer_create,
@@ -158,6 +159,29 @@ hook! { unsafe fn process_vm_writev(
 ) -> ssize_t => zap_process_vm_writev {
     // SAFETY: the caller's arguments.
     with_ids(|| unsafe { real!(process_vm_writev)(real_argument(pid), own, count, theirs, their_count, flags) })
+} }
+
+/// What a request of ptrace(2) that has been answered says by the kernel's id: which process or thread has been made.
+fn told_by_tracing(request: c_uint, data: *mut c_void) {
+    if request == libc::PTRACE_GETEVENTMSG && state::moved() && super::readable(data.cast::<c_ulong>()) {
+        // SAFETY: the kernel has written there. An exit status is no id that anybody has.
+        let message = unsafe { &mut *data.cast::<c_ulong>() };
+        if let Ok(id) = pid_t::try_from(*message) {
+            *message = virtual_result(id) as c_ulong;
+        }
+    }
+}
+
+// Declared with as many arguments as any request has.
+hook! { unsafe fn ptrace(request: c_uint, pid: pid_t, address: *mut c_void, data: *mut c_void) -> c_long => zap_ptrace {
+    let of_another = request != libc::PTRACE_TRACEME;
+    // SAFETY: the caller's arguments.
+    let call = || unsafe { real!(ptrace)(request, if of_another { real_argument(pid) } else { pid }, address, data) };
+    let result = with_ids(call);
+    if result != -1 {
+        told_by_tracing(request, data);
+    }
+    result
 } }
 
 /// pidfd_open(2) (glibc 2.36). Not by `hook!`, whose look-up panics on a libc without it.
@@ -456,6 +480,7 @@ pub fn names_somebody(number: c_long) -> bool {
             | libc::SYS_prlimit64
             | libc::SYS_process_vm_readv
             | libc::SYS_process_vm_writev
+            | libc::SYS_ptrace
             | libc::SYS_sched_setparam
             | libc::SYS_sched_getparam
             | libc::SYS_sched_setscheduler
@@ -518,6 +543,13 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long
             // IOPRIO_WHO_PROCESS, IOPRIO_WHO_PGRP.
             libc::SYS_ioprio_get | libc::SYS_ioprio_set => {
                 with(&|| [a, real_who(a == 1, a == 2, b as id_t).into(), c, 0, 0, 0])
+            }
+            libc::SYS_ptrace if a != c_long::from(libc::PTRACE_TRACEME) => {
+                let result = with(&|| [a, real(b), c, d, 0, 0]);
+                if result == Some(0) {
+                    told_by_tracing(a as c_uint, d as *mut c_void);
+                }
+                result
             }
             SYS_KCMP => with(&|| [real(a), real(b), c, d, e, 0]),
             libc::SYS_capget | libc::SYS_capset => {
