@@ -82,6 +82,7 @@ hook! { unsafe fn wait(status: *mut c_int) -> pid_t => zap_wait {
 } }
 
 hook! { unsafe fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t => zap_waitpid {
+    // SAFETY: the caller's arguments.
     let call = |status| virtual_answer(pid, unsafe { real!(waitpid)(real_choice(pid), status, options) });
     // SAFETY: the caller's arguments.
     unsafe { wait_for_child(status, null_mut(), call) }
@@ -93,6 +94,7 @@ hook! { unsafe fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) 
 } }
 
 hook! { unsafe fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t => zap_wait4 {
+    // SAFETY: the caller's arguments.
     let call = |status| virtual_answer(pid, unsafe { real!(wait4)(real_choice(pid), status, options, usage) });
     // SAFETY: the caller's arguments.
     unsafe { wait_for_child(status, usage, call) }
