@@ -275,11 +275,6 @@ pub fn of_process(id: VirtualPid) -> i32 {
     (!id.0 << 3) | SCHEDULED
 }
 
-/// The kernel's CPU clock of its thread `id`.
-pub fn of_thread(id: RealPid) -> i32 {
-    (!id.0 << 3) | THREAD_CLOCK | SCHEDULED
-}
-
 fn is_descriptors(clock: i32) -> bool {
     clock & KIND_MASK == DESCRIPTOR_CLOCK
 }

@@ -375,6 +375,11 @@ pub fn eventfd(count: u32, flags: i32) -> Result<RawFd> {
     call!(SYS_eventfd2, count, flags).map(|fd| fd as RawFd)
 }
 
+/// signalfd4(2): a new descriptor for the signals of `mask`.
+pub fn signalfd(mask: crate::signal::Mask, flags: i32) -> Result<RawFd> {
+    call!(SYS_signalfd4, -1i32, &mask as *const crate::signal::Mask, 8, flags).map(|fd| fd as RawFd)
+}
+
 /// mq_open(2) of a queue that is there; `name` without the slash that mq_open(3) takes.
 pub fn open_queue(name: &CStr, flags: i32) -> Result<RawFd> {
     call!(SYS_mq_open, name.as_ptr(), flags, 0, 0).map(|fd| opened::come(fd as RawFd))

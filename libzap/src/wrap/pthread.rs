@@ -11,7 +11,7 @@ use core::ffi::c_void;
 use libc::{c_char, c_int, cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::{clocks, identity, libcs_signal, signals, state};
+use zap_engine::{identity, libcs_signal, signals, state};
 use zap_sys::arch::syscall::syscall;
 use zap_sys::{process, signal, RealPid};
 
@@ -21,7 +21,6 @@ super::resolve_all!(
     pthread_kill,
     pthread_sigqueue,
     pthread_cancel,
-    pthread_getcpuclockid,
     pthread_setname_np,
     pthread_getname_np,
     pthread_getaffinity_np,
@@ -97,20 +96,6 @@ hook! { unsafe fn pthread_sigqueue(thread: pthread_t, signal_number: c_int, valu
             let result = signal::queue_value_to(process::getpid(), tid, signal_number, sender, value);
             result.map_or_else(|error| error.errno.0, |()| 0)
         }
-    })
-} }
-
-hook! { unsafe fn pthread_getcpuclockid(thread: pthread_t, clock: *mut libc::clockid_t) -> c_int
-=> zap_pthread_getcpuclockid {
-    with_ids(|| {
-        // SAFETY: the caller's arguments.
-        let result = unsafe { real!(pthread_getcpuclockid)(thread, clock) };
-        // From the first restart on the functions that read clocks know the program's id in it.
-        if let (0, false, Target::Real(tid)) = (result, clocks::shifted(), target(thread)) {
-            // SAFETY: libc has written there.
-            unsafe { *clock = clocks::of_thread(tid) };
-        }
-        result
     })
 } }
 

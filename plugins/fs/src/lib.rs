@@ -13,6 +13,7 @@ mod files;
 mod message_queues;
 mod pipes;
 mod record_locks;
+mod signalfds;
 mod streams;
 mod timerfds;
 
@@ -39,6 +40,7 @@ const NOUNS: &[Noun] = &[
     devices::NOUN,
     pipes::NOUN,
     eventfds::NOUN,
+    signalfds::NOUN,
     timerfds::NOUN,
     epolls::NOUN,
 ];
