@@ -59,6 +59,12 @@ int main(int argc, char **argv) {
         _exit(5);
     }
     told(ended);
+    pid_t unnamed = forked();
+    if (unnamed == 0) {
+        burn(100 * MILLISECONDS);
+        _exit(0);
+    }
+    told(unnamed);
     pid_t living = forked();
     if (living == 0) {
         pid_t own = forked();
@@ -86,10 +92,12 @@ int main(int argc, char **argv) {
     is_about("the ended one", used_by(&usage), 200 * MILLISECONDS);
     SAY("children's accounts: an ended child");
     close(end[1]);
-    CHECK(wait4(-1, &status, 0, &usage) == living && WEXITSTATUS(status) == 6, "status %x", status);
+    CHECK(wait4(living, &status, 0, &usage) == living && WEXITSTATUS(status) == 6, "status %x", status);
     is_about("the living one", used_by(&usage), 400 * MILLISECONDS);
     CHECK(getrusage(RUSAGE_CHILDREN, &usage) == 0, "getrusage");
     is_about("all", used_by(&usage), 600 * MILLISECONDS);
+    CHECK(waitid(P_PID, (id_t)unnamed, NULL, WEXITED) == 0 && getrusage(RUSAGE_CHILDREN, &usage) == 0, "waitid without a place");
+    is_about("all, and one more", used_by(&usage), 700 * MILLISECONDS);
     pid_t next = forked();
     if (next == 0) _exit(7);
     CHECK(wait4(next, &status, 0, &usage) == next && WEXITSTATUS(status) == 7, "status %x", status);

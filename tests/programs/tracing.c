@@ -47,7 +47,7 @@ int main(void) {
     errno = 0;
     CHECK(ptrace(PTRACE_PEEKDATA, child, (void *)&word, NULL) == 0x1234 && errno == 0, "its memory");
     CHECK(ptrace(PTRACE_POKEDATA, child, (void *)&word, (void *)0x5678L) == 0, "its memory is written");
-    CHECK(ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)(long)PTRACE_O_TRACEFORK) == 0, "options");
+    CHECK(ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)(long)(PTRACE_O_TRACEFORK | PTRACE_O_TRACEEXIT)) == 0, "options");
     CHECK(syscall(SYS_ptrace, PTRACE_CONT, child, NULL, NULL) == 0, "it goes on");
     SAY("tracing: a child's memory");
     CHECK(write(orders[1], "", 1) == 1, "write");
@@ -56,6 +56,10 @@ int main(void) {
     pid_t told;
     CHECK(ptrace(PTRACE_GETEVENTMSG, child, NULL, &made) == 0, "its event");
     stops((pid_t)made, SIGSTOP);
+    CHECK(ptrace(PTRACE_CONT, (pid_t)made, NULL, NULL) == 0, "the forked one goes on");
+    unsigned long status_told = 0;
+    stops((pid_t)made, SIGTRAP | PTRACE_EVENT_EXIT << 8);
+    CHECK(ptrace(PTRACE_GETEVENTMSG, (pid_t)made, NULL, &status_told) == 0 && status_told == 4 << 8, "its exit: %lx", status_told);
     CHECK(ptrace(PTRACE_DETACH, (pid_t)made, NULL, NULL) == 0, "the forked one is let go");
     CHECK(ptrace(PTRACE_DETACH, child, NULL, NULL) == 0, "the child is let go");
     CHECK(read(answers[0], &told, sizeof told) == sizeof told && told == (pid_t)made, "%d, and the child says %d", (int)made,

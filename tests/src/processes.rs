@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
         ("launched-in-namespace", launched_in_namespace),
         ("chroot", chroot),
         ("directory-of-process", directory_of_process),
-        ("without-privilege/limit", |scene| without_privilege(scene, &[], &FEW, "limit RLIMIT_NOFILE of ")),
+        ("without-privilege/limit", limit_without_privilege),
         ("without-privilege/nice", nice_without_privilege),
         ("without-privilege/real-time", |scene| of_root(scene, &["chrt", "-f", "10"], "real-time scheduling: ")),
         ("without-privilege/io-priority", |scene| of_root(scene, &["ionice", "-c", "1", "-n", "4"], "I/O priority: ")),
@@ -78,8 +78,6 @@ fn terminal(scene: &Scene, how: &str) -> Result {
     Ok(())
 }
 
-const FEW: [&str; 2] = ["prlimit", "--nofile=200:200"];
-
 /// What a program that is started `by` something has, and zap-restart by `with` may not give, refuses the restart by name; with
 /// the privilege it comes back.
 fn without_privilege(scene: &Scene, by: &[&str], with: &[&str], why: &str) -> Result {
@@ -104,6 +102,12 @@ fn of_root(scene: &Scene, by: &[&str], why: &str) -> Result {
         return skipped("needs root");
     }
     without_privilege(scene, by, &["setpriv", "--bounding-set", "-sys_nice,-sys_admin"], why)
+}
+
+fn limit_without_privilege(scene: &Scene) -> Result {
+    const FEW: [&str; 5] = ["setpriv", "--bounding-set", "-sys_resource", "prlimit", "--nofile=200:200"];
+    let with = if is_root(scene) { &FEW[..] } else { &FEW[3..] };
+    without_privilege(scene, &[], with, "limit RLIMIT_NOFILE of ")
 }
 
 fn nice_without_privilege(scene: &Scene) -> Result {

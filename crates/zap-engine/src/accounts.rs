@@ -40,7 +40,7 @@ pub fn begin() {
 
 /// Notes `child`, living or ended, by its `stat` in /proc (proc(5)).
 pub fn note(child: VirtualPid, stat: &[u8]) {
-    /// Of utime, stime, cutime and cstime.
+    /// utime, stime, cutime and cstime, of which a tick is a hundredth of a second (USER_HZ) on every architecture.
     const FIELDS: [usize; 4] = [14, 15, 16, 17];
     const TICK_US: i64 = 10_000;
     let [user, system, children_user, children_system] =

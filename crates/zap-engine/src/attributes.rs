@@ -193,11 +193,12 @@ pub fn lift_limits() -> Result<(), Refusal> {
                 _ => (now.0, hard),
             };
             let hard = hard.max(now.1);
-            if (soft, hard) != now && process::set_limit(resource, soft, hard).is_err() && used > now.1 {
+            let fails = (soft, hard) != now && process::set_limit(resource, soft, hard).is_err();
+            if fails && used > now.1 && !is_beyond_machine(resource, used) {
                 if let Some((_, name)) = BY_USER.iter().find(|(known, _)| *known == resource) {
                     let value = Limit(used);
                     let reason = alloc::format!(
-                        "is above the hard limit of zap-restart, {}: raise that (prlimit(1), limits.conf(5)), or restart as root",
+                        "is above the hard limit of zap-restart, {}: raise that (prlimit(1), limits.conf(5)), or restart with CAP_SYS_RESOURCE",
                         Limit(now.1)
                     );
                     return Err(Refusal::new(alloc::format!("limit {name} of {value}"), reason));
@@ -208,23 +209,26 @@ pub fn lift_limits() -> Result<(), Refusal> {
     })
 }
 
-/// Limits that users choose. The kernel sets the others by the size of the machine (processes, queued signals, locked memory):
-/// on a smaller one they are as high as they may be.
-const BY_USER: [(u32, &str); 13] = [
+/// Limits that users choose and programs live by. Others are as high as they may be: the kernel sets them by the size of the
+/// machine (processes, queued signals, locked memory) or nobody has to keep within them.
+const BY_USER: [(u32, &str); 7] = [
     (libc::RLIMIT_CPU, "RLIMIT_CPU"),
     (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
     (libc::RLIMIT_DATA, "RLIMIT_DATA"),
     (libc::RLIMIT_STACK, "RLIMIT_STACK"),
-    (libc::RLIMIT_CORE, "RLIMIT_CORE"),
-    (libc::RLIMIT_RSS, "RLIMIT_RSS"),
     (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
     (libc::RLIMIT_AS, "RLIMIT_AS"),
-    (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
     (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
-    (libc::RLIMIT_NICE, "RLIMIT_NICE"),
-    (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
-    (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
 ];
+
+/// Whether nobody may have so much on this machine: more descriptors than its kernel has for a process (fs.nr_open).
+fn is_beyond_machine(resource: u32, value: u64) -> bool {
+    let mut buffer = [0u8; 32];
+    let mut most = || {
+        zap_sys::fd::read_file(c"/proc/sys/fs/nr_open", &mut buffer).map_or(0, |text| zap_sys::text::decimal(text).0)
+    };
+    resource == libc::RLIMIT_NOFILE && value > most() as u64
+}
 
 /// As prlimit(1) shows it.
 struct Limit(u64);

@@ -41,7 +41,6 @@ pub fn clean_up() {
     crate::stragglers::forbid_tracing();
     shared::clean_up();
     frozen_copy::clean_up();
-    crate::overdue::go_on();
     attributes::adopt_again();
     crate::arena::drop_large();
     let refusal = breakdown::refusal().unwrap_or_else(|| Refusal::new("image", "there is no memory to write it with"));

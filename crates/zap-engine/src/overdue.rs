@@ -3,10 +3,10 @@
 //! signal would come once with a part of the expirations, and once with the rest.
 //!
 //! So the timer is set to when it first expired and nobody has been told: the kernel sends the signal anew, and counts from
-//! there.
+//! there. A signal of it that has come meanwhile goes with that (from Linux 6.13 on), or becomes the new one.
 
-use crate::clocks;
 use crate::state::Owned;
+use crate::timers;
 use alloc::vec::Vec;
 use zap_sys::libc;
 use zap_sys::signal::Info;
@@ -14,14 +14,9 @@ use zap_sys::time;
 
 struct Overdue {
     id: i32,
-    /// The kernel's.
-    clock: i32,
     interval: u64,
-    /// When it expires next, by the kernel's clock, in nanoseconds.
-    next: u64,
-    /// How often it has before, and nobody has been told.
-    count: u64,
-    is_stopped: bool,
+    /// When it has expired and nobody has been told, by the kernel's clock, in nanoseconds.
+    first: u64,
 }
 
 static LIST: Owned<Vec<Overdue>> = Owned::new(Vec::new());
@@ -31,41 +26,53 @@ pub fn begin() {
     LIST.with(Vec::clear);
 }
 
-/// Stops the timer that has sent `info`, a signal that has been taken, until [`go_on`]. Returns whether it is one that ticks, and
-/// whose clock has counted what it has: then the signal must not be queued again. (A clock of CPU time begins anew in a restarted
-/// process: what was before is told of apart.)
-pub fn stop(info: &Info) -> bool {
+/// The timer that has sent a signal, and how often it had expired then.
+fn sender(info: &Info) -> Option<(i32, u64)> {
     // Of a timer's signal, words 4 and 5 are si_timerid and si_overrun.
     let [_, _, code, _, id, overrun, ..] = info.map(|word| word as i32);
-    if code != libc::SI_TIMER {
-        return false;
-    }
-    let count = u64::from(overrun.max(0) as u32) + 1;
+    (code == libc::SI_TIMER).then_some((id, u64::from(overrun.max(0) as u32) + 1))
+}
+
+/// Whether `one` and `other` are of the same timer.
+pub fn is_of_same(one: &Info, other: &Info) -> bool {
+    matches!((sender(one), sender(other)), (Some(one), Some(other)) if one.0 == other.0)
+}
+
+/// Has the timer that has sent `infos`, all that waited of its signals and have been taken by `taken_ns` (CLOCK_MONOTONIC), expire
+/// again as it first did. Returns whether it does: then they must not be queued again. It does not if it expires once, if it has
+/// been set anew since, and where its clock has not counted what it has (one of CPU time begins anew in a restarted process).
+pub fn expire_again<'a>(infos: impl Iterator<Item = &'a Info> + Clone, taken_ns: u64) -> bool {
+    let Some((id, _)) = infos.clone().next().and_then(sender) else { return false };
+    let count = infos.filter_map(sender).fold(0u64, |sum, (_, count)| sum.saturating_add(count));
     LIST.with(|list| {
-        if let Some(known) = list.iter_mut().find(|known| known.id == id && known.is_stopped) {
-            let has_counted = first(known.next, known.interval, known.count + count).is_some();
-            known.count += if has_counted { count } else { 0 };
-            return has_counted;
-        }
-        // No timer is stopped for which there is no memory.
+        // Nothing is changed for which there is no memory.
         if list.try_reserve(1).is_err() {
             return false;
         }
-        let Some(clock) = crate::timers::kernels_clock(id).filter(|clock| !clocks::is_of_nobody(*clock)) else {
-            return false;
-        };
-        let next =
-            |setting: libc::itimerspec| time::to_ns(&time::now(clock)).saturating_add(time::to_ns(&setting.it_value));
-        let Ok(setting) = time::timer_gettime(id) else { return false };
-        let interval = time::to_ns(&setting.it_interval);
-        if interval == 0 || first(next(setting), interval, count).is_none() {
+        let Some(clock) = timers::movable_clock(id) else { return false };
+        let Ok(look) = timers::look(id, clock) else { return false };
+        let interval = time::to_ns(&look.setting.it_interval);
+        if interval == 0 {
             return false;
         }
-        let Ok(old) = time::timer_exchange(id, &time::TIMER_OFF) else { return false };
-        let next = next(old);
-        list.push(Overdue { id, clock, interval, next, count, is_stopped: true });
+        let taken = look.now.saturating_sub(time::monotonic_ns().saturating_sub(taken_ns));
+        let Some(first) = first(after(taken, look.next, interval), interval, count).filter(|first| *first <= look.now)
+        else {
+            return false;
+        };
+        let setting = libc::itimerspec { it_value: time::from_ns(first), ..look.setting };
+        if time::timer_settime(id, libc::TIMER_ABSTIME, &setting).is_err() {
+            return false;
+        }
+        list.push(Overdue { id, interval, first });
         true
     })
+}
+
+/// The first time after `moment` at which what expires at `next` expires.
+fn after(moment: u64, next: u64, interval: u64) -> u64 {
+    let between = next.saturating_sub(moment).saturating_sub(1);
+    next - between / interval * interval
 }
 
 /// When what expires at `next` has expired `count` times before, if the clock had begun then.
@@ -73,28 +80,30 @@ pub fn first(next: u64, interval: u64, count: u64) -> Option<u64> {
     next.checked_sub(interval.checked_mul(count)?).filter(|first| *first != 0)
 }
 
-/// Has each timer that has been stopped expire again, as it first did.
-pub fn go_on() {
+/// How often the timer `id`, which expires next at `next` by the kernel's clock, has expired and nobody has been told.
+pub fn count(id: i32, next: u64) -> u64 {
     LIST.with(|list| {
-        for one in list.iter_mut().filter(|one| one.is_stopped) {
-            one.is_stopped = false;
-            let setting = libc::itimerspec {
-                it_value: time::from_ns(first(one.next, one.interval, one.count).unwrap_or(1)),
-                it_interval: time::from_ns(one.interval),
-            };
-            let _ = time::timer_settime(one.id, libc::TIMER_ABSTIME, &setting);
-        }
-    });
+        let known = list.iter().find(|one| one.id == id);
+        known.map_or(0, |one| (next.saturating_sub(one.first).saturating_add(one.interval / 2)) / one.interval)
+    })
 }
 
-/// How often the timer `id`, which expires next when `left` nanoseconds have passed, has expired and nobody has been told.
-pub fn count(id: i32, left: u64) -> u64 {
-    LIST.with(|list| {
-        list.iter().find(|one| one.id == id).map_or(0, |one| {
-            let next = time::to_ns(&time::now(one.clock)).saturating_add(left);
-            // It has gone on since.
-            let more = next.saturating_sub(one.next).saturating_add(one.interval / 2) / one.interval;
-            one.count.saturating_add(more)
-        })
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expirations_of_a_ticking_timer() {
+        // Moment, next: what comes first after the moment, every 10.
+        for (moment, next, expected) in
+            [(95, 100, 100), (90, 100, 100), (89, 100, 90), (70, 100, 80), (100, 100, 100), (105, 100, 100)]
+        {
+            assert_eq!(after(moment, next, 10), expected, "{moment} {next}");
+        }
+        for (next, count, expected) in
+            [(100, 3, Some(70)), (100, 9, Some(10)), (100, 10, None), (100, 11, None), (100, u64::MAX, None)]
+        {
+            assert_eq!(first(next, 10, count), expected, "{next} {count}");
+        }
+    }
 }

@@ -125,7 +125,7 @@ pub struct Taken {
 impl Taken {
     fn new(mut info: Info) -> Self {
         know_sender(&mut info);
-        Self { info, by_timer: overdue::stop(&info) }
+        Self { info, by_timer: false }
     }
 
     fn signal(&self) -> i32 {
@@ -135,6 +135,31 @@ impl Taken {
 
 fn takeable() -> Mask {
     TAKEABLE.load(Ordering::Relaxed)
+}
+
+/// Whether the last that have been taken are all of one timer: it ticks as fast as they are taken.
+fn never_ends(taken: &[Taken]) -> bool {
+    const MANY: usize = 8;
+    let Some((last, others)) = taken.split_last() else { return false };
+    others.len() >= MANY && others.iter().rev().take(MANY).all(|other| overdue::is_of_same(&other.info, &last.info))
+}
+
+/// All of one signal that waited in a queue has been `taken`: what timers sent that tick comes again by itself.
+fn leave_to_timers(taken: &mut [Taken]) {
+    let now = zap_sys::time::monotonic_ns();
+    for at in 0..taken.len() {
+        let (before, rest) = taken.split_at_mut(at);
+        let Some(one) = rest.first().map(|one| one.info) else { return };
+        if before.iter().any(|other| overdue::is_of_same(&other.info, &one)) {
+            continue;
+        }
+        let of_same = rest.iter().map(|other| &other.info).filter(|other| overdue::is_of_same(other, &one));
+        if overdue::expire_again(of_same, now) {
+            rest.iter_mut()
+                .filter(|other| overdue::is_of_same(&other.info, &one))
+                .for_each(|other| other.by_timer = true);
+        }
+    }
 }
 
 /// A thread has been sent a signal while others stood: one that stood may have it.
@@ -165,9 +190,7 @@ pub fn save() -> Result<(), Refusal> {
         zap_sys::time::get_itimer(libc::ITIMER_REAL).map_or(true, |timer| !zap_sys::time::is_zero(&timer.it_interval));
     let alarm = if ticks { bit(libc::SIGALRM) } else { 0 };
     TAKEABLE.store(!(STOPPING | alarm), Ordering::Relaxed);
-    let result = read();
-    overdue::go_on();
-    result
+    read()
 }
 
 fn read() -> Result<(), Refusal> {
@@ -216,10 +239,11 @@ fn read() -> Result<(), Refusal> {
         }
         for signal in 1..=COUNT as i32 {
             let from = saved.queued.len();
-            while saved.pending & readable & bit(signal) != 0 {
+            while saved.pending & readable & bit(signal) != 0 && !never_ends(&saved.queued[from..]) {
                 let Some(info) = zap_sys::signal::take_info(signal) else { break };
                 saved.queued.push(Taken::new(info));
             }
+            leave_to_timers(&mut saved.queued[from..]);
             // They were before the others.
             if let Some(slot) = own {
                 requeue(slot, bit(signal));
@@ -291,11 +315,13 @@ pub fn save_own(slot: &threads::Slot) {
     let (process, tid) = (zap_sys::process::getpid(), zap_sys::process::gettid());
     let path = zap_sys::small!("/proc/{process}/task/{tid}/status");
     for signal in (1..=COUNT as i32).filter(|signal| takeable() & bit(*signal) != 0) {
+        let from = taken.len();
         // The next may be the process's: each is looked at before it is taken.
-        while waiting(&path).0 & bit(signal) != 0 {
+        while waiting(&path).0 & bit(signal) != 0 && !never_ends(&taken[from..]) {
             let Some(info) = zap_sys::signal::take_info(signal) else { break };
             taken.push(Taken::new(info));
         }
+        leave_to_timers(&mut taken[from..]);
     }
     let old = slot.queue.swap(Box::into_raw(Box::new(taken)), Ordering::AcqRel);
     if !old.is_null() {

@@ -67,7 +67,7 @@ pub struct Slot {
     /// All zero when unknown.
     processors: [AtomicU64; 16],
     timer_slack: AtomicU64,
-    pub io_priority: AtomicI32,
+    io_priority: AtomicI32,
 }
 
 const CELL: usize = zap_sys::PAGE_SIZE;
@@ -238,6 +238,17 @@ impl Slot {
         self.io_priority.store(zap_sys::credentials::io_priority(0).unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// Its I/O priority as ioprio_set(2) takes it: of no class there are no levels, though Linux before 5.15 told of one.
+    pub fn io_priority(&self) -> i32 {
+        const CLASS_SHIFT: u32 = 13;
+        let told = self.io_priority.load(Ordering::Relaxed);
+        if told >> CLASS_SHIFT == 0 {
+            0
+        } else {
+            told
+        }
+    }
+
     /// How it was scheduled.
     pub fn scheduling(&self) -> zap_sys::process::Scheduling {
         let word = |index: usize| self.scheduling[index].load(Ordering::Relaxed);
@@ -268,7 +279,7 @@ impl Slot {
         if slack != 0 {
             zap_sys::process::set_timer_slack(slack);
         }
-        let _ = zap_sys::credentials::set_io_priority(self.io_priority.load(Ordering::Relaxed));
+        let _ = zap_sys::credentials::set_io_priority(self.io_priority());
     }
 }
 

@@ -76,9 +76,17 @@ pub fn note_setting<R>(id: i32, absolute: bool, set: impl FnOnce() -> (R, bool))
 }
 
 fn is_by_the_wall(timer: &PosixTimer) -> bool {
-    let word = BY_THE_WALL.get(timer.id as usize / 64).map_or(0, |word| word.load(Ordering::Relaxed));
-    let is_wall = matches!(timer.clock, libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_ALARM | libc::CLOCK_TAI);
-    is_wall && timer.is_armed() && word & (1 << (timer.id % 64)) != 0
+    is_walls(timer.clock) && timer.is_armed() && noted_wall(timer.id)
+}
+
+fn is_walls(clock: i32) -> bool {
+    matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_ALARM | libc::CLOCK_TAI)
+}
+
+/// Whether the timer was last set to a time of its clock.
+fn noted_wall(id: i32) -> bool {
+    let word = usize::try_from(id).ok().and_then(|id| BY_THE_WALL.get(id / 64));
+    word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (id % 64)) != 0)
 }
 
 fn is_by_processor(timer: &PosixTimer) -> bool {
@@ -116,7 +124,7 @@ pub fn save() -> Result<(), Refusal> {
                     thread: 0,
                     setting,
                     deadline: None,
-                    overdue: overdue::count(id, time::to_ns(&setting.it_value)),
+                    overdue: 0,
                 });
             }
             let Some(timer) = saved.posix.last_mut() else { continue };
@@ -144,26 +152,65 @@ pub fn save() -> Result<(), Refusal> {
                 }
             }
         }
-        let stopped_for = clocks::since_moment() as i64;
-        for timer in &mut saved.posix {
-            if is_by_processor(timer) && timer.is_armed() || is_by_the_wall(timer) {
-                // Of the clock's reading and what is left, one was a moment before the other.
-                let left = time::timer_gettime(timer.id).map_or(0, |setting| time::to_ns(&setting.it_value));
+        for timer in saved.posix.iter_mut().filter(|timer| timer.is_armed()) {
+            let (clock, offset) = clocks::translate(timer.clock);
+            let name = || format!("POSIX timer {}", timer.id);
+            let look = look(timer.id, clock).map_err(|error| Refusal::new(name(), error))?;
+            timer.setting = look.setting;
+            timer.overdue = overdue::count(timer.id, look.next);
+            if is_by_processor(timer) || is_by_the_wall(timer) {
                 // The wall's is the kernel's own.
-                let (clock, offset) = clocks::translate(timer.clock);
-                let now = time::to_ns(&time::now(clock)).saturating_add_signed(offset);
-                timer.deadline = Some(now.saturating_add(left));
+                timer.deadline = Some(look.next.saturating_add_signed(offset));
             }
-            timer.shift(stopped_for);
+            timer.shift(clocks::since_moment() as i64);
         }
         Ok(())
     })
 }
 
-/// The kernel's clock of the timer that it knows as `id`. Asked while every thread stands.
-pub fn kernels_clock(id: i32) -> Option<i32> {
+/// What a timer is set to.
+pub struct Look {
+    /// With what was left.
+    pub setting: libc::itimerspec,
+    /// By the kernel's clock, in nanoseconds.
+    pub now: u64,
+    /// When it expires next, or not before.
+    pub next: u64,
+}
+
+/// Looks at the timer that the kernel knows as `id` and at its `clock`, the kernel's. Both cannot be read at once: of several looks
+/// the shortest counts.
+pub fn look(id: i32, clock: i32) -> zap_sys::Result<Look> {
+    const LOOKS: u32 = 10;
+    const SHORT: u64 = 3_000;
+    let now = || time::to_ns(&time::now(clock));
+    let once = || {
+        let before = now();
+        let setting = time::timer_gettime(id)?;
+        let now = now();
+        let next = now.saturating_add(time::to_ns(&setting.it_value));
+        Ok((now.saturating_sub(before), Look { setting, now, next }))
+    };
+    let mut best = once()?;
+    for _ in 1..LOOKS {
+        if best.0 <= SHORT {
+            break;
+        }
+        let next = once()?;
+        if next.0 < best.0 {
+            best = next;
+        }
+    }
+    Ok(best.1)
+}
+
+/// The kernel's clock of the timer that it knows as `id`, if that may be set to a time of its clock without becoming another: one
+/// that was set to a duration is moved by nobody who sets the clock of the wall. Asked while every thread stands.
+pub fn movable_clock(id: i32) -> Option<i32> {
     let text = crate::memory::read_all(c"/proc/self/timers").ok()?;
-    line_of(&text, id, b"ClockID:").map(|value| decimal(value).0 as i32)
+    let clock = line_of(&text, id, b"ClockID:").map(|value| decimal(value).0 as i32)?;
+    let is_set_by_wall = || noted_wall(id);
+    (!clocks::is_of_nobody(clock) && (!is_walls(clock) || is_set_by_wall())).then_some(clock)
 }
 
 /// The program's clock of the timer that the kernel knows as `id`. Asked while the program runs.
@@ -229,17 +276,46 @@ pub fn restore() -> Result<(), Refusal> {
     })
 }
 
-/// Queues the signal of a timer that has been `overdue`, which then ticks on.
-fn tell(timer: &PosixTimer, event: &TimerEvent) {
+/// Queues the signal of a timer that has expired `count` times, and then ticks on.
+fn tell(timer: &PosixTimer, event: &TimerEvent, count: u64) {
     let mut info: Info = [0; 32];
-    let overrun = i32::try_from(timer.overdue.saturating_sub(1)).unwrap_or(i32::MAX);
+    let overrun = i32::try_from(count.saturating_sub(1)).unwrap_or(i32::MAX);
     let words = [timer.signal, 0, libc::SI_TIMER, 0, timer.id, overrun, timer.value as i32, (timer.value >> 32) as i32];
     info.iter_mut().zip(words).for_each(|(to, word)| *to = word as u32);
     let process = zap_sys::process::getpid();
     let _ = match timer.notify {
+        libc::SIGEV_NONE => Ok(()),
         libc::SIGEV_THREAD_ID => zap_sys::signal::queue_info_for_thread(process, RealPid(event.thread), &info),
         _ => zap_sys::signal::queue_info(process, &info),
     };
+}
+
+/// How timer_settime(2) is to be called for an armed timer: flags, and when it expires, in nanoseconds. Where that has passed since
+/// the clocks go on, the kernel counts from there.
+fn setting_of(timer: &PosixTimer, event: &TimerEvent) -> (i32, u64) {
+    let (clock, offset) = clocks::translate(timer.clock);
+    let left = time::to_ns(&timer.setting.it_value) as i64 - clocks::since_moment() as i64;
+    let interval = time::to_ns(&timer.setting.it_interval);
+    if timer.deadline.is_none() && timer.overdue == 0 && left > 0 {
+        return (0, left as u64);
+    }
+    if timer.deadline.is_none() && is_walls(timer.clock) {
+        // Set to a time of the wall, it would be moved by who sets the clock.
+        let Some(missed) = left.unsigned_abs().checked_div(interval).map(|whole| whole + 1) else { return (0, 1) };
+        tell(timer, event, missed);
+        return (0, (missed * interval).saturating_add_signed(left).max(1));
+    }
+    let next = match timer.deadline {
+        Some(deadline) => deadline.saturating_add_signed(-offset),
+        None => time::to_ns(&time::now(clock)).saturating_add_signed(left),
+    };
+    let next = next.max(1);
+    let first = overdue::first(next, interval, timer.overdue);
+    if first.is_none() {
+        // A clock of CPU time has begun anew, or that of a host.
+        tell(timer, event, timer.overdue);
+    }
+    (libc::TIMER_ABSTIME, first.unwrap_or(next))
 }
 
 fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
@@ -263,28 +339,9 @@ fn restore_one(timer: &PosixTimer) -> Result<(), Refusal> {
         }
     }
     if timer.is_armed() {
-        let running_for = clocks::since_moment() as i64;
-        let mut timer = timer.clone();
-        timer.shift(-running_for);
-        let (clock, offset) = clocks::translate(timer.clock);
-        let mut deadline = timer.deadline.map(|deadline| deadline.saturating_add_signed(-offset).max(1));
-        if timer.overdue != 0 {
-            let left = time::to_ns(&timer.setting.it_value);
-            let next = deadline.unwrap_or_else(|| time::to_ns(&time::now(clock)).saturating_add(left));
-            match overdue::first(next, time::to_ns(&timer.setting.it_interval), timer.overdue) {
-                Some(first) => deadline = Some(first),
-                // A clock of CPU time has begun anew, or that of a host.
-                None => tell(&timer, &event),
-            }
-        }
-        let flags = match deadline {
-            Some(deadline) => {
-                timer.setting.it_value = time::from_ns(deadline);
-                libc::TIMER_ABSTIME
-            }
-            None => 0,
-        };
-        time::timer_settime(timer.id, flags, &timer.setting).map_err(refusal)?;
+        let (flags, value) = setting_of(timer, &event);
+        let setting = libc::itimerspec { it_value: time::from_ns(value), ..timer.setting };
+        time::timer_settime(timer.id, flags, &setting).map_err(refusal)?;
     }
     Ok(())
 }

@@ -90,13 +90,6 @@ pub const TIMER_OFF: libc::itimerspec = libc::itimerspec {
     it_value: libc::timespec { tv_sec: 0, tv_nsec: 0 },
 };
 
-/// timer_settime(2) of a kernel timer id, relative. Returns what it was set to, with what was left.
-pub fn timer_exchange(id: i32, value: &libc::itimerspec) -> Result<libc::itimerspec> {
-    let mut old = TIMER_OFF;
-    call!(SYS_timer_settime, id, 0, value as *const libc::itimerspec, &mut old as *mut libc::itimerspec)?;
-    Ok(old)
-}
-
 /// `struct sigevent` as the kernel reads it, with the fields that timers use.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]

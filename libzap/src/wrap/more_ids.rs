@@ -161,27 +161,41 @@ hook! { unsafe fn process_vm_writev(
     with_ids(|| unsafe { real!(process_vm_writev)(real_argument(pid), own, count, theirs, their_count, flags) })
 } }
 
-/// What a request of ptrace(2) that has been answered says by the kernel's id: which process or thread has been made.
-fn told_by_tracing(request: c_uint, data: *mut c_void) {
-    if request == libc::PTRACE_GETEVENTMSG && state::moved() && super::readable(data.cast::<c_ulong>()) {
-        // SAFETY: the kernel has written there. An exit status is no id that anybody has.
+/// What PTRACE_GETEVENTMSG has told of the tracee `real`, by the program's ids: where it stands at an event of which the message is
+/// a process or thread (ptrace(2)), and no exit status, no filter's value.
+fn told_by_tracing(request: c_uint, real: pid_t, data: *mut c_void) {
+    const WITH_ID: [c_int; 5] = [
+        libc::PTRACE_EVENT_FORK,
+        libc::PTRACE_EVENT_VFORK,
+        libc::PTRACE_EVENT_CLONE,
+        libc::PTRACE_EVENT_EXEC,
+        libc::PTRACE_EVENT_VFORK_DONE,
+    ];
+    if request != libc::PTRACE_GETEVENTMSG || !state::moved() || !super::readable(data.cast::<c_ulong>()) {
+        return;
+    }
+    let mut info = [0 as c_int; 32];
+    let arguments = [libc::PTRACE_GETSIGINFO as c_long, real.into(), 0, info.as_mut_ptr() as c_long, 0, 0];
+    // SAFETY: a place of our own, as large as a siginfo_t.
+    let asked = unsafe { raw(libc::SYS_ptrace, arguments) };
+    if asked.is_ok() && WITH_ID.contains(&(info[2] >> 8)) {
+        // SAFETY: the kernel has written there.
         let message = unsafe { &mut *data.cast::<c_ulong>() };
-        if let Ok(id) = pid_t::try_from(*message) {
-            *message = virtual_result(id) as c_ulong;
-        }
+        *message = virtual_result(*message as pid_t) as c_ulong;
     }
 }
 
 // Declared with as many arguments as any request has.
 hook! { unsafe fn ptrace(request: c_uint, pid: pid_t, address: *mut c_void, data: *mut c_void) -> c_long => zap_ptrace {
-    let of_another = request != libc::PTRACE_TRACEME;
-    // SAFETY: the caller's arguments.
-    let call = || unsafe { real!(ptrace)(request, if of_another { real_argument(pid) } else { pid }, address, data) };
-    let result = with_ids(call);
-    if result != -1 {
-        told_by_tracing(request, data);
-    }
-    result
+    with_ids(|| {
+        let real = if request == libc::PTRACE_TRACEME { pid } else { real_argument(pid) };
+        // SAFETY: the caller's arguments.
+        let result = unsafe { real!(ptrace)(request, real, address, data) };
+        if result != -1 {
+            told_by_tracing(request, real, data);
+        }
+        result
+    })
 } }
 
 /// pidfd_open(2) (glibc 2.36). Not by `hook!`, whose look-up panics on a libc without it.
@@ -393,7 +407,6 @@ unsafe fn own_event(event: *const libc::sigevent) -> Option<libc::sigevent> {
 
 hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, timer: *mut libc::timer_t) -> c_int
 => zap_timer_create {
-    let clock = zap_engine::clocks::lasting(clock);
     if super::helper_threads::is_for_thread(event) {
         signals::note_threads_timer();
     }
@@ -404,16 +417,19 @@ hook! { unsafe fn timer_create(clock: clockid_t, event: *mut libc::sigevent, tim
             return with_ids(|| {
                 own.sigev_notify_thread_id = real_argument(id);
                 // SAFETY: the caller's arguments, and an event of our own.
-                unsafe { real!(timer_create)(clock, &mut own, timer) }
+                unsafe { real!(timer_create)(zap_engine::clocks::lasting(clock), &mut own, timer) }
             });
         }
     }
-    // SAFETY: the caller's arguments.
-    let call = || unsafe { real!(timer_create)(clock, event, timer) };
+    let call = || {
+        let clock = zap_engine::clocks::lasting(clock);
+        // SAFETY: the caller's arguments.
+        unsafe { real!(timer_create)(clock, event, timer) }
+    };
     if super::helper_threads::tells_by_thread(event) {
         return super::helper_threads::make_timer(timer, call);
     }
-    call()
+    with_ids(call)
 } }
 
 /// An address within the library that makes the program's timers.
@@ -544,13 +560,14 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long
             libc::SYS_ioprio_get | libc::SYS_ioprio_set => {
                 with(&|| [a, real_who(a == 1, a == 2, b as id_t).into(), c, 0, 0, 0])
             }
-            libc::SYS_ptrace if a != c_long::from(libc::PTRACE_TRACEME) => {
-                let result = with(&|| [a, real(b), c, d, 0, 0]);
-                if result == Some(0) {
-                    told_by_tracing(a as c_uint, d as *mut c_void);
+            libc::SYS_ptrace if a != c_long::from(libc::PTRACE_TRACEME) => Some(in_one_piece(|| {
+                let tracee = real(b);
+                let result = raw(number, [a, tracee, c, d, 0, 0]);
+                if result.is_ok() {
+                    told_by_tracing(a as c_uint, tracee as pid_t, d as *mut c_void);
                 }
                 result
-            }
+            })),
             SYS_KCMP => with(&|| [real(a), real(b), c, d, e, 0]),
             libc::SYS_capget | libc::SYS_capset => {
                 Some(capabilities(number, a as *mut CapabilityHeader, b as *mut c_void))

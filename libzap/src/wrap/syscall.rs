@@ -109,7 +109,7 @@ hook! { unsafe fn syscall(
                 c_long::from(super::deadlines::set_timer(a as c_int, b as c_int, c as *const libc::itimerspec, set))
             }
             libc::SYS_timer_create if state::active() => {
-                real!(syscall)(number, c_long::from(clocks::lasting(a as clockid_t)), b, c, d, e, f)
+                in_one_piece(|| raw(number, [c_long::from(clocks::lasting(a as clockid_t)), b, c, 0, 0, 0]))
             }
             libc::SYS_timerfd_settime if clocks::shifted() => {
                 let (new, old) = (c as *const libc::itimerspec, d as *mut libc::itimerspec);

@@ -53,12 +53,15 @@ fn virtual_answer(id: pid_t, result: pid_t) -> pid_t {
 unsafe fn wait_for_child(status: *mut c_int, usage: *mut rusage, mut call: impl FnMut(*mut c_int) -> pid_t) -> pid_t {
     let mut own = 0;
     let place = if status.is_null() { &raw mut own } else { status };
-    let child = wait_for(|| call(place));
-    if child > 0 && clocks::shifted() {
-        // SAFETY: the kernel has written there.
-        unsafe { settle(child, &mut *place, usage) };
-    }
-    child
+    wait_for(|| {
+        let child = call(place);
+        // Together: a checkpoint in between would find neither the child nor that its parent has been told.
+        if child > 0 && clocks::shifted() {
+            // SAFETY: the kernel has written there.
+            unsafe { settle(child, &mut *place, usage) };
+        }
+        child
+    })
 }
 
 /// # Safety
@@ -106,22 +109,24 @@ hook! { unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options
         libc::P_PGID if id != 0 && state::moved() => identity::real_group_of(Kind::Group, VirtualPid(id as pid_t)).0 as id_t,
         _ => id,
     };
-    let result = wait_for(|| {
-        // SAFETY: the caller's arguments.
+    // SAFETY: all-zero is valid.
+    let mut own: siginfo_t = unsafe { core::mem::zeroed() };
+    let info = if info.is_null() { &raw mut own } else { info };
+    wait_for(|| {
+        // SAFETY: the caller's arguments, or a place of our own.
         let result = unsafe { real!(waitid)(kind, real(), info, options) };
-        if result == 0 && !info.is_null() && state::moved() {
-            // SAFETY: libc has filled the caller's structure; si_pid is the fourth word for SIGCHLD.
+        if result == 0 && state::moved() {
+            // SAFETY: libc has filled the structure; si_pid is the fourth word for SIGCHLD.
             let place = unsafe { &mut *info.cast::<pid_t>().add(4) };
             let asked = if kind == libc::P_PID { id as pid_t } else { 0 };
             *place = virtual_answer(asked, *place);
         }
+        if result == 0 && clocks::shifted() {
+            // SAFETY: as above.
+            settle_told(unsafe { &mut *info }, options & libc::WNOWAIT != 0);
+        }
         result
-    });
-    if result == 0 && !info.is_null() && clocks::shifted() {
-        // SAFETY: as above.
-        unsafe { settle_told(&mut *info, options & libc::WNOWAIT != 0) };
-    }
-    result
+    })
 } }
 
 /// As [`settle`] of what waitid(2) has told.

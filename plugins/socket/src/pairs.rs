@@ -176,7 +176,11 @@ pub(crate) fn save_end(one: &Description, kind: i32, shutdown: u8, peer: Option<
     let reset = peer.is_some() && is_reset(one, kind)?;
     let waiting = if peer.is_some() { peek(one, kind)? } else { Vec::new() };
     let pass_credentials = option(libc::SO_PASSCRED)? != 0;
-    if pass_credentials && !waiting.is_empty() && tells_of_others(one, kind)? {
+    // An empty datagram is passed over by whoever looks a second time.
+    let is_empty = |message: &Message| message.bytes.is_empty();
+    let waits = || fd::poll_now(one.fd(), libc::POLLIN).map_or(0, |events| events & libc::POLLIN) != 0;
+    let unseen = kind == libc::SOCK_DGRAM && (waiting.iter().any(is_empty) || waiting.is_empty() && waits());
+    if pass_credentials && peer.is_some() && (unseen || !waiting.is_empty() && tells_of_others(one, kind)?) {
         return Err(Refusal::new(
             one.name(),
             "messages wait there that tell of another sender (SO_PASSCRED): not supported yet; repeat",
@@ -346,13 +350,17 @@ fn peek(one: &Description, kind: i32) -> Result<Vec<Message>, Refusal> {
     Ok(messages)
 }
 
+/// The process id with a message that tells of nobody, as when the option was set later.
+const NOBODY: i32 = 0;
+
 /// Whether messages wait at `one`, a socket with SO_PASSCRED, that somebody else has sent: sent again, or put back, they would be
 /// this process's.
 fn tells_of_others(one: &Description, kind: i32) -> Result<bool, Refusal> {
     let refusal = |error| Refusal::new(one.name(), error);
-    let users = credentials::users().map_err(refusal)?;
-    let groups = credentials::groups().map_err(refusal)?;
-    let is_own = |of: libc::ucred| of.pid == process::getpid().0 && of.uid == users[1] && of.gid == groups[1];
+    // The kernel tells the real ids (unix(7)).
+    let [user, ..] = credentials::users().map_err(refusal)?;
+    let [group, ..] = credentials::groups().map_err(refusal)?;
+    let is_own = |of: libc::ucred| of.pid == process::getpid().0 && of.uid == user && of.gid == group;
     let mut others = false;
     peeking(one, || {
         let all = fd::bytes_readable(one.fd())?;
@@ -362,9 +370,8 @@ fn tells_of_others(one: &Description, kind: i32) -> Result<bool, Refusal> {
         // A stream's messages of one sender are read together.
         while !others && (kind != libc::SOCK_STREAM || at < all) {
             match net::receive_credentials(one.fd(), &mut buffer, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
-                // 0: nobody is told of, as when the option was set later.
                 Ok((length, from)) => {
-                    others = from.is_some_and(|from| from.pid != 0 && !is_own(from));
+                    others = from.is_some_and(|from| from.pid != NOBODY && !is_own(from));
                     at += length;
                     if length == 0 {
                         break;
