@@ -6,15 +6,18 @@ use crate::memory::{self, Memory};
 use crate::registry;
 use crate::restart;
 use crate::shared::{self, SharedCopy};
-use crate::state::Owned;
+use crate::state::{self, Owned};
 use crate::{
     aio, attributes, children, clocks, credentials, descriptors, huge_pages, identity, signals, timers, waits, writer,
 };
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use zap_image::Region;
 use zap_plugin::{Description, Refusal, SaveContext, SavedSection};
 use zap_sys::arch::context::SnapshotContext;
-use zap_sys::RawFd;
+use zap_sys::path::PATH_MAX;
+use zap_sys::{fd, libc, RawFd};
 use zap_wire::fault as faults;
 use zap_wire::message::SaveOrder;
 
@@ -50,6 +53,7 @@ impl Saving<'_> {
             writer::write(&writer::Task {
                 order,
                 sections,
+                executable: &self.aside.executable,
                 memory,
                 context,
                 mailbox: restart::mailbox_address(),
@@ -67,6 +71,8 @@ pub struct Aside {
     pub copies: Vec<SharedCopy>,
     /// Regions of huge pages, which are kept out of the frozen copy.
     pub huge: Vec<Region>,
+    /// What the program executes: a file that may be removed as soon as it goes on.
+    pub executable: Vec<u8>,
     /// There are files that the frozen copy would hold open: see [`shared::holds_file`].
     pub holds_files: bool,
 }
@@ -93,10 +99,31 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     attributes::save()?;
     credentials::save()?;
     COLLECTED.with(|collected| collected.sections = sections);
+    let executable = executable()?;
     let maps = memory::read_all(c"/proc/thread-self/maps")?;
     aio::save(&maps)?;
     let huge = huge_pages::take();
     let holds_files = zap_sys::maps::parse(&maps).any(|mapping| shared::holds_file(&mapping));
     let copies = shared::copy_shared(&maps, &order.elsewhere, &huge)?;
-    Ok(Aside { copies, huge, holds_files })
+    Ok(Aside { copies, huge, executable, holds_files })
+}
+
+/// The path of what the program executes, which a restart must find and map. One that the pod's user may not read refuses; who has
+/// become another user is brought back by the one whose pod it is.
+fn executable() -> Result<Vec<u8>, Refusal> {
+    const LINK: &core::ffi::CStr = c"/proc/thread-self/exe";
+    let mut buffer = [0u8; PATH_MAX];
+    let path = fd::read_link(LINK, &mut buffer).map_err(|error| Refusal::new("executable", error))?;
+    let refusal = |reason| Err(Refusal::new(format!("executable {}", String::from_utf8_lossy(path)), reason));
+    if path.ends_with(b" (deleted)") {
+        return refusal("its file has been deleted or replaced");
+    }
+    match fd::open(LINK, libc::O_RDONLY | libc::O_CLOEXEC, 0) {
+        Ok(file) => drop(fd::close(file)),
+        Err(error) if error.is(libc::EACCES) && state::is_pods_user() => {
+            return refusal("cannot be read, and so not be mapped again by a restart");
+        }
+        Err(_) => {}
+    }
+    Ok(path.to_vec())
 }

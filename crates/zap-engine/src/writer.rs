@@ -17,7 +17,6 @@ use zap_image::layout::ChunkHasher;
 use zap_image::{ChunkSums, Entry, Header, Member, Pod, Process, Section, Thread};
 use zap_plugin::{Refusal, SavedSection};
 use zap_sys::arch::context::SnapshotContext;
-use zap_sys::path::PATH_MAX;
 use zap_sys::{fd, RawFd};
 use zap_wire::message::SaveOrder;
 
@@ -28,6 +27,8 @@ const BOUNCE_SIZE: u64 = 256 << 10;
 pub struct Task<'a> {
     pub order: &'a SaveOrder,
     pub sections: &'a [SavedSection],
+    /// Path of what the program executes, as it was when it stood.
+    pub executable: &'a [u8],
     pub memory: Memory<'a>,
     pub context: &'a SnapshotContext,
     /// Address of the mailbox.
@@ -98,36 +99,10 @@ fn write_extents(
     Ok(hasher.finish())
 }
 
-/// Refuses an executable that the pod's user may not read: a restart could not map it. Who has become another user is brought
-/// back by the one whose pod it is.
-fn refuse_unreadable(executable: &[u8]) -> Result<(), Refusal> {
-    match fd::open(c"/proc/thread-self/exe", zap_sys::libc::O_RDONLY | zap_sys::libc::O_CLOEXEC, 0) {
-        Ok(file) => {
-            let _ = fd::close(file);
-            Ok(())
-        }
-        Err(error) if error.is(zap_sys::libc::EACCES) && crate::state::is_pods_user() => {
-            let object = format!("executable {}", String::from_utf8_lossy(executable));
-            Err(Refusal::new(object, "cannot be read, and so not be mapped again by a restart"))
-        }
-        Err(_) => Ok(()),
-    }
-}
-
 fn header(task: &Task<'_>) -> Result<Header, Refusal> {
     let order = task.order;
     let (bounds, auxv) = memory::bounds()?;
-    let mut buffer = [0u8; PATH_MAX];
-    let executable = fd::read_link(c"/proc/thread-self/exe", &mut buffer)
-        .map_err(|error| Refusal::new("executable", error))?
-        .to_vec();
-    if executable.ends_with(b" (deleted)") {
-        return Err(Refusal::new(
-            format!("executable {}", String::from_utf8_lossy(&executable)),
-            "its file has been deleted or replaced",
-        ));
-    }
-    refuse_unreadable(&executable)?;
+    let executable = task.executable.to_vec();
     let (fs_base, gs_base) = zap_sys::process::thread_registers();
     let program = executable.rsplit(|c| *c == b'/').next().unwrap_or_default();
     let (stack_limit, _) = zap_sys::process::limit(zap_sys::libc::RLIMIT_STACK).unwrap_or((8 << 20, 0));
