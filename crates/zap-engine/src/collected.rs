@@ -93,6 +93,7 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
         plugin.save(&mut SaveContext::new(&descriptions, claimed, clocks::since_moment, &notes, &mut sections))?;
         fault::point(faults::SAVING_PLUGINS);
     }
+    timers::look_before()?;
     signals::save()?;
     clocks::save();
     timers::save()?;

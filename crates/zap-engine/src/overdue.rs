@@ -4,26 +4,42 @@
 //!
 //! So the timer is set to when it first expired and nobody has been told: the kernel sends the signal anew, and counts from
 //! there. A signal of it that has come meanwhile goes with that (from Linux 6.13 on), or becomes the new one.
+//!
+//! What ticks after the signals have been read, and before the timers are, is counted too.
 
 use crate::state::Owned;
-use crate::timers;
+use crate::timers::{self, Look};
 use alloc::vec::Vec;
 use zap_sys::libc;
 use zap_sys::signal::Info;
 use zap_sys::time;
 
+/// A timer that ticks.
 struct Overdue {
     id: i32,
+    /// The kernel's.
+    clock: i32,
     interval: u64,
-    /// When it has expired and nobody has been told, by the kernel's clock, in nanoseconds.
+    /// When it first expires, or has, and nobody has been told, by its clock, in nanoseconds.
     first: u64,
 }
 
 static LIST: Owned<Vec<Overdue>> = Owned::new(Vec::new());
 
-/// A checkpoint begins to read signals.
+/// A checkpoint begins to look at timers.
 pub fn begin() {
     LIST.with(Vec::clear);
+}
+
+/// The timer `id`, by the kernel's `clock`, ticks.
+pub fn note(id: i32, clock: i32, look: &Look) {
+    let interval = time::to_ns(&look.setting.it_interval);
+    LIST.with(|list| list.push(Overdue { id, clock, interval, first: look.next }));
+}
+
+/// Whether a signal is that of the timer `id`.
+pub fn is_of(info: &Info, id: i32) -> bool {
+    sender(info).is_some_and(|sender| sender.0 == id)
 }
 
 /// The timer that has sent a signal, and how often it had expired then.
@@ -45,27 +61,17 @@ pub fn expire_again<'a>(infos: impl Iterator<Item = &'a Info> + Clone, taken_ns:
     let Some((id, _)) = infos.clone().next().and_then(sender) else { return false };
     let count = infos.filter_map(sender).fold(0u64, |sum, (_, count)| sum.saturating_add(count));
     LIST.with(|list| {
-        // Nothing is changed for which there is no memory.
-        if list.try_reserve(1).is_err() {
-            return false;
-        }
-        let Some(clock) = timers::movable_clock(id) else { return false };
-        let Ok(look) = timers::look(id, clock) else { return false };
-        let interval = time::to_ns(&look.setting.it_interval);
-        if interval == 0 {
-            return false;
-        }
+        let Some(timer) = list.iter_mut().find(|timer| timer.id == id) else { return false };
+        let Ok(look) = timers::look(id, timer.clock) else { return false };
         let taken = look.now.saturating_sub(time::monotonic_ns().saturating_sub(taken_ns));
-        let Some(first) = first(after(taken, look.next, interval), interval, count).filter(|first| *first <= look.now)
-        else {
-            return false;
-        };
-        let setting = libc::itimerspec { it_value: time::from_ns(first), ..look.setting };
-        if time::timer_settime(id, libc::TIMER_ABSTIME, &setting).is_err() {
-            return false;
-        }
-        list.push(Overdue { id, interval, first });
-        true
+        let untold = after(taken, look.next, timer.interval);
+        let first = first(untold, timer.interval, count).filter(|first| *first <= look.now);
+        let setting = first.map(|first| libc::itimerspec { it_value: time::from_ns(first), ..look.setting });
+        let is_set = setting
+            .filter(|_| timers::is_movable(id, timer.clock))
+            .is_some_and(|setting| time::timer_settime(id, libc::TIMER_ABSTIME, &setting).is_ok());
+        timer.first = first.filter(|_| is_set).unwrap_or(untold);
+        is_set
     })
 }
 

@@ -185,7 +185,6 @@ pub fn note_threads_timer() {
 /// taking them; they are queued again at once.
 pub fn save() -> Result<(), Refusal> {
     crate::fault::point(zap_wire::fault::SAVING_SIGNALS);
-    overdue::begin();
     let ticks =
         zap_sys::time::get_itimer(libc::ITIMER_REAL).map_or(true, |timer| !zap_sys::time::is_zero(&timer.it_interval));
     let alarm = if ticks { bit(libc::SIGALRM) } else { 0 };
@@ -402,6 +401,20 @@ pub fn let_ignored_go() {
     for signal in (1..=COUNT as i32).filter(|signal| waiting & bit(*signal) != 0) {
         zap_sys::signal::take_pending(signal);
     }
+}
+
+/// `signal` has come for the process since signals were saved.
+pub fn note_pending(signal: i32) {
+    SAVED.with(|saved| saved.pending |= bit(signal));
+}
+
+/// Whether among the signals that were saved is one of the timer `id`.
+pub fn tell_of(id: i32) -> bool {
+    let is_its = |taken: &Taken| overdue::is_of(&taken.info, id);
+    // SAFETY: as in `requeue`.
+    let queue_of = |slot: &threads::Slot| unsafe { slot.queue.load(Ordering::Acquire).as_ref() };
+    SAVED.with(|saved| saved.queued.iter().any(is_its))
+        || threads::slots().filter_map(queue_of).any(|queue| queue.iter().any(is_its))
 }
 
 /// Whether `signal` was pending for the process when it was saved.

@@ -4,7 +4,7 @@
 //! until the wanted id comes, as CRIU does.
 
 use crate::state::Owned;
-use crate::{clocks, identity, overdue, threads};
+use crate::{clocks, identity, overdue, signals, threads};
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -46,9 +46,17 @@ impl PosixTimer {
 struct Saved {
     intervals: [Option<libc::itimerval>; 3],
     posix: Vec<PosixTimer>,
+    /// Interval timers, as they were before signals were read.
+    before: [Option<libc::itimerval>; 3],
+    /// POSIX timers that were to expire once, and had not before signals were read, ascending.
+    once: Vec<i32>,
 }
 
-static SAVED: Owned<Saved> = Owned::new(Saved { intervals: [None; 3], posix: Vec::new() });
+/// What is left of a timer that is to expire at once: 0 would be none.
+const AT_ONCE: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 1 };
+
+static SAVED: Owned<Saved> =
+    Owned::new(Saved { intervals: [None; 3], posix: Vec::new(), before: [None; 3], once: Vec::new() });
 
 /// Most timer ids that are tried to reach a wanted one.
 const LARGEST_ID: i32 = 100_000;
@@ -89,18 +97,71 @@ fn noted_wall(id: i32) -> bool {
     word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (id % 64)) != 0)
 }
 
+/// Whether a clock is that of a thread which has ended.
+fn stands(clock: i32) -> bool {
+    clocks::thread_of(clock).is_some_and(|thread| !threads::knows(thread))
+}
+
 fn is_by_processor(timer: &PosixTimer) -> bool {
     timer.clock == clocks::OWN_CPU || clocks::thread_of(timer.clock).is_some()
 }
 
 const WHICH: [i32; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
 
+/// Signals of the interval timers of [`WHICH`].
+const SIGNALS: [i32; 3] = [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF];
+
+/// Looks at the timers before signals are read: what expires from here on may be neither among the signals nor, by [`save`], among
+/// the timers that wait. Every thread stands.
+pub fn look_before() -> Result<(), Refusal> {
+    overdue::begin();
+    let text = crate::memory::read_all(c"/proc/self/timers")?;
+    SAVED.with(|saved| {
+        saved.before = WHICH.map(|which| time::get_itimer(which).ok());
+        saved.once.clear();
+        let mut id = 0;
+        for line in text.split(|c| *c == b'\n') {
+            if line.starts_with(b"ID:") {
+                id = decimal(value_of(line)).0 as i32;
+            } else if line.starts_with(b"ClockID:") {
+                let clock = decimal(value_of(line)).0 as i32;
+                if clocks::is_of_nobody(clock) || stands(clocks::by_program(clock)) {
+                    continue;
+                }
+                let look = look(id, clock).map_err(|error| Refusal::new(format!("POSIX timer {id}"), error))?;
+                if time::to_ns(&look.setting.it_value) == 0 {
+                    continue;
+                }
+                if time::to_ns(&look.setting.it_interval) == 0 {
+                    saved.once.push(id);
+                } else {
+                    overdue::note(id, clock, &look);
+                }
+            }
+        }
+        saved.once.sort_unstable();
+        Ok(())
+    })
+}
+
+/// Whether an interval timer that was set as `before` has expired, being set as `now`: one that expires again by itself starts
+/// again at once, or when its signal is delivered.
+fn has_expired(before: &libc::itimerval, now: &libc::itimerval) -> bool {
+    let left = |timer: &libc::itimerval| (timer.it_value.tv_sec, timer.it_value.tv_usec);
+    !time::is_zero(&before.it_value) && (time::is_zero(&now.it_value) || left(now) > left(before))
+}
+
 /// Reads all timers. A timer that cannot be made again refuses.
 pub fn save() -> Result<(), Refusal> {
     let text = crate::memory::read_all(c"/proc/self/timers")?;
     SAVED.with(|saved| {
-        for (place, which) in saved.intervals.iter_mut().zip(WHICH) {
-            *place = time::get_itimer(which).ok();
+        for (at, which) in WHICH.into_iter().enumerate() {
+            let now = time::get_itimer(which).ok();
+            if matches!((&saved.before[at], &now), (Some(before), Some(now)) if has_expired(before, now)) {
+                signals::note_pending(SIGNALS[at]);
+            }
+            let place = &mut saved.intervals[at];
+            *place = now;
             if let Some(left) =
                 place.as_mut().filter(|left| which == libc::ITIMER_REAL && !time::is_zero(&left.it_value))
             {
@@ -110,7 +171,7 @@ pub fn save() -> Result<(), Refusal> {
         crate::fault::point(zap_wire::fault::SAVING_TIMERS);
         saved.posix.clear();
         for line in text.split(|c| *c == b'\n') {
-            let value = line.iter().position(|c| *c == b' ').map_or(&[][..], |at| &line[at + 1..]);
+            let value = value_of(line);
             if line.starts_with(b"ID:") {
                 let id = decimal(value).0 as i32;
                 let setting =
@@ -140,8 +201,7 @@ pub fn save() -> Result<(), Refusal> {
                 }
             } else if line.starts_with(b"ClockID:") {
                 timer.clock = clocks::by_program(decimal(value).0 as i32);
-                // That of a thread which has ended stands.
-                if clocks::thread_of(timer.clock).is_some_and(|thread| !threads::knows(thread)) {
+                if stands(timer.clock) {
                     (timer.clock, timer.setting) = (clocks::OWN_CPU, time::TIMER_OFF);
                 }
                 if timer.clock < 0 && !is_by_processor(timer) || timer.id > LARGEST_ID {
@@ -152,11 +212,17 @@ pub fn save() -> Result<(), Refusal> {
                 }
             }
         }
-        for timer in saved.posix.iter_mut().filter(|timer| timer.is_armed()) {
+        let once = &saved.once;
+        let was_to_expire =
+            |timer: &PosixTimer| timer.notify != libc::SIGEV_NONE && once.binary_search(&timer.id).is_ok();
+        for timer in saved.posix.iter_mut().filter(|timer| timer.is_armed() || was_to_expire(timer)) {
             let (clock, offset) = clocks::translate(timer.clock);
             let name = || format!("POSIX timer {}", timer.id);
             let look = look(timer.id, clock).map_err(|error| Refusal::new(name(), error))?;
             timer.setting = look.setting;
+            if !timer.is_armed() && !signals::tell_of(timer.id) {
+                timer.setting.it_value = AT_ONCE;
+            }
             timer.overdue = overdue::count(timer.id, look.next);
             if is_by_processor(timer) || is_by_the_wall(timer) {
                 // The wall's is the kernel's own.
@@ -204,13 +270,10 @@ pub fn look(id: i32, clock: i32) -> zap_sys::Result<Look> {
     Ok(best.1)
 }
 
-/// The kernel's clock of the timer that it knows as `id`, if that may be set to a time of its clock without becoming another: one
-/// that was set to a duration is moved by nobody who sets the clock of the wall. Asked while every thread stands.
-pub fn movable_clock(id: i32) -> Option<i32> {
-    let text = crate::memory::read_all(c"/proc/self/timers").ok()?;
-    let clock = line_of(&text, id, b"ClockID:").map(|value| decimal(value).0 as i32)?;
-    let is_set_by_wall = || noted_wall(id);
-    (!clocks::is_of_nobody(clock) && (!is_walls(clock) || is_set_by_wall())).then_some(clock)
+/// Whether a timer may be set to a time of its `clock` without becoming another: who sets the clock of the wall moves none that was
+/// set to a duration.
+pub fn is_movable(id: i32, clock: i32) -> bool {
+    !is_walls(clock) || noted_wall(id)
 }
 
 /// The program's clock of the timer that the kernel knows as `id`. Asked while the program runs.
@@ -238,11 +301,16 @@ fn told<R>(id: i32, name: &[u8], read: impl Fn(&[u8]) -> Option<R>) -> Option<R>
     line_of(&text, id, name).and_then(read)
 }
 
+/// What a line tells, after its name.
+fn value_of(line: &[u8]) -> &[u8] {
+    line.iter().position(|c| *c == b' ').map_or(&[][..], |at| &line[at + 1..])
+}
+
 /// What stands in the line `name` of the timer `id`, in what the kernel tells of timers.
 fn line_of<'a>(text: &'a [u8], id: i32, name: &[u8]) -> Option<&'a [u8]> {
     let mut found = false;
     text.split(|c| *c == b'\n').find_map(|line| {
-        let value = line.iter().position(|c| *c == b' ').map_or(&[][..], |at| &line[at + 1..]);
+        let value = value_of(line);
         if line.starts_with(b"ID:") {
             found = decimal(value).0 as i32 == id;
         }
@@ -301,8 +369,9 @@ fn setting_of(timer: &PosixTimer, event: &TimerEvent) -> (i32, u64) {
     }
     if timer.deadline.is_none() && is_walls(timer.clock) {
         // Set to a time of the wall, it would be moved by who sets the clock.
-        let Some(missed) = left.unsigned_abs().checked_div(interval).map(|whole| whole + 1) else { return (0, 1) };
-        tell(timer, event, missed);
+        let Some(whole) = left.unsigned_abs().checked_div(interval) else { return (0, 1) };
+        let missed = if left > 0 { 0 } else { whole + 1 };
+        tell(timer, event, timer.overdue + missed);
         return (0, (missed * interval).saturating_add_signed(left).max(1));
     }
     let next = match timer.deadline {
