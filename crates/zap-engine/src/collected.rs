@@ -8,7 +8,8 @@ use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
 use crate::{
-    aio, attributes, children, clocks, credentials, descriptors, huge_pages, identity, signals, timers, waits, writer,
+    aio, attributes, children, clocks, credentials, descriptors, halted, huge_pages, identity, signals, timers, waits,
+    writer,
 };
 use alloc::format;
 use alloc::string::String;
@@ -81,6 +82,7 @@ pub struct Aside {
 pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     clocks::stop(order.stopped_ns);
     children::save(&order.members)?;
+    halted::note_continued();
     identity::save_relations();
     waits::save();
     let descriptions = descriptors::take(&order.shares);

@@ -4,13 +4,16 @@
 //! Before the parent stands nobody continues them. It notes what it has been told ([`note`]), takes back the SIGCHLD that their
 //! continuation sends ([`hush`]), and at the end waits until they have stopped again, and takes back what that causes
 //! ([`settle`]).
+//!
+//! One that runs, and of whose continuation the parent has not been told (WCONTINUED): a restart has it stop and go on, which it
+//! does by itself, so that nobody's end leaves it stopped ([`crate::suspend::stop_again`]).
 
 use crate::state::{self, Owned};
 use crate::{children, identity};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use zap_sys::{fd, libc, process, signal, RealPid, VirtualPid};
-use zap_wire::table::{HALT_FOUND, HALT_SIGNAL, HALT_WOKEN};
+use zap_wire::table::{HALT_CONTINUED, HALT_FOUND, HALT_SIGNAL, HALT_WOKEN};
 
 struct Child {
     id: VirtualPid,
@@ -24,13 +27,29 @@ struct Noted {
     was_pending: bool,
     /// What all children had to tell by then, most of which the program has been told.
     news: Vec<News>,
+    /// Those that run, and of whose continuation the program has not been told.
+    continued: Vec<VirtualPid>,
+    /// Those of them that a restart has told to stop and to go on.
+    continuing: Vec<VirtualPid>,
+}
+
+impl Noted {
+    const fn none() -> Self {
+        Self {
+            children: Vec::new(),
+            was_pending: false,
+            news: Vec::new(),
+            continued: Vec::new(),
+            continuing: Vec::new(),
+        }
+    }
 }
 
 /// A child, and what it has to tell (CLD_EXITED …).
 type News = (RealPid, i32);
 
 /// Part of the image: a restart stops them too.
-static NOTED: Owned<Noted> = Owned::new(Noted { children: Vec::new(), was_pending: false, news: Vec::new() });
+static NOTED: Owned<Noted> = Owned::new(Noted::none());
 
 /// How long they are waited for, all together.
 const PATIENCE_NS: u64 = 2_000_000_000;
@@ -60,7 +79,20 @@ pub fn note() {
     }
     let was_pending = signal::pending() & signal::bit(libc::SIGCHLD) != 0;
     let news = if children.is_empty() { Vec::new() } else { news() };
-    NOTED.with(|noted| *noted = Noted { children, was_pending, news });
+    NOTED.with(|noted| *noted = Noted { children, was_pending, news, ..Noted::none() });
+}
+
+/// Notes of whose continuation the program has not been told, beside those that Zap has continued. All processes stand.
+pub fn note_continued() {
+    let has_been = |pid: &RealPid| process::news_of(*pid).is_some_and(|news| news[CODE] as i32 == libc::CLD_CONTINUED);
+    NOTED.with(|noted| {
+        noted.continued.clear();
+        if !process::has_continued_child() {
+            return;
+        }
+        let ids = children::ids(|| {}).unwrap_or_default().into_iter().filter(has_been).map(identity::virtual_of);
+        noted.continued.extend(ids.filter(|id| !noted.children.iter().any(|child| child.id == *id)));
+    });
 }
 
 /// What children have to tell that they have not been waited for.
@@ -101,10 +133,13 @@ impl Noted {
         }
     }
 
+    fn ids(&self) -> impl Iterator<Item = VirtualPid> + '_ {
+        self.children.iter().map(|child| child.id).chain(self.continuing.iter().copied())
+    }
+
     /// Whether it is Zap's doing that the child `pid` tells this.
     fn is_theirs(&self, pid: RealPid, code: i32) -> bool {
-        matches!(code, libc::CLD_STOPPED | libc::CLD_CONTINUED)
-            && self.children.iter().any(|child| identity::real_of(child.id) == pid)
+        matches!(code, libc::CLD_STOPPED | libc::CLD_CONTINUED) && self.ids().any(|id| identity::real_of(id) == pid)
     }
 }
 
@@ -123,21 +158,52 @@ pub fn settle() {
                 }
             }
         }
+        for id in &noted.continuing {
+            any = true;
+            while is_continuing(*id) && zap_sys::time::monotonic_ns() < until {
+                zap_sys::time::sleep_ns(20_000);
+            }
+        }
         if any {
             noted.take_back();
         }
-        noted.children = Vec::new();
+        *noted = Noted::none();
     });
 }
 
 /// The like of [`note`] in a restarted process, when all its children are made and none runs.
 pub fn note_restarted() {
     let was_pending = crate::signals::was_pending(libc::SIGCHLD);
+    let until = zap_sys::time::monotonic_ns() + PATIENCE_NS;
     NOTED.with(|noted| {
-        if !noted.children.is_empty() {
+        noted.continuing = core::mem::take(&mut noted.continued);
+        noted.continuing.retain(|id| tell_to_continue(*id, until));
+        if noted.ids().next().is_some() {
             (noted.was_pending, noted.news) = (was_pending, news());
         }
     });
+}
+
+/// Has the child `id` stop and go on before it runs: it does not until its parent is complete. False if it does not come.
+fn tell_to_continue(id: VirtualPid, until: u64) -> bool {
+    let Some(table) = state::agents_table() else { return false };
+    loop {
+        if let Some(entry) = table.find_virtual(id) {
+            entry.halt.store(HALT_CONTINUED, Ordering::Release);
+            return true;
+        }
+        if zap_sys::time::monotonic_ns() > until {
+            return false;
+        }
+        zap_sys::time::sleep_ns(50_000);
+    }
+}
+
+/// Whether the child `id` has still to stop or to go on.
+fn is_continuing(id: VirtualPid) -> bool {
+    let table = state::agents_table();
+    let entry = table.as_ref().and_then(|table| table.find_virtual(id));
+    entry.is_some_and(|entry| entry.halt.load(Ordering::Acquire) & HALT_CONTINUED != 0)
 }
 
 /// Waits until the child `pid` has stopped again. False if it will not: it has not been continued, or somebody else has done that

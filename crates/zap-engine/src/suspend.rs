@@ -20,7 +20,7 @@ use zap_sys::libc;
 use zap_sys::signal::{bit, KernelAction, Mask, SA_RESTORER};
 use zap_sys::RealPid;
 use zap_wire::fault as faults;
-use zap_wire::table::{Entry, HALT_SIGNAL, HALT_WOKEN, STANDS, TO_STOP_AGAIN};
+use zap_wire::table::{Entry, HALT_CONTINUED, HALT_SIGNAL, HALT_WOKEN, STANDS, TO_STOP_AGAIN};
 
 /// Size of the leader's stack in bytes; untouched pages cost nothing.
 const LEADER_STACK: usize = 512 * 1024;
@@ -317,13 +317,17 @@ pub fn will_stop() {
 }
 
 /// Stops a process that was stopped before, all its threads still suspended. Comes back when somebody continues it; at
-/// once if somebody has meanwhile: that signal waits, since every thread blocks it.
+/// once if somebody has meanwhile: that signal waits, since every thread blocks it. One that was to stop and to go on does.
 pub fn stop_again() {
     let signal = STOPPED.swap(0, Ordering::Relaxed);
+    let entry = state::agents_entry();
     if signal == 0 {
+        if let Some(entry) = entry.filter(|entry| entry.halt.load(Ordering::Acquire) & HALT_CONTINUED != 0) {
+            stop_and_go_on();
+            entry.halt.store(0, Ordering::Release);
+        }
         return;
     }
-    let entry = state::agents_entry();
     let runs = || zap_sys::signal::pending() & bit(libc::SIGCONT) != 0;
     if !runs() {
         if let Some(entry) = &entry {
@@ -340,6 +344,27 @@ pub fn stop_again() {
         if entry.stopped.compare_exchange(STANDS, 0, Ordering::AcqRel, Ordering::Relaxed) != Err(TO_STOP_AGAIN) {
             entry.halt.store(0, Ordering::Release);
         }
+    }
+}
+
+/// Stops the process, which a timer continues: its parent can wait for that (WCONTINUED). No code of the program runs, and no
+/// handler of it. Where there is no timer to be had it does not stop.
+fn stop_and_go_on() {
+    use zap_sys::time;
+    const STOPPING: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+    // Again and again: it may be late for the first one.
+    const EVERY: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 500_000 };
+    let event = time::TimerEvent { signal: libc::SIGCONT, notify: libc::SIGEV_SIGNAL, ..time::TimerEvent::default() };
+    let Ok(timer) = time::timer_create(libc::CLOCK_MONOTONIC, &event) else { return };
+    let pending = zap_sys::signal::pending();
+    if time::timer_settime(timer, 0, &libc::itimerspec { it_value: EVERY, it_interval: EVERY }).is_ok() {
+        stop_by(libc::SIGSTOP);
+    }
+    let _ = time::timer_delete(timer);
+    zap_sys::signal::take_pending(libc::SIGCONT);
+    // They have taken each other away.
+    for signal in STOPPING.into_iter().chain([libc::SIGCONT]).filter(|signal| pending & bit(*signal) != 0) {
+        let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, signal);
     }
 }
 

@@ -150,6 +150,13 @@ pub fn stop_of(pid: RealPid, take: bool) -> Result<Option<i32>> {
     Ok((info[4] != 0).then_some(info[6] as i32))
 }
 
+/// Whether a child has been continued and the caller has not waited for that yet (waitid(2), WCONTINUED).
+pub fn has_continued_child() -> bool {
+    let mut info: crate::signal::Info = [0; 32];
+    let options = libc::WCONTINUED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    call!(SYS_waitid, libc::P_ALL, 0, info.as_mut_ptr(), options, 0).is_ok() && info[4] != 0
+}
+
 /// What SIGCHLD says of the child `pid`, if that has ended, stopped or been continued and the caller has not waited for that
 /// yet.
 pub fn news_of(pid: RealPid) -> Option<crate::signal::Info> {

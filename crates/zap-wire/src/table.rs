@@ -121,6 +121,9 @@ pub const STANDS: u32 = 2;
 /// has stopped it, where its parent has not been told of that (wait(2), WUNTRACED).
 pub const HALT_FOUND: u16 = 1 << 8;
 
+/// It runs, and has been brought back: it is to stop and to go on, of which its parent had not been told yet (WCONTINUED).
+pub const HALT_CONTINUED: u16 = 1 << 9;
+
 /// It has been continued for the checkpoint's sake, and is to stop again.
 pub const HALT_WOKEN: u16 = 1 << 10;
 
