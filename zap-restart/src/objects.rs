@@ -13,6 +13,8 @@ pub struct Stretch {
     pub length: u64,
     /// Offset of the first byte in the object.
     pub offset: u64,
+    /// It was mapped by a descriptor that was open for writing.
+    pub writable: bool,
 }
 
 /// An object, as far as the program has mapped it. Parts of one object between which nothing is mapped are objects of
@@ -23,8 +25,8 @@ pub struct Object {
     pub number: u32,
     /// Offsets that are mapped.
     pub range: Range<u64>,
-    /// Address of the stretch that shows all of it, if there is one.
-    pub home: Option<u64>,
+    /// The stretch that shows all of it, if there is one.
+    pub home: Option<Stretch>,
     /// The other stretches.
     pub others: Vec<Stretch>,
     /// Contents; the addresses are offsets in the object.
@@ -72,7 +74,8 @@ pub fn objects(header: &Header) -> Vec<Object> {
 
 fn part((region, found): (usize, &zap_image::Region)) -> Option<Part> {
     let Backing::Shared { object, offset } = found.backing else { return None };
-    let stretch = Stretch { address: found.start, length: found.end - found.start, offset };
+    let writable = found.flags & zap_image::header::flags::READ_ONLY == 0;
+    let stretch = Stretch { address: found.start, length: found.end - found.start, offset, writable };
     Some(Part { object, stretch, region })
 }
 
@@ -81,14 +84,16 @@ fn object(header: &Header, parts: &[Part], range: Range<u64>) -> Object {
     stretches.sort_by_key(|stretch| stretch.address);
     // A range that was split by protections is one stretch.
     stretches.dedup_by(|next, last| {
-        let follows = last.address + last.length == next.address && last.offset + last.length == next.offset;
+        let follows = last.address + last.length == next.address
+            && last.offset + last.length == next.offset
+            && last.writable == next.writable;
         if follows {
             last.length += next.length;
         }
         follows
     });
     let home = stretches.iter().position(|s| s.offset == range.start && s.length == range.end - range.start);
-    let home = home.map(|index| stretches.remove(index).address);
+    let home = home.map(|index| stretches.remove(index));
     let mut contents: Vec<Extent> = Vec::new();
     for part in parts {
         let region = &header.regions[part.region];
@@ -153,11 +158,27 @@ mod tests {
                 .into_iter()
                 .map(|object| {
                     let range = object.range.start / PAGE..object.range.end / PAGE;
-                    (range, object.home, object.others.iter().map(|stretch| stretch.address).collect())
+                    (
+                        range,
+                        object.home.map(|home| home.address),
+                        object.others.iter().map(|stretch| stretch.address).collect(),
+                    )
                 })
                 .collect();
             assert_eq!(found, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_written_to_is_a_stretch_of_its_own() {
+        let of = |at, first, flags| {
+            let region = shared(at, PAGE, RW, (0, first * PAGE), &[]);
+            zap_image::Region { protection: 1, flags: region.flags | flags, ..region }
+        };
+        let a = 0x5000_0000;
+        let found = objects(&header(vec![of(a, 0, 0), of(a + PAGE, 1, zap_image::header::flags::READ_ONLY)]));
+        let stretches: Vec<(u64, bool)> = found[0].others.iter().map(|one| (one.address, one.writable)).collect();
+        assert_eq!((found.len(), found[0].home, stretches), (1, None, vec![(a, true), (a + PAGE, false)]));
     }
 
     #[test]

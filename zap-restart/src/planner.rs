@@ -259,14 +259,14 @@ impl Maker<'_> {
         if let Some(path) = self.facts.commons.get(object.number as usize).and_then(Option::as_ref) {
             return self.common(object, path);
         }
-        let (home, length) = (object.home.unwrap_or(temporary), object.length());
+        let (home, length) = (object.home.map_or(temporary, |home| home.address), object.length());
         let flags = MAP_SHARED | MAP_ANONYMOUS | if object.no_reserve { MAP_NORESERVE } else { 0 };
         let protection = PROT_READ | PROT_WRITE;
         self.push(Operation::Map { address: home, length, protection, flags, source: Source::Anonymous, offset: 0 });
         for extent in &object.contents {
             self.read_extent(&Extent { address: home + (extent.address - object.range.start), ..*extent });
         }
-        for Stretch { address, length, offset } in &object.others {
+        for Stretch { address, length, offset, .. } in &object.others {
             let from = home + (offset - object.range.start);
             self.push(Operation::Duplicate { from, length: *length, to: *address });
         }
@@ -277,14 +277,21 @@ impl Maker<'_> {
 
     /// Adds the mappings of an object that is there already, with its contents.
     fn common(&mut self, object: &Object, path: &Path) {
-        self.push_open(path.as_os_str().as_bytes(), O_CLOEXEC | O_RDWR);
-        let home = object.home.map(|address| Stretch { address, length: object.length(), offset: object.range.start });
         let flags = MAP_SHARED | if object.no_reserve { MAP_NORESERVE } else { 0 };
-        for Stretch { address, length, offset } in home.iter().chain(&object.others).copied() {
-            let protection = PROT_READ | PROT_WRITE;
-            self.push(Operation::Map { address, length, protection, flags, source: Source::File, offset });
+        for writable in [true, false] {
+            let stretches = object.home.iter().chain(&object.others).filter(|stretch| stretch.writable == writable);
+            let mut stretches = stretches.copied().peekable();
+            if stretches.peek().is_none() {
+                continue;
+            }
+            // What may be written to, also by mprotect(2), could not be sealed (F_SEAL_WRITE, fcntl(2)).
+            let (access, protection) = if writable { (O_RDWR, PROT_READ | PROT_WRITE) } else { (O_RDONLY, PROT_READ) };
+            self.push_open(path.as_os_str().as_bytes(), O_CLOEXEC | access);
+            for Stretch { address, length, offset, .. } in stretches {
+                self.push(Operation::Map { address, length, protection, flags, source: Source::File, offset });
+            }
+            self.push(Operation::Close);
         }
-        self.push(Operation::Close);
     }
 
     fn push_open(&mut self, path: &[u8], flags: i32) {

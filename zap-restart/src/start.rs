@@ -178,7 +178,7 @@ fn attempt(
         commons,
         reports: &reports,
         published: BTreeMap::new(),
-        modes: Vec::new(),
+        open: Vec::new(),
         waiting: Vec::new(),
         whole: 0,
     };
@@ -241,14 +241,21 @@ fn enter_aliases(family: &Family, tree: &Tree, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
+/// A file without a name, and what it gets when all processes are whole ([`Report::CloseOff`]).
+struct OpenFile {
+    file: File,
+    mode: u32,
+    seals: u32,
+}
+
 /// The conversation with all processes.
 struct Exchange<'a> {
     ready: &'a [Ready<'a>],
     commons: &'a Commons,
     reports: &'a [OwnedFd],
     published: BTreeMap<(u64, u32), OwnedFd>,
-    /// Files that get a mode when all are whole.
-    modes: Vec<(File, u32)>,
+    /// Files that let everybody in until all are whole.
+    open: Vec<OpenFile>,
     /// Who waits for what: index of the process, and key.
     waiting: Vec<(usize, (u64, u32))>,
     /// Processes that are whole.
@@ -325,9 +332,9 @@ impl Exchange<'_> {
                 Some(file) => self.say(index, Order::Given, &[file.as_raw_fd()])?,
                 None => return Err(self.error(index, "asks for memory that is in no image").into()),
             },
-            Report::Mode { mode } => {
+            Report::CloseOff { mode, seals } => {
                 let descriptor = descriptors.next().ok_or_else(|| self.error(index, "gave a mode to nothing"))?;
-                self.modes.push((descriptor.into(), mode));
+                self.open.push(OpenFile { file: descriptor.into(), mode, seals });
             }
             Report::Subscribe { key, part } => self.waiting.push((index, (key, part))),
         }
@@ -352,9 +359,13 @@ impl Exchange<'_> {
     fn go(&mut self) -> Result<()> {
         // Nobody else is to have an end of a pipe.
         self.published.clear();
-        for (file, mode) in self.modes.drain(..) {
+        for OpenFile { file, mode, seals } in self.open.drain(..) {
             let set = file.set_permissions(Permissions::from_mode(mode));
             set.map_err(|error| Error::new("mode of a file without a name", reason(&error)))?;
+            if seals != 0 {
+                let sealed = fd::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals as usize);
+                sealed.map_err(|error| Error::new("seals of a memfd", error))?;
+            }
         }
         (0..self.reports.len()).try_for_each(|index| self.say(index, Order::Go, &[]))
     }

@@ -216,6 +216,9 @@ impl Survey {
         if mapping.shared {
             region.flags |= flags::SHARED;
             region.backing = if shared::is_object(mapping) {
+                if !details.has(b"mw") {
+                    region.flags |= flags::READ_ONLY;
+                }
                 Backing::Shared { object: self.object(mapping), offset: mapping.offset }
             } else {
                 self.shared_file(mapping).map_err(|why| Refusal::new(name(), why))?

@@ -206,8 +206,8 @@ impl Exchange for ByReport {
         given(to)
     }
 
-    fn set_mode(&mut self, fd: RawFd, mode: u32) -> Result<(), Refusal> {
-        say(REPORT.load(Ordering::Relaxed), &Report::Mode { mode }, &[fd])
+    fn close_off(&mut self, fd: RawFd, mode: u32, seals: u32) -> Result<(), Refusal> {
+        say(REPORT.load(Ordering::Relaxed), &Report::CloseOff { mode, seals }, &[fd])
     }
 
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {

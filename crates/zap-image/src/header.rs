@@ -230,8 +230,10 @@ pub mod flags {
     pub const GUARD: u32 = 1 << 15;
     /// MAP_HUGETLB: memory of huge pages; see [`huge_pages`].
     pub const HUGE_PAGES: u32 = 1 << 16;
+    /// MAP_SHARED by a descriptor that was not open for writing: nobody can make it writable (mmap(2)).
+    pub const READ_ONLY: u32 = 1 << 17;
     /// Every flag that this version knows, but for the bits from [`HUGE_SHIFT`] on.
-    pub const ALL: u32 = (1 << 17) - 1;
+    pub const ALL: u32 = (1 << 18) - 1;
 
     /// In the bits from here on is the logarithm of the size of [`HUGE_PAGES`], else 0: MAP_HUGE_SHIFT of mmap(2).
     pub const HUGE_SHIFT: u32 = 26;

@@ -102,6 +102,7 @@ pub(crate) fn header(header: &Header, prelude: &Prelude) -> Result<(), FormatErr
         check(region.huge_page().map_or(size == 0, |huge| is_of_huge_pages(region, huge)))?;
         check(region.flags & flags::GUARD == 0 || region.extents.is_empty())?;
         let shared = region.flags & flags::SHARED != 0;
+        check(region.flags & flags::READ_ONLY == 0 || shared && region.protection & 2 == 0)?;
         // What the region shows, when it is shared: kind and number of the object, and the offset in it.
         let object = match region.backing {
             Backing::Anonymous => {

@@ -70,8 +70,8 @@ pub trait Exchange {
     fn subscribe(&mut self, key: u64, part: u32) -> Result<RawFd, Refusal>;
     /// See [`RestoreContext::memory`].
     fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal>;
-    /// See [`RestoreContext::set_mode`].
-    fn set_mode(&mut self, fd: RawFd, mode: u32) -> Result<(), Refusal>;
+    /// See [`RestoreContext::close_off`].
+    fn close_off(&mut self, fd: RawFd, mode: u32, seals: u32) -> Result<(), Refusal>;
     /// See [`RestoreContext::install`].
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal>;
     /// See [`RestoreContext::hold`].
@@ -140,10 +140,10 @@ impl<'a> RestoreContext<'a> {
         self.exchange.memory(device, inode)
     }
 
-    /// Gives the file `fd`, which stays the caller's, its mode when all processes of the pod are whole: until then others
-    /// open it by way of /proc, and a mode may keep its owner out.
-    pub fn set_mode(&mut self, fd: RawFd, mode: u32) -> Result<(), Refusal> {
-        self.exchange.set_mode(fd, mode)
+    /// Gives the file `fd`, which stays the caller's, its mode and seals (F_ADD_SEALS, fcntl(2)) when all processes of the pod
+    /// are whole: until then others open it by way of /proc, map it and write to it, and a mode may keep its owner out.
+    pub fn close_off(&mut self, fd: RawFd, mode: u32, seals: u32) -> Result<(), Refusal> {
+        self.exchange.close_off(fd, mode, seals)
     }
 
     /// Leaves `fd` for [`crate::Plugin::refill`], after which it is closed: part `part` of what belongs to description `id`.

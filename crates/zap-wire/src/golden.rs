@@ -212,7 +212,7 @@ fn name_report(report: &Report) -> &'static str {
         Report::Publish { .. } => "Publish",
         Report::Subscribe { .. } => "Subscribe",
         Report::Memory { .. } => "Memory",
-        Report::Mode { .. } => "Mode",
+        Report::CloseOff { .. } => "CloseOff",
     }
 }
 

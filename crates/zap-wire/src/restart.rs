@@ -44,9 +44,9 @@ pub enum Report {
     Subscribe { key: u64, part: u32 },
     /// Asks for the file that stands for this object of shared memory (`zap_image::SharedObject`); answered likewise.
     Memory { device: u64, inode: u64 },
-    /// The file whose descriptor comes along gets this mode when all processes are whole: until then it must let everybody
-    /// in who makes it a part of itself.
-    Mode { mode: u32 },
+    /// The file whose descriptor comes along gets this mode, and then these seals (F_ADD_SEALS, fcntl(2)), when all processes
+    /// are whole: until then it must let everybody in who makes it a part of itself.
+    CloseOff { mode: u32, seals: u32 },
 }
 
 /// What zap-restart says to a process.

@@ -17,7 +17,7 @@ use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveConte
 pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill };
 
 const SECTION: &str = "fs.files";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -45,6 +45,8 @@ struct Nameless {
     object: u64,
     leads: bool,
     mode: u32,
+    /// Of a memfd (F_GET_SEALS, fcntl(2)).
+    seals: u32,
     /// It is mapped too: its device; `contents` begin where what is mapped ends.
     mapped: Option<(u64, u64)>,
     /// Empty for all descriptions of a file but the first.
@@ -110,16 +112,6 @@ pub(crate) fn claims(description: &Description) -> bool {
     description.stream.is_none()
         && matches!(description.file_type(), libc::S_IFREG | libc::S_IFDIR)
         && description.link.starts_with(b"/")
-        && (!description.link.starts_with(MEMORY) || is_proc_copy(&description.link))
-}
-
-/// How the kernel shows a memfd.
-const MEMORY: &[u8] = b"/memfd:";
-
-/// A file of /proc with the program's ids, which Zap has put into the place of the kernel's.
-fn is_proc_copy(link: &[u8]) -> bool {
-    let name = link.strip_prefix(MEMORY).and_then(|name| name.strip_prefix(fd::PROC_COPY.to_bytes()));
-    name.is_some_and(|rest| rest.is_empty() || rest == DELETED)
 }
 
 /// Flags that open(2) takes and that are to be had again; those that make or cut a file are not.
@@ -201,7 +193,7 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
     let refusal = |error| Refusal::new(description.name(), error);
     let share = description.share;
     let leads = share.object == 0 || share.leads_object;
-    let mut contents = Vec::new();
+    let (mut contents, mut seals) = (Vec::new(), 0);
     let size = description.stat.st_size as u64;
     let mapped = share.mapped.map(|end| (description.stat.st_dev, end.min(size)));
     let from = mapped.map_or(0, |(_, end)| end);
@@ -215,13 +207,20 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
         // By a description of our own: the program's may not be open for reading, and has an offset.
         let path = zap_plugin::sys::small!("/proc/thread-self/fd/{}", description.fd());
         let own = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC, 0).map_err(refusal)?;
+        if fd::file_system(own).is_ok_and(|kind| kind == libc::HUGETLBFS_MAGIC) {
+            let _ = fd::close(own);
+            return Err(Refusal::new(description.name(), "is a file of huge pages"));
+        }
+        if description.link.starts_with(fd::MEMFD) {
+            seals = fd::seals(own).unwrap_or(0);
+        }
         contents.resize((size - from) as usize, 0);
         let read = fd::seek(own, from as i64, libc::SEEK_SET).and_then(|_| fd::read_full(own, &mut contents));
         let _ = fd::close(own);
         contents.truncate(read.map_err(refusal)?);
     }
     let mode = description.stat.st_mode & 0o7777;
-    Ok(Nameless { inode: description.stat.st_ino, object: share.object, leads, mode, mapped, contents })
+    Ok(Nameless { inode: description.stat.st_ino, object: share.object, leads, mode, seals, mapped, contents })
 }
 
 /// Parses lines such as `lock:\t1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`.
@@ -291,7 +290,7 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
                 context.publish(nameless.object, FILE, file)?;
             }
             // While it is mapped by others, and opened below, it must let everybody in.
-            context.set_mode(file, nameless.mode)?;
+            context.close_off(file, nameless.mode, nameless.seals)?;
             made.push((nameless.inode, file));
         }
     }
@@ -349,10 +348,9 @@ fn refuse_special(path: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Makes a file without a name in the directory where it had one.
+/// Makes a file without a name in the directory where it had one, or in memory.
 fn make_nameless(path: &[u8], nameless: &Nameless) -> zap_plugin::sys::Result<RawFd> {
-    let file =
-        if is_proc_copy(path) { fd::memfd_create(fd::PROC_COPY, libc::MFD_CLOEXEC)? } else { fd::make_nameless(path)? };
+    let file = fd::make_nameless(path)?;
     fd::pwrite_all(file, &nameless.contents, 0)?;
     Ok(file)
 }
