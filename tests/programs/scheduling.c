@@ -53,7 +53,7 @@ static void make(long i) {
         MAKE(sched_setscheduler(0, SCHED_BATCH, &none) == 0 && setpriority(PRIO_PROCESS, 0, nicer(7)) == 0);
         break;
     case 2:
-        MAKE(sched_setscheduler(0, SCHED_IDLE, &none) == 0);
+        MAKE(setpriority(PRIO_PROCESS, 0, nicer(5)) == 0 && sched_setscheduler(0, SCHED_IDLE, &none) == 0);
         break;
     case 3:
         CPU_SET(last_processor, &one);

@@ -477,12 +477,16 @@ fn background(scene: &Scene) -> Result {
 fn signals_are_passed_on(scene: &Scene) -> Result {
     let (_, running) = start_simple(scene, &[])?;
     let images = scene.checkpoint_and_kill(running)?;
-    let running = scene.restart(&[], &images, &scene.out())?;
-    scene.wait_running(1)?;
-    process::kill(running.pid, libc::SIGTERM);
-    let ended = scene.wait(running)?.ended;
-    ensure!(ended == Ended::Killed(libc::SIGTERM), "expected death by SIGTERM, seen {ended}");
-    scene.until(PATIENCE, "the pod is gone", || scene.status().is_ok_and(|pods| pods.is_empty()).then_some(()))
+    // Rust's programs ignore SIGPIPE.
+    for signal in [libc::SIGTERM, libc::SIGPIPE] {
+        let running = scene.restart(&[], &images, &scene.out())?;
+        scene.wait_running(1)?;
+        process::kill(running.pid, signal);
+        let ended = scene.wait(running)?.ended;
+        ensure!(ended == Ended::Killed(signal), "expected death by signal {signal}, seen {ended}");
+        scene.until(PATIENCE, "the pod is gone", || scene.status().is_ok_and(|pods| pods.is_empty()).then_some(()))?;
+    }
+    Ok(())
 }
 
 /// All processes of Zap killed, the runtime directory gone, other ids in use: as after a reboot.

@@ -14,10 +14,9 @@ use zap_sys::signal::{self, Mask};
 use zap_sys::{process, RealPid};
 
 /// Signals that are passed on when they are sent to zap-restart: all but those that cannot be, that are zap-restart's own
-/// affair (its children, its own reading and writing), and that libc keeps to itself.
+/// affair (its children), and that libc keeps to itself.
 fn passed_on() -> impl Iterator<Item = i32> {
-    const OWN: [i32; 8] =
-        [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGTTIN, libc::SIGTTOU, libc::SIGPIPE, 32, 33];
+    const OWN: [i32; 5] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, 32, 33];
     (1..=64).filter(|number| !OWN.contains(number))
 }
 
@@ -209,6 +208,9 @@ fn next_signal(longest: Option<libc::timespec>) -> Option<Passing> {
     // SAFETY: all-zero is a valid siginfo.
     let info = unsafe { info.assume_init() };
     const SI_KERNEL: i32 = 0x80;
-    let is_passed_on = number > 0 && number != libc::SIGCHLD;
+    // SAFETY: as above; nothing but a number is read. Of what zap-restart writes to a pipe that nobody reads it is told as if it
+    // had sent that itself.
+    let is_own = number == libc::SIGPIPE && unsafe { info.si_pid() } == process::getpid().0;
+    let is_passed_on = number > 0 && number != libc::SIGCHLD && !is_own;
     is_passed_on.then_some(Passing { number, by_kernel: info.si_code == SI_KERNEL })
 }

@@ -92,7 +92,14 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     for (index, plugin) in registry::plugins().iter().enumerate() {
         let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
         let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();
-        plugin.save(&mut SaveContext::new(&descriptions, claimed, clocks::since_moment, &notes, &mut sections))?;
+        plugin.save(&mut SaveContext::new(
+            &descriptions,
+            claimed,
+            clocks::since_moment,
+            identity::member,
+            &notes,
+            &mut sections,
+        ))?;
         fault::point(faults::SAVING_PLUGINS);
     }
     timers::look_before()?;

@@ -174,28 +174,20 @@ pub fn settle() {
 /// The like of [`note`] in a restarted process, when all its children are made and none runs.
 pub fn note_restarted() {
     let was_pending = crate::signals::was_pending(libc::SIGCHLD);
-    let until = zap_sys::time::monotonic_ns() + PATIENCE_NS;
     NOTED.with(|noted| {
         noted.continuing = core::mem::take(&mut noted.continued);
-        noted.continuing.retain(|id| tell_to_continue(*id, until));
+        noted.continuing.iter().for_each(|id| tell_to_continue(*id));
         if noted.ids().next().is_some() {
             (noted.was_pending, noted.news) = (was_pending, news());
         }
     });
 }
 
-/// Has the child `id` stop and go on before it runs: it does not until its parent is complete. False if it does not come.
-fn tell_to_continue(id: VirtualPid, until: u64) -> bool {
-    let Some(table) = state::agents_table() else { return false };
-    loop {
-        if let Some(entry) = table.find_virtual(id) {
-            entry.halt.store(HALT_CONTINUED, Ordering::Release);
-            return true;
-        }
-        if zap_sys::time::monotonic_ns() > until {
-            return false;
-        }
-        zap_sys::time::sleep_ns(50_000);
+/// Has the child `id` stop and go on before it runs: it does not until its parent is complete.
+fn tell_to_continue(id: VirtualPid) {
+    let real = identity::await_member(id);
+    if let Some(entry) = state::agents_table().and_then(|table| table.find(real)) {
+        entry.halt.store(HALT_CONTINUED, Ordering::Release);
     }
 }
 

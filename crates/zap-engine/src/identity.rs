@@ -292,8 +292,19 @@ pub fn restore_relations() {
     }
     PARENT.store(if is_stranger { parent.0 } else { 0 }, Ordering::Relaxed);
     if let Some(table) = state::table().filter(|_| is_stranger) {
-        // Others see it in /proc. Without room there, they see init.
+        // Others see it in /proc, and what this process becomes by exec goes on with it. Without room there, they see init.
         table.add_alias(Kind::ParentOf, state::real_pid(), relations().parent);
+        table.add_alias(Kind::RealParentOf, state::real_pid(), VirtualPid(parent.0));
+    }
+}
+
+/// After an exec: the parent of [`restore_relations`] is the same.
+pub fn adopt_parent() {
+    let Some(table) = state::agents_table() else { return };
+    let own = zap_sys::process::getpid();
+    if let (Some(real), Some(id)) = (table.real_outer_parent_of(own), table.outer_parent_of(own)) {
+        PARENT.store(real.0, Ordering::Relaxed);
+        RELATIONS.with(|saved| saved.parent = id);
     }
 }
 
@@ -358,6 +369,22 @@ pub fn real_of_thread(pthread: u64, id: VirtualPid) -> RealPid {
     match pairs().iter().find(is_it) {
         Some(pair) => RealPid(pair.real.load(Ordering::Relaxed)),
         None => unknown_id(id),
+    }
+}
+
+/// The program's id of the process `pid`, if that is one of the pod's. Asked by the leader.
+pub fn member(pid: RealPid) -> Option<VirtualPid> {
+    state::agents_table()?.find(pid).map(zap_wire::table::Entry::virtual_pid)
+}
+
+/// The kernel's id of a process that comes back with this one. Each enters the table before it waits for anything; one that cannot
+/// takes all with it.
+pub fn await_member(id: VirtualPid) -> RealPid {
+    loop {
+        if let Some(entry) = state::agents_table().and_then(|table| table.find_virtual(id)) {
+            return entry.real_pid();
+        }
+        zap_sys::time::sleep_ns(50_000);
     }
 }
 

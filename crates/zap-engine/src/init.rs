@@ -52,6 +52,7 @@ pub unsafe fn begin(environment_block: *mut *mut c_char, facts: &LibcFacts) {
     if state::agents_table().is_some_and(|table| table.moved.load(Ordering::Acquire) != 0) {
         state::set_moved();
         identity::set_own_tid(virtual_pid);
+        identity::adopt_parent();
     }
     let signal_number = state::signal();
     if suspend::install(signal_number).is_err() {

@@ -5,8 +5,9 @@ use core::sync::atomic::Ordering;
 use zap_plugin::Refusal;
 use zap_sys::process::{set_scheduling, Scheduling};
 
-/// SCHED_OTHER, SCHED_FIFO, SCHED_RR and SCHED_DEADLINE of sched(7).
-const OTHER: u32 = 0;
+/// SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_IDLE and SCHED_DEADLINE of sched(7).
+pub const OTHER: u32 = 0;
+pub const IDLE: u32 = 5;
 const FIFO: u32 = 1;
 const ROUND_ROBIN: u32 = 2;
 const DEADLINE: u32 = 6;

@@ -24,6 +24,8 @@ pub enum File {
     Stat,
     Status,
     Children,
+    /// Of a descriptor (proc_pid_fdinfo(5)).
+    Descriptor,
 }
 
 impl File {
@@ -36,7 +38,16 @@ impl File {
             _ => None,
         }
     }
+
+    /// Whether there may be ids in `text`: those of most descriptors have none.
+    pub fn has_ids(self, text: &[u8]) -> bool {
+        let has = |line: &[u8]| line.starts_with(b"Pid:") || line.starts_with(LOCK);
+        self != Self::Descriptor || text.split(|c| *c == b'\n').any(has)
+    }
 }
+
+/// A lock of who has a descriptor's file open.
+const LOCK: &[u8] = b"lock:";
 
 /// How much longer a text may become: longest number that may come into the place of one digit, for each that there may be.
 pub fn room_for(length: usize) -> usize {
@@ -74,6 +85,12 @@ pub fn translate(
         File::Status => {
             text.split_inclusive(|c| *c == b'\n').for_each(|line| status(line, mask, &other, &mut into));
         }
+        File::Descriptor => {
+            text.split_inclusive(|c| *c == b'\n').for_each(|line| match line.starts_with(LOCK) {
+                true => lock(line, &other, &mut into),
+                false => status(line, None, &other, &mut into),
+            });
+        }
         File::Children => {
             text.split_inclusive(|c| *c == b' ').for_each(|word| number(word, Role::Process, &other, &mut into));
         }
@@ -107,6 +124,19 @@ fn stat(text: &[u8], other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
             5 => number(word, Role::Group, other, into),
             6 => number(word, Role::Session, other, into),
             8 => number(word, Role::Foreground, other, into),
+            _ => into.push(word),
+        }
+    }
+}
+
+/// A line such as `lock:\t1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`. The lock of a description has -1.
+fn lock(line: &[u8], other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
+    let mut seen = 0;
+    for word in line.split_inclusive(|c| *c == b' ') {
+        seen += usize::from(word != b" ");
+        match seen {
+            // After the number, the kind, what it is worth, and the access.
+            5 => number(word, Role::Process, other, into),
             _ => into.push(word),
         }
     }
@@ -170,6 +200,16 @@ mod tests {
         let text = "Name:\tPid:\nState:\tS (sleeping)\nTgid:\t7\nPid:\t7\nPPid:\t5\nTracerPid:\t0\nUid:\t7\t7\nNSpid:\t7\t2\nNSsid:\t9\nSigBlk:\tffffffffffffffff\n";
         let expected = "Name:\tPid:\nState:\tS (sleeping)\nTgid:\t8000007\nPid:\t8000007\nPPid:\t1\nTracerPid:\t0\nUid:\t7\t7\nNSpid:\t8000007\t2\nNSsid:\t209\nSigBlk:\t0000000000004001\n";
         assert_eq!(translated(File::Status, text), expected);
+    }
+
+    #[test]
+    fn descriptors_have_other_ids_where_they_have_any() {
+        let text = "pos:\t0\nflags:\t02\nPid:\t7\nNSpid:\t7\n";
+        assert_eq!(translated(File::Descriptor, text), "pos:\t0\nflags:\t02\nPid:\t8000007\nNSpid:\t8000007\n");
+        let text =
+            "lock:\t1: POSIX  ADVISORY  WRITE 7 fd:00:7 0 EOF\nlock:\t2: OFDLCK ADVISORY  READ -1 fd:00:7 0 EOF\n";
+        assert_eq!(translated(File::Descriptor, text), text.replace("WRITE 7", "WRITE 8000007"));
+        assert!(!File::Descriptor.has_ids(b"pos:\t7\nmnt_id:\t7\n") && File::Descriptor.has_ids(text.as_bytes()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use zap_plugin::context::Exchange;
 use zap_plugin::{Mode, Refusal, RestoreContext};
-use zap_sys::{fd, libc, process, RawFd, RealPid};
+use zap_sys::{fd, libc, process, RawFd, RealPid, VirtualPid};
 use zap_wire::restart::{Order, Report, RestartParts, MAILBOX_SIZE};
 use zap_wire::ToCoordinator;
 
@@ -208,6 +208,10 @@ impl Exchange for ByReport {
 
     fn close_off(&mut self, fd: RawFd, mode: u32, seals: u32) -> Result<(), Refusal> {
         say(REPORT.load(Ordering::Relaxed), &Report::CloseOff { mode, seals }, &[fd])
+    }
+
+    fn process(&mut self, id: VirtualPid) -> Result<RealPid, Refusal> {
+        Ok(identity::await_member(id))
     }
 
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {

@@ -267,7 +267,13 @@ impl Slot {
     /// Gives the calling thread what the slot's had. Of processors that this machine has not it gets none; what needs a
     /// privilege, [`crate::priorities::take`] has seen.
     fn restore_scheduling(&self) {
-        let _ = zap_sys::process::set_scheduling(&self.scheduling());
+        let scheduling = self.scheduling();
+        if scheduling.policy == crate::priorities::IDLE {
+            // Of one that is to be idle the kernel takes no nice value (fair_policy, kernel/sched/sched.h).
+            let other = zap_sys::process::Scheduling { policy: crate::priorities::OTHER, ..scheduling };
+            let _ = zap_sys::process::set_scheduling(&other);
+        }
+        let _ = zap_sys::process::set_scheduling(&scheduling);
         let mut processors = zap_sys::process::Processors::default();
         processors.iter_mut().zip(&self.processors).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
         let count: u32 = processors.iter().map(|word| word.count_ones()).sum();

@@ -4,7 +4,7 @@ use crate::descriptor::Description;
 use crate::Refusal;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use zap_sys::RawFd;
+use zap_sys::{RawFd, RealPid, VirtualPid};
 
 /// A named, versioned part of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub struct SaveContext<'a> {
     /// Every description of the process, for what refers to others by number.
     pub all: &'a [Description],
     since_stop: fn() -> u64,
+    member: fn(RealPid) -> Option<VirtualPid>,
     notes: &'a [(u64, Vec<u8>)],
     sections: &'a mut Vec<SavedSection>,
 }
@@ -34,10 +35,11 @@ impl<'a> SaveContext<'a> {
         all: &'a [Description],
         claimed: Vec<&'a Description>,
         since_stop: fn() -> u64,
+        member: fn(RealPid) -> Option<VirtualPid>,
         notes: &'a [(u64, Vec<u8>)],
         sections: &'a mut Vec<SavedSection>,
     ) -> Self {
-        Self { claimed, all, since_stop, notes, sections }
+        Self { claimed, all, since_stop, member, notes, sections }
     }
 
     /// What is told ([`crate::Plugin::note`]) of each description of the object `key` ([`crate::Share::object`]) that the
@@ -51,6 +53,11 @@ impl<'a> SaveContext<'a> {
     /// after the timer.
     pub fn stopped_for(&self) -> u64 {
         (self.since_stop)()
+    }
+
+    /// The id by which the pod knows the process that the kernel knows as `pid`; `None` for what is none of the pod's.
+    pub fn member(&self, pid: RealPid) -> Option<VirtualPid> {
+        (self.member)(pid)
     }
 
     /// Saves `bytes` as section `name` (`plugin.noun`), required at restart.
@@ -72,6 +79,8 @@ pub trait Exchange {
     fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal>;
     /// See [`RestoreContext::close_off`].
     fn close_off(&mut self, fd: RawFd, mode: u32, seals: u32) -> Result<(), Refusal>;
+    /// See [`RestoreContext::process`].
+    fn process(&mut self, id: VirtualPid) -> Result<RealPid, Refusal>;
     /// See [`RestoreContext::install`].
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal>;
     /// See [`RestoreContext::hold`].
@@ -144,6 +153,11 @@ impl<'a> RestoreContext<'a> {
     /// are whole: until then others open it by way of /proc, map it and write to it, and a mode may keep its owner out.
     pub fn close_off(&mut self, fd: RawFd, mode: u32, seals: u32) -> Result<(), Refusal> {
         self.exchange.close_off(fd, mode, seals)
+    }
+
+    /// The kernel's id of the process that the pod knows as `id` ([`SaveContext::member`]). Waits until that is there.
+    pub fn process(&mut self, id: VirtualPid) -> Result<RealPid, Refusal> {
+        self.exchange.process(id)
     }
 
     /// Leaves `fd` for [`crate::Plugin::refill`], after which it is closed: part `part` of what belongs to description `id`.

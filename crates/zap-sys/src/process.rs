@@ -12,15 +12,29 @@ use core::cmp::Ordering;
 /// Makes a process that ends at once, so that its number is used up; returns the number. The process shares memory with
 /// the caller, and nobody but its `wait` sees it.
 pub fn use_up_number() -> Option<i32> {
+    let helper = make_ended().ok()?.0;
+    let _ = wait(helper, libc::__WALL);
+    Some(helper)
+}
+
+/// A descriptor of a process that has ended and been waited for (pidfd_open(2)).
+pub fn open_ended() -> Result<crate::RawFd> {
+    let helper = make_ended()?;
+    let opened = crate::fd::open_process(helper);
+    let _ = wait(helper.0, libc::__WALL);
+    opened
+}
+
+/// A child that has ended, and that nobody has waited for.
+fn make_ended() -> Result<RealPid> {
     extern "C" fn nothing(_: usize) {}
     // SAFETY: the function does nothing, below the caller's frame, while the caller waits.
     let helper =
         unsafe { crate::arch::context::run_beside(nothing, 0, crate::arch::context::BESIDE | libc::CLONE_FILES) };
     if helper <= 0 {
-        return None;
+        return Err(crate::SysError::new("clone", -helper as i32));
     }
-    let _ = wait(helper as i32, libc::__WALL);
-    Some(helper as i32)
+    Ok(RealPid(helper as i32))
 }
 
 /// What kcmp(2) KCMP_FILE says of descriptors of two processes: whether they are one open file description, and else, which

@@ -81,6 +81,15 @@ pub enum Kind {
     Session = 3,
     /// Of the parent, none of the pod's, of the process that has the real id.
     ParentOf = 4,
+    /// Of the same parent, the kernel's: as long as that one is the parent it goes by the other id.
+    RealParentOf = 5,
+}
+
+impl Kind {
+    /// Whether an id of this kind tells of another process than the one that has the real id.
+    fn is_of_parent(self) -> bool {
+        matches!(self, Self::ParentOf | Self::RealParentOf)
+    }
 }
 
 /// [`PodTable::offset`] of a pod whose virtual ids differ from the start (ZAP_FORCE_VIRTUAL): above those that are made up. A
@@ -297,6 +306,12 @@ impl PodTable {
         Some(VirtualPid(found.virtual_id.load(Ordering::Acquire)))
     }
 
+    /// The kernel's id of the parent of `child` that [`PodTable::outer_parent_of`] tells of.
+    pub fn real_outer_parent_of(&self, child: RealPid) -> Option<RealPid> {
+        let found = self.aliases(Kind::RealParentOf).find(|alias| alias.real() == child)?;
+        Some(RealPid(found.virtual_id.load(Ordering::Acquire)))
+    }
+
     fn aliases(&self, kind: Kind) -> impl Iterator<Item = &Alias> {
         self.aliases
             .iter()
@@ -309,7 +324,7 @@ impl PodTable {
         let stored = if real.0 == 0 { OUTSIDE } else { real.0 };
         // Of an attempt to restart that has been given up: whoever bore the id then has been ended.
         let given_up = |alias: &&Alias| {
-            kind != Kind::ParentOf && alias.real() != real && alias.virtual_id.load(Ordering::Acquire) == id.0
+            !kind.is_of_parent() && alias.real() != real && alias.virtual_id.load(Ordering::Acquire) == id.0
         };
         for alias in self.aliases(kind).filter(given_up) {
             alias.virtual_id.store(GONE, Ordering::Release);
@@ -557,6 +572,10 @@ mod tests {
         assert!(table.add_alias(Kind::ParentOf, RealPid(10), VirtualPid(44)));
         assert_eq!(table.outer_parent_of(RealPid(10)), Some(VirtualPid(44)));
         assert_eq!(table.outer_parent_of(RealPid(11)), None);
+        for child in [10, 11] {
+            assert!(table.add_alias(Kind::RealParentOf, RealPid(child), VirtualPid(45)));
+        }
+        assert_eq!(table.real_outer_parent_of(RealPid(10)), Some(RealPid(45)));
         assert_eq!(table.virtual_of(Kind::Process, RealPid(10)), Some(VirtualPid(500)));
         assert_eq!(table.real_of(Kind::Process, VirtualPid(44)), None);
         assert_eq!(table.free_id(RealPid(12)), VirtualPid(12));

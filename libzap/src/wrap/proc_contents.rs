@@ -16,7 +16,7 @@ use zap_wire::table::Kind;
 /// Longest text: the groups of a process may be many.
 const LONGEST: usize = 1 << 18;
 
-/// Opens the copy of the file at `path`, of `process`. `None` if it is not to be read alone.
+/// Opens the copy of the file at `path`, of `process`. `None` if it is not to be read alone, or has no ids in it.
 pub fn open(path: &CStr, file: File, process: Option<RealPid>, flags: c_int) -> Option<Result<usize, c_int>> {
     const OTHER: c_int = libc::O_ACCMODE | libc::O_PATH | libc::O_DIRECTORY | libc::O_CREAT | libc::O_TRUNC;
     if flags & OTHER != libc::O_RDONLY {
@@ -25,7 +25,10 @@ pub fn open(path: &CStr, file: File, process: Option<RealPid>, flags: c_int) -> 
     // Room of its own: a handler of the program's may have interrupted whoever takes memory from Zap's arena.
     let made = masking::undisturbed(|mask| {
         let length = LONGEST + proc_texts::room_for(LONGEST);
-        let room = zap_sys::mem::map_anonymous(length).map_err(|error| error.errno.0)?;
+        let room = match zap_sys::mem::map_anonymous(length) {
+            Ok(room) => room,
+            Err(error) => return Some(Err(error.errno.0)),
+        };
         // SAFETY: just mapped, and nobody else's.
         let bytes = unsafe { core::slice::from_raw_parts_mut(room as *mut u8, length) };
         let made = make(path, file, process, flags, mask, bytes);
@@ -33,7 +36,7 @@ pub fn open(path: &CStr, file: File, process: Option<RealPid>, flags: c_int) -> 
         let _ = unsafe { zap_sys::mem::unmap(room, length as u64) };
         made
     });
-    Some(made.map(|fd| fd as usize))
+    made.map(|made| made.map(|fd| fd as usize))
 }
 
 /// As [`open`], for fopen(3) with `mode`.
@@ -80,18 +83,21 @@ fn make(
     flags: c_int,
     mask: u64,
     bytes: &mut [u8],
-) -> Result<RawFd, c_int> {
+) -> Option<Result<RawFd, c_int>> {
     let (text, translated) = bytes.split_at_mut(LONGEST);
     let text = match fd::read_file(path, text) {
         Ok(text) => text,
         // It has ended since.
-        Err(error) if error.is(libc::ESRCH) => return Err(libc::ENOENT),
-        Err(error) => return Err(error.errno.0),
+        Err(error) if error.is(libc::ESRCH) => return Some(Err(libc::ENOENT)),
+        Err(error) => return Some(Err(error.errno.0)),
     };
+    if !file.has_ids(text) {
+        return None;
+    }
     let is_own = text::field(text, b"Pid:").is_some_and(|id| text::decimal(id).0 == i64::from(process::gettid().0));
     let other = |role, id| known(role, process, id);
     let length = proc_texts::translate(file, text, is_own.then_some(mask), translated, other);
-    copy(&translated[..length.min(translated.len())], flags).map_err(|error| error.errno.0)
+    Some(copy(&translated[..length.min(translated.len())], flags).map_err(|error| error.errno.0))
 }
 
 /// A descriptor, the lowest that is free, from which `text` can be read.

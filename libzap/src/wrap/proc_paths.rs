@@ -314,6 +314,8 @@ struct Walk {
     /// Number of the name after /proc.
     part: usize,
     is_task: bool,
+    /// It is in the directory of what is known of descriptors.
+    is_descriptors: bool,
     found: Found,
 }
 
@@ -335,9 +337,11 @@ impl Walk {
             found.process = Some(state::real_pid());
         }
         let is_inside = self.part == 1 || (self.part == 3 && self.is_task);
-        if is_last && is_inside && found.process.is_some() {
-            found.file = File::named(name);
+        if is_last && found.process.is_some() {
+            let descriptor = Some(File::Descriptor).filter(|_| self.is_descriptors);
+            found.file = if is_inside { File::named(name) } else { descriptor };
         }
+        self.is_descriptors = is_inside && name == b"fdinfo";
         self.is_task = if self.part == 1 { name == b"task" } else { self.is_task };
     }
 }
@@ -346,7 +350,7 @@ impl Walk {
 fn translate(path: usize, folder: Option<Folder>, into: &mut Path) -> Found {
     let (mut name, mut length) = ([0u8; 12], 0);
     let is_task = folder == Some(Folder::Tasks);
-    let mut walk = Walk { part: if is_task { 2 } else { 0 }, is_task, found: Found::default() };
+    let mut walk = Walk { part: if is_task { 2 } else { 0 }, is_task, is_descriptors: false, found: Found::default() };
     let skipped = if folder.is_none() { PROC.len() } else { 0 };
     into.push(&PROC[..skipped]);
     // Names that are longer than those that are looked for are passed on as they come.
