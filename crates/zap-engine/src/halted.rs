@@ -6,7 +6,7 @@
 //! ([`settle`]).
 //!
 //! One that runs, and of whose continuation the parent has not been told (WCONTINUED): a restart has it stop and go on, which it
-//! does by itself, so that nobody's end leaves it stopped ([`crate::suspend::stop_again`]).
+//! does without its parent, so that nobody's end leaves it stopped ([`crate::suspend::stop_again`]).
 
 use crate::state::{self, Owned};
 use crate::{children, identity};
@@ -222,15 +222,22 @@ fn has_ended(pid: RealPid) -> bool {
     matches!(code, Some(libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED))
 }
 
+/// Waits until the parent of the calling process has been told that this goes on: whichever thread is the first to do so tells it
+/// (get_signal of kernel/signal.c), and then stands again.
+pub fn await_told(own: RealPid) {
+    leave_processor(own, &mut LEAVING_NS.clone());
+}
+
 /// Waits until no thread of the stopped process is on a processor any more: a moment after it has stopped, the last one tells
-/// its parent so (do_signal_stop of kernel/signal.c). What a thread waits in (proc_pid_wchan(5)) is 0 until then. Not longer
-/// than `longest` nanoseconds, of which it takes what it needs.
+/// its parent so (do_signal_stop of kernel/signal.c). What a thread waits in (proc_pid_wchan(5)) is 0 until then. Not for the
+/// calling one, nor longer than `longest` nanoseconds, of which it takes what it needs.
 fn leave_processor(pid: RealPid, longest: &mut u64) {
     const LOOK_NS: u64 = 20_000;
     let mut threads = Vec::new();
     let tasks = zap_sys::small!("/proc/{pid}/task");
     let _ = fd::each_number(tasks.as_c_str(), |thread| threads.push(thread));
-    for thread in threads {
+    let caller = process::gettid().0;
+    for thread in threads.into_iter().filter(|thread| *thread != caller) {
         let path = zap_sys::small!("/proc/{pid}/task/{thread}/wchan");
         let is_there = || fd::read_file(path.as_c_str(), &mut [0u8; 64]).is_ok_and(|text| text == b"0");
         let begun = zap_sys::time::monotonic_ns();

@@ -347,25 +347,40 @@ pub fn stop_again() {
     }
 }
 
-/// Stops the process, which a timer continues: its parent can wait for that (WCONTINUED). No code of the program runs, and no
-/// handler of it. Where there is no timer to be had it does not stop.
+/// Stops the process, which a helper continues: its parent can wait for that (WCONTINUED). No code of the program runs, and no
+/// handler of it. Where no helper is to be had it does not stop.
 fn stop_and_go_on() {
-    use zap_sys::time;
     const STOPPING: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
-    // Again and again: it may be late for the first one.
-    const EVERY: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 500_000 };
-    let event = time::TimerEvent { signal: libc::SIGCONT, notify: libc::SIGEV_SIGNAL, ..time::TimerEvent::default() };
-    let Ok(timer) = time::timer_create(libc::CLOCK_MONOTONIC, &event) else { return };
+    let (process, thread) = (zap_sys::process::getpid(), zap_sys::process::gettid());
     let pending = zap_sys::signal::pending();
-    if time::timer_settime(timer, 0, &libc::itimerspec { it_value: EVERY, it_interval: EVERY }).is_ok() {
-        stop_by(libc::SIGSTOP);
+    // SAFETY: the child makes system calls and ends.
+    let Ok(helper) = (unsafe { zap_sys::process::fork_raw(0) }) else { return };
+    if helper.0 == 0 {
+        continue_when_stopped(process, thread);
     }
-    let _ = time::timer_delete(timer);
+    stop_by(libc::SIGSTOP);
+    let _ = zap_sys::process::wait(helper.0, libc::__WALL);
     zap_sys::signal::take_pending(libc::SIGCONT);
     // They have taken each other away.
     for signal in STOPPING.into_iter().chain([libc::SIGCONT]).filter(|signal| pending & bit(*signal) != 0) {
-        let _ = zap_sys::signal::kill(zap_sys::process::getpid().0, signal);
+        let _ = zap_sys::signal::kill(process.0, signal);
     }
+    crate::halted::await_told(process);
+}
+
+/// In a helper: a signal that came before the process stands would keep it from stopping.
+fn continue_when_stopped(process: RealPid, thread: RealPid) -> ! {
+    const LOOK_NS: u64 = 50_000;
+    let path = zap_sys::small!("/proc/{process}/task/{thread}/stat");
+    let mut buffer = [0u8; 1024];
+    while let Ok(stat) = zap_sys::fd::read_file(path.as_c_str(), &mut buffer) {
+        if zap_sys::process::state_letter(stat) == b'T' {
+            let _ = zap_sys::signal::kill(process.0, libc::SIGCONT);
+            break;
+        }
+        zap_sys::time::sleep_ns(LOOK_NS);
+    }
+    zap_sys::process::exit_process(0)
 }
 
 /// [`halted::settle`](crate::halted::settle) on a thread that has hardly a stack of its own, in a restarted process whose first

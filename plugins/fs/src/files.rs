@@ -172,7 +172,7 @@ fn size(description: &Description) -> u64 {
 }
 
 /// The path by which the file is opened again.
-fn named_path(description: &Description) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn named_path(description: &Description) -> Result<Vec<u8>, Refusal> {
     // The program's own files in /proc bear its id here, and will be those of another process there.
     let own = zap_plugin::sys::small!("/proc/{}/", zap_plugin::sys::process::getpid());
     let link = match description.link.strip_prefix(own.as_bytes()) {

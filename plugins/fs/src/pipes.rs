@@ -3,21 +3,34 @@
 //! Contents are read without being taken: tee(2) duplicates them into a pipe of ours. Of the processes that have ends of
 //! a pipe one saves the contents and makes the pipe again; the others get the ends from it. A pipe whose other end is in
 //! a process outside of the pod is refused.
+//!
+//! A FIFO is a pipe with a name, by which a restart finds it. Where others have it open then, what waits in it would be theirs
+//! too: it must have been empty.
 
+use crate::files::named_path;
 use crate::{nothing_to_refill, Noun};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use zap_plugin::sys::path::CPath;
 use zap_plugin::sys::{fd, libc, RawFd};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
 pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.pipes";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 struct State {
+    /// Of a FIFO; empty for a pipe, and for a FIFO whose name has been removed.
+    #[serde(with = "serde_bytes")]
+    path: Vec<u8>,
+    /// A FIFO in which nothing waits, and that nobody has open for writing: each process opens it by itself.
+    awaits_writer: bool,
+    /// A writer has gone since a reader here has opened it, which sees that (poll(2), POLLHUP).
+    hung_up: bool,
     capacity: usize,
     /// One entry for each write in packet mode, else one for all.
     contents: Vec<Vec<u8>>,
@@ -35,6 +48,9 @@ struct State {
 const READER: u32 = 0;
 const WRITER: u32 = 1;
 
+/// Status flags that F_SETFL sets.
+const STATUS: i32 = libc::O_NONBLOCK | libc::O_DIRECT | libc::O_APPEND | libc::O_ASYNC;
+
 /// A description of one of the pipe's ends.
 #[derive(Serialize, Deserialize)]
 struct End {
@@ -44,7 +60,14 @@ struct End {
 }
 
 fn claims(description: &Description) -> bool {
-    description.stream.is_none() && description.file_type() == libc::S_IFIFO && description.link.starts_with(b"pipe:")
+    description.stream.is_none()
+        && description.file_type() == libc::S_IFIFO
+        && description.status_flags() & libc::O_PATH == 0
+        && (description.link.starts_with(b"pipe:") || is_fifo(description))
+}
+
+fn is_fifo(description: &Description) -> bool {
+    description.link.starts_with(b"/")
 }
 
 fn object(description: &Description) -> Option<(u64, u64)> {
@@ -74,6 +97,7 @@ fn save_one(ends: &[&Description]) -> Result<State, Refusal> {
     let refusal = |error| Refusal::new(any.name(), error);
     let share = any.share;
     let leads = share.object == 0 || share.leads_object;
+    let path = if is_fifo(any) && any.stat.st_nlink > 0 { named_path(any)? } else { Vec::new() };
     // What of the pipe the pod has, in this process or another.
     let has = |access: i32| {
         let of = |access: i32| {
@@ -87,10 +111,13 @@ fn save_one(ends: &[&Description]) -> Result<State, Refusal> {
         (false, true) => libc::POLLERR,
         _ => 0,
     };
-    // With only one end in the pod, the other must be gone: then poll says so.
-    if gone != 0 && fd::poll_now(any.fd(), 0).map_err(refusal)? & gone == 0 {
+    // With only one end in the pod, the other must be gone: then poll says so, but for a FIFO that nobody has written to yet.
+    let is_gone = ends.iter().any(|end| fd::poll_now(end.fd(), 0).is_ok_and(|events| events & gone != 0));
+    let awaits_writer = gone == libc::POLLHUP && !path.is_empty() && fd::bytes_readable(any.fd()) == Ok(0);
+    if gone != 0 && if awaits_writer { !has_no_writer(any.fd()) } else { !is_gone } {
         return Err(Refusal::new(any.name(), "the other end is in a process outside of the pod"));
     }
+    let hung_up = awaits_writer && is_gone;
     let capacity = fd::fcntl(any.fd(), libc::F_GETPIPE_SZ, 0).map_err(refusal)?;
     let packets = ends.iter().any(|end| end.status_flags() & libc::O_DIRECT != 0);
     let (contents, in_packets) = match ends.iter().find(|end| !is_writer(end)) {
@@ -109,7 +136,19 @@ fn save_one(ends: &[&Description]) -> Result<State, Refusal> {
     let full = !contents.is_empty() && !has_room(any.fd());
     let ends = ends.iter().map(|end| End { id: end.id, flags: end.status_flags() }).collect();
     let packets = packets || in_packets;
-    Ok(State { capacity, contents, packets, full, ends, object: share.object, leads })
+    Ok(State { path, awaits_writer, hung_up, capacity, contents, packets, full, ends, object: share.object, leads })
+}
+
+/// Whether nobody has the empty FIFO open for writing of which `reader` is an end.
+fn has_no_writer(reader: RawFd) -> bool {
+    let path = zap_plugin::sys::small!("/proc/thread-self/fd/{reader}");
+    let Ok(own) = fd::open(path.as_c_str(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC, 0) else {
+        return false;
+    };
+    // It would be an end of file; a writer makes it EAGAIN. Nothing waits that would be lost.
+    let is_at_end = fd::bytes_readable(own) == Ok(0) && fd::read(own, &mut [0]) == Ok(0);
+    let _ = fd::close(own);
+    is_at_end
 }
 
 /// Whether a write to the pipe that `end` is an end of has room; so it is where that cannot be told.
@@ -173,6 +212,9 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let states: Vec<State> = decode(bytes)?;
     // All that others wait for comes first.
     let made = states.iter().filter(|state| state.leads).try_for_each(|state| {
+        if state.awaits_writer {
+            return reopen(state, context);
+        }
         let (reader, writer) = make(state)?;
         if state.object != 0 {
             context.publish(state.object, READER, reader)?;
@@ -182,16 +224,82 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     });
     made?;
     states.iter().filter(|state| !state.leads).try_for_each(|state| {
+        if state.awaits_writer {
+            return reopen(state, context);
+        }
         let reader = context.subscribe(state.object, READER)?;
         let writer = context.subscribe(state.object, WRITER)?;
         hand_over(state, reader, writer, context)
     })
 }
 
+/// Opens the ends of a FIFO for reading of which nobody has the other.
+fn reopen(state: &State, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    let refusal = |error| Refusal::new(name_of(state), error);
+    for end in &state.ends {
+        let own = open_fifo(&state.path, libc::O_RDONLY)?;
+        fd::fcntl(own, libc::F_SETFL, (end.flags & STATUS) as usize).map_err(refusal)?;
+        context.install(end.id, own)?;
+    }
+    if state.hung_up {
+        fd::close(open_fifo(&state.path, libc::O_WRONLY)?).map_err(refusal)?;
+    }
+    Ok(())
+}
+
+fn name_of(state: &State) -> String {
+    if state.path.is_empty() {
+        "pipe".into()
+    } else {
+        format!("FIFO {}", String::from_utf8_lossy(&state.path))
+    }
+}
+
+/// Opens the FIFO at `path`, waiting for nobody.
+fn open_fifo(path: &[u8], access: i32) -> Result<RawFd, Refusal> {
+    let refusal = |why: &dyn core::fmt::Display| Refusal::new(format!("FIFO {}", String::from_utf8_lossy(path)), why);
+    let own = CPath::new(path).ok_or_else(|| refusal(&"path too long"))?;
+    // What has taken its place must not be opened: a device may do anything.
+    let stat = fd::stat(own.as_c_str()).map_err(|error| refusal(&error))?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFIFO {
+        return Err(refusal(&"is no longer a FIFO"));
+    }
+    fd::open(own.as_c_str(), access | libc::O_NONBLOCK | libc::O_CLOEXEC, 0).map_err(|error| refusal(&error))
+}
+
+/// The ends of a FIFO, and whether nobody else has it open.
+fn open_both(path: &[u8]) -> Result<(RawFd, RawFd, bool), Refusal> {
+    // ENXIO where nobody reads (fifo(7)).
+    let early = open_fifo(path, libc::O_WRONLY);
+    let opened = open_fifo(path, libc::O_RDONLY).and_then(|reader| {
+        let is_unused = early.is_err() && has_no_writer(reader);
+        let writer = early.clone().or_else(|_| open_fifo(path, libc::O_WRONLY));
+        writer.map(|writer| (reader, writer, is_unused)).inspect_err(|_| {
+            let _ = fd::close(reader);
+        })
+    });
+    if let (Err(_), Ok(writer)) = (&opened, early) {
+        let _ = fd::close(writer);
+    }
+    opened
+}
+
 fn make(state: &State) -> Result<(RawFd, RawFd), Refusal> {
-    let refusal = |error| Refusal::new("pipe", error);
+    let refusal = |error| Refusal::new(name_of(state), error);
     let mode = if state.packets { libc::O_DIRECT } else { 0 };
-    let (reader, writer) = fd::pipe2(libc::O_CLOEXEC | libc::O_NONBLOCK | mode).map_err(refusal)?;
+    let (reader, writer) = if state.path.is_empty() {
+        fd::pipe2(libc::O_CLOEXEC | libc::O_NONBLOCK | mode).map_err(refusal)?
+    } else {
+        let (reader, writer, is_unused) = open_both(&state.path)?;
+        if !is_unused {
+            return match state.contents.is_empty() {
+                true => Ok((reader, writer)),
+                false => Err(Refusal::new(name_of(state), "others have it open, who would get what waits in it")),
+            };
+        }
+        fd::fcntl(writer, libc::F_SETFL, (libc::O_NONBLOCK | mode) as usize).map_err(refusal)?;
+        (reader, writer)
+    };
     fd::fcntl(writer, libc::F_SETPIPE_SZ, state.capacity)
         .map_err(|error| Refusal::new(format!("pipe of {} bytes", state.capacity), error))?;
     for content in &state.contents {
@@ -229,7 +337,7 @@ fn fill(writer: RawFd, content: &[u8], buffers: usize) -> usize {
 
 /// Gives the process its ends, and closes the given ones.
 fn hand_over(state: &State, reader: RawFd, writer: RawFd, context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
-    let refusal = |error| Refusal::new("pipe", error);
+    let refusal = |error| Refusal::new(name_of(state), error);
     // The given ends are one description each, which whoever has made the pipe keeps.
     let mut taken = [!state.leads; 2];
     for end in &state.ends {
@@ -244,8 +352,7 @@ fn hand_over(state: &State, reader: RawFd, writer: RawFd, context: &mut RestoreC
         } else {
             fd::dup_above(original, 0).map_err(refusal)?
         };
-        let flags = end.flags & (libc::O_NONBLOCK | libc::O_DIRECT | libc::O_APPEND | libc::O_ASYNC);
-        fd::fcntl(own, libc::F_SETFL, flags as usize).map_err(refusal)?;
+        fd::fcntl(own, libc::F_SETFL, (end.flags & STATUS) as usize).map_err(refusal)?;
         context.install(end.id, own)?;
     }
     fd::close(reader).map_err(refusal)?;

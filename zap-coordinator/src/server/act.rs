@@ -12,7 +12,7 @@ use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
-use zap_wire::table::{Entry as TableEntry, CLOSED, HALT_FOUND, HALT_WOKEN, READY};
+use zap_wire::table::{Entry as TableEntry, CLOSED, HALT_CONTINUED, HALT_FOUND, HALT_WOKEN, READY};
 use zap_wire::{FromCoordinator, Phase};
 
 /// How long every thread of a process may block the signal when none can be unblocked.
@@ -244,8 +244,12 @@ impl Server {
             in_handler: entry.stopped.load(Ordering::Acquire) == zap_wire::table::STANDS,
         };
         let verdict = examine(pid, known, |child| table.find(RealPid(child)).is_some());
-        let will_stop = entry.halt.load(Ordering::Acquire) & HALT_WOKEN != 0;
+        let halt = entry.halt.load(Ordering::Acquire);
+        let will_stop = halt & HALT_WOKEN != 0;
         match verdict {
+            Verdict::Gone => Verdict::Gone,
+            // It has been brought back, and stands for a moment.
+            _ if halt & HALT_CONTINUED != 0 => Verdict::Starting,
             // It has been continued for the last checkpoint, or brought back, and is about to stop.
             Verdict::Ready | Verdict::Masked if will_stop => Verdict::Starting,
             verdict => verdict,
