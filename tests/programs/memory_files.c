@@ -110,6 +110,11 @@ int main(int argc, char **argv) {
     MAKE(close(first) == 0);
     unsigned char *readable = map(only, length, PROT_READ);
 
+    int closed = make("closed", MFD_ALLOW_SEALING, length, 10), closing = again(closed, O_RDONLY);
+    unsigned char *fixed = map(closing, length, PROT_READ);
+    MAKE(close(closed) == 0 && close(closing) == 0);
+    MAKE(mprotect(fixed, page, PROT_READ | PROT_WRITE) == -1 && errno == EACCES);
+
     int sealed = make("sealed", MFD_ALLOW_SEALING, length, 4), reader = again(sealed, O_RDONLY);
     unsigned char *constant = map(reader, length, PROT_READ);
     int all = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
@@ -165,6 +170,8 @@ int main(int argc, char **argv) {
     CHECK(pread(mapped, &byte, 1, 9) == 1 && byte == 90, "what is written is in the file");
     CHECK(filled(readable, length, 3) && mprotect(readable, page, PROT_READ | PROT_WRITE) == -1 && errno == EACCES,
           "memory of a file that is open for reading");
+    CHECK(filled(fixed, length, 10) && mprotect(fixed, page, PROT_READ | PROT_WRITE) == -1 && errno == EACCES,
+          "memory of a file that has been closed");
     CHECK(fcntl(only, F_GET_SEALS) == 0, "nothing is sealed of it");
     CHECK(filled(constant, length, 4) && mprotect(constant, page, PROT_READ | PROT_WRITE) == -1 && errno == EACCES, "sealed memory");
     CHECK(fcntl(sealed, F_GET_SEALS) == all && pwrite(sealed, "x", 1, 0) == -1 && errno == EPERM, "seals of what is mapped");

@@ -1,6 +1,6 @@
 /* Descriptors of processes (pidfd_open(2)): of a child, of the program itself, of a child that has been waited for; one that
- * another child has inherited, one in an epoll, one on its way in a socket. With an argument: of a child that has ended and that
- * nobody has waited for, which is refused.
+ * another child has inherited, one in an epoll, one on its way in a socket. With an argument, what is refused: of a child that has
+ * ended and that nobody has waited for, of a thread.
  *
  * Wrong would be: a descriptor of another process, or that tells nothing of its end; a signal that comes to nobody; a wait by it
  * that gives another status or id; a descriptor that blocks and was not to.
@@ -86,11 +86,23 @@ static int unwaited(void) {
     return finish(7);
 }
 
+static int of_thread(void) {
+    int thread = (int)syscall(SYS_pidfd_open, syscall(SYS_gettid), O_EXCL);
+    if (thread < 0) {
+        printf("pidfds: none of a thread here\n");
+        return SKIPPED;
+    }
+    ready();
+    MAKE(close(thread) == 0);
+    ready();
+    SAY("pidfds: of a thread");
+    return finish(7);
+}
+
 int main(int argc, char **argv) {
-    (void)argv;
     int gate[2], over[2], status;
     char byte;
-    if (argc > 1) return unwaited();
+    if (argc > 1) return strcmp(argv[1], "ended") == 0 ? unwaited() : of_thread();
     MAKE(signal(SIGUSR1, handle) != SIG_ERR && pipe(gate) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, over) == 0);
     pid_t gone = fork();
     MAKE(gone >= 0);

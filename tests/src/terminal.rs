@@ -8,8 +8,9 @@ use std::fs;
 use std::path::PathBuf;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 3] = [
+    let table: [Row; 4] = [
         ("job-in-front", job_in_front),
+        ("of-own-session", of_own_session),
         ("interrupt", |scene| interrupt(scene, &SCRIPT)),
         ("interrupt-of-a-session", |scene| interrupt(scene, &[])),
     ];
@@ -51,6 +52,19 @@ fn job_in_front(scene: &Scene) -> Result {
         ended == Ended::Exited(7) && said == "READY\njob: in front\nshell: has the terminal back\nOK\n",
         "seen {ended} and {said:?}"
     );
+    Ok(())
+}
+
+/// The terminal of a session that the program leads could not be had again: /dev/tty is refused by name, and the program runs on.
+fn of_own_session(scene: &Scene) -> Result {
+    let words = ["/bin/sh", "-c", "exec 5</dev/tty; echo READY; until test -e \"$0\"; do sleep 0.01; done; exit 9"];
+    let words = words.iter().map(PathBuf::from).chain([scene.path("go")]).collect::<Vec<_>>();
+    let running = start(scene, &[], "zap-launch", &words)?;
+    scene.wait_ready(running, 1)?;
+    scene.run(&["zap-command", "--checkpoint"])?.expect(1, "descriptor 5 (/dev/tty): is the terminal of a session")?;
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Exited(9), "seen {ended}");
     Ok(())
 }
 

@@ -11,12 +11,22 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use zap_client::error::{reason, Error, Result};
-use zap_image::SharedObject;
+use zap_image::header::flags;
+use zap_image::{Backing, Header, SharedObject};
 
 /// Bytes that are copied in one go.
 const PART: u64 = 1 << 20;
 
-/// The objects that more than one process has, and those that are open files.
+/// Objects of which a region cannot be made writable.
+fn read_only(header: &Header) -> impl Iterator<Item = (u64, u64)> + '_ {
+    let number = |region: &zap_image::Region| match region.backing {
+        Backing::Shared { object, .. } if region.flags & flags::READ_ONLY != 0 => Some(object as usize),
+        _ => None,
+    };
+    header.regions.iter().filter_map(number).filter_map(|number| header.objects.get(number)).map(key)
+}
+
+/// The objects that more than one process has, those that are open files, and those that not everybody may write to.
 #[derive(Debug, Default)]
 pub struct Commons {
     made: BTreeMap<(u64, u64), File>,
@@ -29,12 +39,14 @@ fn key(object: &SharedObject) -> (u64, u64) {
 impl Commons {
     /// Makes them, with their contents.
     pub fn make(images: &[Image]) -> Result<Self> {
+        // What nobody may write to cannot be a second mapping of anonymous memory.
+        let read_only: BTreeSet<(u64, u64)> = images.iter().flat_map(|image| read_only(&image.header)).collect();
         let mut seen: BTreeSet<(u64, u64)> = BTreeSet::new();
         let mut commons = Self::default();
         for object in images.iter().flat_map(|image| &image.header.objects) {
             let is_first = seen.insert(key(object));
             let is_open = !object.path.0.is_empty();
-            if (is_open || !is_first) && !commons.made.contains_key(&key(object)) {
+            if (is_open || !is_first || read_only.contains(&key(object))) && !commons.made.contains_key(&key(object)) {
                 let file = if is_open { nameless_file(&object.path.0)? } else { new_memory()? };
                 commons.made.insert(key(object), file);
             }

@@ -12,6 +12,7 @@ use crate::state::{self, Owned};
 use crate::{children, identity};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use zap_plugin::Refusal;
 use zap_sys::{fd, libc, process, signal, RealPid, VirtualPid};
 use zap_wire::table::{HALT_CONTINUED, HALT_FOUND, HALT_SIGNAL, HALT_WOKEN};
 
@@ -172,29 +173,30 @@ pub fn settle() {
 }
 
 /// The like of [`note`] in a restarted process, when all its children are made and none runs.
-pub fn note_restarted() {
+pub fn note_restarted() -> Result<(), Refusal> {
     let was_pending = crate::signals::was_pending(libc::SIGCHLD);
     NOTED.with(|noted| {
         noted.continuing = core::mem::take(&mut noted.continued);
-        noted.continuing.iter().for_each(|id| tell_to_continue(*id));
+        noted.continuing.iter().try_for_each(|id| tell_to_continue(*id))?;
         if noted.ids().next().is_some() {
             (noted.was_pending, noted.news) = (was_pending, news());
         }
-    });
+        Ok(())
+    })
 }
 
 /// Has the child `id` stop and go on before it runs: it does not until its parent is complete.
-fn tell_to_continue(id: VirtualPid) {
-    let real = identity::await_member(id);
+fn tell_to_continue(id: VirtualPid) -> Result<(), Refusal> {
+    let real = crate::restart::await_member(id)?;
     if let Some(entry) = state::agents_table().and_then(|table| table.find(real)) {
         entry.halt.store(HALT_CONTINUED, Ordering::Release);
     }
+    Ok(())
 }
 
 /// Whether the child `id` has still to stop or to go on.
 fn is_continuing(id: VirtualPid) -> bool {
-    let table = state::agents_table();
-    let entry = table.as_ref().and_then(|table| table.find_virtual(id));
+    let entry = state::agents_table().and_then(|table| table.find(identity::real_of(id)));
     entry.is_some_and(|entry| entry.halt.load(Ordering::Acquire) & HALT_CONTINUED != 0)
 }
 

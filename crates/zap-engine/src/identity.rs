@@ -377,17 +377,6 @@ pub fn member(pid: RealPid) -> Option<VirtualPid> {
     state::agents_table()?.find(pid).map(zap_wire::table::Entry::virtual_pid)
 }
 
-/// The kernel's id of a process that comes back with this one. Each enters the table before it waits for anything; one that cannot
-/// takes all with it.
-pub fn await_member(id: VirtualPid) -> RealPid {
-    loop {
-        if let Some(entry) = state::agents_table().and_then(|table| table.find_virtual(id)) {
-            return entry.real_pid();
-        }
-        zap_sys::time::sleep_ns(50_000);
-    }
-}
-
 /// Enters all slots' threads into the table; by the leader of a restart, when every thread has been made.
 pub fn set_pairs() {
     let own = zap_sys::process::gettid();

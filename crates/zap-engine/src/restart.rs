@@ -178,6 +178,26 @@ fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The kernel's id of a process that comes back with this one. Each enters the table before it waits for anything; one that cannot
+/// takes all with it.
+pub fn await_member(id: VirtualPid) -> Result<RealPid, Refusal> {
+    const LOOK_NS: u64 = 50_000;
+    // In the table may still be who had the id in an attempt that has been given up.
+    let lives = |entry: &&zap_wire::table::Entry| !matches!(process::state(entry.real_pid()), None | Some(b'Z' | b'X'));
+    loop {
+        let table = state::agents_table();
+        let mut members = table.iter().flat_map(|table| table.members()).map(|(_, entry)| entry);
+        if let Some(entry) = members.find(|entry| entry.virtual_pid() == id && lives(entry)) {
+            return Ok(entry.real_pid());
+        }
+        let events = fd::poll_now(REPORT.load(Ordering::Relaxed), libc::POLLRDHUP).unwrap_or(libc::POLLHUP);
+        if events & (libc::POLLHUP | libc::POLLRDHUP | libc::POLLERR) != 0 {
+            return Err(Refusal::new("zap-restart", "has ended"));
+        }
+        zap_sys::time::sleep_ns(LOOK_NS);
+    }
+}
+
 /// The descriptor that was asked for.
 fn given(from: RawFd) -> Result<RawFd, Refusal> {
     match hear(from)? {
@@ -211,7 +231,7 @@ impl Exchange for ByReport {
     }
 
     fn process(&mut self, id: VirtualPid) -> Result<RealPid, Refusal> {
-        Ok(identity::await_member(id))
+        await_member(id)
     }
 
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {
@@ -268,7 +288,7 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
     timer_helper::restore();
     timers::restore()?;
     announce(parts);
-    halted::note_restarted();
+    halted::note_restarted()?;
     registry::plugins().iter().rev().for_each(|plugin| plugin.resume(Mode::Restart));
     Ok(main)
 }

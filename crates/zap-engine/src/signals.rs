@@ -408,13 +408,21 @@ pub fn note_pending(signal: i32) {
     SAVED.with(|saved| saved.pending |= bit(signal));
 }
 
-/// Whether among the signals that were saved is one of the timer `id`.
-pub fn tell_of(id: i32) -> bool {
+/// Whether among the signals that were saved is one of the timer `id`, which sends `signal`.
+pub fn tell_of(id: i32, signal: i32) -> bool {
     let is_its = |taken: &Taken| overdue::is_of(&taken.info, id);
     // SAFETY: as in `requeue`.
     let queue_of = |slot: &threads::Slot| unsafe { slot.queue.load(Ordering::Acquire).as_ref() };
-    SAVED.with(|saved| saved.queued.iter().any(is_its))
+    wait_unread(signal)
+        || SAVED.with(|saved| saved.queued.iter().any(is_its))
         || threads::slots().filter_map(queue_of).any(|queue| queue.iter().any(is_its))
+}
+
+/// Whether of `signal` only that it waits was saved: not how often, nor who has sent it.
+pub fn wait_unread(signal: i32) -> bool {
+    SAVED.with(|saved| {
+        saved.pending & bit(signal) & !REAL_TIME != 0 && !saved.queued.iter().any(|taken| taken.signal() == signal)
+    })
 }
 
 /// Whether `signal` was pending for the process when it was saved.

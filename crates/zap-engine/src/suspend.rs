@@ -359,8 +359,14 @@ fn stop_and_go_on() {
         continue_when_stopped(process, thread);
     }
     stop_by(libc::SIGSTOP);
+    // Where somebody else has continued it first the helper would wait for ever.
+    let _ = zap_sys::signal::kill(helper.0, libc::SIGKILL);
     let _ = zap_sys::process::wait(helper.0, libc::__WALL);
-    zap_sys::signal::take_pending(libc::SIGCONT);
+    match zap_sys::signal::take_info(libc::SIGCONT) {
+        // Word 4 is si_pid. That of somebody else is the program's.
+        Some(info) if info[4] as i32 != helper.0 => drop(zap_sys::signal::queue_info(process, &info)),
+        _ => {}
+    }
     // They have taken each other away.
     for signal in STOPPING.into_iter().chain([libc::SIGCONT]).filter(|signal| pending & bit(*signal) != 0) {
         let _ = zap_sys::signal::kill(process.0, signal);

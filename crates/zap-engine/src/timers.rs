@@ -145,10 +145,13 @@ pub fn look_before() -> Result<(), Refusal> {
 }
 
 /// Whether an interval timer that was set as `before` has expired, being set as `now`: one that expires again by itself starts
-/// again at once, or when its signal is delivered.
-fn has_expired(before: &libc::itimerval, now: &libc::itimerval) -> bool {
-    let left = |timer: &libc::itimerval| (timer.it_value.tv_sec, timer.it_value.tv_usec);
-    !time::is_zero(&before.it_value) && (time::is_zero(&now.it_value) || left(now) > left(before))
+/// again at once, or when its signal is delivered. Of one by CPU time that is about to expire the kernel says that a tick is left,
+/// which may be more than before (get_cpu_itimer, kernel/time/itimer.c).
+fn has_expired(which: i32, before: &libc::itimerval, now: &libc::itimerval) -> bool {
+    const LONGEST_TICK: u64 = 10_000;
+    let left = |timer: &libc::itimerval| timer.it_value.tv_sec as u64 * 1_000_000 + timer.it_value.tv_usec as u64;
+    let tick = if which == libc::ITIMER_REAL { 0 } else { LONGEST_TICK };
+    left(before) != 0 && (left(now) == 0 || left(now) > left(before) + tick)
 }
 
 /// Reads all timers. A timer that cannot be made again refuses.
@@ -157,7 +160,7 @@ pub fn save() -> Result<(), Refusal> {
     SAVED.with(|saved| {
         for (at, which) in WHICH.into_iter().enumerate() {
             let now = time::get_itimer(which).ok();
-            if matches!((&saved.before[at], &now), (Some(before), Some(now)) if has_expired(before, now)) {
+            if matches!((&saved.before[at], &now), (Some(before), Some(now)) if has_expired(which, before, now)) {
                 signals::note_pending(SIGNALS[at]);
             }
             let place = &mut saved.intervals[at];
@@ -220,10 +223,10 @@ pub fn save() -> Result<(), Refusal> {
             let name = || format!("POSIX timer {}", timer.id);
             let look = look(timer.id, clock).map_err(|error| Refusal::new(name(), error))?;
             timer.setting = look.setting;
-            if !timer.is_armed() && !signals::tell_of(timer.id) {
+            if !timer.is_armed() && !signals::tell_of(timer.id, timer.signal) {
                 timer.setting.it_value = AT_ONCE;
             }
-            timer.overdue = overdue::count(timer.id, look.next);
+            timer.overdue = if signals::wait_unread(timer.signal) { 0 } else { overdue::count(timer.id, look.next) };
             if is_by_processor(timer) || is_by_the_wall(timer) {
                 // The wall's is the kernel's own.
                 timer.deadline = Some(look.next.saturating_add_signed(offset));

@@ -259,6 +259,7 @@ fn messages_are_as_committed() {
         Report::Publish { key: 70, part: 1 },
         Report::Subscribe { key: 70, part: 0 },
         Report::Memory { device: 1, inode: 70 },
+        Report::CloseOff { mode: 0o640, seals: 15 },
     ];
     text.extend(reports.iter().map(|report| line("Report", name_report(report), report)));
     text.extend([Order::Given, Order::Go].iter().map(|order| line("Order", name_order(order), order)));

@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;

@@ -34,7 +34,9 @@ impl Plugin for Pid {
     }
 
     fn claims(&self, description: &Description) -> bool {
-        description.stream.is_none() && description.link == b"anon_inode:[pidfd]"
+        // The second is Linux 6.9's.
+        let is_its = description.link == b"anon_inode:[pidfd]" || description.link.starts_with(b"pidfd:[");
+        description.stream.is_none() && is_its
     }
 
     fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal> {
