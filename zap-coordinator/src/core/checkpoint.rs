@@ -15,6 +15,11 @@ use zap_wire::{fault, FromCoordinator, Phase};
 /// stands, and where no process can be made it writes its image.
 const SAVE_PATIENCE: u64 = 6;
 
+/// How many times as long one that starts is waited for while it lacks a processor or a disk.
+const LACKING: u64 = 4;
+
+const NOT_STARTED: &str = "process: has not finished starting (libzap is not ready in it)";
+
 /// Where a checkpoint stands. Each stage ends when every participant has done its part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -50,7 +55,6 @@ pub struct Checkpoint {
     reminded: Millis,
     /// Which process that is none of the pod's is in the way of the survey, and since when.
     obstructed: Option<(String, Millis)>,
-    started: Millis,
     /// Seconds since the epoch.
     time: u64,
     generation: u32,
@@ -77,6 +81,8 @@ struct Participant {
     woken: bool,
     /// What it has open.
     open: Open,
+    /// When it was judged for the first time.
+    examined: Option<Millis>,
     /// What was in its way last, and since when.
     obstacle: Option<(Obstacle, Millis)>,
     peer: Option<Peer>,
@@ -112,6 +118,7 @@ impl Participant {
             halted: false,
             woken: false,
             open: Open::default(),
+            examined: None,
             obstacle: None,
             peer: None,
             reached: Phase::Suspend,
@@ -243,7 +250,6 @@ impl Core {
             looked: now.millis,
             reminded: now.millis,
             obstructed: None,
-            started: now.millis,
             time: now.epoch,
             generation: pod.generation.saturating_add(1),
             kill,
@@ -259,9 +265,9 @@ impl Core {
         let limits = self.limits;
         let under_way = |checkpoint: &&mut Checkpoint| checkpoint.stage <= Stage::Suspend;
         let Some(checkpoint) = self.checkpoint_of(id).filter(under_way) else { return };
-        let whole = now.millis.saturating_sub(checkpoint.started);
         let is_it = |participant: &&mut Participant| participant.pid == pid && !participant.ready;
         let Some(participant) = checkpoint.participants.iter_mut().find(is_it) else { return };
+        let whole = now.millis.saturating_sub(*participant.examined.get_or_insert(now.millis));
         // Each obstacle has its own time: one may come up when another has gone.
         let kind = obstacle(&verdict);
         let before = participant.obstacle.replace((kind, now.millis));
@@ -281,10 +287,11 @@ impl Core {
                 participant.halted = verdict == Verdict::Stopped;
                 return self.advance(now, id, out);
             }
-            Verdict::Starting if since < limits.starting => return,
+            Verdict::Starting { waits } if since < limits.starting * if waits { 1 } else { LACKING } => return,
             Verdict::Held(..) if since < limits.starting => return,
             Verdict::Blocked(..) if since < limits.blocked => return,
-            Verdict::Starting => "process: has not finished starting (libzap is not ready in it)".to_string(),
+            Verdict::Starting { waits: true } => NOT_STARTED.to_string(),
+            Verdict::Starting { waits: false } => format!("{NOT_STARTED}: it lacks a processor or a disk"),
             Verdict::Held(_, refusal) | Verdict::Blocked(_, refusal) | Verdict::Refused(refusal) => render(&refusal),
         };
         let why = format!("{}: {why}", participant.describe());

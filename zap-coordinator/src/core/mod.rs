@@ -86,8 +86,11 @@ pub enum Verdict {
     Ready,
     /// It can, and is stopped (SIGSTOP): it is not to be continued before the others stand.
     Stopped,
-    /// Its libzap is not ready yet.
-    Starting,
+    /// Its libzap is not ready yet. One that `waits` for something may never be; one that does not could go on, and lacks a
+    /// processor or a disk.
+    Starting {
+        waits: bool,
+    },
     /// It has ended, which is about to be noticed.
     Gone,
     /// Every thread blocks Zap's signal: for the moment, as libc does, or until one is made to take it.

@@ -299,7 +299,7 @@ fn who_blocks_or_starts_is_waited_for_and_then_refused() {
     expect(&bench.examined(blocked()), &[]);
     bench.millis = 10;
     expect(&bench.handle(Event::Tick), &["Examine"]);
-    expect(&bench.examined(Verdict::Starting), &[]);
+    expect(&bench.examined(Verdict::Starting { waits: true }), &[]);
     // Each obstacle has a time of its own.
     bench.millis = 1000;
     expect(&bench.examined(blocked()), &[]);
@@ -311,13 +311,13 @@ fn who_blocks_or_starts_is_waited_for_and_then_refused() {
     expect(&bench.examined(by(64)), &["Signal", "fault coordinator-signalled"]);
     bench.handle(Event::Failed { pod: POD, why: String::new() });
     bench.checkpoint(false);
-    expect(&bench.examined(Verdict::Starting), &[]);
+    expect(&bench.examined(Verdict::Starting { waits: true }), &[]);
     bench.millis = 7000;
     // The word of its end may come late.
     expect(&bench.examined(Verdict::Gone), &[]);
-    expect(&bench.examined(Verdict::Starting), &[]);
+    expect(&bench.examined(Verdict::Starting { waits: true }), &[]);
     bench.millis = 12_000;
-    assert!(short(&bench.examined(Verdict::Starting))[1].contains("has not finished starting"));
+    assert!(short(&bench.examined(Verdict::Starting { waits: true }))[1].contains("has not finished starting"));
 }
 
 #[test]
@@ -500,7 +500,9 @@ fn images_name_members_in_the_order_of_the_pod() {
 
 #[test]
 fn where_processes_are_made_all_the_time_nobody_waits_for_all_to_have_started() {
-    let starts = |bench: &mut Bench, pid| bench.handle(Event::Examined { pod: POD, pid, verdict: Verdict::Starting });
+    let starts = |bench: &mut Bench, pid| {
+        bench.handle(Event::Examined { pod: POD, pid, verdict: Verdict::Starting { waits: true } })
+    };
     let mut bench = Bench::with_pod();
     bench.handle(members(&[100, 101]));
     bench.checkpoint(false);
@@ -522,6 +524,31 @@ fn where_processes_are_made_all_the_time_nobody_waits_for_all_to_have_started() 
     bench.millis = 5020;
     let outcome = "not checkpointed: app (pid 103): process: has not finished starting (libzap is not ready in it)";
     expect(&starts(&mut bench, 103), &["abandon", "abandon", "abandon", "Discard", outcome]);
+}
+
+#[test]
+fn a_newcomer_has_its_own_time_however_long_the_checkpoint_has_lasted() {
+    let starts = |bench: &mut Bench, pid, waits| {
+        bench.handle(Event::Examined { pod: POD, pid, verdict: Verdict::Starting { waits } })
+    };
+    let mut bench = Bench::with_pod();
+    bench.handle(members(&[100, 101]));
+    bench.checkpoint(false);
+    expect(&examined_as(&mut bench, 100), &[]);
+    expect(&starts(&mut bench, 101, false), &[]);
+    bench.millis = 12_000;
+    // One that could go on lacks a processor: that is nobody's fault.
+    expect(&starts(&mut bench, 101, false), &[]);
+    bench.handle(members(&[100, 101, 102]));
+    expect(&starts(&mut bench, 102, true), &[]);
+    bench.millis = 16_900;
+    expect(&starts(&mut bench, 102, true), &[]);
+    expect(&starts(&mut bench, 101, false), &[]);
+    bench.millis = 20_000;
+    let outcome =
+        "not checkpointed: app (pid 101): process: has not finished starting (libzap is not ready in it): it lacks a \
+                   processor or a disk";
+    expect(&starts(&mut bench, 101, false), &["Discard", outcome]);
 }
 
 #[test]

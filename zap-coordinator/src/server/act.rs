@@ -234,8 +234,8 @@ impl Server {
     }
 
     fn examine(&self, pod: u64, pid: i32) -> Verdict {
-        let Some(table) = self.tables.get(&pod) else { return Verdict::Starting };
-        let Some(entry) = table.find(RealPid(pid)) else { return Verdict::Starting };
+        let Some(table) = self.tables.get(&pod) else { return Verdict::Starting { waits: true } };
+        let Some(entry) = table.find(RealPid(pid)) else { return Verdict::Starting { waits: true } };
         let known = Known {
             ready: entry.ready.load(Ordering::Acquire) == READY,
             closed: entry.ready.load(Ordering::Acquire) == CLOSED,
@@ -249,9 +249,9 @@ impl Server {
         match verdict {
             Verdict::Gone => Verdict::Gone,
             // It has been brought back, and stands for a moment.
-            _ if halt & HALT_CONTINUED != 0 => Verdict::Starting,
+            _ if halt & HALT_CONTINUED != 0 => Verdict::Starting { waits: false },
             // It has been continued for the last checkpoint, or brought back, and is about to stop.
-            Verdict::Ready | Verdict::Masked if will_stop => Verdict::Starting,
+            Verdict::Ready | Verdict::Masked if will_stop => Verdict::Starting { waits: false },
             verdict => verdict,
         }
     }

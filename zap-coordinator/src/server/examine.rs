@@ -28,7 +28,7 @@ pub struct Known {
 pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdict {
     let path = format!("/proc/{pid}");
     let Ok(status) = super::process::text(format!("{path}/status")) else {
-        return if Path::new(&path).exists() { Verdict::Starting } else { Verdict::Gone };
+        return if Path::new(&path).exists() { Verdict::Starting { waits: true } } else { Verdict::Gone };
     };
     if let Some(reason) = zap_client::executable::refusal_of_process(pid) {
         let object = format!("program {}", super::process::name(pid));
@@ -54,9 +54,9 @@ pub fn examine(pid: i32, known: Known, is_member: impl Fn(i32) -> bool) -> Verdi
     let verdict = judge(&status, &threads, known);
     // What it was does not matter any more, and its end is at hand.
     if matches!(verdict, Verdict::Refused(_)) && is_ending(Path::new("/proc"), pid) {
-        return Verdict::Starting;
+        return Verdict::Starting { waits: false };
     }
-    if matches!(verdict, Verdict::Starting) && is_raised(&status) {
+    if matches!(verdict, Verdict::Starting { .. }) && is_raised(&status) {
         let object = format!("program {}", super::process::name(pid));
         let reason = "is set-user-id, and has become another user by it: the loader leaves libzap out";
         return Verdict::Refused(Refusal { object, reason: reason.into() });
@@ -118,7 +118,9 @@ fn judge(status: &str, threads: &[String], known: Known) -> Verdict {
     let bit = 1u64 << (known.signal - 1);
     // What the table says may be of an earlier process of this number: the kernel knows whether the handler stands.
     if !known.ready || number(status, "SigCgt:", 16) & bit == 0 {
-        return Verdict::Starting;
+        // It runs, or sleeps where no signal wakes it: on a disk.
+        let goes_on = |thread: &String| field(thread, "State:").starts_with(['R', 'D']);
+        return Verdict::Starting { waits: !threads.iter().any(goes_on) };
     }
     // Threads that are gone or only wait to be reaped cannot take a signal.
     let living = threads.iter().filter(|thread| !is_over(thread));
@@ -206,12 +208,14 @@ mod tests {
         let all = 1u64 << 61;
         let fine = status("S (sleeping)", 0, 1, 0);
         let blocking = status("S (sleeping)", 0, 1, all);
+        let runs = status("R (running)", 0, 1, 0);
         let dead = status("Z (zombie)", 0, 1, 0);
         let stopped = |blocked| status("T (stopped)", 0, 1, blocked);
         let kind = |verdict| match verdict {
             Verdict::Ready => "ready".to_string(),
             Verdict::Stopped => "stopped".to_string(),
-            Verdict::Starting => "starting".to_string(),
+            Verdict::Starting { waits: true } => "starting".to_string(),
+            Verdict::Starting { waits: false } => "starting, could go on".to_string(),
             Verdict::Gone => "gone".to_string(),
             Verdict::Masked => "masked".to_string(),
             Verdict::Held(_, refusal) => format!("held by {}", refusal.object),
@@ -223,6 +227,7 @@ mod tests {
             (fine.clone(), vec![blocking.clone(), fine.clone()], ready, "ready"),
             (dead.clone(), vec![dead.clone(), fine.clone()], ready, "ready"),
             (fine.clone(), vec![fine.clone()], Known { ready: false, ..ready }, "starting"),
+            (runs.clone(), vec![fine.clone(), runs], Known { ready: false, ..ready }, "starting, could go on"),
             (blocking.clone(), vec![blocking.clone()], ready, "masked"),
             (dead.clone(), vec![dead.clone()], ready, "gone"),
             (dead.clone(), vec![dead, blocking.clone()], ready, "masked"),
