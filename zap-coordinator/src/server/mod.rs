@@ -220,6 +220,7 @@ impl Server {
             if self.exiting && self.leave()? {
                 return Ok(());
             }
+            let mut left = BTreeSet::new();
             for source in self.wait()? {
                 match source {
                     Source::Listener => {
@@ -243,7 +244,7 @@ impl Server {
                             self.note_first(pod, pid);
                             self.forget(pod, pid);
                         }
-                        self.rescan(pod);
+                        left.insert(pod);
                     }
                     Source::Requester(pod) => {
                         self.requesters.remove(&pod);
@@ -253,6 +254,12 @@ impl Server {
                 }
                 self.work();
             }
+            // Once for all that have ended: a look at each of those that are left, at every end, would take longer than
+            // processes of a pod that makes many live, and leave more to be done each time.
+            for pod in left {
+                self.rescan(pod);
+            }
+            self.work();
             self.look_after_directory();
             if self.core.deadline().is_some_and(|deadline| deadline <= self.millis()) {
                 // A checkpoint by interval must know the processes of its pod.
