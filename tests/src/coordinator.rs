@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 9] = [
+    let table: [Row; 10] = [
         ("found-again", found_again),
         ("directory-removed", directory_removed),
         ("foreground", foreground),
@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
         }),
         ("says-nothing", says_nothing),
         ("detached", detached),
+        ("many-end-at-once", many_end_at_once),
     ];
     let mut cases = Vec::new();
     for (name, run) in table {
@@ -85,6 +86,32 @@ fn found_again(scene: &Scene) -> Result {
     let running = scene.restart(&[], &images, &scene.out())?;
     scene.go()?;
     scene.expect_end(running, &program)?;
+    Ok(())
+}
+
+/// However many processes of a pod end at the same moment, it soon knows who is left: it looks at those once, not at each end.
+fn many_end_at_once(scene: &Scene) -> Result {
+    const CROWD: usize = 800;
+    let script = format!("exec 2>/dev/null; for n in $(seq {CROWD}); do sleep 1000 & done; wait; echo all");
+    let running = scene.start(scene.words(&["zap-launch", "/bin/sh", "-c", &script]), &scene.out())?;
+    let all = scene.until(PATIENCE, "all processes are known", || {
+        let pods = scene.status().ok()?;
+        let all = pods.first()?["processes"].as_array()?.clone();
+        (all.len() == CROWD + 1).then_some(all)
+    })?;
+    let coordinator = scene.coordinator()?;
+    let used = || process::processor_time(coordinator).unwrap_or_default();
+    let before = used();
+    for pid in all.iter().filter_map(|one| one["pid"].as_i64()).filter(|pid| *pid != i64::from(running.pid)) {
+        process::kill(pid as i32, libc::SIGKILL);
+    }
+    scene.until(PATIENCE, "the pod is known to have ended", || scene.status().ok()?.is_empty().then_some(()))?;
+    let used = used().saturating_sub(before);
+    ensure!(used < Duration::from_millis(300), "that took the coordinator {used:?}");
+    let outcome = scene.wait(running)?;
+    ensure!(outcome.ended == Ended::Exited(0), "the shell ended with {}", outcome.ended);
+    let said = fs::read_to_string(scene.out())?;
+    ensure!(said == "all\n", "the shell said {said:?}");
     Ok(())
 }
 
