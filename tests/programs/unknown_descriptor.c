@@ -1,4 +1,4 @@
-/* A descriptor that nobody can save: an io_uring, an inotify, a listening network socket, or a message queue in which a
+/* A descriptor that nobody can save: an io_uring, an inotify with an event, a lease that somebody waits for, a listening socket, or a message queue in which a
  * thread waits.
  *
  * In the first round a checkpoint must be refused by the object's name, and the program must not notice: the object
@@ -50,8 +50,15 @@ static void *wait_for_message(void *argument) {
     return NULL;
 }
 
+/* Waits for the lease to be given up. */
+static void *open_it(void *path) {
+    int fd = open(path, O_RDONLY);
+    CHECK(fd >= 0 && close(fd) == 0, "open of a file with a lease");
+    return NULL;
+}
+
 int main(int argc, char **argv) {
-    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|listening|queue|notified DIRECTORY");
+    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|lease|listening|queue|notified DIRECTORY");
     pthread_t waiter;
     const char *kind = argv[1], *directory = argv[2];
     int fd = -1;
@@ -66,6 +73,13 @@ int main(int argc, char **argv) {
         MAKE(mkdir(in(directory, "watched"), 0700) == 0);
         MAKE((fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0);
         MAKE(inotify_add_watch(fd, in(directory, "watched"), IN_CREATE) >= 0);
+        /* It waits to be read. */
+        MAKE(mkdir(in(directory, "watched/early"), 0700) == 0);
+    } else if (strcmp(kind, "lease") == 0) {
+        MAKE((fd = open(in(directory, "leased"), O_CREAT | O_RDWR, 0600)) >= 0 && signal(SIGIO, SIG_IGN) != SIG_ERR);
+        MAKE(fcntl(fd, F_SETLEASE, F_WRLCK) == 0);
+        MAKE(pthread_create(&waiter, NULL, open_it, strdup(in(directory, "leased"))) == 0);
+        for (int lease = F_WRLCK; lease == F_WRLCK; usleep(1000)) lease = fcntl(fd, F_GETLEASE);
     } else if (strcmp(kind, "queue") == 0) {
         char name[64];
         snprintf(name, sizeof name, "/zap-unknown-%d", getpid());
@@ -91,10 +105,16 @@ int main(int argc, char **argv) {
     } else if (strcmp(kind, "inotify") == 0) {
         char space[4096];
         struct inotify_event event;
-        CHECK(mkdir(in(directory, "watched/seen"), 0700) == 0, "mkdir");
         CHECK(read(fd, space, sizeof space) > (ssize_t)sizeof event, "the watch tells of an event");
         memcpy(&event, space, sizeof event);
+        CHECK((event.mask & IN_CREATE) && strcmp(space + sizeof event, "early") == 0, "the event has waited");
+        CHECK(mkdir(in(directory, "watched/seen"), 0700) == 0, "mkdir");
+        CHECK(read(fd, space, sizeof space) > (ssize_t)sizeof event, "the watch tells of another");
+        memcpy(&event, space, sizeof event);
         CHECK((event.mask & IN_CREATE) && strcmp(space + sizeof event, "seen") == 0, "the watch works");
+    } else if (strcmp(kind, "lease") == 0) {
+        CHECK(fcntl(fd, F_GETLEASE) == F_RDLCK && fcntl(fd, F_SETLEASE, F_UNLCK) == 0, "the lease is there, and given up");
+        CHECK(pthread_join(waiter, NULL) == 0, "who waits for it goes on");
     } else if (strcmp(kind, "queue") == 0) {
         CHECK(mq_send(fd, "four", 4, 0) == 0 && pthread_join(waiter, NULL) == 0, "the waiter is served");
     } else if (strcmp(kind, "notified") == 0) {

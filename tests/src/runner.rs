@@ -1,7 +1,6 @@
 //! The list of all tests, and their running: some at a time, each in a worker, bounded in time, counted.
 
 use crate::case::{Case, Stop};
-use crate::control_group::ProcessorGroup;
 use crate::huge_pages::Reserve;
 use crate::place::Place;
 use crate::{process, Arguments};
@@ -101,7 +100,6 @@ struct Tally {
 /// Runs all tests whose names contain the filter.
 pub fn run(arguments: &Arguments, tests: &Path) -> Result<ExitCode, String> {
     process::become_subreaper().map_err(|error| error.to_string())?;
-    let _group = ProcessorGroup::enter();
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let beside = own.parent().unwrap_or(Path::new("."));
     let place = Place::create(tests, arguments.built.as_deref().unwrap_or(beside))?;

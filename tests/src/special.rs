@@ -1,10 +1,10 @@
 //! Roads that one program is enough for: many generations, ways to exec, side by side, under a container's filter.
 
 use crate::case::{failed, skipped, Case, Doing, Result, Row};
-use crate::control_group::MemoryGroup;
 use crate::ensure;
 use crate::huge_pages;
 use crate::manifest::Program;
+use crate::memory_group::MemoryGroup;
 use crate::place::User;
 use crate::process::{self, Ended};
 use crate::scene::{Running, Scene, PATIENCE};

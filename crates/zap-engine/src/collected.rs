@@ -9,13 +9,13 @@ use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
 use crate::{
     aio, attributes, children, clocks, credentials, descriptors, halted, huge_pages, identity, signals, timers, waits,
-    writer,
+    watched, writer,
 };
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use zap_image::Region;
-use zap_plugin::{Description, Refusal, SaveContext, SavedSection};
+use zap_plugin::{Description, Known, Refusal, SaveContext, SavedSection};
 use zap_sys::arch::context::SnapshotContext;
 use zap_sys::path::PATH_MAX;
 use zap_sys::{fd, libc, RawFd};
@@ -95,8 +95,7 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
         plugin.save(&mut SaveContext::new(
             &descriptions,
             claimed,
-            clocks::since_moment,
-            identity::member,
+            Known { since_stop: clocks::since_moment, member: identity::member, watched: watched::path_of },
             &notes,
             &mut sections,
         ))?;

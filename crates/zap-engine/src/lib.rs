@@ -66,4 +66,5 @@ pub mod timer_helper;
 pub mod timers;
 pub mod vdso;
 mod waits;
+pub mod watched;
 pub mod writer;

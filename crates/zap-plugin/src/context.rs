@@ -17,14 +17,33 @@ pub struct SavedSection {
     pub bytes: Vec<u8>,
 }
 
+/// How the program has named a file that it watches (inotify(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchedPath {
+    /// Absolute.
+    pub path: Vec<u8>,
+    /// A symbolic link at its end was followed.
+    pub follow: bool,
+}
+
+/// What the engine tells of the process and its pod.
+#[derive(Clone, Copy)]
+pub struct Known {
+    /// See [`SaveContext::stopped_for`].
+    pub since_stop: fn() -> u64,
+    /// See [`SaveContext::member`].
+    pub member: fn(RealPid) -> Option<VirtualPid>,
+    /// See [`SaveContext::watched`].
+    pub watched: fn(u64, u64) -> Option<WatchedPath>,
+}
+
 /// Handed to [`crate::Plugin::save`].
 pub struct SaveContext<'a> {
     /// The descriptions that the plugin has claimed.
     pub claimed: Vec<&'a Description>,
     /// Every description of the process, for what refers to others by number.
     pub all: &'a [Description],
-    since_stop: fn() -> u64,
-    member: fn(RealPid) -> Option<VirtualPid>,
+    known: Known,
     notes: &'a [(u64, Vec<u8>)],
     sections: &'a mut Vec<SavedSection>,
 }
@@ -34,12 +53,11 @@ impl<'a> SaveContext<'a> {
     pub fn new(
         all: &'a [Description],
         claimed: Vec<&'a Description>,
-        since_stop: fn() -> u64,
-        member: fn(RealPid) -> Option<VirtualPid>,
+        known: Known,
         notes: &'a [(u64, Vec<u8>)],
         sections: &'a mut Vec<SavedSection>,
     ) -> Self {
-        Self { claimed, all, since_stop, member, notes, sections }
+        Self { claimed, all, known, notes, sections }
     }
 
     /// What is told ([`crate::Plugin::note`]) of each description of the object `key` ([`crate::Share::object`]) that the
@@ -52,12 +70,17 @@ impl<'a> SaveContext<'a> {
     /// Nanoseconds for which the program's clocks have stood: what is left of a timer was more by so much. To be asked
     /// after the timer.
     pub fn stopped_for(&self) -> u64 {
-        (self.since_stop)()
+        (self.known.since_stop)()
     }
 
     /// The id by which the pod knows the process that the kernel knows as `pid`; `None` for what is none of the pod's.
     pub fn member(&self, pid: RealPid) -> Option<VirtualPid> {
-        (self.member)(pid)
+        (self.known.member)(pid)
+    }
+
+    /// By which path the program watches the file that the kernel knows by these numbers, if that still leads to it.
+    pub fn watched(&self, inode: u64, device: u64) -> Option<WatchedPath> {
+        (self.known.watched)(inode, device)
     }
 
     /// Saves `bytes` as section `name` (`plugin.noun`), required at restart.

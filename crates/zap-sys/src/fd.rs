@@ -211,6 +211,12 @@ pub fn read_link<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
     Ok(&buffer[..length])
 }
 
+/// getcwd(2): the path without its NUL. ENOENT for a directory that has been removed.
+pub fn current_directory(buffer: &mut [u8]) -> Result<&[u8]> {
+    let length = call!(SYS_getcwd, buffer.as_mut_ptr(), buffer.len())?;
+    Ok(&buffer[..length.saturating_sub(1)])
+}
+
 /// unlink(2).
 pub fn unlink(path: &CStr) -> Result<()> {
     call!(SYS_unlinkat, AT_FDCWD, path.as_ptr(), 0).map(|_| ())
@@ -388,6 +394,21 @@ pub fn bytes_readable(fd: RawFd) -> Result<usize> {
 /// eventfd2(2).
 pub fn eventfd(count: u32, flags: i32) -> Result<RawFd> {
     call!(SYS_eventfd2, count, flags).map(|fd| fd as RawFd)
+}
+
+/// inotify_init1(2).
+pub fn inotify(flags: i32) -> Result<RawFd> {
+    call!(SYS_inotify_init1, flags).map(|fd| fd as RawFd)
+}
+
+/// inotify_add_watch(2).
+pub fn add_watch(inotify: RawFd, path: &CStr, mask: u32) -> Result<i32> {
+    call!(SYS_inotify_add_watch, inotify, path.as_ptr(), mask).map(|number| number as i32)
+}
+
+/// inotify_rm_watch(2).
+pub fn remove_watch(inotify: RawFd, number: i32) -> Result<()> {
+    call!(SYS_inotify_rm_watch, inotify, number).map(|_| ())
 }
 
 /// signalfd4(2): a new descriptor for the signals of `mask`.

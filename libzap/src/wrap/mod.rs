@@ -34,6 +34,7 @@ mod signals;
 mod syscall;
 mod transfer;
 mod wait;
+mod watches;
 
 use core::ffi::{c_int, c_void, CStr};
 
@@ -67,6 +68,7 @@ pub fn resolve() {
     syscall::resolve();
     transfer::resolve();
     wait::resolve();
+    watches::resolve();
 }
 
 /// The next definition of `name` after this library, or null where this libc has none.

@@ -124,6 +124,9 @@ hook! { unsafe fn syscall(
             libc::SYS_prctl if a == c_long::from(libc::PR_SET_SECCOMP) => {
                 sandbox::confine(|| real!(syscall)(number, a, b, c, d, e, 0), false)
             }
+            libc::SYS_inotify_add_watch if state::active() => {
+                c_long::from(libc::inotify_add_watch(a as c_int, b as *const _, c as u32))
+            }
             _ if super::aio::is_known(number) && state::active() => super::aio::by_number(number, arguments),
             libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork if state::active() => super::fork::by_number(number, arguments),
             _ => real!(syscall)(number, a, b, c, d, e, f),

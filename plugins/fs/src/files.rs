@@ -79,6 +79,8 @@ enum LockKind {
     Process,
     Description,
     Flock,
+    /// F_SETLEASE of fcntl(2): the description's.
+    Lease,
 }
 
 impl Lock {
@@ -223,7 +225,7 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
     Ok(Nameless { inode: description.stat.st_ino, object: share.object, leads, mode, seals, mapped, contents })
 }
 
-/// Parses lines such as `lock:\t1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`.
+/// Parses lines such as `lock:\t1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`; of a lease, `LEASE  ACTIVE    READ …`.
 pub(crate) fn locks(description: &Description) -> Result<Vec<Lock>, Refusal> {
     let mut locks = Vec::new();
     for line in description.info.split(|c| *c == b'\n').filter_map(|line| line.strip_prefix(b"lock:")) {
@@ -232,9 +234,16 @@ pub(crate) fn locks(description: &Description) -> Result<Vec<Lock>, Refusal> {
             Some(b"POSIX") => LockKind::Process,
             Some(b"OFDLCK") => LockKind::Description,
             Some(b"FLOCK") => LockKind::Flock,
-            _ => return Err(Refusal::new(description.name(), "has a lock or lease of a kind that is not supported")),
+            Some(b"LEASE") => LockKind::Lease,
+            _ => return Err(Refusal::new(description.name(), "has a lock of a kind that is not supported")),
         };
-        let exclusive = words.nth(1) == Some(b"WRITE");
+        let state = words.next();
+        if kind == LockKind::Lease && state != Some(b"ACTIVE") {
+            let why =
+                "somebody opens it, and waits for the program to give up its lease (F_SETLEASE); repeat the checkpoint";
+            return Err(Refusal::new(description.name(), why));
+        }
+        let exclusive = words.next() == Some(b"WRITE");
         let start = decimal(words.nth(2).unwrap_or_default()).0;
         let length = match words.next() {
             Some(b"EOF") | None => 0,
@@ -249,6 +258,10 @@ pub(crate) fn locks(description: &Description) -> Result<Vec<Lock>, Refusal> {
 fn take(own: RawFd, lock: &Lock) -> zap_plugin::sys::Result<()> {
     if lock.kind == LockKind::Flock {
         return fd::flock(own, libc::LOCK_NB | if lock.exclusive { libc::LOCK_EX } else { libc::LOCK_SH });
+    }
+    if lock.kind == LockKind::Lease {
+        let kind = if lock.exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+        return fd::fcntl(own, libc::F_SETLEASE, kind as usize).map(|_| ());
     }
     fd::fcntl_lock(own, libc::F_OFD_SETLK, &mut lock.request())
 }

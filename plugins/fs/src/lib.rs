@@ -10,6 +10,7 @@ mod devices;
 mod epolls;
 mod eventfds;
 mod files;
+mod inotifies;
 mod message_queues;
 mod pipes;
 mod record_locks;
@@ -42,6 +43,7 @@ const NOUNS: &[Noun] = &[
     eventfds::NOUN,
     signalfds::NOUN,
     timerfds::NOUN,
+    inotifies::NOUN,
     epolls::NOUN,
 ];
 
