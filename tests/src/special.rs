@@ -19,11 +19,12 @@ use zap_wire::fault;
 pub const SIMPLE: &str = "eventfd";
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 30] = [
+    let table: [Row; 31] = [
         ("ten-generations", ten_generations),
         ("image-is-gone", image_is_gone),
         ("same-numbers", same_numbers),
         ("older-generation", older_generation),
+        ("watched-files-are-others", watched_files_are_others),
         ("another-life-writes-here", another_life_writes_here),
         ("exec/shell", |scene| exec_form(scene, &["/bin/sh", "-c", "exec \"$0\"", "{bin}"])),
         ("exec/wrapper-script", wrapper_script),
@@ -192,6 +193,30 @@ pub fn start_simple(scene: &Scene, options: &[&str]) -> Result<(Program, Running
     let running = scene.launch(&program, options)?;
     scene.wait_ready(running, 1)?;
     Ok((program, running))
+}
+
+/// What a program watches (inotify) has been replaced while it was away: the paths lead to the new files, also at the next
+/// checkpoint.
+fn watched_files_are_others(scene: &Scene) -> Result {
+    let program = scene.program("inotify")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let mut images = scene.checkpoint_and_kill(running)?;
+    for round in 0..2 {
+        for name in ["work/file", "work/once", "work/read"] {
+            let (old, new) = (scene.path(name), scene.path("new"));
+            fs::copy(&old, &new)?;
+            scene.own(&new)?;
+            fs::rename(&new, &old)?;
+        }
+        let running = scene.restart(&[], &images, &scene.out()).doing(format!("round {round}"))?;
+        scene.wait_running(1)?;
+        images = scene.checkpoint_and_kill(running).doing(format!("round {round}"))?;
+    }
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 /// A host without huge pages says so, and starts nothing; when it has some, the same image comes back.

@@ -24,6 +24,8 @@ pub struct WatchedPath {
     pub path: Vec<u8>,
     /// A symbolic link at its end was followed.
     pub follow: bool,
+    /// It leads to a file of the same device. The kernel's own number of a device is not always that of stat(2).
+    pub is_sure: bool,
 }
 
 /// What the engine tells of the process and its pod.

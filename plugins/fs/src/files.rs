@@ -17,7 +17,7 @@ use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveConte
 pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill };
 
 const SECTION: &str = "fs.files";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -130,6 +130,10 @@ const KEPT: i32 = libc::O_ACCMODE
 fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
     let mut states: Vec<State> = Vec::new();
     for description in own {
+        let locks = locks(description)?;
+        if locks.iter().any(|lock| lock.kind == LockKind::Lease) {
+            refuse_lease(description)?;
+        }
         let (path, nameless) = if is_nameless(description) {
             let first = !states
                 .iter()
@@ -146,11 +150,35 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             flags: kept_flags(description),
             position: description.position(),
             size: size(description),
-            locks: locks(description)?.into_iter().filter(|lock| !lock.is_process_s()).collect(),
+            locks: locks.into_iter().filter(|lock| !lock.is_process_s()).collect(),
             nameless,
         });
     }
     context.section(SECTION, VERSION, encode(&states)?);
+    Ok(())
+}
+
+/// Refuses a lease on a file that is opened besides: it would be broken by that, or not be had again.
+fn refuse_lease(description: &Description) -> Result<(), Refusal> {
+    let refusal = |reason| Err(Refusal::new(description.name(), reason));
+    if is_nameless(description) {
+        return refusal("has a lease (F_SETLEASE), and its name has been removed");
+    }
+    let mut maps = Vec::new();
+    loop {
+        maps.resize((2 * maps.len()).max(128 << 10), 0u8);
+        let read = fd::read_file(c"/proc/thread-self/maps", &mut maps);
+        let length = read.map_err(|error| Refusal::new(description.name(), error))?.len();
+        if length < maps.len() {
+            maps.truncate(length);
+            break;
+        }
+    }
+    let is_mapped = zap_plugin::sys::maps::parse(&maps)
+        .any(|mapping| mapping.inode == description.stat.st_ino && mapping.name == description.link);
+    if is_mapped {
+        return refusal("has a lease (F_SETLEASE), and is mapped too");
+    }
     Ok(())
 }
 
@@ -239,8 +267,7 @@ pub(crate) fn locks(description: &Description) -> Result<Vec<Lock>, Refusal> {
         };
         let state = words.next();
         if kind == LockKind::Lease && state != Some(b"ACTIVE") {
-            let why =
-                "somebody opens it, and waits for the program to give up its lease (F_SETLEASE); repeat the checkpoint";
+            let why = "its lease (F_SETLEASE) is being broken: somebody opens it; repeat the checkpoint";
             return Err(Refusal::new(description.name(), why));
         }
         let exclusive = words.next() == Some(b"WRITE");

@@ -2,7 +2,7 @@
 //! program has named it is noted when it does. An instance with events that have not been read is refused by name: nobody can
 //! put them back.
 
-use crate::{no_object, nothing_to_refill, Noun};
+use crate::{no_object, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use zap_plugin::sys::path::CPath;
 use zap_plugin::sys::text::hex;
 use zap_plugin::sys::{fd, libc, RawFd};
-use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
+use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext, WatchedPath};
 
-pub(crate) const NOUN: Noun = Noun { claims, object: no_object, save, restore, refill: nothing_to_refill };
+pub(crate) const NOUN: Noun = Noun { claims, object: no_object, save, restore, refill };
 
 const SECTION: &str = "fs.inotifies";
 const VERSION: u32 = 1;
@@ -20,12 +20,14 @@ const VERSION: u32 = 1;
 /// A new instance counts its watches from 1; one with a number far above is reached by as many watches in between.
 const HIGHEST: i32 = 1 << 20;
 
-/// Watches between two looks at the events of their ends: fewer than the queue holds.
+/// Watches between two looks at the events of their ends.
 const BETWEEN: i32 = 1024;
 
 #[derive(Serialize, Deserialize)]
 struct State {
     id: u32,
+    /// One of its numbers.
+    fd: RawFd,
     nonblocking: bool,
     /// By number.
     watches: Vec<Watch>,
@@ -61,30 +63,54 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             .collect::<Result<Vec<Watch>, Refusal>>()?;
         watches.sort_unstable_by_key(|watch| watch.number);
         let nonblocking = description.status_flags() & libc::O_NONBLOCK != 0;
-        states.push(State { id: description.id, nonblocking, watches });
+        states.push(State { id: description.id, fd: description.fd(), nonblocking, watches });
     }
     context.section(SECTION, VERSION, encode(&states)?);
     Ok(())
 }
 
-/// A watch as fdinfo tells of it (`inotify_fdinfo`, fs/notify/fdinfo.c): `wd:1 ino:2f sdev:800001 mask:2 ignored_mask:0 …`.
+/// A word of a watch as fdinfo tells of it (`inotify_fdinfo`, fs/notify/fdinfo.c):
+/// `wd:1 ino:2f sdev:800001 mask:2 ignored_mask:0 …`.
+fn value(line: &[u8], name: &[u8]) -> Option<u64> {
+    let mut words = line.split(|byte| *byte == b' ');
+    words.find_map(|word| word.strip_prefix(name)).map(|text| hex(text).0)
+}
+
+/// What a line of fdinfo tells of.
 fn watch(line: &[u8], context: &SaveContext<'_>) -> Result<Watch, String> {
-    let value = |name: &[u8]| {
-        let mut words = line.split(|byte| *byte == b' ');
-        words.find_map(|word| word.strip_prefix(name)).map(|text| hex(text).0)
-    };
+    let value = |name: &[u8]| value(line, name);
     let told = (|| Some((value(b"wd:")? as i32, value(b"ino:")?, value(b"sdev:")?, value(b"mask:")? as u32)))();
-    let (number, inode, device, mask) = told.ok_or("the kernel does not tell what it watches")?;
+    let (number, inode, told_device, mask) = told.ok_or("the kernel does not tell what it watches")?;
     if number > HIGHEST {
         return Err(format!("has a watch whose number, {number}, is higher than {HIGHEST}"));
     }
     // The kernel's own form of a device number: twenty bits for the minor one.
-    let device = libc::makedev((device >> 20) as u32, (device & 0xf_ffff) as u32);
-    let found = context.watched(inode, device);
+    let device = libc::makedev((told_device >> 20) as u32, (told_device & 0xf_ffff) as u32);
+    let leads = |path: &WatchedPath| path.is_sure || leads_to(path, inode, told_device) == Some(true);
+    let found = context.watched(inode, device).filter(leads);
     let found = found.ok_or_else(|| {
         format!("what it watches as number {number} (inode {inode}) has been moved or removed since, or was not named by libc")
     })?;
     Ok(Watch { number, mask, path: found.path, follow: found.follow })
+}
+
+/// Whether a path leads to what the kernel knows by these numbers: asked by a watch of our own.
+fn leads_to(path: &WatchedPath, inode: u64, device: u64) -> Option<bool> {
+    let name = CPath::new(&path.path)?;
+    let own = fd::inotify(libc::IN_CLOEXEC | libc::IN_NONBLOCK).ok()?;
+    let mut text = [0u8; 512];
+    let same = fd::add_watch(own, name.as_c_str(), mask_of(libc::IN_DELETE_SELF, path.follow)).ok().and_then(|_| {
+        let info = zap_plugin::sys::small!("/proc/thread-self/fdinfo/{own}");
+        let info = fd::read_file(info.as_c_str(), &mut text).ok()?;
+        let line = info.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"inotify "))?;
+        Some(value(line, b"ino:") == Some(inode) && value(line, b"sdev:") == Some(device))
+    });
+    let _ = fd::close(own);
+    same
+}
+
+fn mask_of(mask: u32, follow: bool) -> u32 {
+    mask | if follow { 0 } else { libc::IN_DONT_FOLLOW }
 }
 
 fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
@@ -92,18 +118,11 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let states: Vec<State> = decode(bytes)?;
     for state in states {
         let refusal = |error| Refusal::new("inotify", error);
-        // Its events are looked at until it is whole.
-        let own = fd::inotify(libc::IN_CLOEXEC | libc::IN_NONBLOCK).map_err(refusal)?;
+        let own =
+            fd::inotify(libc::IN_CLOEXEC | if state.nonblocking { libc::IN_NONBLOCK } else { 0 }).map_err(refusal)?;
         let mut last = 0;
         for watch in &state.watches {
             set(own, watch, &mut last)?;
-        }
-        if state.watches.iter().zip(1..).any(|(watch, number)| watch.number != number) {
-            forget_events(own);
-        }
-        if !state.nonblocking {
-            let flags = fd::fcntl(own, libc::F_GETFL, 0).map_err(refusal)?;
-            fd::fcntl(own, libc::F_SETFL, flags & !(libc::O_NONBLOCK as usize)).map_err(refusal)?;
         }
         context.install(state.id, own)?;
     }
@@ -114,7 +133,8 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
 fn set(own: RawFd, watch: &Watch, last: &mut i32) -> Result<(), Refusal> {
     let name = || format!("{}, which is watched (inotify)", String::from_utf8_lossy(&watch.path));
     let path = CPath::new(&watch.path).ok_or_else(|| Refusal::new(name(), "name too long"))?;
-    let mask = if watch.follow { watch.mask } else { watch.mask | libc::IN_DONT_FOLLOW };
+    // A watch for nothing is one for the end of the file system, which is always told of.
+    let mask = mask_of(watch.mask | libc::IN_UNMOUNT, watch.follow);
     loop {
         let number = fd::add_watch(own, path.as_c_str(), mask).map_err(|error| Refusal::new(name(), error))?;
         if number == watch.number {
@@ -131,8 +151,16 @@ fn set(own: RawFd, watch: &Watch, last: &mut i32) -> Result<(), Refusal> {
     }
 }
 
+/// What this restart has done to the files is no event for the program.
+fn refill(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
+    let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
+    let states: Vec<State> = decode(bytes)?;
+    states.iter().for_each(|state| forget_events(state.fd));
+    Ok(())
+}
+
 /// Takes what has come while watches were set: their ends (IN_IGNORED), and what nobody has waited for yet.
 fn forget_events(own: RawFd) {
     let mut buffer = [0u8; 4096];
-    while fd::read(own, &mut buffer).is_ok_and(|length| length != 0) {}
+    while fd::bytes_readable(own).is_ok_and(|count| count != 0) && fd::read(own, &mut buffer).is_ok() {}
 }

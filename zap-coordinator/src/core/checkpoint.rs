@@ -18,6 +18,9 @@ const SAVE_PATIENCE: u64 = 6;
 /// How many times as long one that starts is waited for while it lacks a processor or a disk.
 const LACKING: u64 = 4;
 
+/// How many times as long as for one newcomer is waited where one comes after the other.
+const MANY: u64 = 4;
+
 const NOT_STARTED: &str = "process: has not finished starting (libzap is not ready in it)";
 
 /// Where a checkpoint stands. Each stage ends when every participant has done its part.
@@ -47,6 +50,8 @@ pub enum Stage {
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub stage: Stage,
+    /// When everybody must be ready for the signal, however many newcomers there are.
+    latest: Millis,
     /// When the present stage has taken too long.
     pub deadline: Option<Millis>,
     /// When things that give no notice were last looked at.
@@ -95,15 +100,15 @@ struct Participant {
     stop_ns: u64,
 }
 
-/// A kind of verdict, and the number of the child that it is for.
-type Obstacle = (Discriminant<Verdict>, Option<i32>);
+/// A kind of verdict, whether the process waits, and the number of the child that it is for.
+type Obstacle = (Discriminant<Verdict>, bool, Option<i32>);
 
 fn obstacle(verdict: &Verdict) -> Obstacle {
     let child = match verdict {
         Verdict::Held(child, _) | Verdict::Blocked(child, _) => Some(*child),
         _ => None,
     };
-    (std::mem::discriminant(verdict), child)
+    (std::mem::discriminant(verdict), matches!(verdict, Verdict::Starting { waits: true }), child)
 }
 
 impl Participant {
@@ -246,6 +251,7 @@ impl Core {
         }
         let checkpoint = Checkpoint {
             stage: Stage::Examine,
+            latest: now.millis + self.limits.examining() * MANY,
             deadline: Some(now.millis + self.limits.examining()),
             looked: now.millis,
             reminded: now.millis,
@@ -271,14 +277,15 @@ impl Core {
         // Each obstacle has its own time: one may come up when another has gone.
         let kind = obstacle(&verdict);
         let before = participant.obstacle.replace((kind, now.millis));
-        if before.is_some_and(|(before, _)| before.0 == kind.0 && before.1 != kind.1) {
+        if before.is_some_and(|(before, _)| before.0 == kind.0 && before.2 != kind.2) {
             // Another child than before: it makes them all the time, and must stand for the survey to tell.
             participant.ready = true;
             return self.advance(now, id, out);
         }
         let begun = before.filter(|(before, _)| *before == kind).map_or(now.millis, |(_, begun)| begun);
         participant.obstacle = Some((kind, begun));
-        let since = if whole < 2 * limits.starting { now.millis.saturating_sub(begun) } else { whole };
+        let most = limits.starting * if matches!(verdict, Verdict::Starting { .. }) { LACKING } else { 2 };
+        let since = if whole < most { now.millis.saturating_sub(begun) } else { whole };
         let why = match verdict {
             Verdict::Gone => return,
             Verdict::Masked if since < limits.masked => return,
@@ -520,7 +527,7 @@ impl Core {
             for member in newcomers() {
                 checkpoint.participants.push(Participant { late: true, ..Participant::new(member) });
                 checkpoint.stage = Stage::Examine;
-                checkpoint.deadline = Some(now.millis + self.limits.examining());
+                checkpoint.deadline = Some((now.millis + self.limits.examining()).min(checkpoint.latest));
                 out.push(Action::Examine { pod: id, pid: member.pid });
             }
         }

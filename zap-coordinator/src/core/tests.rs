@@ -536,6 +536,9 @@ fn a_newcomer_has_its_own_time_however_long_the_checkpoint_has_lasted() {
     bench.checkpoint(false);
     expect(&examined_as(&mut bench, 100), &[]);
     expect(&starts(&mut bench, 101, false), &[]);
+    // Now and then it waits for a moment.
+    bench.millis = 11_900;
+    expect(&starts(&mut bench, 101, true), &[]);
     bench.millis = 12_000;
     // One that could go on lacks a processor: that is nobody's fault.
     expect(&starts(&mut bench, 101, false), &[]);
