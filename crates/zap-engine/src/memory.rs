@@ -19,6 +19,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use zap_image::header::{bytes::Bytes, flags};
 use zap_image::{Backing, BackingFile, Extent, Region, SharedObject};
+pub use zap_plugin::read_all;
 use zap_plugin::Refusal;
 use zap_sys::maps::Mapping;
 use zap_sys::pagemap::{Kind, PageFinder};
@@ -99,22 +100,6 @@ pub struct Survey {
 /// Runs of pages with data that lie closer than this (in bytes) become one extent, zeroes between them included: fewer
 /// and larger extents make a faster restart.
 const BRIDGE: u64 = 8 * PAGE_SIZE as u64;
-
-/// Reads a whole file of /proc. Nothing is mapped or unmapped while the file is read: the kernel walks the mappings
-/// page by page of text, and one that moves or merges meanwhile can be missed.
-pub fn read_all(path: &core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
-    let refusal = |error| Refusal::new(String::from_utf8_lossy(path.to_bytes()).into_owned(), error);
-    let mut room = 128 * 1024;
-    loop {
-        let mut text = alloc::vec![0u8; room];
-        let length = fd::read_file(path, &mut text).map_err(refusal)?.len();
-        if length < room {
-            text.truncate(length);
-            return Ok(text);
-        }
-        room *= 4;
-    }
-}
 
 /// As [`read_all`], by a helper that shares memory but not descriptors: for moments when the program runs and could see one
 /// come and go. The caller is in a guarded section.

@@ -107,6 +107,22 @@ pub trait Plugin: Sync {
     fn resume(&self, _mode: Mode) {}
 }
 
+/// Reads a whole file of /proc. Nothing is mapped or unmapped while the file is read: the kernel walks the mappings
+/// page by page of text, and one that moves or merges meanwhile can be missed.
+pub fn read_all(path: &core::ffi::CStr) -> Result<Vec<u8>, Refusal> {
+    let refusal = |error| Refusal::new(String::from_utf8_lossy(path.to_bytes()).into_owned(), error);
+    let mut room = 128 * 1024;
+    loop {
+        let mut text = alloc::vec![0u8; room];
+        let length = zap_sys::fd::read_file(path, &mut text).map_err(refusal)?.len();
+        if length < room {
+            text.truncate(length);
+            return Ok(text);
+        }
+        room *= 4;
+    }
+}
+
 /// Encodes a section's content.
 pub fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Refusal> {
     zap_codec::encode(value).map_err(|error| Refusal::new("section", error))

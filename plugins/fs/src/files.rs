@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zap_plugin::sys::path::CPath;
 use zap_plugin::sys::text::decimal;
 use zap_plugin::sys::{fd, libc, RawFd};
-use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
+use zap_plugin::{decode, encode, read_all, Description, Refusal, RestoreContext, SaveContext};
 
 pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill };
 
@@ -164,16 +164,7 @@ fn refuse_lease(description: &Description) -> Result<(), Refusal> {
     if is_nameless(description) {
         return refusal("has a lease (F_SETLEASE), and its name has been removed");
     }
-    let mut maps = Vec::new();
-    loop {
-        maps.resize((2 * maps.len()).max(128 << 10), 0u8);
-        let read = fd::read_file(c"/proc/thread-self/maps", &mut maps);
-        let length = read.map_err(|error| Refusal::new(description.name(), error))?.len();
-        if length < maps.len() {
-            maps.truncate(length);
-            break;
-        }
-    }
+    let maps = read_all(c"/proc/thread-self/maps")?;
     let is_mapped = zap_plugin::sys::maps::parse(&maps)
         .any(|mapping| mapping.inode == description.stat.st_ino && mapping.name == description.link);
     if is_mapped {
