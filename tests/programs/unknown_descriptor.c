@@ -60,10 +60,11 @@ static void *open_it(void *path) {
 }
 
 int main(int argc, char **argv) {
-    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|lease|listening|queue|notified DIRECTORY");
+    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|moved|lease|mapped|listening|queue|notified DIRECTORY");
     pthread_t waiter;
     const char *kind = argv[1], *directory = argv[2];
     int fd = -1;
+    void *mapped = NULL;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     if (strcmp(kind, "io_uring") == 0) {
@@ -77,6 +78,17 @@ int main(int argc, char **argv) {
         MAKE(inotify_add_watch(fd, in(directory, "watched"), IN_CREATE) >= 0);
         /* It waits to be read. */
         MAKE(mkdir(in(directory, "watched/early"), 0700) == 0);
+    } else if (strcmp(kind, "moved") == 0) {
+        MAKE(mkdir(in(directory, "watched"), 0700) == 0 && (fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0);
+        MAKE(inotify_add_watch(fd, in(directory, "watched"), IN_CREATE) == 1 && chdir(directory) == 0);
+        MAKE(rename("watched", "elsewhere") == 0);
+    } else if (strcmp(kind, "mapped") == 0) {
+        MAKE((fd = open(in(directory, "leased"), O_CREAT | O_RDWR, 0600)) >= 0 && ftruncate(fd, 4096) == 0);
+        if (fcntl(fd, F_SETLEASE, F_WRLCK) == -1) {
+            printf("leases cannot be had here: %s\n", strerror(errno));
+            return SKIPPED;
+        }
+        MAKE((mapped = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) != MAP_FAILED);
     } else if (strcmp(kind, "lease") == 0) {
         MAKE((fd = open(in(directory, "leased"), O_CREAT | O_RDWR, 0600)) >= 0 && signal(SIGIO, SIG_IGN) != SIG_ERR);
         if (fcntl(fd, F_SETLEASE, F_WRLCK) == -1) {
@@ -117,6 +129,14 @@ int main(int argc, char **argv) {
         CHECK(read(fd, space, sizeof space) > (ssize_t)sizeof event, "the watch tells of another");
         memcpy(&event, space, sizeof event);
         CHECK((event.mask & IN_CREATE) && strcmp(space + sizeof event, "seen") == 0, "the watch works");
+    } else if (strcmp(kind, "moved") == 0) {
+        struct inotify_event event;
+        char space[4096];
+        CHECK(mkdir("elsewhere/seen", 0700) == 0 && read(fd, space, sizeof space) > (ssize_t)sizeof event, "an event");
+        memcpy(&event, space, sizeof event);
+        CHECK(event.wd == 1 && event.mask == (IN_CREATE | IN_ISDIR) && strcmp(space + sizeof event, "seen") == 0, "of the watch");
+    } else if (strcmp(kind, "mapped") == 0) {
+        CHECK(fcntl(fd, F_GETLEASE) == F_WRLCK && munmap(mapped, 4096) == 0, "the lease is there");
     } else if (strcmp(kind, "lease") == 0) {
         CHECK(!has_opened && fcntl(fd, F_GETLEASE) == F_RDLCK && fcntl(fd, F_SETLEASE, F_UNLCK) == 0, "the lease is there, and given up");
         CHECK(pthread_join(waiter, NULL) == 0, "who waits for it goes on");
