@@ -1,6 +1,6 @@
 //! The command lines of zap-restart and zap-image, from which help, man page and completions are made too.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Restart a checkpointed pod from its images
@@ -35,6 +35,20 @@ pub struct Restart {
     /// Read and check every page before starting, even of images that are known to be untouched
     #[arg(long)]
     pub verify: bool,
+
+    /// What becomes of output files that have grown since the checkpoint
+    ///
+    /// truncate: they are cut back to their length at the checkpoint, and what followed is kept beside the images. keep:
+    /// they stay as they are. By default they are cut back if the pod keeps its name and nobody else has them open.
+    #[arg(long, value_name = "POLICY")]
+    pub files: Option<Files>,
+}
+
+/// What becomes of files that have changed since the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Files {
+    Truncate,
+    Keep,
 }
 
 /// Look at checkpoint images

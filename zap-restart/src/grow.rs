@@ -124,7 +124,7 @@ struct Plan<'a> {
     ready: &'a [Ready<'a>],
     sources: &'a dyn Fn(usize) -> Numbers,
     numbers: Numbers,
-    circumstances: Circumstances,
+    circumstances: Circumstances<'a>,
     /// Numbers by which the pod knows threads: libc would take a process with such a number for one of them.
     known: &'a BTreeSet<i32>,
 }
@@ -136,7 +136,7 @@ impl Family {
         tree: &Tree,
         sources: &dyn Fn(usize) -> Numbers,
         numbers: Numbers,
-        circumstances: Circumstances,
+        circumstances: Circumstances<'_>,
     ) -> Result<Self> {
         let failed = |error: SysError| Error::new("processes of the pod", error);
         let shared = Shared::new(tree).map_err(failed)?;

@@ -5,6 +5,7 @@
 //! generation chooses which images belong together
 //! verify     reads the extents of what is not known to be untouched
 //! backing    compares the host's files with those the image relies on
+//! changed    files that the pod has open, and that are not as they were
 //! vanished   what is done about small shared files that are gone, pure
 //! commons    memory that several processes share
 //! huge_pages whether the host has enough of them
@@ -19,6 +20,7 @@
 
 pub mod arguments;
 pub mod backing;
+pub mod changed;
 pub mod chunks;
 pub mod commons;
 pub mod fault;

@@ -6,6 +6,7 @@
 //! Descriptors that come with messages are new, and this process's own.
 #![allow(unsafe_code)]
 
+use crate::changed::Cuts;
 use crate::commons::Commons;
 use crate::grow::Family;
 use crate::image::Image;
@@ -37,16 +38,19 @@ const ATTEMPTS: u32 = 5;
 #[derive(Clone, Debug)]
 pub struct Pod {
     pub id: u64,
+    pub name: String,
     pub table: String,
 }
 
 /// Circumstances of the new processes.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances {
+pub struct Circumstances<'a> {
     /// In a session of their own.
     pub background: bool,
     /// The signal mask with which zap-restart was started.
     pub mask: Mask,
+    /// Files that are cut back before they run.
+    pub cuts: &'a Cuts,
 }
 
 /// How a start has gone that has not failed for good.
@@ -78,7 +82,7 @@ pub fn start(
     commons: &Commons,
     tree: &Tree,
     pod: &Pod,
-    circumstances: Circumstances,
+    circumstances: Circumstances<'_>,
 ) -> Result<Start> {
     let numbers = Numbers::below_limit();
     let started_ns = zap_sys::time::to_ns(&zap_sys::time::now(libc::CLOCK_REALTIME));
@@ -153,7 +157,7 @@ fn attempt(
     tree: &Tree,
     pod: &Pod,
     numbers: Numbers,
-    circumstances: Circumstances,
+    circumstances: Circumstances<'_>,
     patience: &Patience,
 ) -> Result<Attempt> {
     let mut reports = Vec::new();
@@ -188,6 +192,7 @@ fn attempt(
             terminal::hand_over(group);
         }
         let told = tell_coordinator(pod)?;
+        circumstances.cuts.make()?;
         exchange.go()?;
         // Whoever knows that this process has ended, or gone into the background, finds the pod running.
         if let Some(connection) = told {

@@ -15,7 +15,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use zap_image::Region;
-use zap_plugin::{Description, Known, Refusal, SaveContext, SavedSection};
+use zap_plugin::{Description, Known, Refusal, SaveContext, Saved as SavedByPlugins, SavedSection};
 use zap_sys::arch::context::SnapshotContext;
 use zap_sys::path::PATH_MAX;
 use zap_sys::{fd, libc, RawFd};
@@ -88,7 +88,7 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     let descriptions = descriptors::take(&order.shares);
     let owners = descriptors::claim(&descriptions)?;
     let notes: Vec<_> = order.notes.iter().map(|note| (note.object, note.bytes.clone())).collect();
-    let mut sections = alloc::vec![descriptors::listed(&descriptions)?];
+    let mut saved = SavedByPlugins { sections: alloc::vec![descriptors::listed(&descriptions)?], ..SavedByPlugins::default() };
     for (index, plugin) in registry::plugins().iter().enumerate() {
         let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
         let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();
@@ -97,10 +97,12 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
             claimed,
             Known { since_stop: clocks::since_moment, member: identity::member, watched: watched::path_of },
             &notes,
-            &mut sections,
+            &mut saved,
         ))?;
         fault::point(faults::SAVING_PLUGINS);
     }
+    let SavedByPlugins { mut sections, files } = saved;
+    sections.push(descriptors::files(&descriptions, &files)?);
     timers::look_before()?;
     signals::save()?;
     clocks::save();

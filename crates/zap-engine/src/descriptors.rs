@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use zap_image::header::{self, bytes::Bytes, Opened};
+use zap_image::header::{self, bytes::Bytes, OpenFile, OpenFiles, Opened};
 use zap_plugin::context::IN_FLIGHT;
 use zap_plugin::{Description, DescriptorNumber, Refusal, SavedSection};
 use zap_sys::{fd, libc, RawFd};
@@ -197,6 +197,45 @@ pub fn listed(all: &[Description]) -> Result<SavedSection, Refusal> {
     let name = header::DESCRIPTORS.to_string();
     let bytes = zap_plugin::encode(&opened)?;
     Ok(SavedSection { name, version: header::DESCRIPTORS_VERSION, required: false, bytes })
+}
+
+/// File systems whose files are no data: what they hold is made up when they are read.
+const MADE_UP: [i64; 7] = [
+    libc::PROC_SUPER_MAGIC,
+    libc::SYSFS_MAGIC,
+    libc::DEBUGFS_MAGIC,
+    libc::TRACEFS_MAGIC,
+    libc::CGROUP_SUPER_MAGIC,
+    libc::CGROUP2_SUPER_MAGIC,
+    libc::SECURITYFS_MAGIC,
+];
+
+/// The `files` that plugins will open again, (id, path), for a restart to compare: see `zap_image::header::FILES`.
+pub fn files(all: &[Description], files: &[(u32, Vec<u8>)]) -> Result<SavedSection, Refusal> {
+    let mut open = OpenFiles::default();
+    for (id, path) in files {
+        let Some(one) = all.iter().find(|one| one.id == *id) else { continue };
+        let (kind, file_system) = fd::file_system_id(one.fd()).map_err(|error| Refusal::new(one.name(), error))?;
+        if MADE_UP.contains(&kind) {
+            continue;
+        }
+        let flags = one.status_flags();
+        let has_access = |accesses: [i32; 2]| flags & libc::O_PATH == 0 && accesses.contains(&(flags & libc::O_ACCMODE));
+        let size = one.stat.st_size.max(0) as u64;
+        open.files.push(OpenFile {
+            path: Bytes(path.clone()),
+            device: one.stat.st_dev,
+            inode: one.stat.st_ino,
+            file_system,
+            size,
+            modified_ns: zap_sys::time::stamp_ns(one.stat.st_mtime, one.stat.st_mtime_nsec),
+            reads: has_access([libc::O_RDONLY, libc::O_RDWR]),
+            writes: has_access([libc::O_WRONLY, libc::O_RDWR]),
+            at_end: flags & libc::O_APPEND != 0 || one.position() >= size,
+        });
+    }
+    let bytes = zap_plugin::encode(&open)?;
+    Ok(SavedSection { name: header::FILES.to_string(), version: header::FILES_VERSION, required: false, bytes })
 }
 
 /// What a description is of, and whether it has a file offset.

@@ -299,7 +299,47 @@ pub struct Opened {
     pub description: u32,
 }
 
+/// The section, of no plugin, that tells which regular files were open by a path: [`OpenFiles`].
+pub const FILES: &str = "pod.files";
+
+/// Version of [`FILES`].
+pub const FILES_VERSION: u32 = 1;
+
+/// Files that the restarted program will have open, and that may have changed meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFiles {
+    /// One for each open file description (open(2)).
+    pub files: Vec<OpenFile>,
+}
+
+/// A regular file as one open file description has it, at the checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFile {
+    /// The path by which it is opened again.
+    pub path: Bytes,
+    pub device: u64,
+    pub inode: u64,
+    /// The file system's own number (`f_fsid` of statfs(2)); 0 where it has none.
+    pub file_system: u64,
+    /// In bytes.
+    pub size: u64,
+    /// Modification time in nanoseconds since the epoch.
+    pub modified_ns: i64,
+    /// Open for reading, and for writing.
+    pub reads: bool,
+    pub writes: bool,
+    /// What is written comes behind all that is there: O_APPEND, or the offset is at the end.
+    pub at_end: bool,
+}
+
 impl Header {
+    /// Files that were open; nothing where the image does not tell.
+    pub fn open_files(&self) -> OpenFiles {
+        let is_it = |section: &&Section| section.name == FILES && section.version == FILES_VERSION;
+        let decoded = self.sections.iter().find(is_it).map(|section| zap_codec::decode(&section.bytes.0));
+        decoded.and_then(Result::ok).map(|(files, _)| files).unwrap_or_default()
+    }
+
     /// What was open, by number; `None` where the image does not tell.
     pub fn descriptors(&self) -> Option<Vec<Opened>> {
         let is_it = |section: &&Section| section.name == DESCRIPTORS && section.version == DESCRIPTORS_VERSION;
@@ -317,7 +357,7 @@ impl Header {
 /// What a plugin has saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
-    /// `plugin.noun`, or [`FIRST_ENDED`], or [`DESCRIPTORS`].
+    /// `plugin.noun`, or [`FIRST_ENDED`], or [`DESCRIPTORS`], or [`FILES`].
     pub name: String,
     pub version: u32,
     /// A restart without the plugin is refused.

@@ -47,7 +47,15 @@ pub struct SaveContext<'a> {
     pub all: &'a [Description],
     known: Known,
     notes: &'a [(u64, Vec<u8>)],
-    sections: &'a mut Vec<SavedSection>,
+    saved: &'a mut Saved,
+}
+
+/// What plugins save.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    pub sections: Vec<SavedSection>,
+    /// See [`SaveContext::file`]: ids of descriptions, and paths.
+    pub files: Vec<(u32, Vec<u8>)>,
 }
 
 impl<'a> SaveContext<'a> {
@@ -57,9 +65,9 @@ impl<'a> SaveContext<'a> {
         claimed: Vec<&'a Description>,
         known: Known,
         notes: &'a [(u64, Vec<u8>)],
-        sections: &'a mut Vec<SavedSection>,
+        saved: &'a mut Saved,
     ) -> Self {
-        Self { claimed, all, known, notes, sections }
+        Self { claimed, all, known, notes, saved }
     }
 
     /// What is told ([`crate::Plugin::note`]) of each description of the object `key` ([`crate::Share::object`]) that the
@@ -85,9 +93,15 @@ impl<'a> SaveContext<'a> {
         (self.known.watched)(inode, device)
     }
 
+    /// Tells that a restart opens the regular file of `description` again, by `path`: it must be there then, and be no
+    /// shorter. What is done about one that has changed is the restart's affair.
+    pub fn file(&mut self, description: &Description, path: &[u8]) {
+        self.saved.files.push((description.id, path.to_vec()));
+    }
+
     /// Saves `bytes` as section `name` (`plugin.noun`), required at restart.
     pub fn section(&mut self, name: &str, version: u32, bytes: Vec<u8>) {
-        self.sections.push(SavedSection { name: name.to_string(), version, required: true, bytes });
+        self.saved.sections.push(SavedSection { name: name.to_string(), version, required: true, bytes });
     }
 }
 

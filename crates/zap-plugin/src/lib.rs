@@ -13,7 +13,7 @@ extern crate alloc;
 pub mod context;
 pub mod descriptor;
 
-pub use context::{Known, RestoreContext, SaveContext, SavedSection, WatchedPath};
+pub use context::{Known, RestoreContext, SaveContext, Saved, SavedSection, WatchedPath};
 pub use descriptor::{Description, DescriptorNumber, Share};
 pub use zap_sys as sys;
 

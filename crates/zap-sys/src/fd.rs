@@ -157,10 +157,17 @@ pub fn truncate(fd: RawFd, length: u64) -> Result<()> {
 
 /// The kind of file system that a descriptor's file is on: fstatfs(2)'s f_type.
 pub fn file_system(fd: RawFd) -> Result<i64> {
+    file_system_id(fd).map(|(kind, _)| kind)
+}
+
+/// The kind of file system, and its own number (f_fsid), 0 where it has none.
+pub fn file_system_id(fd: RawFd) -> Result<(i64, u64)> {
     let mut info = core::mem::MaybeUninit::<libc::statfs>::zeroed();
     call!(SYS_fstatfs, fd, info.as_mut_ptr())?;
     // SAFETY: zeroes are a valid value, and the kernel has filled it.
-    Ok(unsafe { info.assume_init() }.f_type)
+    let info = unsafe { info.assume_init() };
+    // SAFETY: two ints, whose names libc keeps to itself.
+    Ok((info.f_type, unsafe { core::mem::transmute::<libc::fsid_t, u64>(info.f_fsid) }))
 }
 
 /// fstat(2).

@@ -141,7 +141,11 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             let path = description.link[..description.link.len() - DELETED.len()].to_vec();
             (path, Some(save_nameless(description, first)?))
         } else {
-            (named_path(description)?, None)
+            let path = named_path(description)?;
+            if description.file_type() == libc::S_IFREG {
+                context.file(description, &path);
+            }
+            (path, None)
         };
         states.push(State {
             id: description.id,

@@ -10,6 +10,7 @@ use zap_client::error::{reason, Error, Result};
 use zap_client::{trusted, usage, Connection, RuntimeDir};
 use zap_image::name::ImageName;
 use zap_restart::arguments::Restart as Arguments;
+use zap_restart::changed::Changed;
 use zap_restart::commons::Commons;
 use zap_restart::generation::{self, choose};
 use zap_restart::image::{self, Image};
@@ -66,11 +67,13 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let mut candidates = images.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
     let headers: Vec<_> = candidates.iter().map(|candidate| &candidate.image.header).collect();
     huge_pages::check(&headers)?;
+    let changed = Changed::look(headers.into_iter(), &directory_of(&candidates[0].image.path)?)?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let pod = make_pod(arguments, &candidates, ckpt_dir)?;
+    let cuts = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name);
     let ended = candidates[0].image.header.first_ended();
     let runs = |first| Restarted { first, ended, table: PathBuf::from(&pod.table) };
-    let circumstances = Circumstances { background: arguments.background, mask: supervise::block() };
+    let circumstances = Circumstances { background: arguments.background, mask: supervise::block(), cuts: &cuts };
     if let Start::Runs(child) = start::start(&candidates, &commons, &tree, &pod, circumstances)? {
         return Ok(runs(child));
     }
@@ -166,7 +169,7 @@ fn make_pod(arguments: &Arguments, candidates: &[Candidate], ckpt_dir: String) -
     };
     let runtime = RuntimeDir::open_or_create()?;
     match Connection::request(&runtime, &ToCoordinator::Restart(request))? {
-        FromCoordinator::InPod { pod_id, table, .. } => Ok(Pod { id: pod_id, table }),
+        FromCoordinator::InPod { pod_id, table, name } => Ok(Pod { id: pod_id, name, table }),
         FromCoordinator::Failed { why, .. } => Err(Error::new("zap-coordinator", why)),
         other => Err(Error::new("zap-coordinator", format_args!("unexpected answer {other:?}"))),
     }
@@ -185,7 +188,7 @@ fn streams() -> [StreamId; 3] {
 fn checkpoint_directory(arguments: &Arguments, image: &Path) -> Result<String> {
     let directory = match &arguments.ckpt_dir {
         Some(directory) => absolute(directory)?,
-        None => absolute(image)?.parent().map(Path::to_path_buf).unwrap_or_default(),
+        None => directory_of(image)?,
     };
     if !directory.is_dir() {
         return Err(Error::new(directory.display(), "is not a directory"));
@@ -194,6 +197,10 @@ fn checkpoint_directory(arguments: &Arguments, image: &Path) -> Result<String> {
         Some(text) => Ok(text.to_string()),
         None => Err(Error::new(directory.display(), "is not valid UTF-8")),
     }
+}
+
+fn directory_of(image: &Path) -> Result<PathBuf> {
+    Ok(absolute(image)?.parent().map(Path::to_path_buf).unwrap_or_default())
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
