@@ -37,6 +37,11 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = zap_wire::DEFAULT_SIGNAL,
           value_parser = signal)]
     pub signal: i32,
+    /// Keep files that are open for writing with each checkpoint, for zap-restart --files snapshot
+    ///
+    /// They are copied while the program stands, in no time where the file system can share blocks (btrfs, XFS).
+    #[arg(long)]
+    pub snapshot_files: bool,
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, num_args = 1..)]
     pub program: Vec<OsString>,
@@ -46,7 +51,7 @@ pub struct Arguments {
 }
 
 /// Names of these options, as the parser knows them.
-const OF_THE_POD: [&str; 5] = ["ckpt_dir", "interval", "keep", "compress", "signal"];
+const OF_THE_POD: [&str; 6] = ["ckpt_dir", "interval", "keep", "compress", "signal", "snapshot_files"];
 
 impl Arguments {
     /// The arguments that `words` say, the tool's name first.
@@ -107,8 +112,8 @@ mod tests {
     fn what_a_pod_is_like_is_known_by_the_command_line() {
         assert!(parse(&["--pod", "p", "true", "--signal", "40"]).unwrap().of_the_pod.is_empty());
         let words =
-            ["--signal=62", "--ckpt-dir", "/tmp", "--interval", "0", "--keep", "1", "--compress", "none", "true"];
-        let all = ["--ckpt-dir", "--interval", "--keep", "--compress", "--signal"];
+            ["--signal=62", "--ckpt-dir", "/tmp", "--interval", "0", "--keep", "1", "--compress", "none", "--snapshot-files", "true"];
+        let all = ["--ckpt-dir", "--interval", "--keep", "--compress", "--signal", "--snapshot-files"];
         assert_eq!(parse(&words).unwrap().of_the_pod, all);
     }
 

@@ -205,6 +205,7 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
         keep: arguments.keep,
         compress: arguments.compress.to_string(),
         signal: arguments.signal,
+        snapshot_files: arguments.snapshot_files,
     };
     let request = ToCoordinator::Launch(Launch {
         protocol: PROTOCOL_VERSION,

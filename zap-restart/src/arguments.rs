@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use zap_wire::restart::Moved;
 
 /// Restart a checkpointed pod from its images
 ///
@@ -36,12 +37,18 @@ pub struct Restart {
     #[arg(long)]
     pub verify: bool,
 
-    /// What becomes of output files that have grown since the checkpoint
+    /// What becomes of files that the program writes and that have changed since the checkpoint
     ///
-    /// truncate: they are cut back to their length at the checkpoint, and what followed is kept beside the images. keep:
-    /// they stay as they are. By default they are cut back if the pod keeps its name and nobody else has them open.
+    /// truncate: output files that have grown are cut back to their length at the checkpoint. keep: they stay as they are.
+    /// snapshot: all that were open for writing become what they were, if they have been kept with the checkpoint
+    /// (zap-launch --snapshot-files). What is cut off or replaced is put beside the images. By default they are cut back if
+    /// the pod keeps its name and nobody else has them open.
     #[arg(long, value_name = "POLICY")]
     pub files: Option<Files>,
+
+    /// The directory OLD of the checkpoint is NEW here; may be given several times
+    #[arg(long, value_name = "OLD=NEW", value_parser = crate::moved::parse)]
+    pub map: Vec<Moved>,
 }
 
 /// What becomes of files that have changed since the checkpoint.
@@ -49,6 +56,7 @@ pub struct Restart {
 pub enum Files {
     Truncate,
     Keep,
+    Snapshot,
 }
 
 /// Look at checkpoint images
@@ -93,6 +101,16 @@ mod tests {
     fn definitions_are_sound() {
         Restart::command().debug_assert();
         Image::command().debug_assert();
+    }
+
+    #[test]
+    fn directories_that_have_moved() {
+        let given = Restart::parse_from(["zap-restart", "--map", "/a/=/b", "--map=/c=/d=e", "x.zimg"]);
+        let moved = |from: &[u8], to: &[u8]| Moved { from: from.to_vec(), to: to.to_vec() };
+        assert_eq!(given.map, [moved(b"/a", b"/b"), moved(b"/c", b"/d=e")]);
+        for wrong in ["/a", "a=/b", "/a=b", "=/b", "/a="] {
+            assert!(Restart::try_parse_from(["zap-restart", "--map", wrong, "x.zimg"]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -122,7 +122,11 @@ pub fn find(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in arguments {
         if !path.is_dir() {
-            found.push(path.clone());
+            // Whoever names all that a checkpoint has left means its images.
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_none_or(|name| zap_image::kept::KeptName::parse(name).is_none()) {
+                found.push(path.clone());
+            }
             continue;
         }
         let failed = |error: io::Error| Error::new(path.display(), reason(&error));

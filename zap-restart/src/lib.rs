@@ -5,6 +5,8 @@
 //! generation chooses which images belong together
 //! verify     reads the extents of what is not known to be untouched
 //! backing    compares the host's files with those the image relies on
+//! moved      directories that are elsewhere now
+//! kept       files that lie whole beside the images
 //! changed    files that the pod has open, and that are not as they were
 //! vanished   what is done about small shared files that are gone, pure
 //! commons    memory that several processes share
@@ -29,6 +31,8 @@ pub mod grow;
 pub mod huge_pages;
 pub mod image;
 pub mod json;
+pub mod kept;
+pub mod moved;
 pub mod objects;
 pub mod places;
 pub mod planner;

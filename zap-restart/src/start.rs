@@ -6,10 +6,11 @@
 //! Descriptors that come with messages are new, and this process's own.
 #![allow(unsafe_code)]
 
-use crate::changed::Cuts;
+use crate::changed::Measures;
 use crate::commons::Commons;
 use crate::grow::Family;
 use crate::image::Image;
+use crate::kept::KeptFiles;
 use crate::planner::Planned;
 use crate::program::{Numbers, Program};
 use crate::supervise::{self, Patience, Woken};
@@ -28,7 +29,7 @@ use zap_client::{executable, Connection, MappedTable, RuntimeDir};
 use zap_restorer::{REPORT_FAILED, REPORT_FILE_GONE, REPORT_NO_PLACE};
 use zap_sys::signal::Mask;
 use zap_sys::{fd, net, process, RealPid, SysError, VirtualPid};
-use zap_wire::restart::{Order, Report, RestartParts};
+use zap_wire::restart::{Moved, Order, Report, RestartParts};
 use zap_wire::ToCoordinator;
 
 /// How often execs are tried whose addresses, which the kernel chooses at random, are in the way.
@@ -49,8 +50,12 @@ pub struct Circumstances<'a> {
     pub background: bool,
     /// The signal mask with which zap-restart was started.
     pub mask: Mask,
-    /// Files that are cut back before they run.
-    pub cuts: &'a Cuts,
+    /// What is done about the files that they have open, before they run.
+    pub measures: &'a Measures,
+    /// What files without a name hold.
+    pub kept: &'a KeptFiles,
+    /// Directories that are elsewhere now.
+    pub moved: &'a [Moved],
 }
 
 /// How a start has gone that has not failed for good.
@@ -86,7 +91,7 @@ pub fn start(
 ) -> Result<Start> {
     let numbers = Numbers::below_limit();
     let started_ns = zap_sys::time::to_ns(&zap_sys::time::now(libc::CLOCK_REALTIME));
-    let ready = candidates.iter().map(|one| make_ready(one, pod, numbers, started_ns)).collect::<Result<Vec<_>>>()?;
+    let ready = candidates.iter().map(|one| make_ready(one, pod, numbers, (started_ns, circumstances.moved))).collect::<Result<Vec<_>>>()?;
     let patience = Patience::new(circumstances.mask).map_err(|error| Error::new("signals", error))?;
     let mut left = ATTEMPTS;
     loop {
@@ -100,7 +105,12 @@ pub fn start(
     }
 }
 
-fn make_ready<'a>(candidate: &'a Candidate, pod: &Pod, numbers: Numbers, started_ns: u64) -> Result<Ready<'a>> {
+fn make_ready<'a>(
+    candidate: &'a Candidate,
+    pod: &Pod,
+    numbers: Numbers,
+    (started_ns, moved): (u64, &[Moved]),
+) -> Result<Ready<'a>> {
     let Candidate { image, planned } = candidate;
     let parts = RestartParts {
         pod_id: pod.id,
@@ -113,6 +123,7 @@ fn make_ready<'a>(candidate: &'a Candidate, pod: &Pod, numbers: Numbers, started
         vdso: (0, 0),
         started_ns,
         image_backed: planned.image_backed.clone(),
+        moved: moved.to_vec(),
     };
     let parts = zap_wire::encode(&parts).map_err(|why| Error::new("restart parts", why))?;
     let plan = planned.encode(&image.header, numbers.image, numbers.report, &parts)?;
@@ -180,6 +191,7 @@ fn attempt(
     let mut exchange = Exchange {
         ready,
         commons,
+        kept: circumstances.kept,
         reports: &reports,
         published: BTreeMap::new(),
         open: Vec::new(),
@@ -192,7 +204,7 @@ fn attempt(
             terminal::hand_over(group);
         }
         let told = tell_coordinator(pod)?;
-        circumstances.cuts.make()?;
+        circumstances.measures.cut_back()?;
         exchange.go()?;
         // Whoever knows that this process has ended, or gone into the background, finds the pod running.
         if let Some(connection) = told {
@@ -257,6 +269,7 @@ struct OpenFile {
 struct Exchange<'a> {
     ready: &'a [Ready<'a>],
     commons: &'a Commons,
+    kept: &'a KeptFiles,
     reports: &'a [OwnedFd],
     published: BTreeMap<(u64, u32), OwnedFd>,
     /// Files that let everybody in until all are whole.
@@ -340,6 +353,15 @@ impl Exchange<'_> {
             Report::CloseOff { mode, seals } => {
                 let descriptor = descriptors.next().ok_or_else(|| self.error(index, "gave a mode to nothing"))?;
                 self.open.push(OpenFile { file: descriptor.into(), mode, seals });
+            }
+            Report::Fill { device, inode, from } => {
+                let descriptor = descriptors.next().ok_or_else(|| self.error(index, "asks to fill nothing"))?;
+                let kept = self.kept.get((device, inode));
+                let kept = kept.ok_or_else(|| self.error(index, "asks for a file that is not beside the images"))?;
+                let filled = kept.pour(&File::from(descriptor), from);
+                let name = format_args!("file {}", String::from_utf8_lossy(&kept.head.path.0)).to_string();
+                filled.map_err(|error| Error::new(name, reason(&error)))?;
+                self.say(index, Order::Filled, &[])?;
             }
             Report::Subscribe { key, part } => self.waiting.push((index, (key, part))),
         }

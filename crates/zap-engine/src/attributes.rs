@@ -155,6 +155,9 @@ pub fn restore() -> Result<(), Refusal> {
     RAISED.iter().flatten().for_each(|word| word.store(0, Ordering::Relaxed));
     SAVED.with(|saved| {
         process::umask(saved.umask);
+        if let Some(now) = crate::restart::path_now(&saved.directory) {
+            saved.directory = now;
+        }
         let name = alloc::string::String::from_utf8_lossy(&saved.directory).into_owned();
         let path = CPath::new(&saved.directory).ok_or_else(|| Refusal::new("working directory", "path too long"))?;
         process::chdir(path.as_c_str())

@@ -85,7 +85,7 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     halted::note_continued();
     identity::save_relations();
     waits::save();
-    let descriptions = descriptors::take(&order.shares);
+    let descriptions = descriptors::take(order);
     let owners = descriptors::claim(&descriptions)?;
     let notes: Vec<_> = order.notes.iter().map(|note| (note.object, note.bytes.clone())).collect();
     let mut saved = SavedByPlugins { sections: alloc::vec![descriptors::listed(&descriptions)?], ..SavedByPlugins::default() };
@@ -102,7 +102,7 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
         fault::point(faults::SAVING_PLUGINS);
     }
     let SavedByPlugins { mut sections, files } = saved;
-    sections.push(descriptors::files(&descriptions, &files)?);
+    sections.push(descriptors::files(order, &descriptions, &files)?);
     timers::look_before()?;
     signals::save()?;
     clocks::save();

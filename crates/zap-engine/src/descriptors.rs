@@ -13,7 +13,7 @@ use zap_image::header::{self, bytes::Bytes, OpenFile, OpenFiles, Opened};
 use zap_plugin::context::IN_FLIGHT;
 use zap_plugin::{Description, DescriptorNumber, Refusal, SavedSection};
 use zap_sys::{fd, libc, RawFd};
-use zap_wire::message::{FileName, Hold, Note, Seen, Share};
+use zap_wire::message::{FileName, Hold, Keep, Note, SaveOrder, Seen, Share};
 
 /// What is saved of a description beside its plugin's state: which numbers refer to it.
 struct Numbers {
@@ -72,6 +72,11 @@ pub fn find(own: &[RawFd]) -> Result<(Vec<Seen>, Vec<Note>), Refusal> {
         file: (one.stat.st_dev, one.stat.st_ino),
         object: registry::plugins()[*owner].object(one).unwrap_or_default(),
         access: one.status_flags() & libc::O_ACCMODE,
+        keep: match registry::plugins()[*owner].keeps(one) {
+            zap_plugin::Keep::No => Keep::No,
+            zap_plugin::Keep::IfWanted => Keep::IfWanted,
+            zap_plugin::Keep::Above(bytes) => Keep::Above(bytes),
+        },
     };
     let mut notes = Vec::new();
     for (one, owner) in all.iter().zip(&owners) {
@@ -153,12 +158,13 @@ pub fn open_files() -> Vec<FileName> {
 }
 
 /// Takes what [`find`] has found, and notes what of it other processes have too. Returns all.
-pub fn take(shares: &[Share]) -> Vec<Description> {
+pub fn take(order: &SaveOrder) -> Vec<Description> {
     let mut all = OPEN.with(core::mem::take);
-    let share_of = |id: u32| shares.iter().find(|share| share.id == id).copied().unwrap_or_default();
+    let share_of = |id: u32| order.shares.iter().find(|share| share.id == id).copied().unwrap_or_default();
     for one in &mut all {
         let Share { description, leads, object, leads_object, accesses, mapped, .. } = share_of(one.id);
         one.share = zap_plugin::Share { follows: description != 0 && !leads, object, leads_object, accesses, mapped };
+        one.kept = order.kept.contains(&(one.stat.st_dev, one.stat.st_ino));
     }
     let copies = COPIES.with(|copies| copies.clone());
     SAVED.with(|saved| {
@@ -211,8 +217,12 @@ const MADE_UP: [i64; 7] = [
 ];
 
 /// The `files` that plugins will open again, (id, path), for a restart to compare: see `zap_image::header::FILES`.
-pub fn files(all: &[Description], files: &[(u32, Vec<u8>)]) -> Result<SavedSection, Refusal> {
-    let mut open = OpenFiles::default();
+pub fn files(order: &SaveOrder, all: &[Description], files: &[(u32, Vec<u8>)]) -> Result<SavedSection, Refusal> {
+    let kept = all.iter().filter(|one| one.kept).map(|one| (one.stat.st_dev, one.stat.st_ino));
+    let mut kept: Vec<(u64, u64)> = kept.collect();
+    kept.sort_unstable();
+    kept.dedup();
+    let mut open = OpenFiles { files: Vec::new(), kept, keeps: order.settings.snapshot_files };
     for (id, path) in files {
         let Some(one) = all.iter().find(|one| one.id == *id) else { continue };
         let (kind, file_system) = fd::file_system_id(one.fd()).map_err(|error| Refusal::new(one.name(), error))?;
@@ -305,6 +315,7 @@ fn read(number: RawFd, id: u32, place: Place) -> Result<Description, Refusal> {
         info,
         carried: Vec::new(),
         share: zap_plugin::Share::default(),
+        kept: false,
         stream,
     })
 }

@@ -18,12 +18,13 @@ use crate::{
     io_owners, locks, priorities, registry, signals, suspend, timer_helper, timers, vdso, waits,
 };
 use alloc::format;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use zap_plugin::context::Exchange;
 use zap_plugin::{Mode, Refusal, RestoreContext};
 use zap_sys::{fd, libc, process, RawFd, RealPid, VirtualPid};
-use zap_wire::restart::{Order, Report, RestartParts, MAILBOX_SIZE};
+use zap_wire::restart::{Moved, Order, Report, RestartParts, MAILBOX_SIZE};
 use zap_wire::ToCoordinator;
 
 /// Where the restorer leaves what zap-restart supplies: a length word, that many bytes of [`RestartParts`], and then
@@ -40,6 +41,13 @@ static MAILBOX: Mailbox = Mailbox { bytes: UnsafeCell::new([0; MAILBOX_SIZE]) };
 
 /// Parts of the present restart, for the plugins' contexts.
 static STREAMS: Owned<[RawFd; 3]> = Owned::new([-1; 3]);
+/// Directories that are elsewhere now.
+static MOVED: Owned<Vec<Moved>> = Owned::new(Vec::new());
+
+/// Where a path of the checkpoint leads now, if it has moved.
+pub fn path_now(path: &[u8]) -> Option<Vec<u8>> {
+    MOVED.with(|moved| zap_wire::restart::path_now(moved, path))
+}
 
 /// The mailbox's address, for the image.
 pub fn mailbox_address() -> u64 {
@@ -230,6 +238,19 @@ impl Exchange for ByReport {
         say(REPORT.load(Ordering::Relaxed), &Report::CloseOff { mode, seals }, &[fd])
     }
 
+    fn fill(&mut self, fd: RawFd, (device, inode): (u64, u64), from: u64) -> Result<(), Refusal> {
+        let to = REPORT.load(Ordering::Relaxed);
+        say(to, &Report::Fill { device, inode, from }, &[fd])?;
+        match hear(to)? {
+            (Order::Filled, None) => Ok(()),
+            _ => Err(Refusal::new("zap-restart", "said something else")),
+        }
+    }
+
+    fn path_now(&self, path: &[u8]) -> Option<Vec<u8>> {
+        path_now(path)
+    }
+
     fn process(&mut self, id: VirtualPid) -> Result<RealPid, Refusal> {
         await_member(id)
     }
@@ -311,6 +332,7 @@ fn relocate(parts: &RestartParts) -> Result<RestartParts, Refusal> {
         *descriptor = moved(*descriptor)?;
     }
     STREAMS.with(|streams| *streams = parts.streams);
+    MOVED.with(|moved| *moved = parts.moved.clone());
     REPORT.store(parts.report, Ordering::Relaxed);
     Ok(parts)
 }

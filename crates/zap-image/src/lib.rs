@@ -19,6 +19,7 @@ pub mod compression;
 #[cfg(test)]
 mod golden;
 pub mod header;
+pub mod kept;
 pub mod layout;
 pub mod name;
 pub mod need;

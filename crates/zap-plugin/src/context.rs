@@ -118,6 +118,10 @@ pub trait Exchange {
     fn memory(&mut self, device: u64, inode: u64) -> Result<RawFd, Refusal>;
     /// See [`RestoreContext::close_off`].
     fn close_off(&mut self, fd: RawFd, mode: u32, seals: u32) -> Result<(), Refusal>;
+    /// See [`RestoreContext::fill`].
+    fn fill(&mut self, fd: RawFd, file: (u64, u64), from: u64) -> Result<(), Refusal>;
+    /// See [`RestoreContext::path_now`].
+    fn path_now(&self, path: &[u8]) -> Option<Vec<u8>>;
     /// See [`RestoreContext::process`].
     fn process(&mut self, id: VirtualPid) -> Result<RealPid, Refusal>;
     /// See [`RestoreContext::install`].
@@ -192,6 +196,17 @@ impl<'a> RestoreContext<'a> {
     /// are whole: until then others open it by way of /proc, map it and write to it, and a mode may keep its owner out.
     pub fn close_off(&mut self, fd: RawFd, mode: u32, seals: u32) -> Result<(), Refusal> {
         self.exchange.close_off(fd, mode, seals)
+    }
+
+    /// Copies into the file `fd`, which stays the caller's, what the kept file ([`crate::Plugin::keeps`]) that was `file` at
+    /// the checkpoint (device, inode) holds from offset `from` on. Waits until that is done.
+    pub fn fill(&mut self, fd: RawFd, file: (u64, u64), from: u64) -> Result<(), Refusal> {
+        self.exchange.fill(fd, file, from)
+    }
+
+    /// Where a path of the checkpoint leads now: the user may have said that directories are elsewhere (`zap-restart --map`).
+    pub fn path_now(&self, path: Vec<u8>) -> Vec<u8> {
+        self.exchange.path_now(&path).unwrap_or(path)
     }
 
     /// The kernel's id of the process that the pod knows as `id` ([`SaveContext::member`]). Waits until that is there.

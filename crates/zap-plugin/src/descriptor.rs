@@ -48,9 +48,22 @@ pub struct Description {
     pub carried: Vec<Vec<u32>>,
     /// What it has in common with descriptions of other processes; all zeroes before phase Save.
     pub share: Share,
+    /// Its file is kept whole beside the images ([`crate::Plugin::keeps`]). Known in phase Save.
+    pub kept: bool,
     /// The standard stream (0, 1, 2) of the pod's launch that this is, if it is one: then it is whatever zap-restart
     /// supplies.
     pub stream: Option<u8>,
+}
+
+/// When a file is kept whole beside the images, as it is at the checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    #[default]
+    No,
+    /// If the user wants files that are open for writing kept (`zap-launch --snapshot-files`).
+    IfWanted,
+    /// If more than so many bytes of it are not saved as memory.
+    Above(u64),
 }
 
 impl Description {
@@ -101,6 +114,7 @@ mod tests {
             info: b"pos:\t17\nflags:\t02102001\nmnt_id:\t1\n".to_vec(),
             carried: Vec::new(),
             share: Share::default(),
+            kept: false,
             stream: None,
         };
         assert_eq!(description.position(), 17);

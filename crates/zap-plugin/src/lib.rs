@@ -14,7 +14,7 @@ pub mod context;
 pub mod descriptor;
 
 pub use context::{Known, RestoreContext, SaveContext, Saved, SavedSection, WatchedPath};
-pub use descriptor::{Description, DescriptorNumber, Share};
+pub use descriptor::{Description, DescriptorNumber, Keep, Share};
 pub use zap_sys as sys;
 
 use alloc::string::{String, ToString};
@@ -85,6 +85,13 @@ pub trait Plugin: Sync {
     /// and at a restart, in [`Plugin::refill`], what has been made of them by [`RestoreContext::held`].
     fn copy_carried(&self, _description: &Description) -> Result<Vec<Vec<sys::RawFd>>, Refusal> {
         Ok(Vec::new())
+    }
+
+    /// Whether the regular file of `description` is kept whole beside the images: what is too large for a section, or may
+    /// change later. Asked for what the plugin claims, in phase Drain; [`Description::kept`] tells in phase Save whether it
+    /// is, and [`RestoreContext::fill`] copies it back. What has a name ([`SaveContext::file`]) a restart puts back by itself.
+    fn keeps(&self, _description: &Description) -> Keep {
+        Keep::No
     }
 
     /// Saves the state of the claimed descriptions into sections (phase Save). Must leave the program's objects as

@@ -5,10 +5,10 @@
 //! mistake, or version, page (docs/wire-protocol.md) and golden file change in one commit.
 
 use crate::message::{
-    CheckpointRecord, CheckpointResult, FileName, Hold, Launch, MemoryLimit, Note, ObjectNote, PodSettings, PodStatus,
+    CheckpointRecord, CheckpointResult, FileName, Hold, Keep, Launch, MemoryLimit, Note, ObjectNote, PodSettings, PodStatus,
     ProcessStatus, Refusal, Restart, SaveOrder, Seen, Selection, Share, Status, Stretch,
 };
-use crate::restart::{Order, Report, RestartParts};
+use crate::restart::{Moved, Order, Report, RestartParts};
 use crate::{decode, encode, FromCoordinator, Phase, ToCoordinator, PROTOCOL_VERSION};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -36,7 +36,7 @@ pub fn check(name: &str, text: &str, version: &str) {
 }
 
 fn settings() -> PodSettings {
-    PodSettings { ckpt_dir: "/ckpt".into(), interval: 600, keep: 2, compress: "none".into(), signal: 62 }
+    PodSettings { ckpt_dir: "/ckpt".into(), interval: 600, keep: 2, compress: "none".into(), signal: 62, snapshot_files: true }
 }
 
 fn record() -> CheckpointRecord {
@@ -77,7 +77,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
         ended: Some(3 << 8),
     };
     let stretch = Stretch { object: (1, 70), start: 0, end: 1 << 12 };
-    let seen = Seen { id: 3, fd: 5, file: (13, 700), object: (13, 699), access: 1 };
+    let seen = Seen { id: 3, fd: 5, file: (13, 700), object: (13, 699), access: 1, keep: Keep::Above(7) };
     let note = Note { id: 3, bytes: vec![1, 200] };
     let name = |hold| FileName { file: (13, 700), path: b"/tmp/a (deleted)".to_vec(), hold };
     let limit = MemoryLimit { group: (30, 8), path: "/sys/fs/cgroup/a".into(), available: 1 << 30 };
@@ -162,6 +162,7 @@ fn save_order() -> SaveOrder {
         notes: vec![ObjectNote { object: 80, bytes: vec![1, 200] }],
         elsewhere: vec![Stretch { object: (1, 70), start: 0, end: 1 << 12 }],
         open: vec![(1, 70)],
+        kept: vec![(13, 700)],
         ended: Some(9),
     }
 }
@@ -213,12 +214,14 @@ fn name_report(report: &Report) -> &'static str {
         Report::Subscribe { .. } => "Subscribe",
         Report::Memory { .. } => "Memory",
         Report::CloseOff { .. } => "CloseOff",
+        Report::Fill { .. } => "Fill",
     }
 }
 
 fn name_order(order: &Order) -> &'static str {
     match order {
         Order::Given => "Given",
+        Order::Filled => "Filled",
         Order::Go => "Go",
     }
 }
@@ -251,6 +254,7 @@ fn messages_are_as_committed() {
         vdso: (0x7fff_0000_0000, 0x6000),
         started_ns: 1_700_000_000_000_000_001,
         image_backed: vec![(0x40_0000, 0x1000), (0x7f00_0000_0000, 1 << 32)],
+        moved: vec![Moved { from: b"/old".to_vec(), to: b"/new".to_vec() }],
     };
     text += &line("RestartParts", "RestartParts", &parts);
     let reports = [
@@ -260,8 +264,9 @@ fn messages_are_as_committed() {
         Report::Subscribe { key: 70, part: 0 },
         Report::Memory { device: 1, inode: 70 },
         Report::CloseOff { mode: 0o640, seals: 15 },
+        Report::Fill { device: 13, inode: 700, from: 4096 },
     ];
     text.extend(reports.iter().map(|report| line("Report", name_report(report), report)));
-    text.extend([Order::Given, Order::Go].iter().map(|order| line("Order", name_order(order), order)));
+    text.extend([Order::Given, Order::Filled, Order::Go].iter().map(|order| line("Order", name_order(order), order)));
     check(&format!("protocol-{PROTOCOL_VERSION}.txt"), &text, "PROTOCOL_VERSION");
 }

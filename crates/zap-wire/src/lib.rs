@@ -23,7 +23,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Version of the protocol. Both sides refuse another one.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// Longest message in bytes: below the kernel's default limit for one packet of a Unix socket (212,992).
 pub const LONGEST_MESSAGE: usize = 160 * 1024;

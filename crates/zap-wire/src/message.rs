@@ -38,6 +38,8 @@ pub struct PodSettings {
     pub compress: String,
     /// Zap's signal in this pod.
     pub signal: i32,
+    /// Files that are open for writing are kept with each checkpoint.
+    pub snapshot_files: bool,
 }
 
 /// Device and inode of a standard stream at launch, by which it is recognised later.
@@ -183,6 +185,19 @@ pub struct Seen {
     pub object: (u64, u64),
     /// Access mode: O_RDONLY, O_WRONLY or O_RDWR.
     pub access: i32,
+    /// Whether the file is to be kept beside the images.
+    pub keep: Keep,
+}
+
+/// When a file is kept whole beside the images (`zap_image::kept`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Keep {
+    #[default]
+    No,
+    /// If the pod keeps files ([`PodSettings::snapshot_files`]).
+    IfWanted,
+    /// If more than so many bytes of it are not saved as memory.
+    Above(u64),
 }
 
 /// What a process tells of one of its open file descriptions to whoever makes its object again.
@@ -288,6 +303,8 @@ pub struct SaveOrder {
     pub elsewhere: Vec<Stretch>,
     /// Device and inode of each file that is open in the pod and of which this process has such memory.
     pub open: Vec<(u64, u64)>,
+    /// Device and inode of each file of the pod that is kept beside the images.
+    pub kept: Vec<(u64, u64)>,
     /// How the pod's first process has ended, as wait(2) tells it; nothing while it lives.
     pub ended: Option<i32>,
 }

@@ -29,6 +29,49 @@ pub struct RestartParts {
     pub started_ns: u64,
     /// Ranges of memory that are backed by the image, in ascending order: (start, length).
     pub image_backed: Vec<(u64, u64)>,
+    /// Directories that are elsewhere now, the first that fits counts.
+    pub moved: Vec<Moved>,
+}
+
+/// A directory that is elsewhere now: absolute paths, without a slash at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    #[serde(with = "serde_bytes")]
+    pub from: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    pub to: Vec<u8>,
+}
+
+/// Where `path` is now, by the first of `moved` that it lies in.
+pub fn path_now(moved: &[Moved], path: &[u8]) -> Option<Vec<u8>> {
+    moved.iter().find_map(|Moved { from, to }| {
+        let rest = path.strip_prefix(from.as_slice()).filter(|rest| rest.is_empty() || rest[0] == b'/')?;
+        let path = [to, rest].concat();
+        // The root directory is the one without a name.
+        Some(if path.is_empty() { b"/".to_vec() } else { path })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_have_moved() {
+        let moved = |from: &str, to: &str| Moved { from: from.into(), to: to.into() };
+        let moved = [moved("/data/old", "/new"), moved("/data", "/d"), moved("/gone", "")];
+        for (path, now) in [
+            ("/data/old/a", Some("/new/a")),
+            ("/data/old", Some("/new")),
+            ("/data/older", Some("/d/older")),
+            ("/gone", Some("/")),
+            ("/gone/a", Some("/a")),
+            ("/other", None),
+            ("data/old", None),
+        ] {
+            assert_eq!(path_now(&moved, path.as_bytes()), now.map(|now| now.as_bytes().to_vec()), "{path}");
+        }
+    }
 }
 
 /// What a process says on the report channel, once its engine runs.
@@ -47,6 +90,9 @@ pub enum Report {
     /// The file whose descriptor comes along gets this mode, and then these seals (F_ADD_SEALS, fcntl(2)), when all processes
     /// are whole: until then it must let everybody in who makes it a part of itself.
     CloseOff { mode: u32, seals: u32 },
+    /// The file whose descriptor comes along gets what a kept file (`zap_image::kept`) holds from this offset on; answered
+    /// by [`Order::Filled`].
+    Fill { device: u64, inode: u64, from: u64 },
 }
 
 /// What zap-restart says to a process.
@@ -54,6 +100,8 @@ pub enum Report {
 pub enum Order {
     /// The descriptor that was asked for comes along.
     Given,
+    /// The file holds what it is to hold.
+    Filled,
     /// Every process of the pod is ready: the program runs.
     Go,
 }

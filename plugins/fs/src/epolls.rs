@@ -3,7 +3,7 @@
 //! A watch belongs to an open file description and the number it was added under. Where that number has been closed or
 //! used again since, the description is found under another number, and lent its old one while the watch is added.
 
-use crate::{no_object, Noun};
+use crate::{no_object, keeps_nothing, Noun};
 use alloc::format;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use zap_plugin::sys::text::{decimal, hex, skip_blanks};
 use zap_plugin::sys::{fd, libc, RawFd};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, object: no_object, save, restore, refill };
+pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill };
 
 const SECTION: &str = "fs.epolls";
 const VERSION: u32 = 1;

@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use zap_plugin::sys::path::CPath;
 use zap_plugin::sys::text::decimal;
 use zap_plugin::sys::{fd, libc, RawFd};
-use zap_plugin::{decode, encode, read_all, Description, Refusal, RestoreContext, SaveContext};
+use zap_plugin::{decode, encode, read_all, Description, Keep, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill };
+pub(crate) const NOUN: Noun = Noun { claims, keeps, object, save, restore, refill };
+
 
 const SECTION: &str = "fs.files";
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -40,6 +41,7 @@ struct State {
 #[derive(Serialize, Deserialize)]
 struct Nameless {
     /// Tells descriptions of one file from those of another.
+    device: u64,
     inode: u64,
     /// The file's name in the pod, 0 when no other process has it; and whether it is made here.
     object: u64,
@@ -47,17 +49,24 @@ struct Nameless {
     mode: u32,
     /// Of a memfd (F_GET_SEALS, fcntl(2)).
     seals: u32,
-    /// It is mapped too: its device; `contents` begin where what is mapped ends.
-    mapped: Option<(u64, u64)>,
-    /// Empty for all descriptions of a file but the first.
-    #[serde(with = "serde_bytes")]
-    contents: Vec<u8>,
+    /// It is mapped too, up to this offset; `contents` begin there.
+    mapped: Option<u64>,
+    contents: Contents,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Contents {
+    /// Of all descriptions of a file but the first.
+    Elsewhere,
+    Here(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The file is kept beside the images.
+    Kept,
 }
 
 /// Part of the object.
 const FILE: u32 = 0;
 
-/// Most bytes of a nameless file that are saved: its contents are read while the program stands.
+/// Most bytes of a nameless file that are saved with the program's state. Of more the file is kept beside the image.
 const LARGEST_NAMELESS: u64 = 64 << 20;
 
 /// How the kernel marks a path that leads nowhere.
@@ -114,6 +123,17 @@ pub(crate) fn claims(description: &Description) -> bool {
     description.stream.is_none()
         && matches!(description.file_type(), libc::S_IFREG | libc::S_IFDIR)
         && description.link.starts_with(b"/")
+}
+
+/// A file without a name, if it is large, and one that is being written, if the user wants that.
+pub(crate) fn keeps(description: &Description) -> Keep {
+    let flags = description.status_flags();
+    let writes = flags & libc::O_PATH == 0 && flags & libc::O_ACCMODE != libc::O_RDONLY;
+    match description.file_type() {
+        libc::S_IFREG if is_nameless(description) => Keep::Above(LARGEST_NAMELESS),
+        libc::S_IFREG if writes => Keep::IfWanted,
+        _ => Keep::No,
+    }
 }
 
 /// Flags that open(2) takes and that are to be had again; those that make or cut a file are not.
@@ -218,12 +238,12 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
     let refusal = |error| Refusal::new(description.name(), error);
     let share = description.share;
     let leads = share.object == 0 || share.leads_object;
-    let (mut contents, mut seals) = (Vec::new(), 0);
+    let (mut contents, mut seals) = (Contents::Elsewhere, 0);
     let size = description.stat.st_size as u64;
-    let mapped = share.mapped.map(|end| (description.stat.st_dev, end.min(size)));
-    let from = mapped.map_or(0, |(_, end)| end);
+    let mapped = share.mapped.map(|end| end.min(size));
+    let from = mapped.unwrap_or(0);
     if first && leads {
-        if description.file_type() != libc::S_IFREG || size - from > LARGEST_NAMELESS {
+        if description.file_type() != libc::S_IFREG || size - from > LARGEST_NAMELESS && !description.kept {
             return Err(Refusal::new(
                 description.name(),
                 "the file has been deleted and cannot be kept with the image",
@@ -239,13 +259,21 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
         if description.link.starts_with(fd::MEMFD) {
             seals = fd::seals(own).unwrap_or(0);
         }
-        contents.resize((size - from) as usize, 0);
-        let read = fd::seek(own, from as i64, libc::SEEK_SET).and_then(|_| fd::read_full(own, &mut contents));
+        let read = if description.kept { Ok(Contents::Kept) } else { read(own, from, (size - from) as usize) };
         let _ = fd::close(own);
-        contents.truncate(read.map_err(refusal)?);
+        contents = read.map_err(refusal)?;
     }
     let mode = description.stat.st_mode & 0o7777;
-    Ok(Nameless { inode: description.stat.st_ino, object: share.object, leads, mode, seals, mapped, contents })
+    let (device, inode) = (description.stat.st_dev, description.stat.st_ino);
+    Ok(Nameless { device, inode, object: share.object, leads, mode, seals, mapped, contents })
+}
+
+fn read(own: RawFd, from: u64, length: usize) -> zap_plugin::sys::Result<Contents> {
+    let mut contents = alloc::vec![0; length];
+    fd::seek(own, from as i64, libc::SEEK_SET)?;
+    let count = fd::read_full(own, &mut contents)?;
+    contents.truncate(count);
+    Ok(Contents::Here(contents))
 }
 
 /// Parses lines such as `lock:\t1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`; of a lease, `LEASE  ACTIVE    READ …`.
@@ -311,16 +339,22 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         if nameless.leads && !made.iter().any(|(inode, ..)| *inode == nameless.inode) {
             let refusal = |error| Refusal::new(format!("file {}", String::from_utf8_lossy(&state.path)), error);
             let file = match nameless.mapped {
-                None => make_nameless(&state.path, nameless).map_err(refusal)?,
-                Some((device, end)) => {
-                    let file = context.memory(device, nameless.inode)?;
+                // In the directory where it had a name, or in memory.
+                None => fd::make_nameless(&context.path_now(state.path.clone())).map_err(refusal)?,
+                Some(_) => {
+                    let file = context.memory(nameless.device, nameless.inode)?;
                     // What is mapped may be longer, and was made so. Restorers may have mapped the file already, but no
                     // program runs.
-                    let fill = fd::truncate(file, state.size);
-                    fill.and_then(|()| fd::pwrite_all(file, &nameless.contents, end)).map_err(refusal)?;
+                    fd::truncate(file, state.size).map_err(refusal)?;
                     file
                 }
             };
+            let from = nameless.mapped.unwrap_or(0);
+            match &nameless.contents {
+                Contents::Elsewhere => {}
+                Contents::Here(contents) => fd::pwrite_all(file, contents, from).map_err(refusal)?,
+                Contents::Kept => context.fill(file, (nameless.device, nameless.inode), from)?,
+            }
             if nameless.object != 0 {
                 context.publish(nameless.object, FILE, file)?;
             }
@@ -333,8 +367,9 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         let refusal = |error| Refusal::new(format!("file {}", String::from_utf8_lossy(&state.path)), error);
         let own = match &state.nameless {
             None => {
-                refuse_special(&state.path)?;
-                open(&state.path, state.flags)
+                let path = context.path_now(state.path.clone());
+                refuse_special(&path)?;
+                open(&path, state.flags)
             }
             Some(nameless) => {
                 let known = made.iter().find(|(inode, ..)| *inode == nameless.inode).map(|(_, file)| *file);
@@ -383,9 +418,3 @@ fn refuse_special(path: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Makes a file without a name in the directory where it had one, or in memory.
-fn make_nameless(path: &[u8], nameless: &Nameless) -> zap_plugin::sys::Result<RawFd> {
-    let file = fd::make_nameless(path)?;
-    fd::pwrite_all(file, &nameless.contents, 0)?;
-    Ok(file)
-}

@@ -2,7 +2,7 @@
 //! program has named it is noted when it does. An instance with events that have not been read is refused by name: nobody can
 //! put them back.
 
-use crate::{no_object, Noun};
+use crate::{no_object, keeps_nothing, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use zap_plugin::sys::text::hex;
 use zap_plugin::sys::{fd, libc, RawFd};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext, WatchedPath};
 
-pub(crate) const NOUN: Noun = Noun { claims, object: no_object, save, restore, refill };
+pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill };
 
 const SECTION: &str = "fs.inotifies";
 const VERSION: u32 = 1;

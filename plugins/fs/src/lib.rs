@@ -18,7 +18,7 @@ mod signalfds;
 mod streams;
 mod timerfds;
 
-use zap_plugin::{Description, Plugin, Refusal, RestoreContext, SaveContext};
+use zap_plugin::{Description, Keep, Plugin, Refusal, RestoreContext, SaveContext};
 
 /// The plugin.
 pub struct Fs;
@@ -27,6 +27,7 @@ pub struct Fs;
 struct Noun {
     claims: fn(&Description) -> bool,
     object: fn(&Description) -> Option<(u64, u64)>,
+    keeps: fn(&Description) -> Keep,
     save: fn(&[&Description], &mut SaveContext<'_>) -> Result<(), Refusal>,
     restore: fn(&mut RestoreContext<'_>) -> Result<(), Refusal>,
     refill: fn(&mut RestoreContext<'_>) -> Result<(), Refusal>,
@@ -51,6 +52,10 @@ fn no_object(_: &Description) -> Option<(u64, u64)> {
     None
 }
 
+fn keeps_nothing(_: &Description) -> Keep {
+    Keep::No
+}
+
 fn nothing_to_refill(_: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     Ok(())
 }
@@ -70,6 +75,10 @@ impl Plugin for Fs {
 
     fn object(&self, description: &Description) -> Option<(u64, u64)> {
         noun_of(description).and_then(|noun| (NOUNS[noun].object)(description))
+    }
+
+    fn keeps(&self, description: &Description) -> Keep {
+        noun_of(description).map_or(Keep::No, |noun| (NOUNS[noun].keeps)(description))
     }
 
     fn save(&self, context: &mut SaveContext<'_>) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@
 //! too: it must have been empty.
 
 use crate::files::named_path;
-use crate::{nothing_to_refill, Noun};
+use crate::{nothing_to_refill, keeps_nothing, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ use zap_plugin::sys::path::CPath;
 use zap_plugin::sys::{fd, libc, RawFd};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, object, save, restore, refill: nothing_to_refill };
+pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.pipes";
 const VERSION: u32 = 4;
@@ -209,7 +209,10 @@ fn peek(reader: RawFd, capacity: usize) -> zap_plugin::sys::Result<(Vec<Vec<u8>>
 
 fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
-    let states: Vec<State> = decode(bytes)?;
+    let mut states: Vec<State> = decode(bytes)?;
+    for state in states.iter_mut().filter(|state| !state.path.is_empty()) {
+        state.path = context.path_now(core::mem::take(&mut state.path));
+    }
     // All that others wait for comes first.
     let made = states.iter().filter(|state| state.leads).try_for_each(|state| {
         if state.awaits_writer {

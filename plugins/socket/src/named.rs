@@ -159,7 +159,8 @@ pub(crate) fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Resul
 /// next is made: a program may have as many descriptors as it is allowed to have.
 pub(crate) fn make(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
-    let saved: Saved = decode(bytes)?;
+    let mut saved: Saved = decode(bytes)?;
+    saved.plan.iter_mut().flat_map(Plan::addresses).for_each(|address| address.move_to(|path| context.path_now(path)));
     let Some(plan) = &saved.plan else { return Ok(()) };
     let (early, late, made) = (VecDeque::new(), Vec::new(), Vec::new());
     let mut maker = Maker { context, saved: &saved, early, late, made };

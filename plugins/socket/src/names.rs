@@ -107,6 +107,16 @@ impl Address {
         Refusal::new(format!("Unix socket {}", self.shown()), why)
     }
 
+    /// The name leads elsewhere now.
+    pub fn move_to(&mut self, path_now: impl Fn(Vec<u8>) -> Vec<u8>) {
+        if self.name.starts_with(b"/") {
+            self.name = path_now(core::mem::take(&mut self.name));
+        }
+        if !self.directory.is_empty() {
+            self.directory = path_now(core::mem::take(&mut self.directory));
+        }
+    }
+
     /// Does `work` where the path begins.
     pub fn in_directory<T>(&self, work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
         if self.directory.is_empty() {

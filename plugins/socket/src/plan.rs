@@ -103,6 +103,15 @@ pub(crate) struct Caller {
 }
 
 impl Plan {
+    /// All names.
+    pub fn addresses(&mut self) -> impl Iterator<Item = &mut Address> {
+        self.listeners.iter_mut().flat_map(|listener| {
+            let Listener { address, accepted, waiting, .. } = listener;
+            let callers = accepted.iter_mut().map(|connection| &mut connection.caller).chain(waiting);
+            core::iter::once(address).chain(callers.map(|caller| &mut caller.address))
+        })
+    }
+
     /// Who calls, in the order in which they are made, each with its type.
     pub fn callers(&self) -> impl Iterator<Item = (i32, &Caller)> {
         self.listeners.iter().flat_map(|listener| {

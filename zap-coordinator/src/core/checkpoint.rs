@@ -11,6 +11,9 @@ use zap_image::name::ImageName;
 use zap_wire::message::{CheckpointRecord, Refusal, SaveOrder};
 use zap_wire::{fault, FromCoordinator, Phase};
 
+/// How much longer than any other phase the copying of files may take that are kept beside the images.
+const COPY_PATIENCE: u64 = 60;
+
 /// How much longer than any other phase saving may take: shared memory is copied while the program
 /// stands, and where no process can be made it writes its image.
 const SAVE_PATIENCE: u64 = 6;
@@ -152,9 +155,10 @@ impl Checkpoint {
         self.participants.iter().any(|participant| participant.pid == pid && stands(participant))
     }
 
-    /// When processes that stand until their images are there must hear something again.
+    /// When processes that stand until files are copied, or their images are there, must hear something again.
     pub fn reminder(&self, limits: &Limits) -> Option<Millis> {
-        let standing = self.kill && matches!(self.stage, Stage::Write | Stage::Commit);
+        let standing =
+            self.stage == Stage::Compare || self.kill && matches!(self.stage, Stage::Write | Stage::Commit);
         standing.then_some(self.reminded + limits.remind)
     }
 
@@ -374,6 +378,7 @@ impl Core {
         now: Now,
         id: u64,
         shares: Result<BTreeMap<i32, Common>, String>,
+        kept: Vec<(u64, u64)>,
         out: &mut Vec<Action>,
     ) {
         let limit = self.limits.answer * SAVE_PATIENCE;
@@ -401,6 +406,7 @@ impl Core {
             notes: Vec::new(),
             elsewhere: Vec::new(),
             open: Vec::new(),
+            kept,
             ended: pod.ended,
         };
         for participant in &checkpoint.participants {
@@ -596,6 +602,10 @@ impl Core {
             let seconds = limits.answer * patience / 1000;
             let why = match stage {
                 Stage::Examine => format!("{who}: process: could not be signalled in {} s", limits.examining() / 1000),
+                Stage::Compare => {
+                    let seconds = limits.answer * COPY_PATIENCE / 1000;
+                    format!("files of the pod: not copied within {seconds} s")
+                }
                 Stage::End => format!("{who}: was killed but has not ended yet; its images are whole"),
                 _ => format!("{who}: process: did not answer within {seconds} s (phase {stage:?})"),
             };
@@ -675,8 +685,10 @@ impl Core {
                 Stage::Drain if checkpoint.all(|participant| participant.reached >= Phase::Drain) => {
                     let open = checkpoint.participants.iter_mut();
                     let open = open.map(|participant| (participant.pid, std::mem::take(&mut participant.open)));
-                    out.push(Action::Compare { pod: id, open: open.collect() });
-                    (Stage::Compare, limit)
+                    let (generation, keeps) = (checkpoint.generation, pod.settings.snapshot_files);
+                    out.push(Action::Compare { pod: id, generation, keeps, open: open.collect() });
+                    checkpoint.reminded = now.millis;
+                    (Stage::Compare, Some(now.millis + limits.answer * COPY_PATIENCE))
                 }
                 Stage::Save if checkpoint.all(|participant| participant.reached >= Phase::Save) => {
                     if checkpoint.kill {

@@ -205,10 +205,11 @@ pub enum Event {
         pod: u64,
         stranger: Option<Refusal>,
     },
-    /// What each process, by its pid, has in common with others.
+    /// What each process, by its pid, has in common with others; and which files, by device and inode, have been copied.
     Compared {
         pod: u64,
         shares: Result<BTreeMap<i32, Common>, String>,
+        kept: Vec<(u64, u64)>,
     },
     Committed {
         pod: u64,
@@ -293,9 +294,12 @@ pub enum Action {
     Survey {
         pod: u64,
     },
-    /// Find what processes share, by what each has open.
+    /// Find what processes share, by what each has open, and copy the files that are kept beside the images.
     Compare {
         pod: u64,
+        generation: u32,
+        /// As in the pod's settings.
+        keeps: bool,
         open: Vec<(i32, Open)>,
     },
     /// Look for trouble in the table's entry.
@@ -394,7 +398,7 @@ impl Core {
                 self.pods.remove(&pod);
             }
             Event::Surveyed { pod, stranger } => self.surveyed(now, pod, stranger, out),
-            Event::Compared { pod, shares } => self.compared(now, pod, shares, out),
+            Event::Compared { pod, shares, kept } => self.compared(now, pod, shares, kept, out),
             Event::Committed { pod, outcome } => self.committed(now, pod, outcome, out),
             Event::FirstEnded { pod: id, status } => {
                 if let Some(pod) = self.pods.get_mut(&id) {

@@ -83,7 +83,7 @@ impl Bench {
     fn reached(&mut self, phase: Phase) -> Vec<Action> {
         let mut actions = self.say(PROCESS, ToCoordinator::Reached { phase, stop_ns: 5_000_000 });
         if matches!(actions[..], [Action::Compare { .. }]) {
-            actions = self.handle(Event::Compared { pod: POD, shares: Ok(BTreeMap::new()) });
+            actions = self.handle(Event::Compared { pod: POD, shares: Ok(BTreeMap::new()), kept: vec![] });
         }
         actions
     }
@@ -106,7 +106,7 @@ impl Bench {
 }
 
 fn settings() -> PodSettings {
-    PodSettings { ckpt_dir: "/images".into(), interval: 0, keep: 1, compress: "none".into(), signal: 62 }
+    PodSettings { ckpt_dir: "/images".into(), interval: 0, keep: 1, compress: "none".into(), signal: 62, snapshot_files: false }
 }
 
 /// The actions in short: what they are, and what is said.
@@ -416,7 +416,7 @@ fn several_processes_are_taken_together() {
     expect(&say_as(&mut bench, 103, reached(Phase::Drain)), &[]);
     expect(&say_as(&mut bench, 102, reached(Phase::Drain)), &["Compare"]);
     let shares = Ok(BTreeMap::new());
-    expect(&bench.handle(Event::Compared { pod: POD, shares }), &["Save", "Save", "Save", "fault coordinator-saving"]);
+    expect(&bench.handle(Event::Compared { pod: POD, shares, kept: vec![] }), &["Save", "Save", "Save", "fault coordinator-saving"]);
     // What one refuses is off for all.
     let refusal = Refusal { object: "descriptor 5".into(), reason: "is odd".into() };
     let outcome = "not checkpointed: app (pid 102): descriptor 5: is odd";
@@ -487,7 +487,7 @@ fn images_name_members_in_the_order_of_the_pod() {
     for pid in [100, 101] {
         say_as(&mut bench, pid, ToCoordinator::Reached { phase: Phase::Drain, stop_ns: 1 });
     }
-    let actions = bench.handle(Event::Compared { pod: POD, shares: Ok(BTreeMap::new()) });
+    let actions = bench.handle(Event::Compared { pod: POD, shares: Ok(BTreeMap::new()), kept: vec![] });
     let said: Vec<(i32, Vec<i32>)> = actions
         .iter()
         .filter_map(|action| match action {

@@ -3,7 +3,7 @@
 use super::examine::{examine, Known, FILTERED};
 use super::images::{Images, Job};
 use super::process::{self, Process};
-use super::{compare, random, reach, store, Server};
+use super::{compare, keep, random, reach, store, Server};
 use crate::core::{Action, Event, Millis, PodState, Verdict};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -93,9 +93,13 @@ impl Server {
                 }
             }
             Action::Survey { pod } => self.survey(pod),
-            Action::Compare { pod, open } => {
+            Action::Compare { pod, generation, keeps, open } => {
                 let shares = compare::compare(&open, compare::order_of_descriptions);
-                self.queue.push_back(Event::Compared { pod, shares });
+                let wanted = keep::wanted(&open, keeps, keep::size);
+                match shares {
+                    Ok(shares) if !wanted.is_empty() => self.keep((pod, generation), wanted, shares),
+                    shares => self.queue.push_back(Event::Compared { pod, shares, kept: Vec::new() }),
+                }
             }
             Action::Examine { pod, pid } => {
                 let verdict = self.examine(pod, pid);
@@ -136,6 +140,7 @@ impl Server {
                 }
             },
             Action::Discard { pod } => {
+                self.stop_keeping(pod);
                 self.images.remove(&pod);
             }
             Action::Kill { pod, pid } => {
@@ -227,6 +232,7 @@ impl Server {
 
     fn remove(&mut self, pod: u64) {
         self.tables.remove(&pod);
+        self.stop_keeping(pod);
         self.images.remove(&pod);
         self.requesters.remove(&pod);
         self.members.retain(|(of, _), _| *of != pod);

@@ -230,11 +230,11 @@ fn shares(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zap_wire::message::Note;
+    use zap_wire::message::{Keep, Note};
 
     fn seen(id: u32, fd: i32, inode: u64, is_pipe: bool, access: i32) -> Seen {
         let file = (1, inode);
-        Seen { id, fd, file, object: if is_pipe { file } else { (0, 0) }, access }
+        Seen { id, fd, file, object: if is_pipe { file } else { (0, 0) }, access, keep: Keep::No }
     }
 
     #[test]

@@ -7,25 +7,29 @@ use super::pack;
 use crate::core::Kept;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zap_client::{trusted, Error, Result, RuntimeDir};
+use zap_image::kept::{Head, KeptName};
 use zap_image::name::ImageName;
 use zap_image::{Header, Prelude};
 use zap_wire::{fault, Compress};
 
-/// The temporary images of a pod. Dropping them unlinks them.
+/// The temporary images of a pod.
 #[derive(Debug)]
 pub struct Images {
     directory: PathBuf,
     files: Vec<Image>,
+    kept: Vec<KeptFile>,
     /// In the names of the temporary files.
     random: u64,
 }
 
+/// A temporary file. Dropping it unlinks it.
 #[derive(Debug)]
 struct Image {
+    /// 0 for what is no image.
     pid: i32,
     name: String,
     temporary: PathBuf,
@@ -35,18 +39,22 @@ struct Image {
 impl Images {
     /// No images, in `directory`.
     pub fn none(directory: &str, random: u64) -> Self {
-        Self { directory: directory.into(), files: Vec::new(), random }
+        Self { directory: directory.into(), files: Vec::new(), kept: Vec::new(), random }
+    }
+
+    /// The directory, and the random part of temporary names.
+    pub fn place(&self) -> (&Path, u64) {
+        (&self.directory, self.random)
+    }
+
+    /// Files that belong to the images.
+    pub fn keep(&mut self, files: Vec<KeptFile>) {
+        self.kept = files;
     }
 
     /// Makes a temporary file for each (pid, name) that has none, and removes all others.
     pub fn prepare(&mut self, images: &[(i32, String)]) -> Result<()> {
-        self.files.retain(|image| {
-            let wanted = images.iter().any(|(pid, name)| image.pid == *pid && image.name == *name);
-            if !wanted {
-                let _ = fs::remove_file(&image.temporary);
-            }
-            wanted
-        });
+        self.files.retain(|image| images.iter().any(|(pid, name)| image.pid == *pid && image.name == *name));
         for (pid, name) in images {
             if self.file(*pid).is_none() {
                 let (temporary, file) = Image::make(&self.directory, name, self.random)?;
@@ -81,6 +89,13 @@ impl Images {
             let metadata = image.file.metadata().map_err(|e| Error::system(image.temporary.display(), "fstat", &e))?;
             bytes += metadata.len();
         }
+        for KeptFile { image, head } in self.kept.drain(..) {
+            let failed = |error: std::io::Error| Error::system(directory.join(&image.name).display(), "write", &error);
+            zap_kept::finish(&image.file, head).map_err(failed)?;
+            // With holes, and blocks that are the original's too.
+            bytes += image.file.metadata().map_err(failed)?.blocks() * 512;
+            self.files.push(image);
+        }
         for image in &self.files {
             image.file.sync_all().map_err(|error| Error::system(image.temporary.display(), "fsync", &error))?;
         }
@@ -114,7 +129,8 @@ impl Images {
         }
         faults.stop_at(fault::COORDINATOR_RENAMED);
         remove_older(runtime, &directory, job);
-        let images = renamed.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        let is_image = |path: &&PathBuf| path.file_name().and_then(|name| ImageName::parse(name.to_str()?)).is_some();
+        let images = renamed.iter().filter(is_image).map(|path| path.to_string_lossy().into_owned()).collect();
         Ok(Kept { images, bytes })
     }
 }
@@ -159,11 +175,36 @@ impl Image {
     }
 }
 
-impl Drop for Images {
+impl Drop for Image {
     fn drop(&mut self) {
-        for image in &self.files {
-            let _ = fs::remove_file(&image.temporary);
-        }
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// A file that is kept whole beside the images; its head is still to be written.
+#[derive(Debug)]
+pub struct KeptFile {
+    image: Image,
+    head: Head,
+}
+
+impl KeptFile {
+    /// Makes a temporary file for one of this name in `directory`, and has it filled.
+    pub fn make(
+        directory: &Path,
+        name: &str,
+        random: u64,
+        fill: impl FnOnce(&File) -> std::io::Result<Head>,
+    ) -> std::result::Result<Self, String> {
+        let (temporary, file) = Image::make(directory, name, random).map_err(|error| error.to_string())?;
+        let image = Image { pid: 0, name: name.to_string(), temporary, file };
+        let head = fill(&image.file).map_err(|error| zap_client::error::reason(&error))?;
+        Ok(Self { image, head })
+    }
+
+    /// Device and inode of the file.
+    pub fn of(&self) -> (u64, u64) {
+        (self.head.device, self.head.inode)
     }
 }
 
@@ -213,14 +254,20 @@ pub fn image_of_temporary(name: &str) -> Option<&str> {
     name.strip_prefix('.')?.split_once(".tmp-").map(|(image, _)| image)
 }
 
+/// Pod and generation of what a checkpoint has left under `name`.
+pub fn checkpoint_of(name: &str) -> Option<(u64, u32)> {
+    let image = ImageName::parse(name).map(|image| (image.pod_id, image.generation));
+    image.or_else(|| KeptName::parse(name).map(|kept| (kept.pod_id, kept.generation)))
+}
+
 /// Removes the images of generations before the `keep` newest up to `job.generation`. Only this pod's own.
 fn remove_older(runtime: &RuntimeDir, directory: &Path, job: &Job) {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        match name.to_str().and_then(ImageName::parse) {
-            Some(image) if image.pod_id == job.pod && image.generation < job.generation => {
-                found.push((image.generation, entry.path()));
+        match name.to_str().and_then(checkpoint_of) {
+            Some((pod, generation)) if pod == job.pod && generation < job.generation => {
+                found.push((generation, entry.path()));
             }
             _ => {}
         }

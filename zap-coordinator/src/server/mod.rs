@@ -15,6 +15,7 @@ mod examine;
 mod faults;
 mod head;
 mod images;
+mod keep;
 mod names;
 mod pack;
 mod process;
@@ -30,6 +31,7 @@ use clock::Clock;
 use crossbeam::channel::{unbounded, Receiver, Sender};
 use door::{Door, Way, STRANGERS, STRANGERS_PATIENCE};
 use faults::Faults;
+use keep::{Copied, Copying};
 use images::{Images, Job, Tools};
 use process::Process;
 use seniority::Kin;
@@ -92,6 +94,9 @@ struct Server {
     refused: BTreeSet<u64>,
     jobs: Sender<(Job, Images)>,
     done: Receiver<(u64, std::result::Result<Kept, String>)>,
+    /// Pods whose files are being copied, and how the copies come back.
+    copying: BTreeMap<u64, Copying>,
+    copied: (Sender<Copied>, Receiver<Copied>),
     /// Readable when something is done.
     bell: Arc<OwnedFd>,
     exiting: bool,
@@ -175,6 +180,8 @@ impl Server {
             refused: BTreeSet::new(),
             jobs,
             done,
+            copying: BTreeMap::new(),
+            copied: unbounded(),
             bell,
             exiting: false,
             looked: Instant::now(),
@@ -235,6 +242,9 @@ impl Server {
                         let _ = zap_sys::fd::read(self.bell.as_raw_fd(), &mut [0u8; 8]);
                         while let Ok((pod, outcome)) = self.done.try_recv() {
                             self.queue.push_back(Event::Committed { pod, outcome });
+                        }
+                        while let Ok(copied) = self.copied.1.try_recv() {
+                            self.kept(copied);
                         }
                     }
                     Source::Peer(peer) => self.listen_to(peer, &mut buffer),

@@ -79,7 +79,7 @@ pub fn clean(pod: &Pod) {
     for entry in fs::read_dir(&pod.settings.ckpt_dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let image = name.to_str().and_then(super::images::image_of_temporary);
-        if image.and_then(ImageName::parse).is_some_and(|image| image.pod_id == pod.id) {
+        if image.and_then(super::images::checkpoint_of).is_some_and(|(id, _)| id == pod.id) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -96,6 +96,7 @@ fn adopt(id: u64, metadata: Option<Metadata>, table: &MappedTable, now: u64) -> 
             keep: 1,
             compress: "none".into(),
             signal: table.signal.load(std::sync::atomic::Ordering::Relaxed),
+            snapshot_files: false,
         };
         let name = first.map(super::process::name).filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| format!("{id:016x}"));

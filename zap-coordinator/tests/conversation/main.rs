@@ -311,6 +311,7 @@ fn strangers_at_the_door_are_sent_away() {
             keep: 1,
             compress: "none".into(),
             signal: crate::SIGNAL,
+            snapshot_files: false,
         },
         streams: [(0, 0); 3],
         members: vec![(5, "app".into())],

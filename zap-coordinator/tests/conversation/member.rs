@@ -31,6 +31,7 @@ pub fn run_if_asked() {
             keep: 1,
             compress: "none".into(),
             signal: crate::SIGNAL,
+            snapshot_files: false,
         },
         streams: [(0, 0); 3],
     };

@@ -9,16 +9,17 @@ use std::process::ExitCode;
 use zap_client::error::{reason, Error, Result};
 use zap_client::{trusted, usage, Connection, RuntimeDir};
 use zap_image::name::ImageName;
-use zap_restart::arguments::Restart as Arguments;
+use zap_restart::arguments::{Files, Restart as Arguments};
 use zap_restart::changed::Changed;
 use zap_restart::commons::Commons;
 use zap_restart::generation::{self, choose};
 use zap_restart::image::{self, Image};
+use zap_restart::kept::KeptFiles;
 use zap_restart::planner::{self, Facts, Planned};
 use zap_restart::program;
 use zap_restart::start::{self, Candidate, Circumstances, Pod, Start};
 use zap_restart::tree::{self, Kin};
-use zap_restart::{backing, fault, huge_pages, supervise, unpack, vanished, verify};
+use zap_restart::{backing, fault, huge_pages, moved, supervise, unpack, vanished, verify};
 use zap_sys::RealPid;
 use zap_wire::message::{PodSettings, Restart, StreamId};
 use zap_wire::{FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
@@ -59,7 +60,10 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let runtime = RuntimeDir::open()?;
     for image in &mut images {
         prepare(image, runtime.as_ref(), arguments.verify)?;
+        moved::apply(&arguments.map, &mut image.header);
     }
+    let puts_back = arguments.files == Some(Files::Snapshot);
+    let kept = KeptFiles::open(&images, runtime.as_ref(), arguments.verify, puts_back)?;
     let kin: Vec<Kin> = images.iter().map(kin_of).collect();
     let tree = tree::plan(&kin).map_err(|why| Error::new(images[0].path.display(), why))?;
     let commons = Commons::make(&images)?;
@@ -67,21 +71,37 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let mut candidates = images.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
     let headers: Vec<_> = candidates.iter().map(|candidate| &candidate.image.header).collect();
     huge_pages::check(&headers)?;
-    let changed = Changed::look(headers.into_iter(), &directory_of(&candidates[0].image.path)?)?;
+    let beside = directory_of(&candidates[0].image.path)?;
+    let changed = Changed::look(headers.into_iter(), &arguments.map, arguments.files, &beside)?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let pod = make_pod(arguments, &candidates, ckpt_dir)?;
-    let cuts = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name);
+    let measures = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name)?;
     let ended = candidates[0].image.header.first_ended();
-    let runs = |first| Restarted { first, ended, table: PathBuf::from(&pod.table) };
-    let circumstances = Circumstances { background: arguments.background, mask: supervise::block(), cuts: &cuts };
-    if let Start::Runs(child) = start::start(&candidates, &commons, &tree, &pod, circumstances)? {
-        return Ok(runs(child));
-    }
-    // A JVM that starts now removes such files of others.
-    candidates = candidates.into_iter().map(|one| plan(one.image)).collect::<Result<Vec<_>>>()?;
-    match start::start(&candidates, &commons, &tree, &pod, circumstances)? {
-        Start::Runs(child) => Ok(runs(child)),
-        Start::FileGone(error) => Err(error),
+    let (background, mask) = (arguments.background, supervise::block());
+    let circumstances =
+        Circumstances { background, mask, measures: &measures, kept: &kept, moved: &arguments.map };
+    let put_back = measures.put_back(&kept)?;
+    let mut start = || {
+        if let Start::Runs(child) = start::start(&candidates, &commons, &tree, &pod, circumstances)? {
+            return Ok(child);
+        }
+        // A JVM that starts now removes such files of others.
+        let again = std::mem::take(&mut candidates).into_iter().map(|one| plan(one.image));
+        candidates = again.collect::<Result<Vec<_>>>()?;
+        match start::start(&candidates, &commons, &tree, &pod, circumstances)? {
+            Start::Runs(child) => Ok(child),
+            Start::FileGone(error) => Err(error),
+        }
+    };
+    match start() {
+        Ok(first) => {
+            put_back.stays();
+            Ok(Restarted { first, ended, table: PathBuf::from(&pod.table) })
+        }
+        Err(error) => {
+            put_back.undo();
+            Err(error)
+        }
     }
 }
 
@@ -161,6 +181,7 @@ fn make_pod(arguments: &Arguments, candidates: &[Candidate], ckpt_dir: String) -
             keep: recorded.keep,
             compress: recorded.compress.clone(),
             signal: recorded.signal,
+            snapshot_files: candidates[0].image.header.open_files().keeps,
         },
         streams: streams(),
         members: recorded.members.iter().map(|member| (member.virtual_pid, member.program.clone())).collect(),
