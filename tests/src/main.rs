@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod case;
+mod changed_files;
 mod command_line;
 mod compressed;
 mod coordinator;
