@@ -77,7 +77,7 @@ fn restart_and_end(scene: &Scene, options: &[&str], images: &[PathBuf], expected
 }
 
 fn read(scene: &Scene, name: &str) -> Result<String> {
-    Ok(fs::read_to_string(scene.path("work").join(name)).doing(name)?)
+    fs::read_to_string(scene.path("work").join(name)).doing(name)
 }
 
 /// What has been put beside the images of a file called `name`, in the order in which it was.
@@ -128,8 +128,8 @@ fn kept(scene: &Scene, options: &[&str], why: &str) -> Result {
     let images = write_on(scene, &[])?;
     let expected = said("after!", "input", "before after after", "before after");
     let told = restart_and_end(scene, options, &images, &expected)?;
-    let line = format!("log: kept as it is, 6 bytes longer than at the checkpoint");
-    ensure!(told.contains(&line) && told.contains(&why.replace("7 bytes longer", "6 bytes longer")), "{told:?}");
+    ensure!(told.contains("log: kept as it is, 6 bytes longer than at the checkpoint"), "{told:?}");
+    ensure!(told.contains(why), "{told:?}");
     ensure!(beside(scene, "log")?.is_empty(), "something was cut off");
     Ok(())
 }
@@ -264,18 +264,13 @@ fn in_the_way(scene: &Scene) -> Result {
     OpenOptions::new().write(true).open(path("input"))?.set_len(3)?;
     refused(scene, &[], &images, "input: is shorter than at the checkpoint: 3 bytes, then 6")?;
     fs::write(path("input"), "input\n")?;
-    // A copy with the same time is as good.
     let times = fs::metadata(path("data"))?.modified()?;
     fs::copy(path("data"), &aside)?;
     scene.own(&aside)?;
     OpenOptions::new().write(true).open(&aside)?.set_modified(times)?;
     fs::rename(&aside, path("data"))?;
-    let told = scene.words(&["zap-restart"]);
-    let mut command = told;
-    command.args(&images);
-    let ended = scene.finish(command)?;
-    // It has been written to since, so that it is not what it was.
-    ended.expect(125, "data: has been replaced since the checkpoint")
+    // It has been written to since, so that this is not what it was.
+    refused(scene, &[], &images, "data: has been replaced since the checkpoint")
 }
 
 /// Everything that was open for writing becomes what it was, also what is gone; what it was replaced by is kept.

@@ -111,8 +111,19 @@ mod tests {
     #[test]
     fn what_a_pod_is_like_is_known_by_the_command_line() {
         assert!(parse(&["--pod", "p", "true", "--signal", "40"]).unwrap().of_the_pod.is_empty());
-        let words =
-            ["--signal=62", "--ckpt-dir", "/tmp", "--interval", "0", "--keep", "1", "--compress", "none", "--snapshot-files", "true"];
+        let words = [
+            "--signal=62",
+            "--ckpt-dir",
+            "/tmp",
+            "--interval",
+            "0",
+            "--keep",
+            "1",
+            "--compress",
+            "none",
+            "--snapshot-files",
+            "true",
+        ];
         let all = ["--ckpt-dir", "--interval", "--keep", "--compress", "--signal", "--snapshot-files"];
         assert_eq!(parse(&words).unwrap().of_the_pod, all);
     }

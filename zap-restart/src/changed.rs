@@ -371,7 +371,8 @@ impl Measures {
         }
         let saved = if is_new { None } else { Some(self.keep(path, &mut file, 0)?) };
         let done = Done { path: path.to_path_buf(), file, length: 0, kept: saved };
-        let written = done.file.set_len(0).and_then(|()| former.pour(&done.file, 0)).and_then(|()| done.file.sync_all());
+        let written =
+            done.file.set_len(0).and_then(|()| former.pour(&done.file, 0)).and_then(|()| done.file.sync_all());
         if let Err(error) = written {
             done.undo();
             return Err(failed(error));

@@ -56,7 +56,8 @@ fn open_one(path: &Path, name: KeptName, runtime: Option<&RuntimeDir>) -> std::r
     let is_untouched = runtime.is_some_and(|runtime| trusted::is_untouched(runtime, &file));
     let kept = Kept::open(file).map_err(|error| error.to_string())?;
     let head = &kept.head;
-    if (head.pod_id, head.generation, head.device, head.inode) != (name.pod_id, name.generation, name.device, name.inode)
+    if (head.pod_id, head.generation, head.device, head.inode)
+        != (name.pod_id, name.generation, name.device, name.inode)
     {
         return Err("is not what it is called".into());
     }

@@ -91,7 +91,10 @@ pub fn start(
 ) -> Result<Start> {
     let numbers = Numbers::below_limit();
     let started_ns = zap_sys::time::to_ns(&zap_sys::time::now(libc::CLOCK_REALTIME));
-    let ready = candidates.iter().map(|one| make_ready(one, pod, numbers, (started_ns, circumstances.moved))).collect::<Result<Vec<_>>>()?;
+    let ready = candidates
+        .iter()
+        .map(|one| make_ready(one, pod, numbers, (started_ns, circumstances.moved)))
+        .collect::<Result<Vec<_>>>()?;
     let patience = Patience::new(circumstances.mask).map_err(|error| Error::new("signals", error))?;
     let mut left = ATTEMPTS;
     loop {

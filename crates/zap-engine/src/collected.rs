@@ -88,7 +88,8 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     let descriptions = descriptors::take(order);
     let owners = descriptors::claim(&descriptions)?;
     let notes: Vec<_> = order.notes.iter().map(|note| (note.object, note.bytes.clone())).collect();
-    let mut saved = SavedByPlugins { sections: alloc::vec![descriptors::listed(&descriptions)?], ..SavedByPlugins::default() };
+    let mut saved =
+        SavedByPlugins { sections: alloc::vec![descriptors::listed(&descriptions)?], ..SavedByPlugins::default() };
     for (index, plugin) in registry::plugins().iter().enumerate() {
         let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
         let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();

@@ -230,7 +230,8 @@ pub fn files(order: &SaveOrder, all: &[Description], files: &[(u32, Vec<u8>)]) -
             continue;
         }
         let flags = one.status_flags();
-        let has_access = |accesses: [i32; 2]| flags & libc::O_PATH == 0 && accesses.contains(&(flags & libc::O_ACCMODE));
+        let has_access =
+            |accesses: [i32; 2]| flags & libc::O_PATH == 0 && accesses.contains(&(flags & libc::O_ACCMODE));
         let size = one.stat.st_size.max(0) as u64;
         open.files.push(OpenFile {
             path: Bytes(path.clone()),

@@ -84,7 +84,8 @@ impl Kept {
         let length = file.metadata()?.len();
         let mut bytes = vec![0; HEAD_SIZE.min(length as usize)];
         file.read_exact_at(&mut bytes, 0)?;
-        let head = Head::decode(&bytes, length).map_err(|error| io::Error::new(ErrorKind::InvalidData, error.to_string()))?;
+        let head =
+            Head::decode(&bytes, length).map_err(|error| io::Error::new(ErrorKind::InvalidData, error.to_string()))?;
         Ok(Self { file, head })
     }
 
@@ -151,13 +152,10 @@ pub fn copy(
 
 /// Shares the blocks: a matter of the file system, and of where block boundaries are.
 fn clone(source: &File, from: u64, target: &File, to: u64, length: u64) -> bool {
-    let source_length = if source.metadata().is_ok_and(|metadata| metadata.len() == from + length) { 0 } else { length };
-    let range = CloneRange {
-        source: i64::from(source.as_raw_fd()),
-        source_offset: from,
-        source_length,
-        target_offset: to,
-    };
+    let source_length =
+        if source.metadata().is_ok_and(|metadata| metadata.len() == from + length) { 0 } else { length };
+    let range =
+        CloneRange { source: i64::from(source.as_raw_fd()), source_offset: from, source_length, target_offset: to };
     // SAFETY: descriptors that live, and a struct that is read.
     unsafe { libc::ioctl(target.as_raw_fd(), FICLONERANGE, &raw const range) == 0 }
 }

@@ -5,8 +5,8 @@
 //! mistake, or version, page (docs/wire-protocol.md) and golden file change in one commit.
 
 use crate::message::{
-    CheckpointRecord, CheckpointResult, FileName, Hold, Keep, Launch, MemoryLimit, Note, ObjectNote, PodSettings, PodStatus,
-    ProcessStatus, Refusal, Restart, SaveOrder, Seen, Selection, Share, Status, Stretch,
+    CheckpointRecord, CheckpointResult, FileName, Hold, Keep, Launch, MemoryLimit, Note, ObjectNote, PodSettings,
+    PodStatus, ProcessStatus, Refusal, Restart, SaveOrder, Seen, Selection, Share, Status, Stretch,
 };
 use crate::restart::{Moved, Order, Report, RestartParts};
 use crate::{decode, encode, FromCoordinator, Phase, ToCoordinator, PROTOCOL_VERSION};
@@ -36,7 +36,14 @@ pub fn check(name: &str, text: &str, version: &str) {
 }
 
 fn settings() -> PodSettings {
-    PodSettings { ckpt_dir: "/ckpt".into(), interval: 600, keep: 2, compress: "none".into(), signal: 62, snapshot_files: true }
+    PodSettings {
+        ckpt_dir: "/ckpt".into(),
+        interval: 600,
+        keep: 2,
+        compress: "none".into(),
+        signal: 62,
+        snapshot_files: true,
+    }
 }
 
 fn record() -> CheckpointRecord {

@@ -1,6 +1,6 @@
 //! Stateless character devices, and the controlling terminal (/dev/tty): opened again by path.
 
-use crate::{no_object, nothing_to_refill, keeps_nothing, Noun};
+use crate::{keeps_nothing, no_object, nothing_to_refill, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,7 +9,8 @@ use zap_plugin::sys::path::CPath;
 use zap_plugin::sys::{fd, libc, process};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
+pub(crate) const NOUN: Noun =
+    Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.devices";
 const VERSION: u32 = 1;

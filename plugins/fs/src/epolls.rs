@@ -3,7 +3,7 @@
 //! A watch belongs to an open file description and the number it was added under. Where that number has been closed or
 //! used again since, the description is found under another number, and lent its old one while the watch is added.
 
-use crate::{no_object, keeps_nothing, Noun};
+use crate::{keeps_nothing, no_object, Noun};
 use alloc::format;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};

@@ -1,13 +1,14 @@
 //! eventfd(2): the count, and whether reads take one at a time.
 
-use crate::{no_object, nothing_to_refill, keeps_nothing, Noun};
+use crate::{keeps_nothing, no_object, nothing_to_refill, Noun};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use zap_plugin::sys::text::{decimal, field, hex};
 use zap_plugin::sys::{fd, libc};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
+pub(crate) const NOUN: Noun =
+    Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.eventfds";
 const VERSION: u32 = 1;

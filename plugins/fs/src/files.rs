@@ -16,7 +16,6 @@ use zap_plugin::{decode, encode, read_all, Description, Keep, Refusal, RestoreCo
 
 pub(crate) const NOUN: Noun = Noun { claims, keeps, object, save, restore, refill };
 
-
 const SECTION: &str = "fs.files";
 const VERSION: u32 = 7;
 
@@ -417,4 +416,3 @@ fn refuse_special(path: &[u8]) -> Result<(), Refusal> {
         )),
     }
 }
-

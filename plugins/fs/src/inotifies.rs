@@ -2,7 +2,7 @@
 //! program has named it is noted when it does. An instance with events that have not been read is refused by name: nobody can
 //! put them back.
 
-use crate::{no_object, keeps_nothing, Noun};
+use crate::{keeps_nothing, no_object, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,7 +1,7 @@
 //! POSIX message queues (mq_overview(7)) that have a name. Like a file a queue stays in the kernel, with its messages, while
 //! nobody has it open: it is opened again by its name. To stat(2) it is a regular file.
 
-use crate::{no_object, nothing_to_refill, keeps_nothing, Noun};
+use crate::{keeps_nothing, no_object, nothing_to_refill, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,7 +11,8 @@ use zap_plugin::sys::text::decimal;
 use zap_plugin::sys::{fd, libc, process, RawFd};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
+pub(crate) const NOUN: Noun =
+    Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.message_queues";
 const VERSION: u32 = 1;

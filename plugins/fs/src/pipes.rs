@@ -8,7 +8,7 @@
 //! too: it must have been empty.
 
 use crate::files::named_path;
-use crate::{nothing_to_refill, keeps_nothing, Noun};
+use crate::{keeps_nothing, nothing_to_refill, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

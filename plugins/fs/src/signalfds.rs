@@ -1,13 +1,14 @@
 //! signalfd(2): which signals it tells of. Whose they are, whoever reads it decides; what waits is the process's.
 
-use crate::{no_object, nothing_to_refill, keeps_nothing, Noun};
+use crate::{keeps_nothing, no_object, nothing_to_refill, Noun};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use zap_plugin::sys::text::{field, hex};
 use zap_plugin::sys::{fd, libc};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
+pub(crate) const NOUN: Noun =
+    Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.signalfds";
 const VERSION: u32 = 1;

@@ -1,13 +1,14 @@
 //! The standard streams that the pod was launched with: after a restart they are zap-restart's own.
 
-use crate::{no_object, nothing_to_refill, keeps_nothing, Noun};
+use crate::{keeps_nothing, no_object, nothing_to_refill, Noun};
 use alloc::format;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use zap_plugin::sys::{fd, libc};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
+pub(crate) const NOUN: Noun =
+    Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.streams";
 const VERSION: u32 = 1;

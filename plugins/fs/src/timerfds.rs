@@ -1,13 +1,14 @@
 //! timerfd_create(2): clock, what is left, interval, expirations not yet read.
 
-use crate::{no_object, nothing_to_refill, keeps_nothing, Noun};
+use crate::{keeps_nothing, no_object, nothing_to_refill, Noun};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use zap_plugin::sys::text::{decimal, field};
 use zap_plugin::sys::{fd, libc, time};
 use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext};
 
-pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
+pub(crate) const NOUN: Noun =
+    Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill: nothing_to_refill };
 
 const SECTION: &str = "fs.timerfds";
 const VERSION: u32 = 1;

@@ -157,8 +157,7 @@ impl Checkpoint {
 
     /// When processes that stand until files are copied, or their images are there, must hear something again.
     pub fn reminder(&self, limits: &Limits) -> Option<Millis> {
-        let standing =
-            self.stage == Stage::Compare || self.kill && matches!(self.stage, Stage::Write | Stage::Commit);
+        let standing = self.stage == Stage::Compare || self.kill && matches!(self.stage, Stage::Write | Stage::Commit);
         standing.then_some(self.reminded + limits.remind)
     }
 

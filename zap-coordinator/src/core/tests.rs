@@ -106,7 +106,14 @@ impl Bench {
 }
 
 fn settings() -> PodSettings {
-    PodSettings { ckpt_dir: "/images".into(), interval: 0, keep: 1, compress: "none".into(), signal: 62, snapshot_files: false }
+    PodSettings {
+        ckpt_dir: "/images".into(),
+        interval: 0,
+        keep: 1,
+        compress: "none".into(),
+        signal: 62,
+        snapshot_files: false,
+    }
 }
 
 /// The actions in short: what they are, and what is said.
@@ -416,7 +423,10 @@ fn several_processes_are_taken_together() {
     expect(&say_as(&mut bench, 103, reached(Phase::Drain)), &[]);
     expect(&say_as(&mut bench, 102, reached(Phase::Drain)), &["Compare"]);
     let shares = Ok(BTreeMap::new());
-    expect(&bench.handle(Event::Compared { pod: POD, shares, kept: vec![] }), &["Save", "Save", "Save", "fault coordinator-saving"]);
+    expect(
+        &bench.handle(Event::Compared { pod: POD, shares, kept: vec![] }),
+        &["Save", "Save", "Save", "fault coordinator-saving"],
+    );
     // What one refuses is off for all.
     let refusal = Refusal { object: "descriptor 5".into(), reason: "is odd".into() };
     let outcome = "not checkpointed: app (pid 102): descriptor 5: is odd";

@@ -78,8 +78,7 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let measures = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name)?;
     let ended = candidates[0].image.header.first_ended();
     let (background, mask) = (arguments.background, supervise::block());
-    let circumstances =
-        Circumstances { background, mask, measures: &measures, kept: &kept, moved: &arguments.map };
+    let circumstances = Circumstances { background, mask, measures: &measures, kept: &kept, moved: &arguments.map };
     let put_back = measures.put_back(&kept)?;
     let mut start = || {
         if let Start::Runs(child) = start::start(&candidates, &commons, &tree, &pod, circumstances)? {
