@@ -158,7 +158,14 @@ pub fn take(shares: &[Share]) -> Vec<Description> {
     let share_of = |id: u32| shares.iter().find(|share| share.id == id).copied().unwrap_or_default();
     for one in &mut all {
         let Share { description, leads, object, leads_object, accesses, mapped, .. } = share_of(one.id);
-        one.share = zap_plugin::Share { follows: description != 0 && !leads, object, leads_object, accesses, mapped };
+        one.share = zap_plugin::Share {
+            follows: description != 0 && !leads,
+            shared: description != 0,
+            object,
+            leads_object,
+            accesses,
+            mapped,
+        };
     }
     let copies = COPIES.with(|copies| copies.clone());
     SAVED.with(|saved| {
