@@ -129,7 +129,7 @@ hook! { unsafe fn syscall(
             }
             libc::SYS_read if state::active() => {
                 let read = || real!(syscall)(number, a, b, c, d, e, f) as libc::ssize_t;
-                super::watches::with_kept_in(a as c_int, b as *mut _, c as usize, read(), read) as c_long
+                super::watches::with_kept(a as c_int, b as *mut _, c as usize, read(), read) as c_long
             }
             _ if super::aio::is_known(number) && state::active() => super::aio::by_number(number, arguments),
             libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork if state::active() => super::fork::by_number(number, arguments),

@@ -346,7 +346,7 @@ fn read_once(fd: c_int, buffer: *mut c_void, length: size_t, call: impl Fn() -> 
         Came::Whole(result) | Came::Short(result) => result,
     };
     super::signals::told_by_descriptor(fd, buffer, result);
-    super::watches::with_kept_in(fd, buffer, length, result, || once(fd, Way::In, &call))
+    super::watches::with_kept(fd, buffer, length, result, || once(fd, Way::In, &call))
 }
 
 /// Reads on from an endless device of which `done` bytes have been read, as far as the kernel goes without Zap's doing.
@@ -393,7 +393,7 @@ hook! { unsafe fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t
     // SAFETY: the caller's arguments.
     let call = || once(fd, Way::In, || unsafe { real!(readv)(fd, parts, count) });
     // SAFETY: the kernel has read the list.
-    super::watches::with_kept(fd, || unsafe { core::slice::from_raw_parts(parts, count as usize) }, call(), call)
+    unsafe { super::watches::with_kept_in_parts(fd, parts, count, call(), call) }
 } }
 
 hook! { unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t => zap_write {

@@ -23,17 +23,38 @@ hook! { unsafe fn inotify_add_watch(fd: c_int, path: *const c_char, mask: u32) -
     number
 } }
 
-/// After a read from `fd` into the buffers of which `parts` gives the list: events in the place of what stands for them. `again`
-/// makes the call again, where there were none.
+/// After a read from `fd` of at most `length` bytes into `buffer`: events in the place of what stands for them. `again` makes the
+/// call again, where there were none.
 #[inline(always)]
-pub fn with_kept<'a>(
+pub fn with_kept(
     fd: c_int,
-    parts: impl FnOnce() -> &'a [iovec],
+    buffer: *mut c_void,
+    length: usize,
     result: ssize_t,
     again: impl Fn() -> ssize_t,
 ) -> ssize_t {
     if unread::is_any() && result > 0 {
-        return kept(fd, parts(), result, again);
+        return kept(fd, &[iovec { iov_base: buffer, iov_len: length }], result, again);
+    }
+    result
+}
+
+/// As [`with_kept`], for a list of buffers.
+///
+/// # Safety
+/// The kernel has read the list if there is a result.
+#[inline(always)]
+pub unsafe fn with_kept_in_parts(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    result: ssize_t,
+    again: impl Fn() -> ssize_t,
+) -> ssize_t {
+    if unread::is_any() && result > 0 {
+        // SAFETY: the caller's promise.
+        let parts = unsafe { core::slice::from_raw_parts(parts, count as usize) };
+        return kept(fd, parts, result, again);
     }
     result
 }
@@ -47,21 +68,6 @@ fn kept(fd: c_int, parts: &[iovec], mut result: ssize_t, again: impl Fn() -> ssi
             Handed::NoRoom => return super::fail(libc::EINVAL) as ssize_t,
             Handed::Nothing => result = again(),
         }
-    }
-    result
-}
-
-/// As [`with_kept`], for one buffer.
-#[inline(always)]
-pub fn with_kept_in(
-    fd: c_int,
-    buffer: *mut c_void,
-    length: usize,
-    result: ssize_t,
-    again: impl Fn() -> ssize_t,
-) -> ssize_t {
-    if unread::is_any() && result > 0 {
-        return kept(fd, &[iovec { iov_base: buffer, iov_len: length }], result, again);
     }
     result
 }

@@ -4,7 +4,8 @@
 //! A placeholder is what the kernel itself queues when a watch ends (IN_IGNORED, 16 bytes): a watch under a number far above
 //! the program's (INOTIFY_IOC_SETNEXTWD) that is taken and left. An event has as many as it is long, so that poll(2), epoll,
 //! FIONREAD, later events, forks and closes are the kernel's affair as before; whoever reads the last one has the event.
-//! Only the wrappers of read(2) look behind them, and only while there are any.
+//! Only the wrappers of read(2) look behind them, and only while there are any. What is queued anew may be told of anew
+//! (O_ASYNC, EPOLLET).
 //!
 //! What each stands for never changes once it is published: a reader takes no lock, and finds after a fork what was there
 //! before. Memory is mapped, since a reader may have interrupted who holds Zap's arena.
@@ -677,4 +678,56 @@ fn take_last(work: &mut Work, read: &[u8], left: usize) {
         }
         at += 1;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn read_all(instance: RawFd, room: usize) -> Option<Vec<u8>> {
+        let mut bytes = alloc::vec![0u8; room];
+        let length = fd::read(instance, &mut bytes).ok()?;
+        let part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: room };
+        // SAFETY: a buffer of our own, which has just been filled.
+        match unsafe { hand_over(instance, &[part], length) } {
+            Handed::Bytes(length) => Some(bytes[..length].to_vec()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_read_once_and_in_order() {
+        let directory = std::env::temp_dir().join(std::format!("zap-unread-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let path = zap_plugin::sys::path::CPath::new(directory.to_str().unwrap().as_bytes()).unwrap();
+        let instances = [(); 2].map(|()| fd::inotify(libc::IN_NONBLOCK | libc::IN_CLOEXEC).unwrap());
+        for instance in instances {
+            assert_eq!(fd::add_watch(instance, path.as_c_str(), libc::IN_CREATE | libc::IN_MOVE), Ok(1));
+        }
+        for name in ["short", "a name that is rather long", "x"] {
+            std::fs::create_dir(directory.join(name)).unwrap();
+        }
+        std::fs::rename(directory.join("x"), directory.join("y")).unwrap();
+        let mut expected = alloc::vec![0u8; 4096];
+        let length = fd::read(instances[0], &mut expected).unwrap();
+        expected.truncate(length);
+
+        let first = keep(instances[1]).unwrap();
+        assert!(first >= FIRST && is_any());
+        assert_eq!(fd::bytes_readable(instances[1]), Ok(length));
+        assert!(keep(instances[1]).unwrap() >= FIRST);
+        assert_eq!(read_all(instances[1], 16), None, "no room for a name");
+        assert_eq!(fd::bytes_readable(instances[1]), Ok(length));
+        let one = read_all(instances[1], 64).unwrap();
+        assert_eq!(one, expected[..32]);
+        assert_eq!(read_all(instances[1], 4096).unwrap(), expected[32..]);
+        assert_eq!(fd::bytes_readable(instances[1]), Ok(0));
+        assert!(!is_any());
+        sweep();
+        assert_eq!(batches().count(), 0);
+        assert_eq!(fd::add_watch(instances[1], c"/", libc::IN_UNMOUNT), Ok(2), "the program's numbers go on");
+        instances.into_iter().for_each(|instance| fd::close(instance).unwrap());
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }
