@@ -5,6 +5,7 @@
  */
 #include "program.h"
 
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -29,6 +30,8 @@ int main(int argc, char **argv) {
     int listener = socket(AF_UNIX, SOCK_STREAM, 0);
     struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "socket"};
     MAKE(bind(listener, (struct sockaddr *)&name, sizeof name) == 0 && listen(listener, 3) == 0);
+    int watcher = inotify_init();
+    MAKE(watcher >= 0 && inotify_add_watch(watcher, argv[1], IN_CREATE) == 1);
 
     ready();
 
@@ -50,6 +53,9 @@ int main(int argc, char **argv) {
     struct stat own, there;
     CHECK(stat("/proc/self/exe", &own) == 0 && stat("../moved_files", &there) == 0, "executable");
     CHECK(own.st_ino == there.st_ino, "the executable is that of the directory");
-    SAY("moved files: FIFO, socket, executable");
+    struct inotify_event event[8];
+    CHECK(mkdir("../new", 0700) == 0 && read(watcher, event, sizeof event) > 0, "what is watched");
+    CHECK(event->wd == 1 && strcmp(event->name, "new") == 0, "watch %d tells of %s", event->wd, event->name);
+    SAY("moved files: FIFO, socket, executable, watch");
     return finish(7);
 }

@@ -1,5 +1,5 @@
-/* A descriptor that nobody can save: an io_uring, an inotify with an event, a lease that somebody waits for, a listening socket, or a message queue in which a
- * thread waits.
+/* A descriptor that nobody can save: an io_uring, an inotify that two processes have, with an event, a lease that somebody waits
+ * for, a listening socket, or a message queue in which a thread waits.
  *
  * In the first round a checkpoint must be refused by the object's name, and the program must not notice: the object
  * still works. In the second it is closed, and a checkpoint must work.
@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #if __has_include(<linux/io_uring.h>)
 #include <linux/io_uring.h>
@@ -62,6 +63,7 @@ static void *open_it(void *path) {
 int main(int argc, char **argv) {
     CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|moved|lease|mapped|listening|queue|notified DIRECTORY");
     pthread_t waiter;
+    pid_t other = -1;
     const char *kind = argv[1], *directory = argv[2];
     int fd = -1;
     void *mapped = NULL;
@@ -77,7 +79,8 @@ int main(int argc, char **argv) {
         MAKE((fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0);
         MAKE(inotify_add_watch(fd, in(directory, "watched"), IN_CREATE) >= 0);
         /* It waits to be read. */
-        MAKE(mkdir(in(directory, "watched/early"), 0700) == 0);
+        MAKE(mkdir(in(directory, "watched/early"), 0700) == 0 && (other = fork()) != -1);
+        while (other == 0) pause();
     } else if (strcmp(kind, "moved") == 0) {
         MAKE(mkdir(in(directory, "watched"), 0700) == 0 && (fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0);
         MAKE(inotify_add_watch(fd, in(directory, "watched"), IN_CREATE) == 1 && chdir(directory) == 0);
@@ -129,6 +132,7 @@ int main(int argc, char **argv) {
         CHECK(read(fd, space, sizeof space) > (ssize_t)sizeof event, "the watch tells of another");
         memcpy(&event, space, sizeof event);
         CHECK((event.mask & IN_CREATE) && strcmp(space + sizeof event, "seen") == 0, "the watch works");
+        CHECK(kill(other, SIGKILL) == 0 && waitpid(other, NULL, 0) == other, "the other process");
     } else if (strcmp(kind, "moved") == 0) {
         struct inotify_event event;
         char space[4096];

@@ -163,7 +163,14 @@ pub fn take(order: &SaveOrder) -> Vec<Description> {
     let share_of = |id: u32| order.shares.iter().find(|share| share.id == id).copied().unwrap_or_default();
     for one in &mut all {
         let Share { description, leads, object, leads_object, accesses, mapped, .. } = share_of(one.id);
-        one.share = zap_plugin::Share { follows: description != 0 && !leads, object, leads_object, accesses, mapped };
+        one.share = zap_plugin::Share {
+            follows: description != 0 && !leads,
+            shared: description != 0,
+            object,
+            leads_object,
+            accesses,
+            mapped,
+        };
         one.kept = order.kept.contains(&(one.stat.st_dev, one.stat.st_ino));
     }
     let copies = COPIES.with(|copies| copies.clone());

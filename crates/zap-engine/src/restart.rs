@@ -15,7 +15,7 @@ use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
     aio, attributes, children, clocks, credentials, descriptors, fault, halted, identity, image_backed, init,
-    io_owners, locks, priorities, registry, signals, suspend, timer_helper, timers, vdso, waits,
+    io_owners, locks, priorities, registry, signals, suspend, timer_helper, timers, vdso, waits, watched,
 };
 use alloc::format;
 use alloc::vec::Vec;
@@ -289,6 +289,9 @@ fn rebuild(parts: &RestartParts) -> Result<Option<&'static Slot>, Refusal> {
         let _ = unsafe { zap_sys::mem::unmap(parts.restorer.0, parts.restorer.1) };
     }
     attributes::restore()?;
+    if MOVED.with(|moved| !moved.is_empty()) {
+        watched::move_paths(path_now);
+    }
     threads::check_registers()?;
     restore_descriptors()?;
     // What needs a privilege that the program had given up, or that it had got from somebody.

@@ -109,6 +109,17 @@ pub fn path_of(inode: u64, device: u64) -> Option<WatchedPath> {
     })?
 }
 
+/// After a restart: directories may be elsewhere.
+pub fn move_paths(path_now: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+    alone(|all| {
+        let moved = |(path, follow): Path| (path_now(&path).unwrap_or(path), follow);
+        all.paths = core::mem::take(&mut all.paths).into_iter().map(moved).collect();
+        // What they lead to now is found anew.
+        all.leads.clear();
+        all.looked = None;
+    });
+}
+
 /// In the child of a fork: nobody holds the list's lock.
 #[inline]
 pub fn begin_in_child() {

@@ -18,6 +18,8 @@ pub struct DescriptorNumber {
 pub struct Share {
     /// Another process has the same description, saves it and makes it again.
     pub follows: bool,
+    /// Another process has the same description.
+    pub shared: bool,
     /// Names the object ([`crate::Plugin::object`]) in the pod, for [`crate::RestoreContext::publish`]; 0 when every
     /// description of it is this process's.
     pub object: u64,

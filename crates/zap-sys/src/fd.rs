@@ -418,6 +418,14 @@ pub fn remove_watch(inotify: RawFd, number: i32) -> Result<()> {
     call!(SYS_inotify_rm_watch, inotify, number).map(|_| ())
 }
 
+/// INOTIFY_IOC_SETNEXTWD (Linux 4.16, with CONFIG_CHECKPOINT_RESTORE): the next watch is counted from `number` on. EINVAL for one
+/// that is none, where the kernel knows the request.
+pub fn set_next_watch(inotify: RawFd, number: i32) -> Result<()> {
+    /// `_IOW('I', 0, __s32)`.
+    const INOTIFY_IOC_SETNEXTWD: usize = 0x4004_4900;
+    call!(SYS_ioctl, inotify, INOTIFY_IOC_SETNEXTWD, number).map(|_| ())
+}
+
 /// signalfd4(2): a new descriptor for the signals of `mask`.
 pub fn signalfd(mask: crate::signal::Mask, flags: i32) -> Result<RawFd> {
     call!(SYS_signalfd4, -1i32, &mask as *const crate::signal::Mask, 8, flags).map(|fd| fd as RawFd)

@@ -34,6 +34,7 @@ pub fn resolve() {
 /// Forks by `call`; returns what the program is to see.
 #[inline(always)]
 fn make(call: impl FnOnce() -> pid_t) -> pid_t {
+    zap_plugin_fs::unread::begin_fork();
     let generation = clocks::generation();
     let child = call();
     settle(generation, child)
@@ -172,6 +173,7 @@ pub unsafe fn by_number(number: c_long, arguments: [c_long; 6]) -> c_long {
         _ => (0, 0, 0, 0),
     };
     let has = |flag: c_int| flags & flag as u64 != 0;
+    zap_plugin_fs::unread::begin_fork();
     let generation = clocks::generation();
     // SAFETY: the caller's arguments.
     let result = with_shared_block(flags as c_int, || unsafe { super::syscall::plain(number, arguments) });

@@ -127,6 +127,10 @@ hook! { unsafe fn syscall(
             libc::SYS_inotify_add_watch if state::active() => {
                 c_long::from(libc::inotify_add_watch(a as c_int, b as *const _, c as u32))
             }
+            libc::SYS_read if state::active() => {
+                let read = || real!(syscall)(number, a, b, c, d, e, f) as libc::ssize_t;
+                super::watches::with_kept(a as c_int, b as *mut _, c as usize, read(), read) as c_long
+            }
             _ if super::aio::is_known(number) && state::active() => super::aio::by_number(number, arguments),
             libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork if state::active() => super::fork::by_number(number, arguments),
             _ => real!(syscall)(number, a, b, c, d, e, f),

@@ -346,7 +346,7 @@ fn read_once(fd: c_int, buffer: *mut c_void, length: size_t, call: impl Fn() -> 
         Came::Whole(result) | Came::Short(result) => result,
     };
     super::signals::told_by_descriptor(fd, buffer, result);
-    result
+    super::watches::with_kept(fd, buffer, length, result, || once(fd, Way::In, &call))
 }
 
 /// Reads on from an endless device of which `done` bytes have been read, as far as the kernel goes without Zap's doing.
@@ -391,7 +391,9 @@ hook! { unsafe fn __read_chk(fd: c_int, buffer: *mut c_void, length: size_t, roo
 
 hook! { unsafe fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t => zap_readv {
     // SAFETY: the caller's arguments.
-    once(fd, Way::In, || unsafe { real!(readv)(fd, parts, count) })
+    let call = || once(fd, Way::In, || unsafe { real!(readv)(fd, parts, count) });
+    // SAFETY: the kernel has read the list.
+    unsafe { super::watches::with_kept_in_parts(fd, parts, count, call(), call) }
 } }
 
 hook! { unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t => zap_write {

@@ -1,8 +1,8 @@
 //! inotify(7): what is watched, under the same numbers. The kernel tells device and inode number of it; by which path the
-//! program has named it is noted when it does. An instance with events that have not been read is refused by name: nobody can
-//! put them back.
+//! program has named it is noted when it does. Events that have not been read are kept ([`crate::unread`]) where the
+//! instance is one process's alone.
 
-use crate::{keeps_nothing, no_object, Noun};
+use crate::{keeps_nothing, no_object, unread, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveConte
 pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill };
 
 const SECTION: &str = "fs.inotifies";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A new instance counts its watches from 1; one with a number far above is reached by as many watches in between.
 const HIGHEST: i32 = 1 << 20;
@@ -31,6 +31,8 @@ struct State {
     nonblocking: bool,
     /// By number.
     watches: Vec<Watch>,
+    /// The number of the first placeholder for what has not been read; 0 for none. What they stand for is in the process's memory.
+    unread: i32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,12 +52,9 @@ fn claims(description: &Description) -> bool {
 
 fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
     let mut states = Vec::new();
+    unread::sweep();
     for description in own {
         let refusal = |why: String| Refusal::new(description.name(), why);
-        let unread = fd::bytes_readable(description.fd()).map_err(|error| Refusal::new(description.name(), error))?;
-        if unread != 0 {
-            return Err(refusal("has events that the program has not read yet; repeat the checkpoint".into()));
-        }
         let lines = description.info.split(|byte| *byte == b'\n');
         let mut watches = lines
             .filter_map(|line| line.strip_prefix(b"inotify "))
@@ -63,10 +62,31 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             .collect::<Result<Vec<Watch>, Refusal>>()?;
         watches.sort_unstable_by_key(|watch| watch.number);
         let nonblocking = description.status_flags() & libc::O_NONBLOCK != 0;
-        states.push(State { id: description.id, fd: description.fd(), nonblocking, watches });
+        states.push(State { id: description.id, fd: description.fd(), nonblocking, watches, unread: 0 });
+    }
+    // When nothing else can be refused: what is taken out and put back is the same to the program, but not for nothing.
+    for (description, state) in own.iter().zip(&mut states) {
+        state.unread = keep(description, context)?;
     }
     context.section(SECTION, VERSION, encode(&states)?);
     Ok(())
+}
+
+/// Keeps what has not been read. Only who keeps it knows what the placeholders stand for.
+fn keep(description: &Description, context: &SaveContext<'_>) -> Result<i32, Refusal> {
+    let refusal =
+        |why: String| Refusal::new(description.name(), format!("has events that the program has not read yet: {why}"));
+    let unread = fd::bytes_readable(description.fd()).map_err(|error| Refusal::new(description.name(), error))?;
+    if unread == 0 {
+        return Ok(0);
+    }
+    if description.share.shared {
+        return Err(refusal("another process has the same instance; repeat the checkpoint".into()));
+    }
+    if context.all.iter().any(|other| other.carried.iter().flatten().any(|id| *id == description.id)) {
+        return Err(refusal("the instance is in flight (SCM_RIGHTS); repeat the checkpoint".into()));
+    }
+    unread::keep(description.fd()).map_err(refusal)
 }
 
 /// A word of a watch as fdinfo tells of it (`inotify_fdinfo`, fs/notify/fdinfo.c):
@@ -116,7 +136,10 @@ fn mask_of(mask: u32, follow: bool) -> u32 {
 fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let states: Vec<State> = decode(bytes)?;
-    for state in states {
+    for mut state in states {
+        for watch in &mut state.watches {
+            watch.path = context.path_now(core::mem::take(&mut watch.path));
+        }
         let refusal = |error| Refusal::new("inotify", error);
         let own =
             fd::inotify(libc::IN_CLOEXEC | if state.nonblocking { libc::IN_NONBLOCK } else { 0 }).map_err(refusal)?;
@@ -151,11 +174,17 @@ fn set(own: RawFd, watch: &Watch, last: &mut i32) -> Result<(), Refusal> {
     }
 }
 
-/// What this restart has done to the files is no event for the program.
+/// What this restart has done to the files is no event for the program; what it had not read is.
 fn refill(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let states: Vec<State> = decode(bytes)?;
-    states.iter().for_each(|state| forget_events(state.fd));
+    for state in &states {
+        forget_events(state.fd);
+        if state.unread != 0 {
+            unread::queue_again(state.fd, state.unread)
+                .map_err(|why| Refusal::new("inotify", format!("events that the program has not read yet: {why}")))?;
+        }
+    }
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod record_locks;
 mod signalfds;
 mod streams;
 mod timerfds;
+pub mod unread;
 
 use zap_plugin::{Description, Keep, Plugin, Refusal, RestoreContext, SaveContext};
 
