@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 17] = [
+    let table: [Row; 20] = [
         ("grown-output-is-cut", grown_output_is_cut),
         ("again-and-again", again_and_again),
         ("kept-when-asked", |scene| kept(scene, &["--files", "keep"], "6 bytes longer")),
@@ -26,6 +26,9 @@ pub fn cases() -> Vec<Case> {
         ("no-room-for-the-rest", no_room_for_the_rest),
         ("input-has-changed", input_has_changed),
         ("in-the-way", in_the_way),
+        ("another-kind", another_kind),
+        ("names-are-harmless", names_are_harmless),
+        ("full-runtime-directory", full_runtime_directory),
         ("snapshot", snapshot),
         ("snapshot-is-undone", snapshot_is_undone),
         ("snapshot-of-a-living-pod", snapshot_of_a_living_pod),
@@ -271,6 +274,70 @@ fn in_the_way(scene: &Scene) -> Result {
     fs::rename(&aside, path("data"))?;
     // It has been written to since, so that this is not what it was.
     refused(scene, &[], &images, "data: has been replaced since the checkpoint")
+}
+
+/// A directory where a file was, and the other way round.
+fn another_kind(scene: &Scene) -> Result {
+    let program = scene.program("moved_files")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let (work, aside) = (scene.path("work"), scene.path("aside"));
+    scene.use_directory(scene.images());
+    fs::rename(&work, &aside)?;
+    fs::write(&work, "")?;
+    refused(scene, &[], &images, &work.to_string_lossy())?;
+    fs::remove_file(&work)?;
+    fs::rename(&aside, &work)?;
+    fs::rename(work.join("file"), &aside)?;
+    fs::create_dir(work.join("file"))?;
+    refused(scene, &[], &images, "file")?;
+    fs::remove_dir(work.join("file"))?;
+    fs::rename(&aside, work.join("file"))?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    scene.expect_end(running, &program)
+}
+
+/// What a file is called moves no cursor, and is no line of its own.
+fn names_are_harmless(scene: &Scene) -> Result {
+    let program = scene.program("changing_files")?;
+    let strange = scene.make_directory("\x1b[2J\nzap-restart: all is well", 0o700)?;
+    let line = scene.line(&program, &strange)?;
+    let mut command = scene.words(&["zap-launch"]);
+    command.args(line);
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    fs::remove_file(strange.join("log"))?;
+    let mut command = scene.words(&["zap-restart"]);
+    command.args(&images);
+    let ended = scene.finish(command)?;
+    ended.expect(125, "log: no such file or directory")?;
+    ensure!(ended.err.lines().count() == 1 && !ended.err.contains('\x1b'), "{:?}", ended.err);
+    Ok(())
+}
+
+/// Where there is no room for one more pod, that is said, and those that are there are none the worse for it.
+fn full_runtime_directory(scene: &Scene) -> Result {
+    if !is_root(scene) {
+        return crate::case::skipped("only root can mount");
+    }
+    let small = scene.make_directory("small-runtime", 0o700)?;
+    storage::mount(&small, "size=5m,mode=0700")?;
+    scene.use_runtime(small.clone());
+    let program = scene.program("eventfd")?;
+    scene.plain(&program)?;
+    let running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    fs::write(small.join("ballast"), vec![1; 5 << 20]).err();
+    scene.run(&["zap-launch", "/bin/true"])?.expect(125, "no space left on device")?;
+    scene.checkpoint(&[])?;
+    fs::remove_file(small.join("ballast"))?;
+    scene.run(&["zap-launch", "/bin/true"])?.expect(0, "")?;
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 /// Everything that was open for writing becomes what it was, also what is gone; what it was replaced by is kept.

@@ -5,6 +5,7 @@
 //! beside the images.
 
 use crate::arguments::Files as Policy;
+use crate::barred;
 use crate::kept::KeptFiles;
 use crate::moved;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
-use zap_client::error::{reason, Error, Result};
+use zap_client::error::{reason, Error, Result, Shown};
 use zap_client::{Connection, RuntimeDir};
 use zap_image::header::OpenFile;
 use zap_image::Header;
@@ -157,7 +158,7 @@ impl Changed {
         for known in &self.files {
             match measure(known, policy, keeps_name, holder_of(&known.now)) {
                 Measure::Nothing => {}
-                Measure::Told(what) => eprintln!("zap-restart: {}: {what}", path_of(&known.then).display()),
+                Measure::Told(what) => eprintln!("zap-restart: {}: {what}", Shown(path_of(&known.then).display())),
                 Measure::Cut => cuts.push(known.clone()),
             }
         }
@@ -343,8 +344,12 @@ impl Measures {
             }
         }
         for Done { path, kept, .. } in &done {
-            let kept = kept.as_ref().map(|kept| format!("; what it held is in {}", kept.path.display()));
-            eprintln!("zap-restart: {}: put back as at the checkpoint{}", path.display(), kept.unwrap_or_default());
+            let kept = kept.as_ref().map(|kept| format!("; what it held is in {}", Shown(kept.path.display())));
+            eprintln!(
+                "zap-restart: {}: put back as at the checkpoint{}",
+                Shown(path.display()),
+                kept.unwrap_or_default()
+            );
         }
         Ok(PutBack(done))
     }
@@ -357,12 +362,11 @@ impl Measures {
         };
         let former = kept.get((then.device, then.inode));
         let former = former.ok_or_else(|| Error::new(path.display(), "has not been kept with the checkpoint"))?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-        let (mut file, is_new) = match options.open(path) {
+        let (mut file, is_new) = match barred::open(path, libc::O_RDWR | libc::O_NONBLOCK) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let made = options.create_new(true).mode(former.head.mode & 0o777).open(path);
-                (made.map_err(failed)?, true)
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create_new(true).mode(former.head.mode & 0o777);
+                (options.open(path).map_err(failed)?, true)
             }
             opened => (opened.map_err(failed)?, false),
         };
@@ -396,9 +400,12 @@ impl Measures {
             }
         }
         for Done { path, length, kept, .. } in &done {
-            let kept = kept.as_ref().map(|kept| format!("; what followed is in {}", kept.path.display()));
+            let kept = kept.as_ref().map(|kept| format!("; what followed is in {}", Shown(kept.path.display())));
             let (length, kept) = (bytes(*length), kept.unwrap_or_default());
-            eprintln!("zap-restart: {}: cut back to {length}, its length at the checkpoint{kept}", path.display());
+            eprintln!(
+                "zap-restart: {}: cut back to {length}, its length at the checkpoint{kept}",
+                Shown(path.display())
+            );
         }
         Ok(())
     }
@@ -411,9 +418,7 @@ impl Measures {
             Error::new(path.display(), format_args!("{why}; --files keep leaves it as it is"))
         };
         // Without waiting: somebody may have a lease on it.
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-        let mut file = options.open(path).map_err(|error| failed(&error))?;
+        let mut file = barred::open(path, libc::O_RDWR | libc::O_NONBLOCK).map_err(|error| failed(&error))?;
         let metadata = file.metadata().map_err(|error| failed(&error))?;
         if !is_it(&metadata, &known.now) {
             return Err(Error::new(path.display(), "has been replaced just now; repeat"));

@@ -8,6 +8,7 @@
 //! moved      directories that are elsewhere now
 //! kept       files that lie whole beside the images
 //! changed    files that the pod has open, and that are not as they were
+//! barred     files that their own mode keeps their owner from opening
 //! vanished   what is done about small shared files that are gone, pure
 //! commons    memory that several processes share
 //! huge_pages whether the host has enough of them
@@ -22,6 +23,7 @@
 
 pub mod arguments;
 pub mod backing;
+pub mod barred;
 pub mod changed;
 pub mod chunks;
 pub mod commons;

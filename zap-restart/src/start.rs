@@ -6,6 +6,7 @@
 //! Descriptors that come with messages are new, and this process's own.
 #![allow(unsafe_code)]
 
+use crate::barred;
 use crate::changed::Measures;
 use crate::commons::Commons;
 use crate::grow::Family;
@@ -365,6 +366,13 @@ impl Exchange<'_> {
                 let name = format_args!("file {}", String::from_utf8_lossy(&kept.head.path.0)).to_string();
                 filled.map_err(|error| Error::new(name, reason(&error)))?;
                 self.say(index, Order::Filled, &[])?;
+            }
+            Report::Open { path, flags } => {
+                let path = Path::new(OsStr::from_bytes(&path));
+                let opened = barred::open(path, flags);
+                let file =
+                    opened.map_err(|error| Error::new(format_args!("file {}", path.display()), reason(&error)))?;
+                self.say(index, Order::Given, &[file.as_raw_fd()])?;
             }
             Report::Subscribe { key, part } => self.waiting.push((index, (key, part))),
         }

@@ -34,7 +34,20 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.why)
+        write!(f, "{}: {}", Shown(&self.what), Shown(&self.why))
+    }
+}
+
+/// A text for people: names of files may hold what moves a terminal's cursor, or looks like another line.
+pub struct Shown<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for Shown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        text.chars().try_for_each(|letter| match letter.is_control() {
+            true => write!(f, "{}", letter.escape_default()),
+            false => write!(f, "{letter}"),
+        })
     }
 }
 
@@ -56,5 +69,6 @@ mod tests {
     fn errors_read_as_sentences() {
         let error = Error::system("/x", "open", &io::Error::from_raw_os_error(libc::ENOENT));
         assert_eq!(error.to_string(), "/x: open: no such file or directory");
+        assert_eq!(Error::new("a\x1b[2J\nb", "ä").to_string(), "a\\u{1b}[2J\\nb: ä");
     }
 }

@@ -28,12 +28,28 @@ unsafe impl Send for MappedTable {}
 // SAFETY: as above.
 unsafe impl Sync for MappedTable {}
 
+/// Gives the file its length, and all of it a place: who writes through a mapping to what has none, when the disk is full, gets
+/// SIGBUS, and processes of the pod write there.
+fn allocate(file: &File) -> std::io::Result<()> {
+    // SAFETY: an open descriptor, and numbers.
+    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, SIZE as i64) } == 0 {
+        return Ok(());
+    }
+    match std::io::Error::last_os_error() {
+        error if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => file.set_len(SIZE as u64),
+        error => Err(error),
+    }
+}
+
 impl MappedTable {
     /// Makes the table of a new pod, mode 0600, that the process `first` begins or brings back; `path` must not exist.
     pub fn create(path: &Path, pod_id: u64, signal: i32, streams: &[(u64, u64); 3], first: RealPid) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(|error| Error::system(path.display(), "open", &error))?;
-        file.set_len(SIZE as u64).map_err(|error| Error::system(path.display(), "ftruncate", &error))?;
+        allocate(&file).map_err(|error| {
+            let _ = fs::remove_file(path);
+            Error::system(path.display(), "fallocate", &error)
+        })?;
         let table = Self::map(path, file)?;
         table.initialize(pod_id, signal, streams);
         table.pid_namespace.store(zap_sys::process::pid_namespace(), std::sync::atomic::Ordering::Relaxed);

@@ -81,13 +81,19 @@ static RAISED: [[AtomicU64; 2]; RAISABLE.len()] = [const { [AtomicU64::new(0), A
 /// Descriptors that Zap may need beside the program's.
 const ROOM: u64 = 64;
 
+/// Whether the path leads to the working directory.
+fn leads_here(path: &[u8]) -> bool {
+    let identity = |path: &core::ffi::CStr| zap_sys::fd::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+    CPath::new(path).is_some_and(|path| identity(path.as_c_str()).is_ok_and(|one| identity(c".") == Ok(one)))
+}
+
 /// Reads the attributes.
 pub fn save() -> Result<(), Refusal> {
     refuse_other_namespaces()?;
     let mut buffer = [0u8; PATH_MAX];
     let directory = zap_sys::fd::read_link(c"/proc/thread-self/cwd", &mut buffer)
         .map_err(|error| Refusal::new("working directory", error))?;
-    if directory.ends_with(b" (deleted)") {
+    if directory.ends_with(b" (deleted)") && !leads_here(directory) {
         return Err(Refusal::new("working directory", "it has been deleted"));
     }
     if directory.strip_prefix(b"/proc/").and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit) {

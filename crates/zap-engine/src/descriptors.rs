@@ -5,6 +5,7 @@ use crate::io_owners::{self, F_GETSIG, F_SETSIG};
 use crate::registry;
 use crate::state::{self, Owned};
 use alloc::borrow::Cow;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -12,7 +13,7 @@ use core::sync::atomic::Ordering;
 use zap_image::header::{self, bytes::Bytes, OpenFile, OpenFiles, Opened};
 use zap_plugin::context::IN_FLIGHT;
 use zap_plugin::{Description, DescriptorNumber, Refusal, SavedSection};
-use zap_sys::{fd, libc, RawFd};
+use zap_sys::{credentials, fd, libc, RawFd};
 use zap_wire::message::{FileName, Hold, Keep, Note, SaveOrder, Seen, Share};
 
 /// What is saved of a description beside its plugin's state: which numbers refer to it.
@@ -44,17 +45,25 @@ fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
         .map_err(|error| Refusal::new("descriptors", error))?;
     numbers.sort_unstable();
     let mut all: Vec<Description> = Vec::new();
+    // Places of those of one file.
+    let mut places: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
     for number in numbers.into_iter().filter(|number| !own.contains(number)) {
         crate::fault::point(zap_wire::fault::SAVING_DESCRIPTORS);
         let description = read(number, all.len() as u32, Place::Table)?;
+        let known = places.entry((description.stat.st_dev, description.stat.st_ino)).or_default();
         let shared = match description.stream {
             // Each standard stream is zap-restart's own, whatever they shared at launch.
             Some(_) if number <= 2 => None,
-            _ => all.iter_mut().filter(|other| may_share(other, &description)).find(|other| same(other.fd(), number)),
+            _ => known.iter().find(|place| {
+                all.get(**place).is_some_and(|other| may_share(other, &description) && same(other.fd(), number))
+            }),
         };
-        match shared {
+        match shared.and_then(|place| all.get_mut(*place)) {
             Some(other) => other.numbers.extend(description.numbers),
-            None => all.push(description),
+            None => {
+                known.push(all.len());
+                all.push(description);
+            }
         }
     }
     Ok(all)
@@ -160,7 +169,8 @@ pub fn open_files() -> Vec<FileName> {
 /// Takes what [`find`] has found, and notes what of it other processes have too. Returns all.
 pub fn take(order: &SaveOrder) -> Vec<Description> {
     let mut all = OPEN.with(core::mem::take);
-    let share_of = |id: u32| order.shares.iter().find(|share| share.id == id).copied().unwrap_or_default();
+    let shares: BTreeMap<u32, Share> = order.shares.iter().map(|share| (share.id, *share)).collect();
+    let share_of = |id: u32| shares.get(&id).copied().unwrap_or_default();
     for one in &mut all {
         let Share { description, leads, object, leads_object, accesses, mapped, .. } = share_of(one.id);
         one.share = zap_plugin::Share {
@@ -176,12 +186,13 @@ pub fn take(order: &SaveOrder) -> Vec<Description> {
     let copies = COPIES.with(|copies| copies.clone());
     SAVED.with(|saved| {
         let is_programs = |number: &&DescriptorNumber| !copies.contains(&number.fd);
+        let carried: BTreeSet<u32> = all.iter().flat_map(|one| one.carried.iter().flatten()).copied().collect();
         let numbers = |one: &Description| Numbers {
             id: one.id,
             numbers: one.numbers.iter().filter(is_programs).copied().collect(),
             key: share_of(one.id).description,
             leads: !one.share.follows,
-            carried: all.iter().any(|other| other.carried.iter().flatten().any(|id| *id == one.id)),
+            carried: carried.contains(&one.id),
         };
         *saved = all.iter().map(numbers).collect();
         let own = saved.iter().filter(|one| one.leads).filter_map(|one| one.numbers.first());
@@ -230,8 +241,10 @@ pub fn files(order: &SaveOrder, all: &[Description], files: &[(u32, Vec<u8>)]) -
     kept.sort_unstable();
     kept.dedup();
     let mut open = OpenFiles { files: Vec::new(), kept, keeps: order.settings.snapshot_files };
+    let users = credentials::users().ok().filter(|_| state::is_pods_user());
     for (id, path) in files {
-        let Some(one) = all.iter().find(|one| one.id == *id) else { continue };
+        // Ids are places.
+        let Some(one) = all.get(*id as usize).filter(|one| one.id == *id) else { continue };
         let (kind, file_system) = fd::file_system_id(one.fd()).map_err(|error| Refusal::new(one.name(), error))?;
         if MADE_UP.contains(&kind) {
             continue;
@@ -239,6 +252,10 @@ pub fn files(order: &SaveOrder, all: &[Description], files: &[(u32, Vec<u8>)]) -
         let flags = one.status_flags();
         let has_access =
             |accesses: [i32; 2]| flags & libc::O_PATH == 0 && accesses.contains(&(flags & libc::O_ACCMODE));
+        let (reads, writes) = (has_access([libc::O_RDONLY, libc::O_RDWR]), has_access([libc::O_WRONLY, libc::O_RDWR]));
+        if users.is_some_and(|[_, effective, _]| effective != 0 && effective != one.stat.st_uid) {
+            refuse_barred(one, path, reads, writes)?;
+        }
         let size = one.stat.st_size.max(0) as u64;
         open.files.push(OpenFile {
             path: Bytes(path.clone()),
@@ -247,13 +264,26 @@ pub fn files(order: &SaveOrder, all: &[Description], files: &[(u32, Vec<u8>)]) -
             file_system,
             size,
             modified_ns: zap_sys::time::stamp_ns(one.stat.st_mtime, one.stat.st_mtime_nsec),
-            reads: has_access([libc::O_RDONLY, libc::O_RDWR]),
-            writes: has_access([libc::O_WRONLY, libc::O_RDWR]),
+            reads,
+            writes,
             at_end: flags & libc::O_APPEND != 0 || one.position() >= size,
         });
     }
     let bytes = zap_plugin::encode(&open)?;
     Ok(SavedSection { name: header::FILES.to_string(), version: header::FILES_VERSION, required: false, bytes })
+}
+
+/// Refuses a file of somebody else that has been opened by one who may, and that nobody here may open again.
+fn refuse_barred(one: &Description, path: &[u8], reads: bool, writes: bool) -> Result<(), Refusal> {
+    let mode = if reads { libc::R_OK } else { 0 } | if writes { libc::W_OK } else { 0 };
+    let Some(path) = zap_sys::path::CPath::new(path) else { return Ok(()) };
+    match fd::access(path.as_c_str(), mode) {
+        Err(error) if error.is(libc::EACCES) => {
+            let reason = "is another user's, and could not be opened again by a restart: it may not be opened so";
+            Err(Refusal::new(one.name(), reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a description is of, and whether it has a file offset.

@@ -120,6 +120,8 @@ pub trait Exchange {
     fn close_off(&mut self, fd: RawFd, mode: u32, seals: u32) -> Result<(), Refusal>;
     /// See [`RestoreContext::fill`].
     fn fill(&mut self, fd: RawFd, file: (u64, u64), from: u64) -> Result<(), Refusal>;
+    /// See [`RestoreContext::open_barred`].
+    fn open_barred(&mut self, path: &[u8], flags: i32) -> Result<RawFd, Refusal>;
     /// See [`RestoreContext::path_now`].
     fn path_now(&self, path: &[u8]) -> Option<Vec<u8>>;
     /// See [`RestoreContext::process`].
@@ -202,6 +204,12 @@ impl<'a> RestoreContext<'a> {
     /// the checkpoint (device, inode) holds from offset `from` on. Waits until that is done.
     pub fn fill(&mut self, fd: RawFd, file: (u64, u64), from: u64) -> Result<(), Refusal> {
         self.exchange.fill(fd, file, from)
+    }
+
+    /// Opens the regular file at `path` with `flags` of open(2), though its own mode keeps its owner out: it was made so
+    /// (O_CREAT), or has become so while it was open. The mode stays.
+    pub fn open_barred(&mut self, path: &[u8], flags: i32) -> Result<RawFd, Refusal> {
+        self.exchange.open_barred(path, flags)
     }
 
     /// Where a path of the checkpoint leads now: the user may have said that directories are elsewhere (`zap-restart --map`).

@@ -359,8 +359,12 @@ pub const PROC_COPY: &CStr = c"zap-proc";
 /// How the kernel shows a memfd, before its name.
 pub const MEMFD: &[u8] = b"/memfd:";
 
-/// A new file without a name: a memfd where `path` is that of one, else (O_TMPFILE, open(2)) in the directory that `path` is in,
-/// where nobody but its owner may open it.
+/// Where a file without a name may be made when nothing above its directory will do.
+const TEMPORARY: [&CStr; 2] = [c"/var/tmp", c"/tmp"];
+
+/// A new file without a name, which nobody but its owner may open: a memfd where `path` is that of one, else (O_TMPFILE,
+/// open(2)) in the directory that `path` is in. Where that is gone, or barred, nobody can tell the file from one that was
+/// made in a directory above it, or among temporary files.
 pub fn make_nameless(path: &[u8]) -> Result<RawFd> {
     if let Some(name) = path.strip_prefix(MEMFD) {
         let name = crate::path::CPath::new(name).ok_or(crate::SysError::new("memfd_create", libc::ENAMETOOLONG))?;
@@ -368,9 +372,28 @@ pub fn make_nameless(path: &[u8]) -> Result<RawFd> {
         // Whatever vm.memfd_noexec says: its mode is known later. Linux before 6.3 knows no other.
         return memfd_create(name.as_c_str(), flags | libc::MFD_EXEC).or_else(|_| memfd_create(name.as_c_str(), flags));
     }
-    let end = path.iter().rposition(|c| *c == b'/').map_or(0, |at| at.max(1));
+    let make = |directory: &CStr| open(directory, libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC, 0o600);
+    let above = |path: &[u8]| path.iter().rposition(|c| *c == b'/').map_or(0, |at| at.max(1));
+    let is_barred = |error: &crate::SysError| {
+        [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::EPERM, libc::EROFS].iter().any(|number| error.is(*number))
+    };
+    let mut end = above(path);
     let directory = crate::path::CPath::new(&path[..end]).ok_or(crate::SysError::new("open", libc::ENAMETOOLONG))?;
-    open(directory.as_c_str(), libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC, 0o600)
+    let first = match make(directory.as_c_str()) {
+        Err(error) if is_barred(&error) => error,
+        made => return made,
+    };
+    while end > 1 {
+        end = above(&path[..end]);
+        let Some(directory) = crate::path::CPath::new(&path[..end]) else { break };
+        match make(directory.as_c_str()) {
+            // The root directory is another file system than most.
+            Ok(file) if end > 1 => return Ok(file),
+            Ok(file) => drop(close(file)),
+            Err(_) => {}
+        }
+    }
+    TEMPORARY.iter().find_map(|directory| make(directory).ok()).ok_or(first)
 }
 
 /// What has been sealed of a file in memory (F_GET_SEALS, fcntl(2)). Fails with EINVAL for one that cannot be.

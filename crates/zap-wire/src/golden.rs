@@ -222,6 +222,7 @@ fn name_report(report: &Report) -> &'static str {
         Report::Memory { .. } => "Memory",
         Report::CloseOff { .. } => "CloseOff",
         Report::Fill { .. } => "Fill",
+        Report::Open { .. } => "Open",
     }
 }
 
@@ -272,6 +273,7 @@ fn messages_are_as_committed() {
         Report::Memory { device: 1, inode: 70 },
         Report::CloseOff { mode: 0o640, seals: 15 },
         Report::Fill { device: 13, inode: 700, from: 4096 },
+        Report::Open { path: b"/a".to_vec(), flags: 2 },
     ];
     text.extend(reports.iter().map(|report| line("Report", name_report(report), report)));
     text.extend([Order::Given, Order::Filled, Order::Go].iter().map(|order| line("Order", name_order(order), order)));

@@ -93,6 +93,13 @@ pub enum Report {
     /// The file whose descriptor comes along gets what a kept file (`zap_image::kept`) holds from this offset on; answered
     /// by [`Order::Filled`].
     Fill { device: u64, inode: u64, from: u64 },
+    /// Asks for the regular file at `path`, opened with these flags of open(2), from which its own mode keeps its owner out;
+    /// answered by [`Order::Given`]. One process does it for all, so that none finds the mode that another has set for it.
+    Open {
+        #[serde(with = "serde_bytes")]
+        path: Vec<u8>,
+        flags: i32,
+    },
 }
 
 /// What zap-restart says to a process.

@@ -29,6 +29,7 @@ struct State {
     /// Access mode and status flags of F_GETFL.
     flags: i32,
     position: u64,
+    is_directory: bool,
     /// Bytes in the file; 0 where that says nothing.
     size: u64,
     locks: Vec<Lock>,
@@ -172,6 +173,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
             path,
             flags: kept_flags(description),
             position: description.position(),
+            is_directory: description.file_type() == libc::S_IFDIR,
             size: size(description),
             locks: locks.into_iter().filter(|lock| !lock.is_process_s()).collect(),
             nameless,
@@ -368,7 +370,13 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
             None => {
                 let path = context.path_now(state.path.clone());
                 refuse_special(&path)?;
-                open(&path, state.flags)
+                let flags = state.flags | if state.is_directory { libc::O_DIRECTORY } else { 0 };
+                match open(&path, flags) {
+                    Err(error) if error.is(libc::EACCES) && !state.is_directory => {
+                        Ok(context.open_barred(&path, flags)?)
+                    }
+                    opened => opened,
+                }
             }
             Some(nameless) => {
                 let known = made.iter().find(|(inode, ..)| *inode == nameless.inode).map(|(_, file)| *file);
@@ -385,7 +393,12 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
             }
         }
         .map_err(refusal)?;
-        let now = fd::fstat(own).map_err(refusal)?.st_size.max(0) as u64;
+        let stat = fd::fstat(own).map_err(refusal)?;
+        if (stat.st_mode & libc::S_IFMT == libc::S_IFDIR) != state.is_directory {
+            let path = String::from_utf8_lossy(&state.path);
+            return Err(Refusal::new(format!("file {path}"), "is a directory now, and was a regular file"));
+        }
+        let now = stat.st_size.max(0) as u64;
         if now < state.size && state.nameless.is_none() {
             return Err(Refusal::new(
                 format!("file {}", String::from_utf8_lossy(&state.path)),
