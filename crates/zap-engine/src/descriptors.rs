@@ -9,7 +9,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::cmp::Ordering;
+use core::sync::atomic::Ordering::Relaxed;
 use zap_image::header::{self, bytes::Bytes, OpenFile, OpenFiles, Opened};
 use zap_plugin::context::IN_FLIGHT;
 use zap_plugin::{Description, DescriptorNumber, Refusal, SavedSection};
@@ -45,23 +46,21 @@ fn enumerate(own: &[RawFd]) -> Result<Vec<Description>, Refusal> {
         .map_err(|error| Refusal::new("descriptors", error))?;
     numbers.sort_unstable();
     let mut all: Vec<Description> = Vec::new();
-    // Places of those of one file.
+    // Places of those of one file, in the kernel's order: of a device a program may have thousands.
     let mut places: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
     for number in numbers.into_iter().filter(|number| !own.contains(number)) {
         crate::fault::point(zap_wire::fault::SAVING_DESCRIPTORS);
         let description = read(number, all.len() as u32, Place::Table)?;
         let known = places.entry((description.stat.st_dev, description.stat.st_ino)).or_default();
-        let shared = match description.stream {
-            // Each standard stream is zap-restart's own, whatever they shared at launch.
-            Some(_) if number <= 2 => None,
-            _ => known.iter().find(|place| {
-                all.get(**place).is_some_and(|other| may_share(other, &description) && same(other.fd(), number))
-            }),
-        };
-        match shared.and_then(|place| all.get_mut(*place)) {
-            Some(other) => other.numbers.extend(description.numbers),
-            None => {
-                known.push(all.len());
+        let found = find_same(&all, known, &description);
+        // Each standard stream is zap-restart's own, whatever they shared at launch.
+        let is_own_stream = description.stream.is_some() && number <= 2;
+        match found {
+            Ok(place) if !is_own_stream => all[place].numbers.extend(description.numbers),
+            found => {
+                if let Err(at) = found {
+                    known.insert(at, all.len());
+                }
                 all.push(description);
             }
         }
@@ -306,6 +305,25 @@ fn kind_of(one: &Description) -> (Cow<'_, str>, bool) {
     (name.into(), false)
 }
 
+/// Which of `known`, places in `all` in the kernel's order, is the same as `one`; else where it belongs in `known`.
+fn find_same(all: &[Description], known: &[usize], one: &Description) -> Result<usize, usize> {
+    let own = zap_sys::process::getpid();
+    let order = |place: &usize| {
+        zap_sys::process::compare_descriptions((own, all[*place].fd()), (own, one.fd())).unwrap_or(Ordering::Less)
+    };
+    let is_known = |place: &usize| may_share(&all[*place], one) && same(all[*place].fd(), one.fd());
+    match known.binary_search_by(order) {
+        Ok(at) => Ok(known[at]),
+        // Where kcmp(2) is forbidden there is no order.
+        Err(at) if !can_compare(one.fd()) => known.iter().copied().find(is_known).ok_or(at),
+        Err(at) => Err(at),
+    }
+}
+
+fn can_compare(number: RawFd) -> bool {
+    fd::same_description(number, number).is_ok()
+}
+
 fn may_share(a: &Description, b: &Description) -> bool {
     a.stat.st_ino == b.stat.st_ino && a.stat.st_dev == b.stat.st_dev && a.link == b.link
 }
@@ -339,7 +357,12 @@ fn read(number: RawFd, id: u32, place: Place) -> Result<Description, Refusal> {
     let stat = fd::fstat(number).map_err(refusal)?;
     let mut buffer = [0u8; 4096];
     let path = zap_sys::small!("/proc/thread-self/fd/{number}");
-    let link = fd::read_link(path.as_c_str(), &mut buffer).map_err(refusal)?.to_vec();
+    let link = match fd::read_link(path.as_c_str(), &mut buffer) {
+        Err(error) if error.is(libc::ENAMETOOLONG) => {
+            return Err(Refusal::new(format!("descriptor {number}"), "path too long"));
+        }
+        link => link.map_err(refusal)?.to_vec(),
+    };
     let info = read_info(number).map_err(refusal)?;
     let flags = fd::fcntl(number, libc::F_GETFD, 0).map_err(refusal)?;
     let close_on_exec = flags & libc::FD_CLOEXEC as usize != 0;
@@ -383,8 +406,7 @@ fn stream_of(number: RawFd, stat: &libc::stat) -> Option<u8> {
     // Devices such as /dev/null are one inode for everybody: only their number tells a stream from an open().
     let anonymous = stat.st_mode & libc::S_IFMT != libc::S_IFCHR || is_terminal(stat);
     let matches = |stream: usize| {
-        table.streams[stream][0].load(Ordering::Relaxed) == stat.st_dev
-            && table.streams[stream][1].load(Ordering::Relaxed) == stat.st_ino
+        table.streams[stream][0].load(Relaxed) == stat.st_dev && table.streams[stream][1].load(Relaxed) == stat.st_ino
     };
     if (0..=2).contains(&number) && matches(number as usize) && !(regular && number == 0) {
         return Some(number as u8);
@@ -473,7 +495,8 @@ pub(crate) fn make_room(highest: RawFd) -> Result<(), Refusal> {
 /// Moves `new` to every number of description `id`; `publish` hands it to other processes that have the description.
 pub fn install(id: u32, new: RawFd, publish: impl FnOnce(u64, RawFd) -> Result<(), Refusal>) -> Result<(), Refusal> {
     SAVED.with(|saved| {
-        let Some(one) = saved.iter().find(|one| one.id == id) else {
+        // Ids are places.
+        let Some(one) = saved.get(id as usize).filter(|one| one.id == id) else {
             return Err(Refusal::new(format!("description {id}"), "is not in the image"));
         };
         if one.key != 0 && one.leads {
