@@ -16,6 +16,8 @@ pub enum Role {
     Foreground,
     /// Who traces it.
     Tracer,
+    /// Who has a lock; 0 for one that is not of the pod.
+    Holder,
 }
 
 /// A file in which ids stand.
@@ -26,6 +28,8 @@ pub enum File {
     Children,
     /// Of a descriptor (proc_pid_fdinfo(5)).
     Descriptor,
+    /// Of all files of the host (/proc/locks, proc_locks(5)).
+    Locks,
 }
 
 impl File {
@@ -91,6 +95,11 @@ pub fn translate(
                 false => status(line, None, &other, &mut into),
             });
         }
+        File::Locks => {
+            // What is longer than the room it was read into ends in the middle of a line.
+            let lines = text.split_inclusive(|c| *c == b'\n').filter(|line| line.ends_with(b"\n"));
+            lines.for_each(|line| held(line, &other, &mut into));
+        }
         File::Children => {
             text.split_inclusive(|c| *c == b' ').for_each(|word| number(word, Role::Process, &other, &mut into));
         }
@@ -142,6 +151,25 @@ fn lock(line: &[u8], other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
     }
 }
 
+/// A line of proc_locks(5), `1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`, or with `->` behind the number, of who waits for it.
+/// Left out where that is nobody of the pod, as the kernel does with those of other PID namespaces. The lock of a description has -1.
+fn held(line: &[u8], other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
+    let begin = into.length;
+    let (mut seen, mut is_anothers) = (0, false);
+    for word in line.split_inclusive(|c| *c == b' ') {
+        seen += usize::from(word != b" " && !word.starts_with(b"->"));
+        if seen != 5 {
+            into.push(word);
+            continue;
+        }
+        number(word, Role::Holder, other, into);
+        is_anothers |= decimal(word).0 > 0 && other(Role::Holder, decimal(word).0 as i32) == 0;
+    }
+    if is_anothers {
+        into.length = begin;
+    }
+}
+
 /// A line of proc_pid_status(5).
 fn status(line: &[u8], mask: Option<u64>, other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
     let key_end = line.iter().position(|c| *c == b':').map_or(line.len(), |at| at + 1);
@@ -176,6 +204,13 @@ mod tests {
             Role::Group | Role::Foreground => id + 100,
             Role::Session => id + 200,
             Role::Tracer => 0,
+            Role::Holder => {
+                if id == 9 {
+                    0
+                } else {
+                    id + 8_000_000
+                }
+            }
         }
     }
 
@@ -210,6 +245,13 @@ mod tests {
             "lock:\t1: POSIX  ADVISORY  WRITE 7 fd:00:7 0 EOF\nlock:\t2: OFDLCK ADVISORY  READ -1 fd:00:7 0 EOF\n";
         assert_eq!(translated(File::Descriptor, text), text.replace("WRITE 7", "WRITE 8000007"));
         assert!(!File::Descriptor.has_ids(b"pos:\t7\nmnt_id:\t7\n") && File::Descriptor.has_ids(text.as_bytes()));
+    }
+
+    #[test]
+    fn locks_of_others_are_left_out() {
+        let text = "1: POSIX  ADVISORY  WRITE 7 fd:00:7 0 EOF\n1: -> POSIX  ADVISORY  WRITE 12 fd:00:7 0 EOF\n2: FLOCK  ADVISORY  WRITE 9 fd:00:8 0 EOF\n3: OFDLCK ADVISORY  READ -1 fd:00:7 0 EOF\n4: FLO";
+        let expected = "1: POSIX  ADVISORY  WRITE 8000007 fd:00:7 0 EOF\n1: -> POSIX  ADVISORY  WRITE 8000012 fd:00:7 0 EOF\n3: OFDLCK ADVISORY  READ -1 fd:00:7 0 EOF\n";
+        assert_eq!(translated(File::Locks, text), expected);
     }
 
     #[test]

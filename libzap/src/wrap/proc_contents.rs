@@ -16,10 +16,25 @@ use zap_wire::table::Kind;
 /// Longest text: the groups of a process may be many.
 const LONGEST: usize = 1 << 18;
 
+/// Whether a copy does for what a file is opened for with `flags`.
+pub fn is_for_reading(flags: c_int) -> bool {
+    const OTHER: c_int = libc::O_ACCMODE | libc::O_PATH | libc::O_DIRECTORY | libc::O_CREAT | libc::O_TRUNC;
+    flags & OTHER == libc::O_RDONLY
+}
+
+/// The same for fopen(3) with `mode`.
+pub fn is_stream_for_reading(mode: usize) -> bool {
+    if !super::readable(mode as *const [u8; 2]) {
+        return false;
+    }
+    // SAFETY: the caller's string.
+    let text = unsafe { CStr::from_ptr(mode as *const c_char) }.to_bytes();
+    text.first() == Some(&b'r') && !text.contains(&b'+') && !text.contains(&b',')
+}
+
 /// Opens the copy of the file at `path`, of `process`. `None` if it is not to be read alone, or has no ids in it.
 pub fn open(path: &CStr, file: File, process: Option<RealPid>, flags: c_int) -> Option<Result<usize, c_int>> {
-    const OTHER: c_int = libc::O_ACCMODE | libc::O_PATH | libc::O_DIRECTORY | libc::O_CREAT | libc::O_TRUNC;
-    if flags & OTHER != libc::O_RDONLY {
+    if !is_for_reading(flags) {
         return None;
     }
     // Room of its own: a handler of the program's may have interrupted whoever takes memory from Zap's arena.
@@ -41,14 +56,11 @@ pub fn open(path: &CStr, file: File, process: Option<RealPid>, flags: c_int) -> 
 
 /// As [`open`], for fopen(3) with `mode`.
 pub fn open_stream(path: &CStr, file: File, process: Option<RealPid>, mode: usize) -> Option<Result<usize, c_int>> {
-    if !super::readable(mode as *const [u8; 2]) {
+    if !is_stream_for_reading(mode) {
         return None;
     }
     // SAFETY: the caller's string.
     let text = unsafe { CStr::from_ptr(mode as *const c_char) }.to_bytes();
-    if text.first() != Some(&b'r') || text.contains(&b'+') || text.contains(&b',') {
-        return None;
-    }
     let flags = if text.contains(&b'e') { libc::O_CLOEXEC } else { 0 };
     let made = match open(path, file, process, flags)? {
         Ok(made) => made as c_int,
@@ -71,7 +83,7 @@ fn known(role: Role, about: Option<RealPid>, id: c_int) -> c_int {
         Role::Parent => identity::virtual_parent_of(about, real).0,
         Role::Group | Role::Foreground => identity::virtual_group_of(Kind::Group, real).0,
         Role::Session => identity::virtual_group_of(Kind::Session, real).0,
-        Role::Tracer => masking::name_of(real).map_or(0, |id| id.0),
+        Role::Tracer | Role::Holder => masking::name_of(real).map_or(0, |id| id.0),
     }
 }
 

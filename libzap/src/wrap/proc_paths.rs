@@ -197,7 +197,56 @@ fn among_processes(at: usize, makes: Makes, arguments: Arguments, call: impl FnO
     // SAFETY: the kernel has read the path.
     match unsafe { *(path as *const u8) } {
         b'/' | b'1'..=b'9' if is_foreign(at, &arguments) => makes.undo(result),
+        b'/' if !makes.has_failed(result) && is_locks(at, &arguments) => locks(at, makes, arguments, result),
         _ => result,
+    }
+}
+
+/// The file of /proc that tells of everybody's locks.
+const LOCKS: &[u8] = b"locks";
+
+/// Whether the path, which can be read, is of that file.
+#[inline]
+fn is_locks(at: usize, arguments: &Arguments) -> bool {
+    // SAFETY: the caller's promise.
+    let path = unsafe { CStr::from_ptr(arguments[at] as *const c_char) }.to_bytes();
+    path.strip_prefix(PROC) == Some(LOCKS)
+}
+
+/// What is made of it, in the place of `result`: the locks of others are not there, whatever the program's ids are.
+#[cold]
+fn locks(at: usize, makes: Makes, arguments: Arguments, result: usize) -> usize {
+    let is_for_reading = match makes {
+        Descriptor(flags) => super::proc_contents::is_for_reading(arguments[flags] as c_int),
+        Stream => super::proc_contents::is_stream_for_reading(arguments[1]),
+        _ => false,
+    };
+    if !is_for_reading {
+        return result;
+    }
+    // The copy gets its number.
+    makes.undo(result);
+    // SAFETY: the caller's promise.
+    let path = unsafe { CStr::from_ptr(arguments[at] as *const c_char) };
+    match own_text(path, File::Locks, None, makes, &arguments) {
+        Some(Ok(made)) => made,
+        Some(Err(errno)) => makes.fail(errno),
+        None => makes.fail(libc::ENOENT),
+    }
+}
+
+/// A copy of what is in a file of /proc, if that is what is asked for.
+fn own_text(
+    path: &CStr,
+    file: File,
+    process: Option<RealPid>,
+    makes: Makes,
+    arguments: &Arguments,
+) -> Option<Result<usize, c_int>> {
+    match makes {
+        Descriptor(flags) => super::proc_contents::open(path, file, process, arguments[flags] as c_int),
+        Stream => super::proc_contents::open_stream(path, file, process, arguments[1]),
+        _ => None,
     }
 }
 
@@ -336,6 +385,9 @@ impl Walk {
         if self.part == 0 && matches!(name, b"self" | b"thread-self") {
             found.process = Some(state::real_pid());
         }
+        if self.part == 0 && is_last && name == LOCKS {
+            found.file = Some(File::Locks);
+        }
         let is_inside = self.part == 1 || (self.part == 3 && self.is_task);
         if is_last && found.process.is_some() {
             let descriptor = Some(File::Descriptor).filter(|_| self.is_descriptors);
@@ -395,14 +447,7 @@ fn translated(at: usize, makes: Makes, mut arguments: Arguments, call: impl FnOn
     let mut path = Path { text: [0; PATH_MAX + 32], length: 0 };
     let found = translate(arguments[at], folder, &mut path);
     if let (Some(file), None) = (found.file, folder) {
-        let own = match makes {
-            Descriptor(flags) => {
-                super::proc_contents::open(path.as_c_str(), file, found.process, arguments[flags] as c_int)
-            }
-            Stream => super::proc_contents::open_stream(path.as_c_str(), file, found.process, arguments[1]),
-            _ => None,
-        };
-        match own {
+        match own_text(path.as_c_str(), file, found.process, makes, &arguments) {
             Some(Ok(made)) => return made,
             Some(Err(errno)) => return makes.fail(errno),
             None => {}
