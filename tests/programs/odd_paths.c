@@ -8,7 +8,8 @@
 #include <limits.h>
 #include <sys/mman.h>
 
-static const char *const names[] = {"a\nb\n", "\xff\xfe\x80", " ", "x (deleted)", "\x1b[7m\x7f", "\\", "x (deleted) (deleted)"};
+static const char *const names[] = {"a\nb\n", "\xff\xfe\x80", " ", "x (deleted)", "\x1b[7m\x7f", "\\", "x (deleted) (deleted)",
+                                    "a\\012b"};
 
 enum { NAMES = sizeof names / sizeof *names };
 
@@ -30,7 +31,7 @@ int main(int argc, char **argv) {
         MAKE(chdir(name) == 0 && (files[i] = open(names[i], O_RDWR | O_CREAT | O_EXCL, 0600)) >= 0);
         MAKE(ftruncate(files[i], 8192) == 0 && pwrite(files[i], "here", 4, 4096) == 4 && lseek(files[i], 10 + i, SEEK_SET) > 0);
         MAKE(mkfifo(inner, 0600) == 0 && (fifos[i] = open(inner, O_RDWR)) >= 0 && write(fifos[i], "waits", 5) == 5);
-        mapped[i] = mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, files[i], 0);
+        mapped[i] = (char *)mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, files[i], 0);
         MAKE(mapped[i] != MAP_FAILED);
     }
     /* Of a file, and of the working directory. */

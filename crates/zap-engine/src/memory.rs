@@ -331,7 +331,7 @@ impl Survey {
 
     /// The index of the mapping's file, entering it when it is new.
     fn file(&mut self, mapping: &Mapping<'_>) -> u32 {
-        let path = unescape(mapping.name);
+        let path = path_of(mapping);
         if let Some(index) = self.files.iter().rposition(|file| file.path.0 == path && file.inode == mapping.inode) {
             return index as u32;
         }
@@ -422,8 +422,21 @@ fn readable_end(mapping: &Mapping<'_>, is_copy: bool) -> zap_sys::Result<u64> {
     Ok(mapping.start + low * page)
 }
 
-/// maps shows a newline in a path as `\012`.
-pub(crate) fn unescape(name: &[u8]) -> Vec<u8> {
+/// The path by which a file was mapped. maps shows a newline in it as `\012`, and a name that holds these four characters likewise.
+pub(crate) fn path_of(mapping: &Mapping<'_>) -> Vec<u8> {
+    let path = unescape(mapping.name);
+    let leads = |path: &[u8]| {
+        CPath::new(path)
+            .and_then(|path| fd::stat(path.as_c_str()).ok())
+            .is_some_and(|stat| stat.st_ino == mapping.inode)
+    };
+    match path.len() != mapping.name.len() && leads(mapping.name) && !leads(&path) {
+        true => mapping.name.to_vec(),
+        false => path,
+    }
+}
+
+fn unescape(name: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some((first, tail)) = rest.split_first() {

@@ -2,7 +2,7 @@
 //! would be two files after a restart. Where the pod has it open or mapped by the other name, the coordinator finds that out;
 //! here is looked for names that nobody uses at the moment.
 
-use crate::memory::unescape;
+use crate::memory::path_of;
 use alloc::format;
 use alloc::string::String;
 use zap_plugin::Refusal;
@@ -36,7 +36,7 @@ pub fn refuse_another(mapping: &Mapping<'_>) -> Result<(), Refusal> {
 
 /// Another name of the mapping's file in the directory where it had this one, if that can be read.
 fn name_beside(mapping: &Mapping<'_>) -> Option<String> {
-    let path = unescape(mapping.name);
+    let path = path_of(mapping);
     let end = path.iter().rposition(|c| *c == b'/')? + 1;
     let directory = CPath::new(&path[..end])?;
     let device = libc::makedev(mapping.device.0, mapping.device.1);

@@ -9,7 +9,7 @@
 //! Called while nobody but the leader runs; the copies are the leader's own memory.
 #![allow(unsafe_code)]
 
-use crate::memory::{read_all, unescape};
+use crate::memory::{path_of, read_all};
 use crate::mounts::Mounts;
 use crate::names;
 use crate::smaps::for_each_mapping;
@@ -61,7 +61,7 @@ pub fn find() -> Result<Found, Refusal> {
     let mut found = Found::default();
     let mut mounts = None;
     let (mut lost, mut mapped) = (BTreeSet::new(), BTreeSet::new());
-    let name = |mapping: &Mapping<'_>, hold| FileName { file: object_key(mapping), path: unescape(mapping.name), hold };
+    let name = |mapping: &Mapping<'_>, hold| FileName { file: object_key(mapping), path: path_of(mapping), hold };
     for mapping in maps::parse(&text).filter(|mapping| mapping.shared) {
         let is_object = is_object(&mapping);
         if is_object || is_small_file(&mapping) {
@@ -370,7 +370,7 @@ fn is_memfd(mapping: &Mapping<'_>) -> bool {
 
 /// The path by which the file of an object was opened that has none any more.
 pub fn path_once(mapping: &Mapping<'_>) -> Vec<u8> {
-    let path = unescape(mapping.name);
+    let path = path_of(mapping);
     path.strip_suffix(b" (deleted)").unwrap_or(&path).to_vec()
 }
 
@@ -425,7 +425,7 @@ pub fn is_agents_table(mapping: &Mapping<'_>) -> bool {
 fn has_lost_name(mapping: &Mapping<'_>) -> bool {
     // A file may bear such a name.
     let is_there = || {
-        let path = CPath::new(&unescape(mapping.name));
+        let path = CPath::new(&path_of(mapping));
         path.and_then(|path| fd::stat(path.as_c_str()).ok()).is_some_and(|stat| stat.st_ino == mapping.inode)
     };
     mapping.name.starts_with(b"/") && mapping.name.ends_with(b" (deleted)") && !is_there()
@@ -434,7 +434,7 @@ fn has_lost_name(mapping: &Mapping<'_>) -> bool {
 /// See [`SMALL_FILE`].
 fn is_small_file(mapping: &Mapping<'_>) -> bool {
     let candidate = mapping.protection & libc::PROT_WRITE != 0 && mapping.name.starts_with(b"/") && mapping.inode != 0;
-    let stat = || CPath::new(&unescape(mapping.name)).and_then(|path| fd::stat(path.as_c_str()).ok());
+    let stat = || CPath::new(&path_of(mapping)).and_then(|path| fd::stat(path.as_c_str()).ok());
     candidate
         && stat().is_some_and(|stat| {
             stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_ino == mapping.inode && stat.st_size <= SMALL_FILE
