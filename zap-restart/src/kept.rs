@@ -1,7 +1,7 @@
 //! The files that lie whole beside the images: found and checked before anything is started.
 
 use crate::image::Image;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -22,10 +22,12 @@ impl KeptFiles {
     /// not known to be untouched, or with `verify` in any case.
     pub fn open(images: &[Image], runtime: Option<&RuntimeDir>, verify: bool, all: bool) -> Result<Self> {
         let mut files = BTreeMap::new();
+        // One process tells of a file that it shares with others.
+        let named = images.iter().flat_map(|image| image.header.open_files().files);
+        let named: BTreeSet<(u64, u64)> = named.map(|file| (file.device, file.inode)).collect();
         for image in images {
-            let open = image.header.open_files();
-            let has_name = |file| open.files.iter().any(|named| (named.device, named.inode) == file);
-            for file in open.kept.iter().copied().filter(|file| all || !has_name(*file)) {
+            let kept = image.header.open_files().kept;
+            for file in kept.into_iter().filter(|file| all || !named.contains(file)) {
                 if files.contains_key(&file) {
                     continue;
                 }

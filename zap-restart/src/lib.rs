@@ -7,6 +7,8 @@
 //! backing    compares the host's files with those the image relies on
 //! moved      directories that are elsewhere now
 //! kept       files that lie whole beside the images
+//! holders    who else has files open
+//! measures   what is done to files, and undone
 //! changed    files that the pod has open, and that are not as they were
 //! barred     files that their own mode keeps their owner from opening
 //! vanished   what is done about small shared files that are gone, pure
@@ -30,10 +32,12 @@ pub mod commons;
 pub mod fault;
 pub mod generation;
 pub mod grow;
+pub mod holders;
 pub mod huge_pages;
 pub mod image;
 pub mod json;
 pub mod kept;
+pub mod measures;
 pub mod moved;
 pub mod objects;
 pub mod places;

@@ -7,11 +7,11 @@
 #![allow(unsafe_code)]
 
 use crate::barred;
-use crate::changed::Measures;
 use crate::commons::Commons;
 use crate::grow::Family;
 use crate::image::Image;
 use crate::kept::KeptFiles;
+use crate::measures::{Changes, Measures};
 use crate::planner::Planned;
 use crate::program::{Numbers, Program};
 use crate::supervise::{self, Patience, Woken};
@@ -51,8 +51,9 @@ pub struct Circumstances<'a> {
     pub background: bool,
     /// The signal mask with which zap-restart was started.
     pub mask: Mask,
-    /// What is done about the files that they have open, before they run.
+    /// What is done about the files that they have open, before they run, and has been done.
     pub measures: &'a Measures,
+    pub changes: &'a Changes,
     /// What files without a name hold.
     pub kept: &'a KeptFiles,
     /// Directories that are elsewhere now.
@@ -196,6 +197,7 @@ fn attempt(
         ready,
         commons,
         kept: circumstances.kept,
+        changes: circumstances.changes,
         reports: &reports,
         published: BTreeMap::new(),
         open: Vec::new(),
@@ -207,8 +209,9 @@ fn attempt(
         if let Some(group) = foreground(ready, &family).filter(|_| !circumstances.background) {
             terminal::hand_over(group);
         }
+        exchange.close_off()?;
+        circumstances.measures.cut_back(circumstances.changes)?;
         let told = tell_coordinator(pod)?;
-        circumstances.measures.cut_back()?;
         exchange.go()?;
         // Whoever knows that this process has ended, or gone into the background, finds the pod running.
         if let Some(connection) = told {
@@ -223,6 +226,7 @@ fn attempt(
             terminal::take_back();
             // A terminal's signal goes to all, and may have ended one of the others first.
             if let Some(number) = patience.pending() {
+                circumstances.changes.undo();
                 supervise::end_by(number);
             }
             match failure {
@@ -274,6 +278,7 @@ struct Exchange<'a> {
     ready: &'a [Ready<'a>],
     commons: &'a Commons,
     kept: &'a KeptFiles,
+    changes: &'a Changes,
     reports: &'a [OwnedFd],
     published: BTreeMap<(u64, u32), OwnedFd>,
     /// Files that let everybody in until all are whole.
@@ -295,6 +300,7 @@ impl Exchange<'_> {
                 Woken::Reports(indices) => indices,
                 Woken::Signal(number) => {
                     family.abandon();
+                    self.changes.undo();
                     supervise::end_by(number)
                 }
             };
@@ -393,10 +399,8 @@ impl Exchange<'_> {
             .map_err(|error| self.error(index, error))
     }
 
-    /// Lets all run.
-    fn go(&mut self) -> Result<()> {
-        // Nobody else is to have an end of a pipe.
-        self.published.clear();
+    /// Gives files without a name their modes and seals: nobody opens them any more.
+    fn close_off(&mut self) -> Result<()> {
         for OpenFile { file, mode, seals } in self.open.drain(..) {
             let set = file.set_permissions(Permissions::from_mode(mode));
             set.map_err(|error| Error::new("mode of a file without a name", reason(&error)))?;
@@ -405,6 +409,13 @@ impl Exchange<'_> {
                 sealed.map_err(|error| Error::new("seals of a memfd", error))?;
             }
         }
+        Ok(())
+    }
+
+    /// Lets all run. Who has ended meanwhile is found by its exit status: the others run on.
+    fn go(&mut self) -> Result<()> {
+        // Nobody else is to have an end of a pipe.
+        self.published.clear();
         (0..self.reports.len()).try_for_each(|index| self.say(index, Order::Go, &[]))
     }
 }

@@ -82,6 +82,7 @@ pub fn find(own: &[RawFd]) -> Result<(Vec<Seen>, Vec<Note>), Refusal> {
         access: one.status_flags() & libc::O_ACCMODE,
         keep: match registry::plugins()[*owner].keeps(one) {
             zap_plugin::Keep::No => Keep::No,
+            _ if fd::file_system(one.fd()).is_ok_and(|kind| MADE_UP.contains(&kind)) => Keep::No,
             zap_plugin::Keep::IfWanted => Keep::IfWanted,
             zap_plugin::Keep::Above(bytes) => Keep::Above(bytes),
         },

@@ -311,7 +311,7 @@ pub struct OpenFiles {
     /// One for each open file description (open(2)).
     pub files: Vec<OpenFile>,
     /// Device and inode of each file that this process has open and that is kept beside the images ([`crate::kept`]). Those
-    /// that are not among `files` have no name, and a restart needs them.
+    /// that are in no image's `files` have no name, and a restart needs them.
     pub kept: Vec<(u64, u64)>,
     /// The pod keeps files that are open for writing.
     pub keeps: bool,

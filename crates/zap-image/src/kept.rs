@@ -43,7 +43,8 @@ pub struct Head {
     pub length: u64,
     /// Modification time in nanoseconds since the epoch.
     pub modified_ns: i64,
-    /// Of the contents ([`crate::layout::FileHasher`]), eight bytes.
+    /// Of the contents ([`crate::layout::FileHasher`]), eight bytes: of each block of 4,096 that is not all zeroes, behind its
+    /// offset, and of the length.
     pub checksum: Bytes,
     /// What the file was called, for people.
     pub path: Bytes,

@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use zap_image::header::bytes::Bytes;
 use zap_image::kept::{Head, HEAD_SIZE};
-use zap_image::layout::FileHasher;
+use zap_image::layout::{is_zero, FileHasher};
 use zap_sys::time::stamp_ns;
 
 /// `struct file_clone_range` of linux/fs.h.
@@ -112,14 +112,45 @@ pub fn modified_ns(metadata: &Metadata) -> i64 {
     stamp_ns(metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// The checksum of what is in `file` from `place` on.
-fn contents(file: &File, mut place: u64) -> io::Result<[u8; 8]> {
-    let sum = FileHasher::sum(|buffer| {
-        let count = file.read_at(buffer, place)?;
-        place += count as u64;
-        io::Result::Ok(count)
-    });
-    sum.map(|(checksum, _)| checksum)
+/// Bytes in which holes are told from data.
+const BLOCK: usize = 4096;
+
+/// The checksum of what is in `file` from `place` on, a multiple of [`BLOCK`]. Blocks of zeroes count as holes, which take no
+/// time: where a copy has which is the file system's affair.
+fn contents(file: &File, place: u64) -> io::Result<[u8; 8]> {
+    let end = file.metadata()?.len();
+    let mut hasher = FileHasher::new();
+    let mut buffer = vec![0; 256 * BLOCK];
+    let mut at = place;
+    while let Some((data, hole)) = next_data(file, at, end)? {
+        at = data - (data - place) % BLOCK as u64;
+        while at < hole {
+            let count = read_at(file, &mut buffer, at)?;
+            if count == 0 {
+                break;
+            }
+            for (index, block) in buffer[..count].chunks(BLOCK).enumerate().filter(|(_, block)| !is_zero(block)) {
+                hasher.update(&(at - place + (index * BLOCK) as u64).to_le_bytes());
+                hasher.update(block);
+            }
+            at += count as u64;
+        }
+        at = at.max(hole);
+    }
+    hasher.update(&end.saturating_sub(place).to_le_bytes());
+    Ok(hasher.finish())
+}
+
+/// Reads until the buffer is full, or the file ends.
+fn read_at(file: &File, buffer: &mut [u8], place: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], place + done as u64)? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    Ok(done)
 }
 
 /// Copies `length` bytes from one place to another, which is a hole.

@@ -63,6 +63,16 @@ enum Contents {
     Kept,
 }
 
+impl Nameless {
+    fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+}
+
+fn file_of(description: &Description) -> (u64, u64) {
+    (description.stat.st_dev, description.stat.st_ino)
+}
+
 /// Part of the object.
 const FILE: u32 = 0;
 
@@ -112,7 +122,7 @@ impl Lock {
 
 /// A file without a name is one for all that have it open, however they came to it; one with a name is found by that.
 fn object(description: &Description) -> Option<(u64, u64)> {
-    is_nameless(description).then_some((description.stat.st_dev, description.stat.st_ino))
+    is_nameless(description).then(|| file_of(description))
 }
 
 fn is_nameless(description: &Description) -> bool {
@@ -129,9 +139,11 @@ pub(crate) fn claims(description: &Description) -> bool {
 pub(crate) fn keeps(description: &Description) -> Keep {
     let flags = description.status_flags();
     let writes = flags & libc::O_PATH == 0 && flags & libc::O_ACCMODE != libc::O_RDONLY;
+    // Who opens it, to copy it, would break a lease (F_SETLEASE).
+    let is_leased = || description.info.windows(5).any(|word| word == b"LEASE");
     match description.file_type() {
         libc::S_IFREG if is_nameless(description) => Keep::Above(LARGEST_NAMELESS),
-        libc::S_IFREG if writes => Keep::IfWanted,
+        libc::S_IFREG if writes && !is_leased() => Keep::IfWanted,
         _ => Keep::No,
     }
 }
@@ -157,7 +169,7 @@ fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refus
         let (path, nameless) = if is_nameless(description) {
             let first = !states
                 .iter()
-                .any(|state| state.nameless.as_ref().is_some_and(|other| other.inode == description.stat.st_ino));
+                .any(|state| state.nameless.as_ref().is_some_and(|other| other.file() == file_of(description)));
             let path = description.link[..description.link.len() - DELETED.len()].to_vec();
             (path, Some(save_nameless(description, first)?))
         } else {
@@ -265,7 +277,7 @@ fn save_nameless(description: &Description, first: bool) -> Result<Nameless, Ref
         contents = read.map_err(refusal)?;
     }
     let mode = description.stat.st_mode & 0o7777;
-    let (device, inode) = (description.stat.st_dev, description.stat.st_ino);
+    let (device, inode) = file_of(description);
     Ok(Nameless { device, inode, object: share.object, leads, mode, seals, mapped, contents })
 }
 
@@ -333,11 +345,11 @@ fn refill(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
 fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     let Some(bytes) = context.section(SECTION, VERSION)? else { return Ok(()) };
     let states: Vec<State> = decode(bytes)?;
-    // Nameless files: (inode at the checkpoint, descriptor here).
-    let mut made: Vec<(u64, RawFd)> = Vec::new();
+    // Nameless files: (device and inode at the checkpoint, descriptor here).
+    let mut made: Vec<((u64, u64), RawFd)> = Vec::new();
     // Those that others wait for come first.
     for (state, nameless) in states.iter().filter_map(|state| Some((state, state.nameless.as_ref()?))) {
-        if nameless.leads && !made.iter().any(|(inode, ..)| *inode == nameless.inode) {
+        if nameless.leads && !made.iter().any(|(file, _)| *file == nameless.file()) {
             let refusal = |error| Refusal::new(format!("file {}", String::from_utf8_lossy(&state.path)), error);
             let file = match nameless.mapped {
                 // In the directory where it had a name, or in memory.
@@ -354,14 +366,14 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
             match &nameless.contents {
                 Contents::Elsewhere => {}
                 Contents::Here(contents) => fd::pwrite_all(file, contents, from).map_err(refusal)?,
-                Contents::Kept => context.fill(file, (nameless.device, nameless.inode), from)?,
+                Contents::Kept => context.fill(file, nameless.file(), from)?,
             }
             if nameless.object != 0 {
                 context.publish(nameless.object, FILE, file)?;
             }
             // While it is mapped by others, and opened below, it must let everybody in.
             context.close_off(file, nameless.mode, nameless.seals)?;
-            made.push((nameless.inode, file));
+            made.push((nameless.file(), file));
         }
     }
     for state in &states {
@@ -379,12 +391,12 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
                 }
             }
             Some(nameless) => {
-                let known = made.iter().find(|(inode, ..)| *inode == nameless.inode).map(|(_, file)| *file);
+                let known = made.iter().find(|(file, _)| *file == nameless.file()).map(|(_, file)| *file);
                 let file = match known {
                     Some(file) => file,
                     None => {
                         let file = context.subscribe(nameless.object, FILE)?;
-                        made.push((nameless.inode, file));
+                        made.push((nameless.file(), file));
                         file
                     }
                 };

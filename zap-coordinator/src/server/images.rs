@@ -89,13 +89,16 @@ impl Images {
             let metadata = image.file.metadata().map_err(|e| Error::system(image.temporary.display(), "fstat", &e))?;
             bytes += metadata.len();
         }
+        // Before the images: a generation of which all images are there is complete.
+        let mut kept = Vec::new();
         for KeptFile { image, head } in self.kept.drain(..) {
             let failed = |error: std::io::Error| Error::system(directory.join(&image.name).display(), "write", &error);
             zap_kept::finish(&image.file, head).map_err(failed)?;
             // With holes, and blocks that are the original's too.
             bytes += image.file.metadata().map_err(failed)?.blocks() * 512;
-            self.files.push(image);
+            kept.push(image);
         }
+        self.files.splice(0..0, kept);
         for image in &self.files {
             image.file.sync_all().map_err(|error| Error::system(image.temporary.display(), "fsync", &error))?;
         }

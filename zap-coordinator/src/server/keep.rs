@@ -5,12 +5,14 @@ use super::images::KeptFile;
 use super::Server;
 use crate::core::{Common, Event, Open};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::thread::Builder;
 use zap_client::error::reason;
 use zap_image::kept::KeptName;
 use zap_kept::Origin;
@@ -83,7 +85,8 @@ fn copy(
             let (name, pid) = (String::from_utf8_lossy(&path), one.pid);
             format!("{name} of process {pid}: cannot be kept with the images: {why}")
         };
-        let source = File::open(&link).map_err(|error| failed(&reason(&error)))?;
+        let source = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&link);
+        let source = source.map_err(|error| failed(&reason(&error)))?;
         let (device, inode) = one.file;
         let name = KeptName { pod_id: pod, device, inode, generation }.format();
         let origin = Origin { pod_id: pod, generation, path: path.clone() };
@@ -98,18 +101,40 @@ fn copy(
 impl Server {
     /// Has the files copied, and goes on with what the processes share when that is done.
     pub(super) fn keep(&mut self, (pod, generation): (u64, u32), wanted: Vec<Wanted>, shares: BTreeMap<i32, Common>) {
-        let Some((directory, random)) = self.images.get(&pod).map(|images| images.place()) else { return };
-        let directory: PathBuf = directory.to_path_buf();
+        let place = self.images.get(&pod).map(|images| images.place());
+        let place = place.map(|(directory, random)| (directory.to_path_buf(), random));
         let given_up = Arc::new(AtomicBool::new(false));
-        self.copying.insert(pod, Copying { given_up: given_up.clone(), shares });
-        let (done, bell) = (self.copied.0.clone(), self.bell.clone());
-        std::thread::spawn(move || {
-            let outcome = copy(&wanted, (&directory, random), (pod, generation), &given_up);
-            // Nobody hears it any more when the coordinator ends; the files go with it.
-            if done.send(Copied { pod, given_up, outcome }).is_ok() {
+        let (done, bell, is_given_up) = (self.copied.0.clone(), self.bell.clone(), given_up.clone());
+        let work = move |(directory, random): (PathBuf, u64)| {
+            let outcome = copy(&wanted, (&directory, random), (pod, generation), &is_given_up);
+            if done.send(Copied { pod, given_up: is_given_up, outcome }).is_ok() {
                 let _ = zap_sys::fd::write(bell.as_raw_fd(), &1u64.to_ne_bytes());
             }
-        });
+        };
+        let thread = place
+            .ok_or_else(|| "images: lost".to_string())
+            .and_then(|place| Builder::new().spawn(move || work(place)).map_err(|error| reason(&error)));
+        match thread {
+            Ok(thread) => {
+                self.copiers.retain(|thread| !thread.is_finished());
+                self.copiers.push(thread);
+                self.copying.insert(pod, Copying { given_up, shares });
+            }
+            Err(why) => {
+                let shares = Err(format!("files of the pod: cannot be copied: {why}"));
+                self.queue.push_back(Event::Compared { pod, shares, kept: Vec::new() });
+            }
+        }
+    }
+
+    /// Waits until no copy is under way, and none is left.
+    pub(super) fn end_keeping(&mut self) {
+        self.copying.values().for_each(|copying| copying.given_up.store(true, Ordering::Relaxed));
+        self.copying.clear();
+        for thread in self.copiers.drain(..) {
+            let _ = thread.join();
+        }
+        while self.copied.1.try_recv().is_ok() {}
     }
 
     /// The files of a pod have been copied, or not.

@@ -44,6 +44,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zap_client::{Error, MappedTable, Result, RuntimeDir};
 use zap_sys::RealPid;
@@ -97,6 +98,7 @@ struct Server {
     /// Pods whose files are being copied, and how the copies come back.
     copying: BTreeMap<u64, Copying>,
     copied: (Sender<Copied>, Receiver<Copied>),
+    copiers: Vec<JoinHandle<()>>,
     /// Readable when something is done.
     bell: Arc<OwnedFd>,
     exiting: bool,
@@ -182,6 +184,7 @@ impl Server {
             done,
             copying: BTreeMap::new(),
             copied: unbounded(),
+            copiers: Vec::new(),
             bell,
             exiting: false,
             looked: Instant::now(),
@@ -623,7 +626,10 @@ impl Server {
     /// Ends, unless somebody has connected at the last moment: then life goes on. True if it is over.
     fn leave(&mut self) -> Result<bool> {
         self.listener.hide();
-        let Some((socket, pid)) = self.accept() else { return Ok(true) };
+        let Some((socket, pid)) = self.accept() else {
+            self.end_keeping();
+            return Ok(true);
+        };
         self.core.stay();
         self.exiting = false;
         let mut accepted = Some((socket, pid));

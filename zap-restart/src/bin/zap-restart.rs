@@ -15,6 +15,7 @@ use zap_restart::commons::Commons;
 use zap_restart::generation::{self, choose};
 use zap_restart::image::{self, Image};
 use zap_restart::kept::KeptFiles;
+use zap_restart::measures::Changes;
 use zap_restart::planner::{self, Facts, Planned};
 use zap_restart::program;
 use zap_restart::start::{self, Candidate, Circumstances, Pod, Start};
@@ -72,14 +73,16 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let headers: Vec<_> = candidates.iter().map(|candidate| &candidate.image.header).collect();
     huge_pages::check(&headers)?;
     let beside = directory_of(&candidates[0].image.path)?;
-    let changed = Changed::look(headers.into_iter(), &arguments.map, arguments.files, &beside)?;
+    let changed = Changed::look(headers.into_iter(), &arguments.map, arguments.files)?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let pod = make_pod(arguments, &candidates, ckpt_dir)?;
-    let measures = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name)?;
+    let measures = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name, &beside)?;
+    let changes = Changes::default();
     let ended = candidates[0].image.header.first_ended();
     let (background, mask) = (arguments.background, supervise::block());
-    let circumstances = Circumstances { background, mask, measures: &measures, kept: &kept, moved: &arguments.map };
-    let put_back = measures.put_back(&kept)?;
+    let circumstances =
+        Circumstances { background, mask, measures: &measures, changes: &changes, kept: &kept, moved: &arguments.map };
+    measures.put_back(&kept, &changes)?;
     let mut start = || {
         if let Start::Runs(child) = start::start(&candidates, &commons, &tree, &pod, circumstances)? {
             return Ok(child);
@@ -94,11 +97,11 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     };
     match start() {
         Ok(first) => {
-            put_back.stays();
+            changes.stay();
             Ok(Restarted { first, ended, table: PathBuf::from(&pod.table) })
         }
         Err(error) => {
-            put_back.undo();
+            changes.undo();
             Err(error)
         }
     }
