@@ -4,7 +4,7 @@ use crate::case::{failed, Case, Doing, Result, Row};
 use crate::ensure;
 use crate::manifest::Program;
 use crate::process;
-use crate::scene::{Running, Scene};
+use crate::scene::{Running, Scene, PATIENCE};
 use crate::special::is_root;
 use crate::storage;
 use std::fs::{self, File, OpenOptions};
@@ -12,9 +12,10 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use zap_wire::fault;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 20] = [
+    let table: [Row; 22] = [
         ("grown-output-is-cut", grown_output_is_cut),
         ("again-and-again", again_and_again),
         ("kept-when-asked", |scene| kept(scene, &["--files", "keep"], "6 bytes longer")),
@@ -31,6 +32,8 @@ pub fn cases() -> Vec<Case> {
         ("full-runtime-directory", full_runtime_directory),
         ("snapshot", snapshot),
         ("snapshot-is-undone", snapshot_is_undone),
+        ("snapshot-is-undone-at-a-signal", snapshot_is_undone_at_a_signal),
+        ("files-of-one-number", files_of_one_number),
         ("snapshot-of-a-living-pod", snapshot_of_a_living_pod),
         ("snapshots-of-older-generations", snapshots_of_older_generations),
         ("kept-files-are-checked", kept_files_are_checked),
@@ -383,6 +386,54 @@ fn snapshot_is_undone(scene: &Scene) -> Result {
     let running = scene.restart(&["--files", "snapshot"], &images, &scene.out())?;
     scene.go()?;
     scene.expect_end(running, &program)
+}
+
+/// The same for a restart that is ended by a signal in its middle.
+fn snapshot_is_undone_at_a_signal(scene: &Scene) -> Result {
+    let program = scene.program("changing_files")?;
+    scene.plain(&program)?;
+    scene.use_fault(Some(fault::PROGRAM_RESTORING));
+    let running = scene.launch(&program, &["--snapshot-files"])?;
+    scene.use_fault(None);
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let data = scene.path("work/data");
+    let before = fs::read(&data)?;
+    fs::write(&data, "written later")?;
+    fs::remove_file(scene.path("work/log"))?;
+    let restart = scene.restart(&["--files", "snapshot"], &images, &scene.out())?;
+    scene.until(PATIENCE, "the files are put back", || (fs::read(&data).ok()? == before).then_some(()))?;
+    let stopped = || process::descendants(restart.pid).into_iter().find(|pid| process::state(*pid) == Some('T'));
+    scene.until(PATIENCE, "the program stops in the middle of its restart", stopped)?;
+    process::kill(restart.pid, libc::SIGTERM);
+    let ended = scene.wait(restart)?.ended;
+    ensure!(ended == process::Ended::Killed(libc::SIGTERM), "zap-restart: {ended}");
+    ensure!(fs::read(&data)? == b"written later", "data is not what it was before the restart");
+    ensure!(!scene.path("work/log").exists(), "log is there again");
+    ensure!(beside(scene, "data")?.is_empty(), "{:?}", beside(scene, "data")?);
+    Ok(())
+}
+
+/// Files without a name on two file systems, of the same inode number, are two.
+fn files_of_one_number(scene: &Scene) -> Result {
+    if !is_root(scene) {
+        return crate::case::skipped("only root can mount");
+    }
+    let (one, other) = (scene.make_directory("one", 0o700)?, scene.make_directory("other", 0o700)?);
+    storage::mount(&one, "size=1m,mode=0700")?;
+    storage::mount(&other, "size=1m,mode=0700")?;
+    let program = scene.program("nameless_twins")?;
+    let mut command = scene.words(&["zap-launch"]);
+    command.arg(&scene.line(&program, &one)?[0]).args([&one, &other]);
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint_and_kill(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    let said = fs::read_to_string(scene.out())?;
+    ensure!(ended == process::Ended::Exited(7), "{ended}, {said:?}");
+    Ok(())
 }
 
 /// A program that holds locks, checkpointed and killed.

@@ -382,10 +382,9 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
             None => {
                 let path = context.path_now(state.path.clone());
                 refuse_special(&path)?;
-                let flags = state.flags | if state.is_directory { libc::O_DIRECTORY } else { 0 };
-                match open(&path, flags) {
+                match open(&path, state.flags) {
                     Err(error) if error.is(libc::EACCES) && !state.is_directory => {
-                        Ok(context.open_barred(&path, flags)?)
+                        Ok(context.open_barred(&path, state.flags)?)
                     }
                     opened => opened,
                 }
@@ -408,7 +407,11 @@ fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
         let stat = fd::fstat(own).map_err(refusal)?;
         if (stat.st_mode & libc::S_IFMT == libc::S_IFDIR) != state.is_directory {
             let path = String::from_utf8_lossy(&state.path);
-            return Err(Refusal::new(format!("file {path}"), "is a directory now, and was a regular file"));
+            let why = match state.is_directory {
+                true => "is no longer a directory",
+                false => "is no longer a regular file",
+            };
+            return Err(Refusal::new(format!("file {path}"), why));
         }
         let now = stat.st_size.max(0) as u64;
         if now < state.size && state.nameless.is_none() {
