@@ -1,4 +1,4 @@
-/* A descriptor that nobody can save: an io_uring, an inotify that two processes have, with an event, a lease that somebody waits
+/* A descriptor that nobody can save: an io_uring, a fanotify, an inotify that two processes have, with an event, a lease that somebody waits
  * for, a listening socket, or a message queue in which a thread waits.
  *
  * In the first round a checkpoint must be refused by the object's name, and the program must not notice: the object
@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/fanotify.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -61,7 +62,7 @@ static void *open_it(void *path) {
 }
 
 int main(int argc, char **argv) {
-    CHECK(argc == 3, "usage: unknown_descriptor io_uring|inotify|moved|lease|mapped|listening|queue|notified DIRECTORY");
+    CHECK(argc == 3, "usage: unknown_descriptor io_uring|fanotify|inotify|moved|lease|mapped|listening|queue|notified DIRECTORY");
     pthread_t waiter;
     pid_t other = -1;
     const char *kind = argv[1], *directory = argv[2];
@@ -72,6 +73,12 @@ int main(int argc, char **argv) {
     if (strcmp(kind, "io_uring") == 0) {
         if ((fd = ring()) < 0) {
             printf("io_uring cannot be had here: %s\n", strerror(errno));
+            return SKIPPED;
+        }
+    } else if (strcmp(kind, "fanotify") == 0) {
+        fd = fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_FID, O_RDONLY);
+        if (fd < 0 || fanotify_mark(fd, FAN_MARK_ADD, FAN_CREATE | FAN_ONDIR, AT_FDCWD, directory) != 0) {
+            printf("fanotify cannot be had here: %s\n", strerror(errno));
             return SKIPPED;
         }
     } else if (strcmp(kind, "inotify") == 0) {
@@ -122,6 +129,9 @@ int main(int argc, char **argv) {
 
     if (strcmp(kind, "io_uring") == 0) {
         CHECK(ring_works(fd), "the ring works");
+    } else if (strcmp(kind, "fanotify") == 0) {
+        char space[4096];
+        CHECK(mkdir(in(directory, "seen"), 0700) == 0 && read(fd, space, sizeof space) > 0, "it tells of an event");
     } else if (strcmp(kind, "inotify") == 0) {
         char space[4096];
         struct inotify_event event;
