@@ -518,12 +518,13 @@ fn open_file_shorter(scene: &Scene) -> Result {
         refuse(scene, &images, "work/data: is shorter than at the checkpoint")?;
     }
     // Opened, it would wait for its other end.
-    fs::remove_file(&data)?;
+    let aside = scene.path("aside");
+    fs::rename(&data, &aside)?;
     ensure!(scene.run(&["mkfifo", &data.to_string_lossy()])?.status == 0, "mkfifo");
     refuse(scene, &images, "work/data: is no longer a regular file")?;
     fs::remove_file(&data)?;
+    fs::rename(&aside, &data)?;
     fs::write(&data, "one\ntwo\nthree\n")?;
-    scene.own(&data)?;
     let running = scene.restart(&[], &images, &scene.out())?;
     scene.go()?;
     let ended = scene.wait(running)?.ended;
