@@ -42,6 +42,11 @@ pub struct Arguments {
     /// They are copied while the program stands, in no time where the file system can share blocks (btrfs, XFS).
     #[arg(long)]
     pub snapshot_files: bool,
+    /// Give the pod a directory DIR of its own, empty or a copy of the host's; may be given several times
+    ///
+    /// What is in it is saved with each checkpoint, and restored with it.
+    #[arg(long, value_name = "DIR[=copy]")]
+    pub private: Vec<OsString>,
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, num_args = 1..)]
     pub program: Vec<OsString>,
@@ -51,7 +56,7 @@ pub struct Arguments {
 }
 
 /// Names of these options, as the parser knows them.
-const OF_THE_POD: [&str; 6] = ["ckpt_dir", "interval", "keep", "compress", "signal", "snapshot_files"];
+const OF_THE_POD: [&str; 7] = ["ckpt_dir", "interval", "keep", "compress", "signal", "snapshot_files", "private"];
 
 impl Arguments {
     /// The arguments that `words` say, the tool's name first.
@@ -122,9 +127,10 @@ mod tests {
             "--compress",
             "none",
             "--snapshot-files",
+            "--private=/tmp",
             "true",
         ];
-        let all = ["--ckpt-dir", "--interval", "--keep", "--compress", "--signal", "--snapshot-files"];
+        let all = ["--ckpt-dir", "--interval", "--keep", "--compress", "--signal", "--snapshot-files", "--private"];
         assert_eq!(parse(&words).unwrap().of_the_pod, all);
     }
 

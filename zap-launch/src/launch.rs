@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::arguments::Arguments;
+use crate::private;
 use crate::search::{self, Missing};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt::Display;
@@ -30,7 +31,7 @@ extern "C" {
 }
 
 /// zap-launch's own failures, as with env(1) and timeout(1).
-const FAILED: i32 = 125;
+pub(crate) const FAILED: i32 = 125;
 const NOT_RUNNABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 
@@ -47,13 +48,13 @@ pub fn run() -> i32 {
     status
 }
 
-struct Failure {
+pub(crate) struct Failure {
     status: i32,
     message: String,
 }
 
 impl Failure {
-    fn new(status: i32, message: impl Display) -> Self {
+    pub(crate) fn new(status: i32, message: impl Display) -> Self {
         Self { status, message: message.to_string() }
     }
 }
@@ -206,7 +207,9 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
         compress: arguments.compress.to_string(),
         signal: arguments.signal,
         snapshot_files: arguments.snapshot_files,
+        private: private::read(&arguments.private)?,
     };
+    let private = settings.private.clone();
     let request = ToCoordinator::Launch(Launch {
         protocol: PROTOCOL_VERSION,
         pod: arguments.pod.clone(),
@@ -216,7 +219,10 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
     });
     let runtime = RuntimeDir::open_or_create().map_err(own)?;
     match Connection::request(&runtime, &request).map_err(own)? {
-        FromCoordinator::InPod { table, .. } => Ok(table.into()),
+        FromCoordinator::InPod { table, pod_id, .. } => {
+            private::make(&runtime, pod_id, &private)?;
+            Ok(table.into())
+        }
         FromCoordinator::Failed { why, .. } => Err(Failure::new(FAILED, why)),
         _ => Err(Failure::new(FAILED, "zap-coordinator: unexpected answer")),
     }

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod launch;
+mod private;
 pub mod search;
 
 pub use arguments::command;

@@ -16,11 +16,20 @@ use std::path::{Path, PathBuf};
 use zap_wire::environment;
 
 /// Names of all that Zap puts into a runtime directory.
-const OWN: [&str; 5] =
-    [environment::SOCKET_NAME, "coordinator.lock", "lock", environment::PODS_DIRECTORY, TRUSTED_DIRECTORY];
+const OWN: [&str; 6] = [
+    environment::SOCKET_NAME,
+    "coordinator.lock",
+    "lock",
+    environment::PODS_DIRECTORY,
+    TRUSTED_DIRECTORY,
+    PRIVATE_DIRECTORY,
+];
 
 /// Directory of notes about untouched images in the runtime directory.
 const TRUSTED_DIRECTORY: &str = "trusted";
+
+/// Directory of what pods have for themselves (`zap-launch --private`) in the runtime directory.
+const PRIVATE_DIRECTORY: &str = "private";
 
 /// A runtime directory that has been found safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +92,16 @@ impl RuntimeDir {
     /// The directory of notes about untouched images.
     pub fn trusted_dir(&self) -> PathBuf {
         self.path.join(TRUSTED_DIRECTORY)
+    }
+
+    /// The directory of the pods' stores.
+    pub fn stores_dir(&self) -> PathBuf {
+        self.path.join(PRIVATE_DIRECTORY)
+    }
+
+    /// A pod's store: what its own directories hold.
+    pub fn store_path(&self, pod_id: u64) -> PathBuf {
+        self.stores_dir().join(format!("{pod_id:016x}"))
     }
 
     /// Makes the directory `path` in here, private, if it is not there.

@@ -7,7 +7,7 @@
 
 use crate::guard::{Guard, Unsuspended};
 use crate::state;
-use crate::{clocks, identity, suspend, vdso};
+use crate::{clocks, identity, private, suspend, vdso};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::{c_char, CStr};
@@ -195,6 +195,7 @@ pub(crate) fn join_table(path: &[u8], door: Option<&[u8]>, known: Option<Virtual
         // One that is being restored is ready when it is whole.
         entry.ready.store(u32::from(state::active() && known.is_none()), Ordering::Release);
     }
+    private::learn(table);
     state::set_table(table, entry);
     state::set_signal(table.signal.load(Ordering::Relaxed));
     state::set_table_owner(stat.map_or(0, |stat| stat.st_uid));

@@ -51,6 +51,7 @@ mod overdue;
 pub mod own_ids;
 mod pieces;
 mod priorities;
+pub mod private;
 pub mod proc_texts;
 pub mod registry;
 pub mod restart;

@@ -43,6 +43,10 @@ fn settings() -> PodSettings {
         compress: "none".into(),
         signal: 62,
         snapshot_files: true,
+        private: crate::private::Private {
+            by: crate::private::By::Names,
+            directories: vec![crate::private::Directory { path: b"/tmp".to_vec(), copied: true }],
+        },
     }
 }
 

@@ -13,6 +13,7 @@ pub mod fault;
 #[cfg(test)]
 mod golden;
 pub mod message;
+pub mod private;
 pub mod restart;
 pub mod table;
 
@@ -23,7 +24,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Version of the protocol. Both sides refuse another one.
-pub const PROTOCOL_VERSION: u32 = 8;
+pub const PROTOCOL_VERSION: u32 = 9;
 
 /// Longest message in bytes: below the kernel's default limit for one packet of a Unix socket (212,992).
 pub const LONGEST_MESSAGE: usize = 160 * 1024;

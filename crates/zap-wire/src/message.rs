@@ -6,6 +6,7 @@
 //! that writes the image holds the same connection and says [`ToCoordinator::Written`] on it, at any later time. Either
 //! side that hangs up early has failed: the process then resumes on its own.
 
+use crate::private::Private;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub struct PodSettings {
     pub signal: i32,
     /// Files that are open for writing are kept with each checkpoint.
     pub snapshot_files: bool,
+    /// Directories of the pod's own.
+    pub private: Private,
 }
 
 /// Device and inode of a standard stream at launch, by which it is recognised later.

@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -54,7 +54,12 @@ pub struct PodTable {
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
     /// Ids of processes, process groups and sessions that differ from the kernel's; those that bear them may have ended.
     pub aliases: [Alias; ALIASES],
+    /// The pod's own directories, as [`crate::private::encode`] writes them; zeroes if it has none.
+    private: [AtomicU8; PRIVATE_LENGTH],
 }
+
+/// Bytes for the names of the pod's own directories.
+pub const PRIVATE_LENGTH: usize = 8192;
 
 /// Longest name of the socket without a path: the kernel's own choice has five digits (unix(7), autobind).
 pub const DOOR_LENGTH: usize = 8;
@@ -195,6 +200,17 @@ impl PodTable {
     /// The name of the coordinator's socket without a path, with its padding.
     pub fn door(&self) -> [u8; DOOR_LENGTH] {
         core::array::from_fn(|at| self.door[at].load(Ordering::Acquire))
+    }
+
+    /// Stores what [`crate::private::encode`] has written. False if there is no room for it. Before any process reads it.
+    pub fn set_private(&self, text: &[u8]) -> bool {
+        self.private.iter().zip(text).for_each(|(to, from)| to.store(*from, Ordering::Release));
+        text.len() <= PRIVATE_LENGTH
+    }
+
+    /// What [`PodTable::set_private`] has stored, with zeroes behind it.
+    pub fn private(&self) -> impl Iterator<Item = u8> + '_ {
+        self.private.iter().map(|byte| byte.load(Ordering::Acquire))
     }
 
     /// The entry of `pid`, if it has one.
@@ -529,6 +545,7 @@ mod tests {
                 virtual_id: AtomicI32::new(0),
                 kind: AtomicU32::new(0),
             }),
+            private: core::array::from_fn(|_| AtomicU8::new(0)),
         }
     }
 

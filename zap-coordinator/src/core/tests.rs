@@ -113,6 +113,7 @@ fn settings() -> PodSettings {
         compress: "none".into(),
         signal: 62,
         snapshot_files: false,
+        private: Default::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::process::{self, Process};
 use super::{compare, keep, random, reach, store, Server};
 use crate::core::{Action, Event, Millis, PodState, Verdict};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use zap_client::MappedTable;
@@ -13,7 +14,7 @@ use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
 use zap_wire::table::{Entry as TableEntry, CLOSED, HALT_CONTINUED, HALT_FOUND, HALT_WOKEN, READY};
-use zap_wire::{FromCoordinator, Phase};
+use zap_wire::{private, FromCoordinator, Phase};
 
 /// How long every thread of a process may block the signal when none can be unblocked.
 const BLOCKED_LIMIT: Millis = 1_000;
@@ -165,6 +166,11 @@ impl Server {
         let asks = RealPid(self.peers.get(&peer).map_or(0, |connected| connected.pid));
         match MappedTable::create(&self.runtime.table_path(pod), pod, settings.signal, streams, asks) {
             Ok(table) => {
+                let store = self.runtime.store_path(pod);
+                if !table.set_private(&private::encode(&settings.private, store.as_os_str().as_bytes())) {
+                    self.refuse(peer, pod, "--private: the names of the directories are too long".into());
+                    self.queue.push_back(Event::NotMade { pod });
+                }
                 self.tell_door(&table);
                 self.tables.insert(pod, table);
             }

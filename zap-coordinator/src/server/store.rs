@@ -51,6 +51,7 @@ pub fn is_recorded(runtime: &RuntimeDir, id: u64) -> bool {
 pub fn remove(runtime: &RuntimeDir, id: u64) {
     let _ = fs::remove_file(runtime.table_path(id));
     let _ = fs::remove_file(metadata_path(runtime, id));
+    let _ = fs::remove_dir_all(runtime.store_path(id));
 }
 
 /// Every pod in the runtime directory that is not `known`, with its table. What is no table is removed.
@@ -97,6 +98,7 @@ fn adopt(id: u64, metadata: Option<Metadata>, table: &MappedTable, now: u64) -> 
             compress: "none".into(),
             signal: table.signal.load(std::sync::atomic::Ordering::Relaxed),
             snapshot_files: false,
+            private: Default::default(),
         };
         let name = first.map(super::process::name).filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| format!("{id:016x}"));

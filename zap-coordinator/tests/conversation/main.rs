@@ -312,6 +312,7 @@ fn strangers_at_the_door_are_sent_away() {
             compress: "none".into(),
             signal: crate::SIGNAL,
             snapshot_files: false,
+            private: Default::default(),
         },
         streams: [(0, 0); 3],
         members: vec![(5, "app".into())],

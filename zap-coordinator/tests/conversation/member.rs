@@ -32,6 +32,7 @@ pub fn run_if_asked() {
             compress: "none".into(),
             signal: crate::SIGNAL,
             snapshot_files: false,
+            private: Default::default(),
         },
         streams: [(0, 0); 3],
     };

@@ -184,6 +184,7 @@ fn make_pod(arguments: &Arguments, candidates: &[Candidate], ckpt_dir: String) -
             compress: recorded.compress.clone(),
             signal: recorded.signal,
             snapshot_files: candidates[0].image.header.open_files().keeps,
+            private: Default::default(),
         },
         streams: streams(),
         members: recorded.members.iter().map(|member| (member.virtual_pid, member.program.clone())).collect(),

@@ -1,0 +1,85 @@
+//! Directories of a pod's own (`zap-launch --private`): what stands for each lies in a directory of the pod's below the runtime
+//! directory, its *store*, under the directory's number.
+
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// A pod's own directories.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Private {
+    pub by: By,
+    pub directories: Vec<Directory>,
+}
+
+/// What makes the pod see them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum By {
+    /// libzap's wrappers give the kernel other paths.
+    #[default]
+    Names,
+    /// A mount namespace (mount_namespaces(7)) of the pod's own.
+    Namespaces,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Absolute, without symbolic links and without a slash at the end.
+    #[serde(with = "serde_bytes")]
+    pub path: Vec<u8>,
+    /// It has begun as a copy of the host's.
+    pub copied: bool,
+}
+
+/// What [`encode`] begins with for [`By::Names`], and for [`By::Namespaces`].
+const NAMES: u8 = b'n';
+const NAMESPACES: u8 = b's';
+
+/// As it stands in the pod's table: how, the path of the store, those of the directories, each with a NUL behind it, and one
+/// more. Nothing for no directories.
+pub fn encode(private: &Private, store: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    if !private.directories.is_empty() {
+        text.push(if private.by == By::Names { NAMES } else { NAMESPACES });
+        for path in core::iter::once(store).chain(private.directories.iter().map(|directory| &*directory.path)) {
+            text.extend_from_slice(path);
+            text.push(0);
+        }
+        text.push(0);
+    }
+    text
+}
+
+/// Reads what [`encode`] has written: how, the path of the store, and those of the directories.
+pub fn decode(text: &[u8]) -> Option<(By, &[u8], impl Iterator<Item = &[u8]> + Clone)> {
+    let (how, paths) = text.split_first()?;
+    let by = match *how {
+        NAMES => By::Names,
+        NAMESPACES => By::Namespaces,
+        _ => return None,
+    };
+    let mut paths = paths.split(|c| *c == 0);
+    let store = paths.next().filter(|path| !path.is_empty())?;
+    Some((by, store, paths.take_while(|path| !path.is_empty())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn texts_round_trip() {
+        let directory = |path: &str| Directory { path: path.into(), copied: false };
+        for by in [By::Names, By::Namespaces] {
+            let private = Private { by, directories: vec![directory("/tmp"), directory("/var/run")] };
+            let mut text = encode(&private, b"/run/zap/private/1");
+            text.extend_from_slice(&[0; 100]);
+            let (found, store, directories) = decode(&text).unwrap();
+            assert_eq!((found, store), (by, &b"/run/zap/private/1"[..]));
+            assert_eq!(directories.collect::<Vec<_>>(), [&b"/tmp"[..], b"/var/run"]);
+        }
+        assert!(encode(&Private::default(), b"/store").is_empty());
+        assert!(decode(&[0; 10]).is_none() && decode(&[]).is_none() && decode(b"n\0\0").is_none());
+    }
+}
