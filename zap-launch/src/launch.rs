@@ -10,7 +10,8 @@
 #![allow(unsafe_code)]
 
 use crate::arguments::Arguments;
-use crate::private;
+use crate::private::{self, View};
+use crate::script;
 use crate::search::{self, Missing};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt::Display;
@@ -74,10 +75,12 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
         Missing::NoInterpreter(path, why) => Failure::new(NOT_FOUND, format_args!("{}: {why}", path.display())),
         Missing::NotRunnable(path, why) => Failure::new(NOT_RUNNABLE, format_args!("{}: {why}", path.display())),
     })?;
-    let variables = match present_pod() {
+    let entered = match present_pod() {
         Some(table) => stay(arguments, &table).map(|()| None)?,
         None => Some(enter(arguments, &found.path, streams)?),
     };
+    let (variables, view) = entered.unzip();
+    let place = view.and_then(|view| view.place_of(&found.path));
     let errno = match found.inspection.kind {
         // execvp(3) runs text that has no #! line by the shell.
         Kind::Text => {
@@ -85,14 +88,21 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
             words.extend_from_slice(&arguments.program[1..]);
             execute(Path::new("/bin/sh"), &words, variables.as_deref())
         }
-        _ => execute(&found.path, &arguments.program, variables.as_deref()),
+        // The kernel would tell the interpreter where the script is on the host.
+        Kind::Script { interpreter } if place.is_some() => {
+            let words = script::words(&found.path, &arguments.program[1..]).map_err(|error| {
+                Failure::new(NOT_RUNNABLE, format_args!("{}: {}", found.path.display(), reason(&error)))
+            })?;
+            execute(&interpreter, &words, variables.as_deref())
+        }
+        _ => execute(&place.unwrap_or(found.path), &arguments.program, variables.as_deref()),
     };
     let status = if errno.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
     Err(Failure::new(status, format_args!("{}: {}", name.display(), reason(&errno))))
 }
 
-/// Puts this process into a pod; returns the environment that makes the program a member.
-fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<Vec<CString>, Failure> {
+/// Puts this process into a pod; returns the environment that makes the program a member, and how the pod sees its directories.
+fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<(Vec<CString>, View), Failure> {
     let own = |error: zap_client::Error| Failure::new(FAILED, error);
     let library = install::library().map_err(own)?;
     let present = present_environment();
@@ -103,10 +113,11 @@ fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Resul
     // Of the two that follow the user's own libraries are left in one; and a fault is taken out beside them.
     let is_odd = last.is_some() != present.iter().any(|entry| value(entry, environment::FAULT).is_some());
     let even = is_odd.then(|| entry(environment::EVEN, OsStr::new("")));
-    let table = join(arguments, program, streams)?;
-    let mapped = MappedTable::open(&table).map_err(own)?;
-    force_virtual(&mapped);
-    let signal = mapped.signal.load(Ordering::Relaxed);
+    let Joined { path, table, view } = join(arguments, program, streams)?;
+    force_virtual(&table);
+    let runtime = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    view.enter(&table, &[runtime, library.parent().unwrap_or(Path::new("/"))])?;
+    let signal = table.signal.load(Ordering::Relaxed);
     if (1..=64).contains(&signal) {
         let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(signal));
     }
@@ -123,8 +134,8 @@ fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Resul
     if last.is_none() {
         variables.push(preload);
     }
-    variables.push(entry(environment::POD_TABLE, table.as_os_str()));
-    Ok(variables)
+    variables.push(entry(environment::POD_TABLE, path.as_os_str()));
+    Ok((variables, view))
 }
 
 /// The environment as it was given, also what is no variable: the standard library knows entries with a name alone.
@@ -195,11 +206,13 @@ fn force_virtual(table: &MappedTable) {
     }
 }
 
-/// Asks the coordinator to put this process into a pod; returns the pod's table.
-fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<PathBuf, Failure> {
+/// Asks the coordinator to put this process into a pod.
+fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<Joined, Failure> {
     let own = |error: zap_client::Error| Failure::new(FAILED, error);
     let directory = image_directory(arguments.ckpt_dir.as_deref().filter(|path| !path.as_os_str().is_empty()))?;
     let utf8 = || Failure::new(FAILED, format_args!("{}: path is not UTF-8", directory.display()));
+    let runtime = RuntimeDir::open_or_create().map_err(own)?;
+    let private = private::make(&arguments.private, &runtime)?;
     let settings = PodSettings {
         ckpt_dir: directory.to_str().ok_or_else(utf8)?.to_string(),
         interval: arguments.interval,
@@ -207,9 +220,8 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
         compress: arguments.compress.to_string(),
         signal: arguments.signal,
         snapshot_files: arguments.snapshot_files,
-        private: private::read(&arguments.private)?,
+        private: private.private.clone(),
     };
-    let private = settings.private.clone();
     let request = ToCoordinator::Launch(Launch {
         protocol: PROTOCOL_VERSION,
         pod: arguments.pod.clone(),
@@ -217,15 +229,28 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
         settings,
         streams,
     });
-    let runtime = RuntimeDir::open_or_create().map_err(own)?;
-    match Connection::request(&runtime, &request).map_err(own)? {
-        FromCoordinator::InPod { table, pod_id, .. } => {
-            private::make(&runtime, pod_id, &private)?;
-            Ok(table.into())
+    let answer = match Connection::request(&runtime, &request) {
+        Ok(FromCoordinator::InPod { table, .. }) => Ok(PathBuf::from(table)),
+        Ok(FromCoordinator::Failed { why, .. }) => Err(Failure::new(FAILED, why)),
+        Ok(_) => Err(Failure::new(FAILED, "zap-coordinator: unexpected answer")),
+        Err(error) => Err(own(error)),
+    };
+    let opened = answer.and_then(|path| MappedTable::open(&path).map(|table| (path, table)).map_err(own));
+    match opened {
+        Ok((path, table)) => Ok(Joined { view: private.settle(&table), path, table }),
+        Err(failure) => {
+            private.remove();
+            Err(failure)
         }
-        FromCoordinator::Failed { why, .. } => Err(Failure::new(FAILED, why)),
-        _ => Err(Failure::new(FAILED, "zap-coordinator: unexpected answer")),
     }
+}
+
+/// The pod in which this process is now.
+struct Joined {
+    /// Of its table.
+    path: PathBuf,
+    table: MappedTable,
+    view: View,
 }
 
 /// The directory for images. One that is asked for must be fit for them now, rather than at the first checkpoint; the

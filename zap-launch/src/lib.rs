@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod launch;
 mod private;
+mod script;
 pub mod search;
 
 pub use arguments::command;

@@ -1,78 +1,211 @@
-//! Directories of the pod's own: what `--private` says, and the directories below the runtime directory that stand for them.
+//! Directories of the pod's own: what `--private` says, and what stands for them below the runtime directory.
 
-use crate::launch::Failure;
+use crate::launch::{Failure, FAILED};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, Permissions};
-use std::io::ErrorKind;
+use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use zap_client::error::reason;
-use zap_client::RuntimeDir;
+use zap_client::store::Store;
+use zap_client::namespaces::{self, Scene};
+use zap_client::{MappedTable, RuntimeDir};
+use zap_kept::tree;
+use zap_sys::process;
+use zap_wire::environment;
 use zap_wire::private::{By, Directory, Private};
 
-/// Reads each `DIR[=copy]`.
-pub fn read(words: &[OsString]) -> Result<Private, Failure> {
+/// The pod's own directories before there is a pod.
+pub struct Own {
+    pub private: Private,
+    store: Option<Store>,
+}
+
+/// Reads each `DIR[=copy]`, and makes what stands for them.
+pub fn make(words: &[OsString], runtime: &RuntimeDir) -> Result<Own, Failure> {
+    let directories = read(words)?;
+    if directories.is_empty() {
+        return Ok(Own { private: Private::default(), store: None });
+    }
+    let store = Store::create(runtime).map_err(|error| Failure::new(FAILED, error))?;
+    let own = Own { private: Private { by: way()?, store: store.number, directories }, store: Some(store) };
+    let filled = own.fill(runtime);
+    if filled.is_err() {
+        own.remove();
+    }
+    filled.map(|()| own)
+}
+
+/// How the pod is to see them.
+fn way() -> Result<By, Failure> {
+    match std::env::var_os(environment::PRIVATE_BY).as_deref().and_then(OsStr::to_str) {
+        Some("names") => Ok(By::Names),
+        Some("namespaces") if namespaces::are_available() => Ok(By::Namespaces),
+        Some("namespaces") => Err(Failure::new(FAILED, "--private: this host allows no mount namespaces")),
+        _ => Ok(if namespaces::are_available() { By::Namespaces } else { By::Names }),
+    }
+}
+
+impl Own {
+    fn fill(&self, runtime: &RuntimeDir) -> Result<(), Failure> {
+        let Some(store) = &self.store else { return Ok(()) };
+        for (number, directory) in self.private.directories.iter().enumerate() {
+            let host = Path::new(OsStr::from_bytes(&directory.path));
+            let name = number.to_string();
+            if directory.copied {
+                copy(host, &name, &store.path, runtime).map_err(|error| refused(host, &reason(&error)))?;
+            } else {
+                empty(host, &store.path.join(name)).map_err(|error| refused(host, &reason(&error)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pod has not come to be.
+    pub fn remove(&self) {
+        if let Some(store) = &self.store {
+            let _ = tree::remove(&store.path);
+        }
+    }
+
+    /// Removes what has been made if it is not what the pod has whose table this is: it was there before.
+    pub fn settle(self, table: &MappedTable) -> View {
+        let view = View::of(table);
+        if let (Some(store), Some(number)) = (&self.store, view.store.file_name()) {
+            if store.path.file_name() != Some(number) {
+                self.remove();
+            }
+        } else {
+            self.remove();
+        }
+        view
+    }
+}
+
+/// How a pod sees the directories of its own.
+pub struct View {
+    by: By,
+    store: PathBuf,
+    directories: Vec<PathBuf>,
+}
+
+impl View {
+    fn of(table: &MappedTable) -> Self {
+        let text: Vec<u8> = table.private().collect();
+        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        let none = Self { by: By::Names, store: PathBuf::new(), directories: Vec::new() };
+        zap_wire::private::decode(&text)
+            .map_or(none, |(by, store, paths)| Self { by, store: path(store), directories: paths.map(path).collect() })
+    }
+
+    /// Where the file at `path` is that the pod sees there; nothing if it is the host's.
+    pub fn place_of(&self, path: &Path) -> Option<PathBuf> {
+        if self.by == By::Namespaces {
+            return None;
+        }
+        let real = fs::canonicalize(path).ok()?;
+        let (number, rest) = self.directories.iter().enumerate().find_map(|(number, directory)| {
+            Some((number, real.strip_prefix(directory).ok()?.to_path_buf()))
+        })?;
+        let place = self.store.join(number.to_string());
+        Some(if rest.as_os_str().is_empty() { place } else { place.join(rest) })
+    }
+
+    /// Makes this process see them, `is_first` of the pod. What is at `kept` is seen besides.
+    pub fn enter(&self, table: &MappedTable, kept: &[&Path]) -> Result<(), Failure> {
+        if self.directories.is_empty() {
+            return Ok(());
+        }
+        let own = |error: zap_client::Error| Failure::new(FAILED, error);
+        match (self.by, table.members().count()) {
+            (By::Names, _) => self.change_directory(),
+            (By::Namespaces, 0 | 1) => {
+                let place = |number: usize| self.store.join(number.to_string());
+                let over = self.directories.iter().enumerate().map(|(number, path)| (path.as_path(), place(number)));
+                namespaces::enter(&Scene { over: over.collect(), kept: kept.to_vec() }).map_err(own)?;
+                for (place, inode) in table.namespaces.iter().zip(process::namespaces_of(process::getpid())) {
+                    place.store(inode, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            (By::Namespaces, _) => namespaces::join(table).map_err(own),
+        }
+    }
+
+    /// Goes to where the pod sees the working directory.
+    fn change_directory(&self) -> Result<(), Failure> {
+        let Ok(current) = std::env::current_dir() else { return Ok(()) };
+        let Some(place) = self.place_of(&current) else { return Ok(()) };
+        std::env::set_current_dir(place).map_err(|error| {
+            let why = format_args!("{}: working directory, in the pod's own directory: {}", current.display(), reason(&error));
+            Failure::new(FAILED, why)
+        })
+    }
+}
+
+fn refused(directory: &Path, why: &str) -> Failure {
+    Failure::new(FAILED, format_args!("--private {}: {why}", directory.display()))
+}
+
+fn read(words: &[OsString]) -> Result<Vec<Directory>, Failure> {
     let mut directories: Vec<Directory> = Vec::new();
     for word in words {
-        let directory = one(word).map_err(|why| refused(word, &why))?;
-        let path = Path::new(OsStr::from_bytes(&directory.path));
+        let (given, copied) = match word.as_bytes().strip_suffix(b"=copy") {
+            Some(path) => (Path::new(OsStr::from_bytes(path)), true),
+            None => (Path::new(word), false),
+        };
+        let path = real(given).map_err(|why| refused(given, &why))?;
         for other in &directories {
             let known = Path::new(OsStr::from_bytes(&other.path));
             if path == known {
-                return Err(refused(word, "is given twice"));
+                return Err(refused(given, "is given twice"));
             }
-            if path.starts_with(known) || known.starts_with(path) {
-                return Err(refused(word, &format!("{} is private too: one must not lie in the other", known.display())));
+            if path.starts_with(known) || known.starts_with(&path) {
+                let why = format!("{} is given too, and one must not lie in the other", known.display());
+                return Err(refused(given, &why));
             }
         }
-        directories.push(directory);
+        directories.push(Directory { path: path.into_os_string().into_vec(), copied });
     }
-    Ok(Private { by: By::Names, directories })
+    Ok(directories)
 }
 
-fn refused(word: &OsStr, why: &str) -> Failure {
-    Failure::new(crate::launch::FAILED, format_args!("--private {}: {why}", word.display()))
-}
-
-fn one(word: &OsStr) -> Result<Directory, String> {
-    let bytes = word.as_bytes();
-    let (path, copied) = match bytes.strip_suffix(b"=copy") {
-        Some(path) => (path, true),
-        None => (bytes, false),
-    };
-    let path = Path::new(OsStr::from_bytes(path));
-    if !path.is_absolute() {
+fn real(given: &Path) -> Result<PathBuf, String> {
+    if !given.is_absolute() {
         return Err("is not an absolute path".into());
     }
-    let path = fs::canonicalize(path).map_err(|error| reason(&error))?;
+    let path = fs::canonicalize(given).map_err(|error| reason(&error))?;
     if !path.is_dir() {
         return Err("is not a directory".into());
     }
     if path == Path::new("/") {
-        return Err("the root directory is none that a pod can have for itself beside others".into());
+        return Err("the root directory cannot be private".into());
     }
-    Ok(Directory { path: path.into_os_string().into_vec(), copied })
+    Ok(path)
 }
 
-/// Makes what stands for each directory in the store of the pod, if it is not there: the pod is new then.
-pub fn make(runtime: &RuntimeDir, pod_id: u64, private: &Private) -> Result<(), Failure> {
-    if private.directories.is_empty() {
-        return Ok(());
-    }
-    let own = |error: zap_client::Error| Failure::new(crate::launch::FAILED, error);
-    let store = runtime.store_path(pod_id);
-    runtime.make_private(&runtime.stores_dir()).and_then(|()| runtime.make_private(&store)).map_err(own)?;
-    for (number, directory) in private.directories.iter().enumerate() {
-        let host = Path::new(OsStr::from_bytes(&directory.path));
-        let place = store.join(number.to_string());
-        let made = match DirBuilder::new().mode(0o700).create(&place) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-            made => made,
+/// An empty directory with owner and mode of the host's.
+fn empty(host: &Path, place: &Path) -> std::io::Result<()> {
+    let metadata = fs::metadata(host)?;
+    DirBuilder::new().mode(0o700).create(place)?;
+    // Not allowed to most: then it is the user's.
+    let _ = std::os::unix::fs::chown(place, Some(metadata.uid()), Some(metadata.gid()));
+    fs::set_permissions(place, Permissions::from_mode(metadata.mode() & 0o7777))
+}
+
+/// Copies the host's directory; says what may not be read and is left out. Sockets are those of servers that are not the pod's.
+fn copy(host: &Path, name: &str, store: &Path, runtime: &RuntimeDir) -> std::io::Result<()> {
+    let own = fs::metadata(runtime.path())?;
+    let is_left_out = |one: &Metadata| (one.dev(), one.ino()) == (own.dev(), own.ino()) || one.file_type().is_socket();
+    let listing = tree::list(host, name.as_bytes(), is_left_out)?;
+    let barred = tree::duplicate(listing, store)?;
+    if let Some((first, why)) = barred.first() {
+        let others = match barred.len() {
+            1 => String::new(),
+            count => format!(", and {} more", count - 1),
         };
-        let made = made.and_then(|()| fs::metadata(host));
-        made.and_then(|host| fs::set_permissions(&place, Permissions::from_mode(host.permissions().mode() & 0o7777)))
-            .map_err(|error| refused(host.as_os_str(), &reason(&error)))?;
+        eprintln!("zap-launch: --private {}: left out: {} ({}){others}", host.display(), first.display(), reason(why));
     }
     Ok(())
 }

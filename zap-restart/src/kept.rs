@@ -70,7 +70,7 @@ fn open_one(path: &Path, name: KeptName, runtime: Option<&RuntimeDir>) -> std::r
 }
 
 /// Whoever else could have written it would decide what the program finds.
-fn check_owner(file: &File) -> std::result::Result<(), String> {
+pub(crate) fn check_owner(file: &File) -> std::result::Result<(), String> {
     let metadata = file.metadata().map_err(|error| reason(&error))?;
     let user = zap_client::runtime::effective_user();
     if !metadata.is_file() {

@@ -41,6 +41,7 @@ pub mod measures;
 pub mod moved;
 pub mod objects;
 pub mod places;
+pub mod own_directories;
 pub mod planner;
 pub mod program;
 #[cfg(test)]

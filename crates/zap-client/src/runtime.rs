@@ -99,9 +99,9 @@ impl RuntimeDir {
         self.path.join(PRIVATE_DIRECTORY)
     }
 
-    /// A pod's store: what its own directories hold.
-    pub fn store_path(&self, pod_id: u64) -> PathBuf {
-        self.stores_dir().join(format!("{pod_id:016x}"))
+    /// A pod's store: what its own directories hold ([`zap_wire::private`]).
+    pub fn store_path(&self, number: u64) -> PathBuf {
+        self.stores_dir().join(format!("{number:016x}"))
     }
 
     /// Makes the directory `path` in here, private, if it is not there.

@@ -7,10 +7,7 @@ use crate::registry;
 use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
-use crate::{
-    aio, attributes, children, clocks, credentials, descriptors, halted, huge_pages, identity, signals, timers, waits,
-    watched, writer,
-};
+use crate::{aio, attributes, children, clocks, credentials, descriptors, halted, huge_pages, identity, own_directories, signals, timers, waits, watched, writer};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -104,6 +101,7 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     }
     let SavedByPlugins { mut sections, files } = saved;
     sections.push(descriptors::files(order, &descriptions, &files)?);
+    sections.extend(own_directories::section(order)?);
     timers::look_before()?;
     signals::save()?;
     clocks::save();

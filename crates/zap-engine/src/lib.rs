@@ -48,6 +48,7 @@ mod mounts;
 mod names;
 pub mod next;
 mod overdue;
+mod own_directories;
 pub mod own_ids;
 mod pieces;
 mod priorities;

@@ -337,7 +337,31 @@ pub struct OpenFile {
     pub at_end: bool,
 }
 
+/// The section, of no plugin, that tells of the pod's own directories: [`OwnDirectories`].
+pub const PRIVATE: &str = "pod.private";
+
+/// Version of [`PRIVATE`].
+pub const PRIVATE_VERSION: u32 = 1;
+
+/// Directories of the pod's own (`zap-launch --private`). What they held lies beside the images ([`crate::tree`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnDirectories {
+    /// The pod saw them by a mount namespace; else libzap has given the kernel other paths, which are those of the image.
+    pub namespaces: bool,
+    /// Where the directories `0`, `1` … lay on the host that stood for them.
+    pub store: Bytes,
+    /// The path of each as the pod sees it, and whether it began as a copy of the host's.
+    pub directories: Vec<(Bytes, bool)>,
+}
+
 impl Header {
+    /// The pod's own directories, if it had any.
+    pub fn own_directories(&self) -> Option<OwnDirectories> {
+        let is_it = |section: &&Section| section.name == PRIVATE && section.version == PRIVATE_VERSION;
+        let section = self.sections.iter().find(is_it)?;
+        zap_codec::decode(&section.bytes.0).ok().map(|(own, _)| own)
+    }
+
     /// Files that were open; nothing where the image does not tell.
     pub fn open_files(&self) -> OpenFiles {
         let is_it = |section: &&Section| section.name == FILES && section.version == FILES_VERSION;
@@ -362,7 +386,7 @@ impl Header {
 /// What a plugin has saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
-    /// `plugin.noun`, or [`FIRST_ENDED`], or [`DESCRIPTORS`], or [`FILES`].
+    /// `plugin.noun`, or [`FIRST_ENDED`], or [`DESCRIPTORS`], [`FILES`], or [`PRIVATE`].
     pub name: String,
     pub version: u32,
     /// A restart without the plugin is refused.

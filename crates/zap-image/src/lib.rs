@@ -24,6 +24,7 @@ pub mod layout;
 pub mod name;
 pub mod need;
 pub mod prelude;
+pub mod tree;
 pub mod validate;
 
 pub use compression::Compression;

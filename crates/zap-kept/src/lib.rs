@@ -8,6 +8,8 @@
 //! ioctl(2) and copy_file_range(2) are given descriptors that live, and numbers.
 #![allow(unsafe_code)]
 
+pub mod tree;
+
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -115,17 +117,23 @@ pub fn modified_ns(metadata: &Metadata) -> i64 {
 /// Bytes in which holes are told from data.
 const BLOCK: usize = 4096;
 
-/// The checksum of what is in `file` from `place` on, a multiple of [`BLOCK`]. Blocks of zeroes count as holes, which take no
-/// time: where a copy has which is the file system's affair.
+/// The checksum of what is in `file` from `place` on, a multiple of [`BLOCK`].
 fn contents(file: &File, place: u64) -> io::Result<[u8; 8]> {
-    let end = file.metadata()?.len();
+    hash(file, place, file.metadata()?.len().saturating_sub(place))
+}
+
+/// The checksum of `length` bytes from `place` on, a multiple of [`BLOCK`]. Blocks of zeroes count as holes, which take no time:
+/// where a copy has which is the file system's affair.
+fn hash(file: &File, place: u64, length: u64) -> io::Result<[u8; 8]> {
+    let end = place.saturating_add(length);
     let mut hasher = FileHasher::new();
-    let mut buffer = vec![0; 256 * BLOCK];
+    let mut buffer = vec![0; (256 * BLOCK).min(length.next_multiple_of(BLOCK as u64) as usize)];
     let mut at = place;
     while let Some((data, hole)) = next_data(file, at, end)? {
         at = data - (data - place) % BLOCK as u64;
         while at < hole {
-            let count = read_at(file, &mut buffer, at)?;
+            let room = buffer.len().min((end - at) as usize);
+            let count = read_at(file, &mut buffer[..room], at)?;
             if count == 0 {
                 break;
             }
@@ -137,7 +145,7 @@ fn contents(file: &File, place: u64) -> io::Result<[u8; 8]> {
         }
         at = at.max(hole);
     }
-    hasher.update(&end.saturating_sub(place).to_le_bytes());
+    hasher.update(&length.to_le_bytes());
     Ok(hasher.finish())
 }
 

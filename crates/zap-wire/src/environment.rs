@@ -31,6 +31,9 @@ pub const FAULT: &str = "ZAP_FAULT";
 /// `1`: virtual ids differ from real ones in a new pod from the start, for tests of their translation.
 pub const FORCE_VIRTUAL: &str = "ZAP_FORCE_VIRTUAL";
 
+/// `names` or `namespaces`: how a pod sees directories of its own ([`crate::private::By`]); else the second where the host allows it.
+pub const PRIVATE_BY: &str = "ZAP_PRIVATE_BY";
+
 /// Descriptor of the plan, for the restorer. Set for the last exec of a restart only.
 pub const PLAN: &str = "ZAP_PLAN";
 

@@ -45,6 +45,7 @@ fn settings() -> PodSettings {
         snapshot_files: true,
         private: crate::private::Private {
             by: crate::private::By::Names,
+            store: 0x51,
             directories: vec![crate::private::Directory { path: b"/tmp".to_vec(), copied: true }],
         },
     }

@@ -8,7 +8,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Private {
     pub by: By,
+    /// Number of the store: the name of its directory, and no other pod's.
+    pub store: u64,
     pub directories: Vec<Directory>,
+}
+
+impl Private {
+    /// Whether the pod has none.
+    pub fn is_empty(&self) -> bool {
+        self.directories.is_empty()
+    }
 }
 
 /// What makes the pod see them.
@@ -39,7 +48,7 @@ const NAMESPACES: u8 = b's';
 /// more. Nothing for no directories.
 pub fn encode(private: &Private, store: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
-    if !private.directories.is_empty() {
+    if !private.is_empty() {
         text.push(if private.by == By::Names { NAMES } else { NAMESPACES });
         for path in core::iter::once(store).chain(private.directories.iter().map(|directory| &*directory.path)) {
             text.extend_from_slice(path);
@@ -72,7 +81,7 @@ mod tests {
     fn texts_round_trip() {
         let directory = |path: &str| Directory { path: path.into(), copied: false };
         for by in [By::Names, By::Namespaces] {
-            let private = Private { by, directories: vec![directory("/tmp"), directory("/var/run")] };
+            let private = Private { by, store: 1, directories: vec![directory("/tmp"), directory("/var/run")] };
             let mut text = encode(&private, b"/run/zap/private/1");
             text.extend_from_slice(&[0; 100]);
             let (found, store, directories) = decode(&text).unwrap();

@@ -679,7 +679,7 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace namespaces halted padding entries reasons aliases);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace namespaces halted padding entries reasons aliases private);
         offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble halt unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");

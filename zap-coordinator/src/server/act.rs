@@ -2,13 +2,16 @@
 
 use super::examine::{examine, Known, FILTERED};
 use super::images::{Images, Job};
+use super::keep::Wanted;
 use super::process::{self, Process};
 use super::{compare, keep, random, reach, store, Server};
 use crate::core::{Action, Event, Millis, PodState, Verdict};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::thread::Builder;
 use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
@@ -96,7 +99,10 @@ impl Server {
             Action::Survey { pod } => self.survey(pod),
             Action::Compare { pod, generation, keeps, open } => {
                 let shares = compare::compare(&open, compare::order_of_descriptions);
-                let wanted = keep::wanted(&open, keeps, keep::size);
+                let private = self.core.pod(pod).map(|pod| pod.settings.private.clone()).unwrap_or_default();
+                let store = (self.runtime.store_path(private.store), private.directories.len());
+                let store = Some(store).filter(|_| !private.is_empty());
+                let wanted = Wanted { files: keep::wanted(&open, keeps, keep::size), store };
                 match shares {
                     Ok(shares) if !wanted.is_empty() => self.keep((pod, generation), wanted, shares),
                     shares => self.queue.push_back(Event::Compared { pod, shares, kept: Vec::new() }),
@@ -162,11 +168,11 @@ impl Server {
 
     fn make(&mut self, peer: u64, pod: u64, settings: &PodSettings, streams: &[StreamId; 3]) {
         // Whatever lies there has no living process: it would be a pod of this coordinator.
-        store::remove(&self.runtime, pod);
+        let _ = store::remove(&self.runtime, pod);
         let asks = RealPid(self.peers.get(&peer).map_or(0, |connected| connected.pid));
         match MappedTable::create(&self.runtime.table_path(pod), pod, settings.signal, streams, asks) {
             Ok(table) => {
-                let store = self.runtime.store_path(pod);
+                let store = self.runtime.store_path(settings.private.store);
                 if !table.set_private(&private::encode(&settings.private, store.as_os_str().as_bytes())) {
                     self.refuse(peer, pod, "--private: the names of the directories are too long".into());
                     self.queue.push_back(Event::NotMade { pod });
@@ -242,7 +248,21 @@ impl Server {
         self.images.remove(&pod);
         self.requesters.remove(&pod);
         self.members.retain(|(of, _), _| *of != pod);
-        store::remove(&self.runtime, pod);
+        if let Some(store) = store::remove(&self.runtime, pod) {
+            self.remove_store(store);
+        }
+    }
+
+    /// Removes what a pod's own directories held: that may take its time.
+    fn remove_store(&mut self, store: PathBuf) {
+        let path = store.clone();
+        match Builder::new().spawn(move || drop(zap_kept::tree::remove(&path))) {
+            Ok(thread) => {
+                self.copiers.retain(|thread| !thread.is_finished());
+                self.copiers.push(thread);
+            }
+            Err(_) => drop(zap_kept::tree::remove(&store)),
+        }
     }
 
     fn examine(&self, pod: u64, pid: i32) -> Verdict {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use zap_client::{trusted, Error, Result, RuntimeDir};
 use zap_image::kept::{Head, KeptName};
 use zap_image::name::ImageName;
+use zap_image::tree::{Tree, TreeName};
 use zap_image::{Header, Prelude};
 use zap_wire::{fault, Compress};
 
@@ -91,9 +92,13 @@ impl Images {
         }
         // Before the images: a generation of which all images are there is complete.
         let mut kept = Vec::new();
-        for KeptFile { image, head } in self.kept.drain(..) {
+        for KeptFile { image, holds } in self.kept.drain(..) {
             let failed = |error: std::io::Error| Error::system(directory.join(&image.name).display(), "write", &error);
-            zap_kept::finish(&image.file, head).map_err(failed)?;
+            match holds {
+                Holds::File(head) => zap_kept::finish(&image.file, head).map(drop),
+                Holds::Tree(tree) => zap_kept::tree::finish(&image.file, tree),
+            }
+            .map_err(failed)?;
             // With holes, and blocks that are the original's too.
             bytes += image.file.metadata().map_err(failed)?.blocks() * 512;
             kept.push(image);
@@ -184,11 +189,18 @@ impl Drop for Image {
     }
 }
 
-/// A file that is kept whole beside the images; its head is still to be written.
+/// What is kept beside the images: a file, or the pod's own directories. Its head is still to be written.
 #[derive(Debug)]
 pub struct KeptFile {
     image: Image,
-    head: Head,
+    holds: Holds,
+}
+
+/// What is kept, in the words of its head.
+#[derive(Debug)]
+pub enum Holds {
+    File(Head),
+    Tree(Tree),
 }
 
 impl KeptFile {
@@ -197,17 +209,20 @@ impl KeptFile {
         directory: &Path,
         name: &str,
         random: u64,
-        fill: impl FnOnce(&File) -> std::io::Result<Head>,
+        fill: impl FnOnce(&File) -> std::io::Result<Holds>,
     ) -> std::result::Result<Self, String> {
         let (temporary, file) = Image::make(directory, name, random).map_err(|error| error.to_string())?;
         let image = Image { pid: 0, name: name.to_string(), temporary, file };
-        let head = fill(&image.file).map_err(|error| zap_client::error::reason(&error))?;
-        Ok(Self { image, head })
+        let holds = fill(&image.file).map_err(|error| zap_client::error::reason(&error))?;
+        Ok(Self { image, holds })
     }
 
-    /// Device and inode of the file.
-    pub fn of(&self) -> (u64, u64) {
-        (self.head.device, self.head.inode)
+    /// Device and inode, of a file.
+    pub fn of(&self) -> Option<(u64, u64)> {
+        match &self.holds {
+            Holds::File(head) => Some((head.device, head.inode)),
+            Holds::Tree(_) => None,
+        }
     }
 }
 
@@ -260,7 +275,8 @@ pub fn image_of_temporary(name: &str) -> Option<&str> {
 /// Pod and generation of what a checkpoint has left under `name`.
 pub fn checkpoint_of(name: &str) -> Option<(u64, u32)> {
     let image = ImageName::parse(name).map(|image| (image.pod_id, image.generation));
-    image.or_else(|| KeptName::parse(name).map(|kept| (kept.pod_id, kept.generation)))
+    let kept = || KeptName::parse(name).map(|kept| (kept.pod_id, kept.generation));
+    image.or_else(kept).or_else(|| TreeName::parse(name).map(|tree| (tree.pod_id, tree.generation)))
 }
 
 /// Removes the images of generations before the `keep` newest up to `job.generation`. Only this pod's own.

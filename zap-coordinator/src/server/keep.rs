@@ -1,7 +1,7 @@
 //! Files that are kept whole beside the images (`zap_image::kept`): copied by a thread of their own while the pod stands, so
 //! that others can be served meanwhile.
 
-use super::images::KeptFile;
+use super::images::{Holds, KeptFile};
 use super::Server;
 use crate::core::{Common, Event, Open};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,12 +15,28 @@ use std::sync::Arc;
 use std::thread::Builder;
 use zap_client::error::reason;
 use zap_image::kept::KeptName;
+use zap_image::tree::TreeName;
 use zap_kept::Origin;
 use zap_wire::message::{Keep, Stretch};
 
+/// What is to be kept.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub files: Vec<WantedFile>,
+    /// The pod's own directories: their store, and how many there are.
+    pub store: Option<(PathBuf, usize)>,
+}
+
+impl Wanted {
+    /// Whether there is nothing to be done.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.store.is_none()
+    }
+}
+
 /// A file that is to be kept, as a process has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedFile {
     pid: i32,
     fd: i32,
     /// Device and inode.
@@ -42,7 +58,7 @@ pub struct Copying {
 }
 
 /// Which files are to be kept, each once. `keeps`: those that are open for writing, too.
-pub fn wanted(open: &[(i32, Open)], keeps: bool, size: impl Fn(i32, i32) -> u64) -> Vec<Wanted> {
+pub fn wanted(open: &[(i32, Open)], keeps: bool, size: impl Fn(i32, i32) -> u64) -> Vec<WantedFile> {
     let mut known = BTreeSet::new();
     let mut wanted = Vec::new();
     for (pid, seen) in open.iter().flat_map(|(pid, open)| open.descriptions.iter().map(move |seen| (*pid, seen))) {
@@ -52,7 +68,7 @@ pub fn wanted(open: &[(i32, Open)], keeps: bool, size: impl Fn(i32, i32) -> u64)
             Keep::Above(bytes) => size(pid, seen.fd).saturating_sub(in_memory(open, seen.file)) > bytes,
         };
         if is_wanted && known.insert(seen.file) {
-            wanted.push(Wanted { pid, fd: seen.fd, file: seen.file });
+            wanted.push(WantedFile { pid, fd: seen.fd, file: seen.file });
         }
     }
     wanted
@@ -73,12 +89,12 @@ pub fn size(pid: i32, fd: i32) -> u64 {
 
 /// Copies the files into `directory`, under temporary names.
 fn copy(
-    wanted: &[Wanted],
+    Wanted { files, store }: &Wanted,
     (directory, random): (&Path, u64),
     (pod, generation): (u64, u32),
     given_up: &AtomicBool,
 ) -> Result<Vec<KeptFile>, String> {
-    let copy = |one: &Wanted| {
+    let copy = |one: &WantedFile| {
         let link = format!("/proc/{}/fd/{}", one.pid, one.fd);
         let path = fs::read_link(&link).map(|path| path.into_os_string().into_vec()).unwrap_or_default();
         let failed = |why: &str| {
@@ -91,16 +107,25 @@ fn copy(
         let name = KeptName { pod_id: pod, device, inode, generation }.format();
         let origin = Origin { pod_id: pod, generation, path: path.clone() };
         KeptFile::make(directory, &name, random, |target| {
-            zap_kept::take(&source, target, origin, || !given_up.load(Ordering::Relaxed))
+            zap_kept::take(&source, target, origin, || !given_up.load(Ordering::Relaxed)).map(Holds::File)
         })
         .map_err(|why| failed(&why))
     };
-    wanted.iter().map(copy).collect()
+    let mut kept = files.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
+    if let Some((store, count)) = store {
+        let name = TreeName { pod_id: pod, generation }.format();
+        let tree = KeptFile::make(directory, &name, random, |target| {
+            let may_go_on = || !given_up.load(Ordering::Relaxed);
+            zap_kept::tree::take(store, *count, target, (pod, generation), may_go_on).map(Holds::Tree)
+        });
+        kept.push(tree.map_err(|why| format!("directories of the pod's own (--private): cannot be saved: {why}"))?);
+    }
+    Ok(kept)
 }
 
 impl Server {
     /// Has the files copied, and goes on with what the processes share when that is done.
-    pub(super) fn keep(&mut self, (pod, generation): (u64, u32), wanted: Vec<Wanted>, shares: BTreeMap<i32, Common>) {
+    pub(super) fn keep(&mut self, (pod, generation): (u64, u32), wanted: Wanted, shares: BTreeMap<i32, Common>) {
         let place = self.images.get(&pod).map(|images| images.place());
         let place = place.map(|(directory, random)| (directory.to_path_buf(), random));
         let given_up = Arc::new(AtomicBool::new(false));
@@ -147,7 +172,7 @@ impl Server {
         let Some(Copying { shares, .. }) = self.copying.remove(&pod) else { return };
         let (shares, kept) = match outcome {
             Ok(files) => {
-                let kept = files.iter().map(KeptFile::of).collect();
+                let kept = files.iter().filter_map(KeptFile::of).collect();
                 if let Some(images) = self.images.get_mut(&pod) {
                     images.keep(files);
                 }

@@ -206,7 +206,7 @@ impl Server {
             let members = self.scan(id);
             if members.is_empty() {
                 self.tables.remove(&id);
-                store::remove(&self.runtime, id);
+                let _ = store::remove(&self.runtime, id);
                 continue;
             }
             let mut pod = pod;
@@ -215,6 +215,7 @@ impl Server {
         }
         self.queue.push_back(Event::Tick);
         self.work();
+        store::remove_stores(&self.runtime, self.core.pods());
     }
 
     /// Tells the members of a pod where the door is.

@@ -10,6 +10,7 @@ use zap_client::{Error, MappedTable, Result, RuntimeDir};
 use zap_image::name::ImageName;
 use zap_wire::environment::TABLE_SUFFIX;
 use zap_wire::message::{CheckpointRecord, PodSettings};
+use zap_wire::private::{Directory, Private};
 
 /// Metadata of a pod, in `<id>.pod`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,11 +48,27 @@ pub fn is_recorded(runtime: &RuntimeDir, id: u64) -> bool {
     metadata_path(runtime, id).exists()
 }
 
-/// Removes everything of a pod.
-pub fn remove(runtime: &RuntimeDir, id: u64) {
+/// Removes everything of a pod, but for what its own directories hold, whose path is returned.
+pub fn remove(runtime: &RuntimeDir, id: u64) -> Option<PathBuf> {
+    let private = read(runtime, id).map(|metadata| metadata.settings.private).filter(|private| !private.is_empty());
     let _ = fs::remove_file(runtime.table_path(id));
     let _ = fs::remove_file(metadata_path(runtime, id));
-    let _ = fs::remove_dir_all(runtime.store_path(id));
+    private.map(|private| runtime.store_path(private.store))
+}
+
+fn read(runtime: &RuntimeDir, id: u64) -> Option<Metadata> {
+    zap_wire::decode(&fs::read(metadata_path(runtime, id)).ok()?).ok()
+}
+
+/// Removes the stores that belong to none of the pods, and that nobody is filling.
+pub fn remove_stores<'a>(runtime: &RuntimeDir, pods: impl Iterator<Item = &'a Pod>) {
+    let known: Vec<PathBuf> = pods.map(|pod| runtime.store_path(pod.settings.private.store)).collect();
+    for entry in fs::read_dir(runtime.stores_dir()).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !known.contains(&path) && !zap_client::store::is_held(&path) {
+            let _ = zap_kept::tree::remove(&path);
+        }
+    }
 }
 
 /// Every pod in the runtime directory that is not `known`, with its table. What is no table is removed.
@@ -64,13 +81,11 @@ pub fn scan(runtime: &RuntimeDir, now: u64, known: impl Fn(u64) -> bool) -> Vec<
         let table = match MappedTable::open(&entry.path()) {
             Ok(table) => table,
             Err(_) => {
-                remove(runtime, id);
+                let _ = remove(runtime, id);
                 continue;
             }
         };
-        let metadata =
-            fs::read(metadata_path(runtime, id)).ok().and_then(|bytes| zap_wire::decode::<Metadata>(&bytes).ok());
-        found.push((adopt(id, metadata, &table, now), table));
+        found.push((adopt(id, read(runtime, id), &table, now), table));
     }
     found
 }
@@ -98,7 +113,7 @@ fn adopt(id: u64, metadata: Option<Metadata>, table: &MappedTable, now: u64) -> 
             compress: "none".into(),
             signal: table.signal.load(std::sync::atomic::Ordering::Relaxed),
             snapshot_files: false,
-            private: Default::default(),
+            private: private_of(table),
         };
         let name = first.map(super::process::name).filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| format!("{id:016x}"));
@@ -112,6 +127,16 @@ fn adopt(id: u64, metadata: Option<Metadata>, table: &MappedTable, now: u64) -> 
     pod.first = metadata.first;
     pod.ended = metadata.ended;
     pod
+}
+
+/// The pod's own directories, as its table tells.
+fn private_of(table: &MappedTable) -> Private {
+    let text: Vec<u8> = table.private().collect();
+    let Some((by, store, paths)) = zap_wire::private::decode(&text) else { return Private::default() };
+    let number = store.rsplit(|c| *c == b'/').next().and_then(|name| std::str::from_utf8(name).ok());
+    let store = number.and_then(|name| u64::from_str_radix(name, 16).ok()).unwrap_or(0);
+    let directories = paths.map(|path| Directory { path: path.to_vec(), copied: false }).collect();
+    Private { by, store, directories }
 }
 
 fn newest_generation(directory: &Path, id: u64) -> u32 {

@@ -16,6 +16,7 @@ use zap_restart::generation::{self, choose};
 use zap_restart::image::{self, Image};
 use zap_restart::kept::KeptFiles;
 use zap_restart::measures::Changes;
+use zap_restart::own_directories::{Beside, OwnDirectories};
 use zap_restart::planner::{self, Facts, Planned};
 use zap_restart::program;
 use zap_restart::start::{self, Candidate, Circumstances, Pod, Start};
@@ -23,6 +24,8 @@ use zap_restart::tree::{self, Kin};
 use zap_restart::{backing, fault, huge_pages, moved, supervise, unpack, vanished, verify};
 use zap_sys::RealPid;
 use zap_wire::message::{PodSettings, Restart, StreamId};
+use zap_wire::private::Private;
+use zap_wire::restart::Moved;
 use zap_wire::{FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
 
 /// Exit status of zap-restart's own failures.
@@ -57,12 +60,19 @@ struct Restarted {
 
 fn run(arguments: &Arguments) -> Result<Restarted> {
     let mut images = choose_images(arguments)?;
-    let ckpt_dir = checkpoint_directory(arguments, &images[0].path)?;
+    let surroundings = Surroundings::look(arguments, &images)?;
     let runtime = RuntimeDir::open()?;
     for image in &mut images {
         prepare(image, runtime.as_ref(), arguments.verify)?;
-        moved::apply(&arguments.map, &mut image.header);
     }
+    let own = OwnDirectories::restore(&images, arguments.verify)?;
+    let beside = Beside::hold(&surroundings.beside)?;
+    if let Some(own) = &own {
+        own.enter()?;
+    }
+    let moved: Vec<Moved> =
+        own.as_ref().and_then(OwnDirectories::moved).into_iter().chain(arguments.map.iter().cloned()).collect();
+    images.iter_mut().for_each(|image| moved::apply(&moved, &mut image.header));
     let puts_back = arguments.files == Some(Files::Snapshot);
     let kept = KeptFiles::open(&images, runtime.as_ref(), arguments.verify, puts_back)?;
     let kin: Vec<Kin> = images.iter().map(kin_of).collect();
@@ -72,16 +82,16 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let mut candidates = images.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
     let headers: Vec<_> = candidates.iter().map(|candidate| &candidate.image.header).collect();
     huge_pages::check(&headers)?;
-    let beside = directory_of(&candidates[0].image.path)?;
-    let changed = Changed::look(headers.into_iter(), &arguments.map, arguments.files)?;
+    let changed = Changed::look(headers.into_iter(), &moved, arguments.files)?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
-    let pod = make_pod(arguments, &candidates, ckpt_dir)?;
-    let measures = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name, &beside)?;
+    let private = own.as_ref().map(OwnDirectories::settings).unwrap_or_default();
+    let pod = make_pod(arguments, &candidates, surroundings, private)?;
+    let measures = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name, &beside.path())?;
     let changes = Changes::default();
     let ended = candidates[0].image.header.first_ended();
     let (background, mask) = (arguments.background, supervise::block());
     let circumstances =
-        Circumstances { background, mask, measures: &measures, changes: &changes, kept: &kept, moved: &arguments.map };
+        Circumstances { background, mask, measures: &measures, changes: &changes, kept: &kept, moved: &moved };
     measures.put_back(&kept, &changes)?;
     let mut start = || {
         if let Start::Runs(child) = start::start(&candidates, &commons, &tree, &pod, circumstances)? {
@@ -98,6 +108,7 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     match start() {
         Ok(first) => {
             changes.stay();
+            own.map(OwnDirectories::stay);
             Ok(Restarted { first, ended, table: PathBuf::from(&pod.table) })
         }
         Err(error) => {
@@ -168,15 +179,45 @@ fn highest_generation(directory: &Path, pod: u64) -> u32 {
     parsed.filter(|name| name.pod_id == pod).map(|name| name.generation).max().unwrap_or(0)
 }
 
-fn make_pod(arguments: &Arguments, candidates: &[Candidate], ckpt_dir: String) -> Result<Pod> {
+/// What is known of the images' directories, before the pod's own may lie over them.
+struct Surroundings {
+    /// The directory of the images, and that of the next ones.
+    beside: PathBuf,
+    ckpt_dir: String,
+    /// Paths of the images.
+    images: Vec<String>,
+    /// See [`highest_generation`].
+    highest: u32,
+}
+
+impl Surroundings {
+    fn look(arguments: &Arguments, images: &[Image]) -> Result<Self> {
+        let first = &images[0];
+        let ckpt_dir = checkpoint_directory(arguments, &first.path)?;
+        let path = |image: &Image| Ok(absolute(&image.path)?.to_string_lossy().into_owned());
+        Ok(Self {
+            beside: directory_of(&first.path)?,
+            highest: highest_generation(Path::new(&ckpt_dir), first.header.pod.id),
+            ckpt_dir,
+            images: images.iter().map(path).collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn make_pod(
+    arguments: &Arguments,
+    candidates: &[Candidate],
+    surroundings: Surroundings,
+    private: Private,
+) -> Result<Pod> {
     let recorded = &candidates[0].image.header.pod;
-    let images = candidates.iter().map(|one| Ok(absolute(&one.image.path)?.to_string_lossy().into_owned()));
+    let Surroundings { ckpt_dir, highest, images, .. } = surroundings;
     let request = Restart {
         protocol: PROTOCOL_VERSION,
         pod_id: recorded.id,
         name: arguments.pod.clone(),
         recorded_name: recorded.name.clone(),
-        generation: recorded.generation.max(highest_generation(Path::new(&ckpt_dir), recorded.id)),
+        generation: recorded.generation.max(highest),
         settings: PodSettings {
             ckpt_dir,
             interval: recorded.interval,
@@ -184,11 +225,11 @@ fn make_pod(arguments: &Arguments, candidates: &[Candidate], ckpt_dir: String) -
             compress: recorded.compress.clone(),
             signal: recorded.signal,
             snapshot_files: candidates[0].image.header.open_files().keeps,
-            private: Default::default(),
+            private,
         },
         streams: streams(),
         members: recorded.members.iter().map(|member| (member.virtual_pid, member.program.clone())).collect(),
-        images: images.collect::<Result<_>>()?,
+        images,
         ended: candidates[0].image.header.first_ended(),
     };
     let runtime = RuntimeDir::open_or_create()?;

@@ -1,0 +1,24 @@
+//! What an image tells of the pod's own directories (`zap-launch --private`).
+
+use crate::state;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use zap_image::header::{self, bytes::Bytes, OwnDirectories};
+use zap_plugin::{Refusal, SavedSection};
+use zap_wire::message::SaveOrder;
+use zap_wire::private::{decode, By};
+
+/// The section, if the pod has any.
+pub fn section(order: &SaveOrder) -> Result<Option<SavedSection>, Refusal> {
+    let private = &order.settings.private;
+    let text: Vec<u8> = state::agents_table().map(|table| table.private().collect()).unwrap_or_default();
+    let Some((by, store, _)) = decode(&text).filter(|_| !private.is_empty()) else { return Ok(None) };
+    let own = OwnDirectories {
+        namespaces: by == By::Namespaces,
+        store: Bytes(store.to_vec()),
+        directories: private.directories.iter().map(|one| (Bytes(one.path.clone()), one.copied)).collect(),
+    };
+    let bytes = zap_plugin::encode(&own)?;
+    let (name, version) = (header::PRIVATE.to_string(), header::PRIVATE_VERSION);
+    Ok(Some(SavedSection { name, version, required: false, bytes }))
+}

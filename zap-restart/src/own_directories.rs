@@ -1,0 +1,138 @@
+//! Directories of the pod's own (`zap-launch --private`): what they held is made anew below this host's runtime directory.
+
+use crate::image::Image;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use zap_client::error::{reason, Error, Result};
+use zap_client::namespaces::{self, Scene};
+use zap_client::store::Store;
+use zap_client::{install, trusted, RuntimeDir};
+use zap_image::header::OwnDirectories as Recorded;
+use zap_image::tree::TreeName;
+use zap_kept::tree::{remove, SavedTree};
+use zap_wire::private::{By, Directory, Private};
+use zap_wire::restart::Moved;
+
+/// The pod's own directories, as they were at the checkpoint. What has been made of them goes with the value, until
+/// [`OwnDirectories::stay`].
+#[derive(Debug)]
+pub struct OwnDirectories {
+    recorded: Recorded,
+    store: Option<Store>,
+}
+
+impl OwnDirectories {
+    /// Makes those that the images tell of; nothing if there are none. Reads what they held whole if it is not known to be
+    /// untouched, or with `verify` in any case.
+    pub fn restore(images: &[Image], verify: bool) -> Result<Option<Self>> {
+        let Some((image, recorded)) = images.first().and_then(|image| Some((image, image.header.own_directories()?)))
+        else {
+            return Ok(None);
+        };
+        let pod = &image.header.pod;
+        let name = TreeName { pod_id: pod.id, generation: pod.generation };
+        let path = image.path.parent().unwrap_or(Path::new("")).join(name.format());
+        let failed = |why: String| Error::new(path.display(), why);
+        let runtime = RuntimeDir::open_or_create()?;
+        let saved = open(&path, name, Some(&runtime).filter(|_| !verify)).map_err(failed)?;
+        let own = Self { recorded, store: Some(Store::create(&runtime)?) };
+        if let Some(store) = &own.store {
+            saved.restore(&store.path).map_err(|error| failed(reason(&error)))?;
+        }
+        Ok(Some(own))
+    }
+
+    /// What was in the directories that stood for them is elsewhere now.
+    pub fn moved(&self) -> Option<Moved> {
+        let store = self.store.as_ref().filter(|_| !self.recorded.namespaces)?;
+        Some(Moved { from: self.recorded.store.0.clone(), to: store.path.as_os_str().as_bytes().to_vec() })
+    }
+
+    /// Makes this process, and those that it makes, see them.
+    pub fn enter(&self) -> Result<()> {
+        let Some(store) = self.store.as_ref().filter(|_| self.recorded.namespaces) else { return Ok(()) };
+        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        let directories: Vec<PathBuf> = self.recorded.directories.iter().map(|(one, _)| path(&one.0)).collect();
+        let over = directories.iter().enumerate().map(|(number, one)| (&**one, store.path.join(number.to_string())));
+        let runtime = store.path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+        let library = install::library()?;
+        let kept = vec![runtime, library.parent().unwrap_or(Path::new("/"))];
+        namespaces::enter(&Scene { over: over.collect(), kept })
+    }
+
+    /// For the pod's settings.
+    pub fn settings(&self) -> Private {
+        let directory = |(path, copied): &(zap_image::header::bytes::Bytes, bool)| Directory {
+            path: path.0.clone(),
+            copied: *copied,
+        };
+        Private {
+            by: if self.recorded.namespaces { By::Namespaces } else { By::Names },
+            store: self.store.as_ref().map_or(0, |store| store.number),
+            directories: self.recorded.directories.iter().map(directory).collect(),
+        }
+    }
+
+    /// They are the pod's, whose end is theirs.
+    pub fn stay(mut self) {
+        self.store = None;
+    }
+}
+
+impl Drop for OwnDirectories {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take() {
+            let _ = remove(&store.path);
+        }
+    }
+}
+
+/// The directory of the images, which is found also where the pod's own directories lie over it.
+#[derive(Debug)]
+pub struct Beside {
+    path: PathBuf,
+    held: File,
+}
+
+impl Beside {
+    /// The directory at `path`.
+    pub fn hold(path: &Path) -> Result<Self> {
+        let options = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path);
+        let held = options.map_err(|error| Error::system(path.display(), "open", &error))?;
+        Ok(Self { path: path.to_path_buf(), held })
+    }
+
+    /// A path that leads there.
+    pub fn path(&self) -> PathBuf {
+        let identity = |path: &Path| std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
+        let known = self.held.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+        if identity(&self.path) == known {
+            return self.path.clone();
+        }
+        PathBuf::from(format!("/proc/self/fd/{}", self.held.as_raw_fd()))
+    }
+}
+
+fn open(path: &Path, name: TreeName, runtime: Option<&RuntimeDir>) -> std::result::Result<SavedTree, String> {
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err("is missing: it belongs to the images, and is to lie beside them".into());
+        }
+        opened => opened.map_err(|error| reason(&error))?,
+    };
+    crate::kept::check_owner(&file)?;
+    let is_untouched = runtime.is_some_and(|runtime| trusted::is_untouched(runtime, &file));
+    let saved = SavedTree::open(file).map_err(|error| error.to_string())?;
+    if (saved.tree.pod_id, saved.tree.generation) != (name.pod_id, name.generation) {
+        return Err("is not what it is called".into());
+    }
+    match is_untouched || saved.is_whole().map_err(|error| reason(&error))? {
+        true => Ok(saved),
+        false => Err("is damaged: its contents are not what was written".into()),
+    }
+}
