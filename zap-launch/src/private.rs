@@ -4,12 +4,12 @@ use crate::launch::{Failure, FAILED};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{symlink, DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use zap_client::error::reason;
 use zap_client::store::Store;
-use zap_client::namespaces::{self, Scene};
+use zap_client::namespaces::{self, Scene, DEVICES, DEVICES_DIRECTORY};
 use zap_client::{MappedTable, RuntimeDir};
 use zap_kept::tree;
 use zap_sys::process;
@@ -28,13 +28,38 @@ pub fn make(words: &[OsString], runtime: &RuntimeDir) -> Result<Own, Failure> {
     if directories.is_empty() {
         return Ok(Own { private: Private::default(), store: None });
     }
+    let by = way()?;
+    if by == By::Names {
+        reachable(&directories)?;
+    }
     let store = Store::create(runtime).map_err(|error| Failure::new(FAILED, error))?;
-    let own = Own { private: Private { by: way()?, store: store.number, directories }, store: Some(store) };
+    let own = Own { private: Private { by, store: store.number, directories }, store: Some(store) };
     let filled = own.fill(runtime);
     if filled.is_err() {
         own.remove();
     }
     filled.map(|()| own)
+}
+
+/// Directories of which libc and the loader read files by themselves: no wrapper is asked.
+const READ_INSIDE: [&str; 8] = ["/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr"];
+
+/// Refuses what only namespaces can do.
+fn reachable(directories: &[Directory]) -> Result<(), Failure> {
+    let searched = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let searched: Vec<PathBuf> = std::env::split_paths(&searched).filter_map(|path| fs::canonicalize(path).ok()).collect();
+    for directory in directories {
+        let path = Path::new(OsStr::from_bytes(&directory.path));
+        let why = if READ_INSIDE.iter().any(|one| path.starts_with(one)) {
+            "libc and the loader read files there by themselves".to_string()
+        } else if let Some(one) = searched.iter().find(|one| one.starts_with(path)) {
+            format!("LD_LIBRARY_PATH names {}, which the loader reads by itself", one.display())
+        } else {
+            continue;
+        };
+        return Err(refused(path, &format!("{why}, which only a mount namespace can change; this host allows none")));
+    }
+    Ok(())
 }
 
 /// How the pod is to see them.
@@ -55,6 +80,8 @@ impl Own {
             let name = number.to_string();
             if directory.copied {
                 copy(host, &name, &store.path, runtime).map_err(|error| refused(host, &reason(&error)))?;
+            } else if host == Path::new(DEVICES_DIRECTORY) {
+                devices(&store.path.join(name)).map_err(|error| refused(host, &reason(&error)))?;
             } else {
                 empty(host, &store.path.join(name)).map_err(|error| refused(host, &reason(&error)))?;
             }
@@ -155,7 +182,7 @@ fn read(words: &[OsString]) -> Result<Vec<Directory>, Failure> {
             Some(path) => (Path::new(OsStr::from_bytes(path)), true),
             None => (Path::new(word), false),
         };
-        let path = real(given).map_err(|why| refused(given, &why))?;
+        let path = real(given, copied).map_err(|why| refused(given, &why))?;
         for other in &directories {
             let known = Path::new(OsStr::from_bytes(&other.path));
             if path == known {
@@ -171,7 +198,7 @@ fn read(words: &[OsString]) -> Result<Vec<Directory>, Failure> {
     Ok(directories)
 }
 
-fn real(given: &Path) -> Result<PathBuf, String> {
+fn real(given: &Path, copied: bool) -> Result<PathBuf, String> {
     if !given.is_absolute() {
         return Err("is not an absolute path".into());
     }
@@ -180,7 +207,13 @@ fn real(given: &Path) -> Result<PathBuf, String> {
         return Err("is not a directory".into());
     }
     if path == Path::new("/") {
-        return Err("the root directory cannot be private".into());
+        return Err("the root directory cannot be private (see --root)".into());
+    }
+    if path.starts_with("/proc") || path.starts_with("/sys") {
+        return Err("is the kernel's own".into());
+    }
+    if path == Path::new(DEVICES_DIRECTORY) && copied {
+        return Err("devices are not copied; without =copy it has those that can be checkpointed".into());
     }
     Ok(path)
 }
@@ -192,6 +225,25 @@ fn empty(host: &Path, place: &Path) -> std::io::Result<()> {
     // Not allowed to most: then it is the user's.
     let _ = std::os::unix::fs::chown(place, Some(metadata.uid()), Some(metadata.gid()));
     fs::set_permissions(place, Permissions::from_mode(metadata.mode() & 0o7777))
+}
+
+/// A directory of devices: places for those that stay the host's, and what is no device.
+fn devices(place: &Path) -> std::io::Result<()> {
+    let host = Path::new(DEVICES_DIRECTORY);
+    empty(host, place)?;
+    for name in DEVICES {
+        match fs::metadata(host.join(name)) {
+            Ok(metadata) if metadata.is_dir() => fs::create_dir(place.join(name))?,
+            Ok(_) => drop(fs::File::create(place.join(name))?),
+            Err(_) => {}
+        }
+    }
+    for (name, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+        symlink(format!("/proc/self/fd{target}"), place.join(name))?;
+    }
+    let shared_memory = place.join("shm");
+    fs::create_dir(&shared_memory)?;
+    fs::set_permissions(&shared_memory, Permissions::from_mode(0o1777))
 }
 
 /// Copies the host's directory; says what may not be read and is left out. Sockets are those of servers that are not the pod's.

@@ -19,12 +19,18 @@ use zap_sys::process;
 use zap_sys::RealPid;
 use zap_wire::table::PodTable;
 
+/// Where device nodes are: a directory of the pod's own there has those that can be checkpointed.
+pub const DEVICES_DIRECTORY: &str = "/dev";
+
+/// Names in it that stay the host's: devices that can be checkpointed when they are open, and terminals.
+pub const DEVICES: [&str; 9] = ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "mqueue"];
+
 /// What is to be seen in the namespace.
 #[derive(Debug)]
 pub struct Scene<'a> {
     /// Directories, and what lies over each.
     pub over: Vec<(&'a Path, PathBuf)>,
-    /// What Zap itself needs, and so stays to be seen although it lies in such a directory.
+    /// What Zap itself needs: directories that stay to be seen although they lie in such a directory.
     pub kept: Vec<&'a Path>,
 }
 
@@ -49,14 +55,24 @@ pub fn enter(scene: &Scene) -> Result<()> {
     make_slave()?;
     // Opened in this namespace, and before anything lies over it.
     let over = scene.over.iter().map(|(path, place)| Ok((*path, hold(place)?))).collect::<Result<Vec<_>>>()?;
-    let is_hidden = |path: &&&Path| scene.over.iter().any(|(over, _)| path.starts_with(over));
-    let kept = scene.kept.iter().filter(is_hidden).map(|path| Ok((*path, hold(path)?)));
+    let is_hidden = |path: &&Path| scene.over.iter().any(|(over, _)| path.starts_with(over));
+    let kept = scene.kept.iter().copied().filter(is_hidden).map(|path| Ok((path, hold(path)?)));
     let kept = kept.collect::<Result<Vec<_>>>()?;
+    let devices: Vec<PathBuf> = DEVICES.iter().map(|name| Path::new(DEVICES_DIRECTORY).join(name)).collect();
+    let devices: Vec<_> = devices
+        .iter()
+        .filter(|path| is_hidden(&path.as_path()))
+        .filter_map(|path| Some((path, hold(path).ok()?)))
+        .collect();
     for (path, place) in over {
         bind(&place, path)?;
     }
     for (path, place) in kept {
         make_directories(path)?;
+        bind(&place, path)?;
+    }
+    // What the host did not have where the pod began is not in its directory.
+    for (path, place) in devices.into_iter().filter(|(path, _)| fs::symlink_metadata(path).is_ok_and(|one| !one.is_symlink())) {
         bind(&place, path)?;
     }
     if let Ok(current) = current {
@@ -95,9 +111,9 @@ pub fn join(table: &PodTable) -> Result<()> {
     Ok(())
 }
 
-/// Opens a directory by which it is found again, whatever its path leads to then.
+/// Opens what is then found again, whatever its path leads to.
 fn hold(path: &Path) -> Result<File> {
-    let options = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path);
+    let options = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
     options.map_err(|error| Error::system(path.display(), "open", &error))
 }
 
