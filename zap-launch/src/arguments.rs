@@ -47,6 +47,11 @@ pub struct Arguments {
     /// What is in it is saved with each checkpoint, and restored with it.
     #[arg(long, value_name = "DIR[=copy]")]
     pub private: Vec<OsString>,
+    /// Give the pod the root directory DIR
+    ///
+    /// DIR stays where it is and what it is, and may be shared; what it does not have of its own the pod has by --private.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, num_args = 1..)]
     pub program: Vec<OsString>,
@@ -56,7 +61,8 @@ pub struct Arguments {
 }
 
 /// Names of these options, as the parser knows them.
-const OF_THE_POD: [&str; 7] = ["ckpt_dir", "interval", "keep", "compress", "signal", "snapshot_files", "private"];
+const OF_THE_POD: [&str; 8] =
+    ["ckpt_dir", "interval", "keep", "compress", "signal", "snapshot_files", "private", "root"];
 
 impl Arguments {
     /// The arguments that `words` say, the tool's name first.
@@ -128,9 +134,11 @@ mod tests {
             "none",
             "--snapshot-files",
             "--private=/tmp",
+            "--root=/",
             "true",
         ];
-        let all = ["--ckpt-dir", "--interval", "--keep", "--compress", "--signal", "--snapshot-files", "--private"];
+        let all =
+            ["--ckpt-dir", "--interval", "--keep", "--compress", "--signal", "--snapshot-files", "--private", "--root"];
         assert_eq!(parse(&words).unwrap().of_the_pod, all);
     }
 

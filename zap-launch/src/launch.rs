@@ -10,9 +10,10 @@
 #![allow(unsafe_code)]
 
 use crate::arguments::Arguments;
-use crate::private::{self, View};
+use crate::private;
 use crate::script;
-use crate::search::{self, Missing};
+use crate::search::{self, Found, Missing};
+use crate::view::View;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -21,9 +22,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use zap_client::error::reason;
 use zap_client::executable::Kind;
-use zap_client::{install, usage, Connection, MappedTable, RuntimeDir};
+use zap_client::{install, namespaces, usage, Connection, MappedTable, RuntimeDir};
 use zap_sys::{fd, process, signal};
 use zap_wire::message::{Launch, PodSettings, StreamId};
+use zap_wire::private::RUNTIME_INSIDE;
 use zap_wire::table::OFFSET;
 use zap_wire::{environment, FromCoordinator, ToCoordinator, PROTOCOL_VERSION};
 
@@ -70,16 +72,17 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
     let streams = [0, 1, 2].map(stream_identity);
     keep_standard_numbers();
     let name = &arguments.program[0];
-    let found = search::find(name, std::env::var_os("PATH")).map_err(|missing| match missing {
-        Missing::NotFound => Failure::new(NOT_FOUND, format_args!("{}: command not found", name.display())),
-        Missing::NoInterpreter(path, why) => Failure::new(NOT_FOUND, format_args!("{}: {why}", path.display())),
-        Missing::NotRunnable(path, why) => Failure::new(NOT_RUNNABLE, format_args!("{}: {why}", path.display())),
-    })?;
+    let found = match find(name) {
+        // A pod with directories of its own may have it there.
+        Err(failure) if arguments.root.is_none() && arguments.pod.is_none() => return Err(failure),
+        found => found,
+    };
     let entered = match present_pod() {
         Some(table) => stay(arguments, &table).map(|()| None)?,
-        None => Some(enter(arguments, &found.path, streams)?),
+        None => Some(enter(arguments, streams)?),
     };
     let (variables, view) = entered.unzip();
+    let found = if view.as_ref().is_some_and(View::is_of_namespaces) { find(name) } else { found }?;
     let place = view.and_then(|view| view.place_of(&found.path));
     let errno = match found.inspection.kind {
         // execvp(3) runs text that has no #! line by the shell.
@@ -101,27 +104,43 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
     Err(Failure::new(status, format_args!("{}: {}", name.display(), reason(&errno))))
 }
 
+fn find(name: &OsStr) -> Result<Found, Failure> {
+    search::find(name, std::env::var_os("PATH")).map_err(|missing| match missing {
+        Missing::NotFound => Failure::new(NOT_FOUND, format_args!("{}: command not found", name.display())),
+        Missing::NoInterpreter(path, why) => Failure::new(NOT_FOUND, format_args!("{}: {why}", path.display())),
+        Missing::NotRunnable(path, why) => Failure::new(NOT_RUNNABLE, format_args!("{}: {why}", path.display())),
+    })
+}
+
 /// Puts this process into a pod; returns the environment that makes the program a member, and how the pod sees its directories.
-fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<(Vec<CString>, View), Failure> {
+fn enter(arguments: &Arguments, streams: [StreamId; 3]) -> Result<(Vec<CString>, View), Failure> {
     let own = |error: zap_client::Error| Failure::new(FAILED, error);
     let library = install::library().map_err(own)?;
     let present = present_environment();
     // Of several the loader takes the last.
     let last = present.iter().rposition(|entry| value(entry, environment::LD_PRELOAD).is_some());
     let users = last.and_then(|at| value(&present[at], environment::LD_PRELOAD));
-    let preload = entry(environment::LD_PRELOAD, &preload(&library, users)?);
+    // Refused before there is a pod.
+    preload(&library, users)?;
     // Of the two that follow the user's own libraries are left in one; and a fault is taken out beside them.
     let is_odd = last.is_some() != present.iter().any(|entry| value(entry, environment::FAULT).is_some());
     let even = is_odd.then(|| entry(environment::EVEN, OsStr::new("")));
-    let Joined { path, table, view } = join(arguments, program, streams)?;
+    let Joined { path, table, view } = join(arguments, streams)?;
     force_virtual(&table);
     let runtime = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-    view.enter(&table, &[runtime, library.parent().unwrap_or(Path::new("/"))])?;
+    let root = arguments.root.as_deref().map(|root| root.as_os_str().as_bytes());
+    view.enter(&table, root, [runtime, library.parent().unwrap_or(Path::new("/"))])?;
+    let preload = entry(environment::LD_PRELOAD, &preload(&namespaces::inside(&library), users)?);
+    let path = namespaces::inside(&path);
     let signal = table.signal.load(Ordering::Relaxed);
     if (1..=64).contains(&signal) {
         let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(signal));
     }
-    let taken = [environment::LD_PRELOAD, environment::POD_TABLE, environment::EVEN, environment::FORCE_VIRTUAL];
+    let mut taken =
+        vec![environment::LD_PRELOAD, environment::POD_TABLE, environment::EVEN, environment::FORCE_VIRTUAL];
+    if view.has_root() {
+        taken.push(environment::RUNTIME_DIR);
+    }
     let mut variables = Vec::new();
     for (at, one) in present.into_iter().enumerate() {
         if last == Some(at) {
@@ -133,6 +152,9 @@ fn enter(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Resul
     variables.extend(even);
     if last.is_none() {
         variables.push(preload);
+    }
+    if view.has_root() {
+        variables.push(entry(environment::RUNTIME_DIR, OsStr::new(RUNTIME_INSIDE)));
     }
     variables.push(entry(environment::POD_TABLE, path.as_os_str()));
     Ok((variables, view))
@@ -207,12 +229,13 @@ fn force_virtual(table: &MappedTable) {
 }
 
 /// Asks the coordinator to put this process into a pod.
-fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result<Joined, Failure> {
+fn join(arguments: &Arguments, streams: [StreamId; 3]) -> Result<Joined, Failure> {
     let own = |error: zap_client::Error| Failure::new(FAILED, error);
     let directory = image_directory(arguments.ckpt_dir.as_deref().filter(|path| !path.as_os_str().is_empty()))?;
     let utf8 = || Failure::new(FAILED, format_args!("{}: path is not UTF-8", directory.display()));
     let runtime = RuntimeDir::open_or_create().map_err(own)?;
-    let private = private::make(&arguments.private, &runtime)?;
+    let private = private::make(&arguments.private, arguments.root.as_deref(), &runtime)?;
+    let program = Path::new(&arguments.program[0]);
     let settings = PodSettings {
         ckpt_dir: directory.to_str().ok_or_else(utf8)?.to_string(),
         interval: arguments.interval,
@@ -225,7 +248,7 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
     let request = ToCoordinator::Launch(Launch {
         protocol: PROTOCOL_VERSION,
         pod: arguments.pod.clone(),
-        program: program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned(),
+        program: program.file_name().unwrap_or(&arguments.program[0]).to_string_lossy().into_owned(),
         settings,
         streams,
     });
@@ -237,7 +260,11 @@ fn join(arguments: &Arguments, program: &Path, streams: [StreamId; 3]) -> Result
     };
     let opened = answer.and_then(|path| MappedTable::open(&path).map(|table| (path, table)).map_err(own));
     match opened {
-        Ok((path, table)) => Ok(Joined { view: private.settle(&table), path, table }),
+        Ok((path, table)) => {
+            let view = View::of(&table);
+            private.settle(&view);
+            Ok(Joined { view, path, table })
+        }
         Err(failure) => {
             private.remove();
             Err(failure)

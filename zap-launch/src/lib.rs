@@ -5,5 +5,6 @@ pub mod launch;
 mod private;
 mod script;
 pub mod search;
+mod view;
 
 pub use arguments::command;

@@ -1,18 +1,17 @@
 //! Directories of the pod's own: what `--private` says, and what stands for them below the runtime directory.
 
 use crate::launch::{Failure, FAILED};
+use crate::view::View;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{symlink, DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use zap_client::error::reason;
+use zap_client::namespaces::{self, DEVICES, DEVICES_DIRECTORY};
 use zap_client::store::Store;
-use zap_client::namespaces::{self, Scene, DEVICES, DEVICES_DIRECTORY};
-use zap_client::{MappedTable, RuntimeDir};
+use zap_client::RuntimeDir;
 use zap_kept::tree;
-use zap_sys::process;
 use zap_wire::environment;
 use zap_wire::private::{By, Directory, Private};
 
@@ -22,18 +21,22 @@ pub struct Own {
     store: Option<Store>,
 }
 
-/// Reads each `DIR[=copy]`, and makes what stands for them.
-pub fn make(words: &[OsString], runtime: &RuntimeDir) -> Result<Own, Failure> {
-    let directories = read(words)?;
-    if directories.is_empty() {
+/// Reads each `DIR[=copy]` of --private and what --root says, and makes what stands for them.
+pub fn make(words: &[OsString], root: Option<&Path>, runtime: &RuntimeDir) -> Result<Own, Failure> {
+    let root = root.map(|root| real(root).map_err(|why| refused("root", root, &why))).transpose()?;
+    let directories = read(words, root.as_deref().unwrap_or(Path::new("/")))?;
+    if directories.is_empty() && root.is_none() {
         return Ok(Own { private: Private::default(), store: None });
     }
-    let by = way()?;
-    if by == By::Names {
-        reachable(&directories)?;
-    }
+    let by = match (way()?, &root) {
+        (By::Names, None) => reachable(&directories).map(|()| By::Names)?,
+        (By::Names, Some(root)) => return Err(refused("root", root, "needs a mount namespace; this host allows none")),
+        (_, Some(_)) => By::Root,
+        (by, None) => by,
+    };
     let store = Store::create(runtime).map_err(|error| Failure::new(FAILED, error))?;
-    let own = Own { private: Private { by, store: store.number, directories }, store: Some(store) };
+    let root = root.map(|root| root.into_os_string().into_vec());
+    let own = Own { private: Private { by, store: store.number, directories, root }, store: Some(store) };
     let filled = own.fill(runtime);
     if filled.is_err() {
         own.remove();
@@ -47,7 +50,8 @@ const READ_INSIDE: [&str; 8] = ["/bin", "/dev", "/etc", "/lib", "/lib64", "/proc
 /// Refuses what only namespaces can do.
 fn reachable(directories: &[Directory]) -> Result<(), Failure> {
     let searched = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let searched: Vec<PathBuf> = std::env::split_paths(&searched).filter_map(|path| fs::canonicalize(path).ok()).collect();
+    let searched: Vec<PathBuf> =
+        std::env::split_paths(&searched).filter_map(|path| fs::canonicalize(path).ok()).collect();
     for directory in directories {
         let path = Path::new(OsStr::from_bytes(&directory.path));
         let why = if READ_INSIDE.iter().any(|one| path.starts_with(one)) {
@@ -57,7 +61,11 @@ fn reachable(directories: &[Directory]) -> Result<(), Failure> {
         } else {
             continue;
         };
-        return Err(refused(path, &format!("{why}, which only a mount namespace can change; this host allows none")));
+        return Err(refused(
+            "private",
+            path,
+            &format!("{why}, which only a mount namespace can change; this host allows none"),
+        ));
     }
     Ok(())
 }
@@ -75,16 +83,19 @@ fn way() -> Result<By, Failure> {
 impl Own {
     fn fill(&self, runtime: &RuntimeDir) -> Result<(), Failure> {
         let Some(store) = &self.store else { return Ok(()) };
+        let root = Path::new(self.private.root.as_deref().map_or(OsStr::new("/"), OsStr::from_bytes));
         for (number, directory) in self.private.directories.iter().enumerate() {
-            let host = Path::new(OsStr::from_bytes(&directory.path));
+            let path = Path::new(OsStr::from_bytes(&directory.path));
+            let host = root.join(path.strip_prefix("/").unwrap_or(path));
             let name = number.to_string();
-            if directory.copied {
-                copy(host, &name, &store.path, runtime).map_err(|error| refused(host, &reason(&error)))?;
-            } else if host == Path::new(DEVICES_DIRECTORY) {
-                devices(&store.path.join(name)).map_err(|error| refused(host, &reason(&error)))?;
+            let filled = if directory.copied {
+                copy(&host, &name, &store.path, runtime)
+            } else if path == Path::new(DEVICES_DIRECTORY) {
+                devices(&store.path.join(name))
             } else {
-                empty(host, &store.path.join(name)).map_err(|error| refused(host, &reason(&error)))?;
-            }
+                empty(&host, &store.path.join(name))
+            };
+            filled.map_err(|error| refused("private", path, &reason(&error)))?;
         }
         Ok(())
     }
@@ -96,101 +107,35 @@ impl Own {
         }
     }
 
-    /// Removes what has been made if it is not what the pod has whose table this is: it was there before.
-    pub fn settle(self, table: &MappedTable) -> View {
-        let view = View::of(table);
-        if let (Some(store), Some(number)) = (&self.store, view.store.file_name()) {
-            if store.path.file_name() != Some(number) {
-                self.remove();
-            }
-        } else {
+    /// Removes what has been made if it is not what the pod has that sees it so: that was there before.
+    pub fn settle(self, view: &View) {
+        if self.store.as_ref().is_some_and(|store| store.path != view.store) {
             self.remove();
         }
-        view
     }
 }
 
-/// How a pod sees the directories of its own.
-pub struct View {
-    by: By,
-    store: PathBuf,
-    directories: Vec<PathBuf>,
+fn refused(option: &str, directory: &Path, why: &str) -> Failure {
+    Failure::new(FAILED, format_args!("--{option} {}: {why}", directory.display()))
 }
 
-impl View {
-    fn of(table: &MappedTable) -> Self {
-        let text: Vec<u8> = table.private().collect();
-        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
-        let none = Self { by: By::Names, store: PathBuf::new(), directories: Vec::new() };
-        zap_wire::private::decode(&text)
-            .map_or(none, |(by, store, paths)| Self { by, store: path(store), directories: paths.map(path).collect() })
-    }
-
-    /// Where the file at `path` is that the pod sees there; nothing if it is the host's.
-    pub fn place_of(&self, path: &Path) -> Option<PathBuf> {
-        if self.by == By::Namespaces {
-            return None;
-        }
-        let real = fs::canonicalize(path).ok()?;
-        let (number, rest) = self.directories.iter().enumerate().find_map(|(number, directory)| {
-            Some((number, real.strip_prefix(directory).ok()?.to_path_buf()))
-        })?;
-        let place = self.store.join(number.to_string());
-        Some(if rest.as_os_str().is_empty() { place } else { place.join(rest) })
-    }
-
-    /// Makes this process see them, `is_first` of the pod. What is at `kept` is seen besides.
-    pub fn enter(&self, table: &MappedTable, kept: &[&Path]) -> Result<(), Failure> {
-        if self.directories.is_empty() {
-            return Ok(());
-        }
-        let own = |error: zap_client::Error| Failure::new(FAILED, error);
-        match (self.by, table.members().count()) {
-            (By::Names, _) => self.change_directory(),
-            (By::Namespaces, 0 | 1) => {
-                let place = |number: usize| self.store.join(number.to_string());
-                let over = self.directories.iter().enumerate().map(|(number, path)| (path.as_path(), place(number)));
-                namespaces::enter(&Scene { over: over.collect(), kept: kept.to_vec() }).map_err(own)?;
-                for (place, inode) in table.namespaces.iter().zip(process::namespaces_of(process::getpid())) {
-                    place.store(inode, Ordering::Relaxed);
-                }
-                Ok(())
-            }
-            (By::Namespaces, _) => namespaces::join(table).map_err(own),
-        }
-    }
-
-    /// Goes to where the pod sees the working directory.
-    fn change_directory(&self) -> Result<(), Failure> {
-        let Ok(current) = std::env::current_dir() else { return Ok(()) };
-        let Some(place) = self.place_of(&current) else { return Ok(()) };
-        std::env::set_current_dir(place).map_err(|error| {
-            let why = format_args!("{}: working directory, in the pod's own directory: {}", current.display(), reason(&error));
-            Failure::new(FAILED, why)
-        })
-    }
-}
-
-fn refused(directory: &Path, why: &str) -> Failure {
-    Failure::new(FAILED, format_args!("--private {}: {why}", directory.display()))
-}
-
-fn read(words: &[OsString]) -> Result<Vec<Directory>, Failure> {
+/// The directories, as the pod sees them whose root directory is `root`.
+fn read(words: &[OsString], root: &Path) -> Result<Vec<Directory>, Failure> {
     let mut directories: Vec<Directory> = Vec::new();
     for word in words {
         let (given, copied) = match word.as_bytes().strip_suffix(b"=copy") {
             Some(path) => (Path::new(OsStr::from_bytes(path)), true),
             None => (Path::new(word), false),
         };
-        let path = real(given, copied).map_err(|why| refused(given, &why))?;
+        let refused = |why: &str| refused("private", given, why);
+        let path = inside(given, root).and_then(|path| may_be_private(path, copied)).map_err(|why| refused(&why))?;
         for other in &directories {
             let known = Path::new(OsStr::from_bytes(&other.path));
             if path == known {
-                return Err(refused(given, "is given twice"));
+                return Err(refused("is given twice"));
             }
             if path.starts_with(known) || known.starts_with(&path) {
-                let why = format!("{} is given too, and one must not lie in the other", known.display());
-                return Err(refused(given, &why));
+                return Err(refused(&format!("{} is given too, and one must not lie in the other", known.display())));
             }
         }
         directories.push(Directory { path: path.into_os_string().into_vec(), copied });
@@ -198,14 +143,19 @@ fn read(words: &[OsString]) -> Result<Vec<Directory>, Failure> {
     Ok(directories)
 }
 
-fn real(given: &Path, copied: bool) -> Result<PathBuf, String> {
-    if !given.is_absolute() {
-        return Err("is not an absolute path".into());
+/// The path, without symbolic links, that a pod sees whose root directory is `root`.
+fn inside(given: &Path, root: &Path) -> Result<PathBuf, String> {
+    let relative = given.strip_prefix("/").map_err(|_| "is not an absolute path")?;
+    // There it need not be: it is the host's.
+    if root != Path::new("/") && given == Path::new(DEVICES_DIRECTORY) {
+        return Ok(given.to_path_buf());
     }
-    let path = fs::canonicalize(given).map_err(|error| reason(&error))?;
-    if !path.is_dir() {
-        return Err("is not a directory".into());
-    }
+    let path = real(&root.join(relative))?;
+    let path = path.strip_prefix(root).map_err(|_| format!("leads out of {} by a symbolic link", root.display()))?;
+    Ok(Path::new("/").join(path))
+}
+
+fn may_be_private(path: PathBuf, copied: bool) -> Result<PathBuf, String> {
     if path == Path::new("/") {
         return Err("the root directory cannot be private (see --root)".into());
     }
@@ -214,6 +164,18 @@ fn real(given: &Path, copied: bool) -> Result<PathBuf, String> {
     }
     if path == Path::new(DEVICES_DIRECTORY) && copied {
         return Err("devices are not copied; without =copy it has those that can be checkpointed".into());
+    }
+    Ok(path)
+}
+
+/// The directory `given`, without symbolic links.
+fn real(given: &Path) -> Result<PathBuf, String> {
+    if !given.is_absolute() {
+        return Err("is not an absolute path".into());
+    }
+    let path = fs::canonicalize(given).map_err(|error| reason(&error))?;
+    if !path.is_dir() {
+        return Err("is not a directory".into());
     }
     Ok(path)
 }

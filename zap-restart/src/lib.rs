@@ -40,8 +40,8 @@ pub mod kept;
 pub mod measures;
 pub mod moved;
 pub mod objects;
-pub mod places;
 pub mod own_directories;
+pub mod places;
 pub mod planner;
 pub mod program;
 #[cfg(test)]

@@ -58,11 +58,13 @@ impl OwnDirectories {
         let Some(store) = self.store.as_ref().filter(|_| self.recorded.namespaces) else { return Ok(()) };
         let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
         let directories: Vec<PathBuf> = self.recorded.directories.iter().map(|(one, _)| path(&one.0)).collect();
-        let over = directories.iter().enumerate().map(|(number, one)| (&**one, store.path.join(number.to_string())));
+        let place = |number: usize| store.path.join(number.to_string());
+        let over = directories.into_iter().enumerate().map(|(number, one)| (one, place(number)));
+        let root = self.recorded.root.as_ref().map(|root| (path(&root.0), store.path.join("root")));
         let runtime = store.path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
         let library = install::library()?;
-        let kept = vec![runtime, library.parent().unwrap_or(Path::new("/"))];
-        namespaces::enter(&Scene { over: over.collect(), kept })
+        let library = library.parent().unwrap_or(Path::new("/"));
+        namespaces::enter(&Scene { over: over.collect(), root, runtime, library })
     }
 
     /// For the pod's settings.
@@ -72,9 +74,14 @@ impl OwnDirectories {
             copied: *copied,
         };
         Private {
-            by: if self.recorded.namespaces { By::Namespaces } else { By::Names },
+            by: match (self.recorded.namespaces, &self.recorded.root) {
+                (false, _) => By::Names,
+                (true, None) => By::Namespaces,
+                (true, Some(_)) => By::Root,
+            },
             store: self.store.as_ref().map_or(0, |store| store.number),
             directories: self.recorded.directories.iter().map(directory).collect(),
+            root: self.recorded.root.as_ref().map(|root| root.0.clone()),
         }
     }
 

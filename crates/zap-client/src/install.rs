@@ -12,6 +12,9 @@ pub const COORDINATOR: &str = "zap-coordinator";
 
 /// The path of `name`, which is one of this module's constants.
 pub fn find(name: &str) -> Result<PathBuf> {
+    if let Some(path) = crate::namespaces::library().map(|directory| directory.join(name)) {
+        return Ok(path);
+    }
     let own = std::env::current_exe().map_err(|error| Error::system("/proc/self/exe", "readlink", &error))?;
     find_from(&own, name)
 }

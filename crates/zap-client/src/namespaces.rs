@@ -12,11 +12,14 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{symlink, DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::OnceLock;
 use zap_sys::process;
 use zap_sys::RealPid;
+use zap_wire::environment;
+use zap_wire::private::{LIBRARY_INSIDE, RUNTIME_INSIDE};
 use zap_wire::table::PodTable;
 
 /// Where device nodes are: a directory of the pod's own there has those that can be checkpointed.
@@ -29,9 +32,26 @@ pub const DEVICES: [&str; 9] = ["null", "zero", "full", "random", "urandom", "tt
 #[derive(Debug)]
 pub struct Scene<'a> {
     /// Directories, and what lies over each.
-    pub over: Vec<(&'a Path, PathBuf)>,
-    /// What Zap itself needs: directories that stay to be seen although they lie in such a directory.
-    pub kept: Vec<&'a Path>,
+    pub over: Vec<(PathBuf, PathBuf)>,
+    /// The directory that becomes the root directory, and an empty one, over which that is put together.
+    pub root: Option<(PathBuf, PathBuf)>,
+    /// What Zap itself needs and so stays to be seen: the runtime directory, and that of libzap.so.
+    pub runtime: &'a Path,
+    pub library: &'a Path,
+}
+
+/// Where this process sees the runtime directory and that of libzap.so, if it has entered a root directory of the pod's own.
+static MOVED: OnceLock<[(PathBuf, PathBuf); 2]> = OnceLock::new();
+
+/// The path by which this process finds what lies at `path` of the host, in the runtime directory or beside libzap.so.
+pub fn inside(path: &Path) -> PathBuf {
+    let moved = MOVED.get().into_iter().flatten();
+    moved.filter_map(|(from, to)| Some(to.join(path.strip_prefix(from).ok()?))).next().unwrap_or(path.to_path_buf())
+}
+
+/// The directory of libzap.so, where [`inside`] has been told of it.
+pub(crate) fn library() -> Option<&'static Path> {
+    MOVED.get().map(|[_, (_, to)]| to.as_path())
 }
 
 /// Whether this process may have a mount namespace of its own.
@@ -53,37 +73,137 @@ pub fn enter(scene: &Scene) -> Result<()> {
     let current = std::env::current_dir();
     unshare()?;
     make_slave()?;
+    let is_hidden = |path: &Path| scene.root.is_some() || scene.over.iter().any(|(over, _)| path.starts_with(over));
     // Opened in this namespace, and before anything lies over it.
-    let over = scene.over.iter().map(|(path, place)| Ok((*path, hold(place)?))).collect::<Result<Vec<_>>>()?;
-    let is_hidden = |path: &&Path| scene.over.iter().any(|(over, _)| path.starts_with(over));
-    let kept = scene.kept.iter().copied().filter(is_hidden).map(|path| Ok((path, hold(path)?)));
-    let kept = kept.collect::<Result<Vec<_>>>()?;
-    let devices: Vec<PathBuf> = DEVICES.iter().map(|name| Path::new(DEVICES_DIRECTORY).join(name)).collect();
-    let devices: Vec<_> = devices
-        .iter()
-        .filter(|path| is_hidden(&path.as_path()))
-        .filter_map(|path| Some((path, hold(path).ok()?)))
-        .collect();
+    let over = scene.over.iter().map(|(path, place)| Ok((path.as_path(), hold(place)?))).collect::<Result<Vec<_>>>()?;
+    let own = [(scene.runtime, RUNTIME_INSIDE), (scene.library, LIBRARY_INSIDE)];
+    let own = own.map(|(path, inside)| hold(path).map(|held| (path, held, inside)));
+    let own: Vec<_> = own.into_iter().collect::<Result<_>>()?;
+    let has_devices = scene.over.iter().any(|(path, _)| path == Path::new(DEVICES_DIRECTORY));
+    let devices = DEVICES.iter().filter(|_| has_devices).map(|name| Path::new(DEVICES_DIRECTORY).join(name));
+    let devices: Vec<_> = devices.filter_map(|path| hold(&path).ok().map(|held| (path, held))).collect();
+    let root = scene.root.as_ref().map(|(root, place)| NewRoot::make(root, place)).transpose()?;
     for (path, place) in over {
-        bind(&place, path)?;
+        bind(&place, &root.as_ref().map_or(path.to_path_buf(), |root| root.at(path)))?;
     }
-    for (path, place) in kept {
-        make_directories(path)?;
-        bind(&place, path)?;
+    for (path, held, inside) in own {
+        match &root {
+            Some(root) => {
+                make_directories(&root.at(Path::new(inside)))?;
+                bind(&held, &root.at(Path::new(inside)))?;
+            }
+            None if is_hidden(path) => {
+                make_directories(path)?;
+                bind(&held, path)?;
+            }
+            None => {}
+        }
     }
-    // What the host did not have where the pod began is not in its directory.
-    for (path, place) in devices.into_iter().filter(|(path, _)| fs::symlink_metadata(path).is_ok_and(|one| !one.is_symlink())) {
-        bind(&place, path)?;
+    for (path, held) in devices {
+        let path = root.as_ref().map_or(path.clone(), |root| root.at(&path));
+        // What the host did not have where the pod began is not in its directory.
+        if fs::symlink_metadata(&path).is_ok_and(|one| !one.is_symlink()) {
+            bind(&held, &path)?;
+        }
     }
-    if let Ok(current) = current {
-        std::env::set_current_dir(&current)
-            .map_err(|error| Error::system(current.display(), "working directory, as the pod sees it: chdir", &error))?;
+    if let Some(root) = root {
+        root.enter()?;
+        note_inside(scene.runtime, scene.library);
+        // Another root directory need not have it.
+        let _ = std::env::set_current_dir("/").and_then(|()| std::env::set_current_dir(current?));
+        return Ok(());
     }
-    Ok(())
+    go_back(current)
 }
 
-/// Enters that of the pod whose table this is.
-pub fn join(table: &PodTable) -> Result<()> {
+fn note_inside(runtime: &Path, library: &Path) {
+    let moved = [(runtime, RUNTIME_INSIDE), (library, LIBRARY_INSIDE)];
+    let _ = MOVED.set(moved.map(|(from, to)| (from.to_path_buf(), PathBuf::from(to))));
+    // Whatever asks for the runtime directory from here on, in this process.
+    std::env::set_var(environment::RUNTIME_DIR, RUNTIME_INSIDE);
+}
+
+/// Goes to what lies at the path of the working directory now.
+fn go_back(current: std::io::Result<PathBuf>) -> Result<()> {
+    let Ok(current) = current else { return Ok(()) };
+    std::env::set_current_dir(&current)
+        .map_err(|error| Error::system(current.display(), "working directory, as the pod sees it: chdir", &error))
+}
+
+/// A root directory that is put together: what lies in the one that is wanted, the host's /proc, /sys and /dev, and what Zap needs.
+/// Nothing of this is written into the wanted one, which others may share.
+struct NewRoot {
+    place: PathBuf,
+}
+
+/// Directories in it that are the host's: what the kernel tells, and devices.
+const KERNELS: [&str; 3] = ["proc", "sys", "dev"];
+
+impl NewRoot {
+    fn make(root: &Path, place: &Path) -> Result<Self> {
+        let failed = |path: &Path, error: &std::io::Error| Error::system(path.display(), "root directory", error);
+        let new = Self { place: place.to_path_buf() };
+        make_directories(place)?;
+        mount(c"tmpfs", place, Some(c"tmpfs"), libc::MS_NOSUID | libc::MS_NODEV, c"mode=0755")?;
+        let mut names = Vec::new();
+        for entry in fs::read_dir(root).map_err(|error| failed(root, &error))? {
+            names.push(entry.map_err(|error| failed(root, &error))?.file_name());
+        }
+        for name in names.iter().filter(|name| !KERNELS.iter().any(|one| name == one)) {
+            let (from, to) = (root.join(name), place.join(name));
+            let kind = fs::symlink_metadata(&from).map_err(|error| failed(&from, &error))?.file_type();
+            let made = if kind.is_symlink() {
+                fs::read_link(&from).and_then(|target| symlink(target, &to))
+            } else if kind.is_dir() {
+                fs::create_dir(&to)
+            } else {
+                File::create(&to).map(drop)
+            };
+            made.map_err(|error| failed(&to, &error))?;
+            if !kind.is_symlink() {
+                bind(&hold(&from)?, &to)?;
+            }
+        }
+        for name in KERNELS {
+            let (from, to) = (Path::new("/").join(name), place.join(name));
+            fs::create_dir(&to).map_err(|error| failed(&to, &error))?;
+            bind(&hold(&from)?, &to)?;
+        }
+        Ok(new)
+    }
+
+    /// Where that lies which will be `path`.
+    fn at(&self, path: &Path) -> PathBuf {
+        self.place.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Makes it the root directory; the old one is not to be seen any more.
+    fn enter(self) -> Result<()> {
+        let none = c"";
+        mount(
+            none,
+            &self.place,
+            None,
+            libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV,
+            none,
+        )?;
+        std::env::set_current_dir(&self.place).map_err(|error| Error::system(self.place.display(), "chdir", &error))?;
+        // The new one lies over the old one then, in the same place (pivot_root(2), "NOTES").
+        // SAFETY: C strings.
+        if unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) } != 0 {
+            return Err(Error::last(self.place.display(), "pivot_root"));
+        }
+        // SAFETY: a C string.
+        if unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) } != 0 {
+            return Err(Error::last("the host's root directory", "umount"));
+        }
+        Ok(())
+    }
+}
+
+/// Enters that of the pod whose table this is. If it has a `root` directory of its own: the host's runtime directory, and that of
+/// libzap.so.
+pub fn join(table: &PodTable, root: Option<(&Path, &Path)>) -> Result<()> {
     let wanted = table.namespaces.each_ref().map(|inode| inode.load(Ordering::Relaxed));
     let own = process::namespaces_of(process::getpid());
     let current = std::env::current_dir();
@@ -92,7 +212,12 @@ pub fn join(table: &PodTable) -> Result<()> {
     let member = member.ok_or_else(|| Error::new("pod", "none of its processes is in its namespaces any more"))?;
     // Opened before the first is entered.
     let kinds = [("user", libc::CLONE_NEWUSER), ("mnt", libc::CLONE_NEWNS)];
-    let differs = |name: &str| process::NAMESPACES.iter().zip(wanted.iter().zip(own)).any(|((kind, _), (wanted, own))| *kind == name && *wanted != own);
+    let differs = |name: &str| {
+        process::NAMESPACES
+            .iter()
+            .zip(wanted.iter().zip(own))
+            .any(|((kind, _), (wanted, own))| *kind == name && *wanted != own)
+    };
     let files = kinds.iter().filter(|(name, _)| differs(name)).map(|(name, kind)| {
         let path = format!("/proc/{member}/ns/{name}");
         let file = File::open(&path).map_err(|error| Error::system(&path, "open", &error))?;
@@ -104,11 +229,12 @@ pub fn join(table: &PodTable) -> Result<()> {
             return Err(Error::last(path, "setns"));
         }
     }
-    if let Ok(current) = current {
-        std::env::set_current_dir(&current)
-            .map_err(|error| Error::system(current.display(), "working directory, as the pod sees it: chdir", &error))?;
+    if let Some((runtime, library)) = root {
+        note_inside(runtime, library);
+        let _ = std::env::set_current_dir("/").and_then(|()| std::env::set_current_dir(current?));
+        return Ok(());
     }
-    Ok(())
+    go_back(current)
 }
 
 /// Opens what is then found again, whatever its path leads to.
@@ -136,7 +262,8 @@ fn unshare() -> Result<()> {
 
 fn write(path: &CStr, text: &str) -> Result<()> {
     let name = || path.to_string_lossy().into_owned();
-    let file = zap_sys::fd::open(path, libc::O_WRONLY | libc::O_CLOEXEC, 0).map_err(|error| Error::new(name(), error))?;
+    let file =
+        zap_sys::fd::open(path, libc::O_WRONLY | libc::O_CLOEXEC, 0).map_err(|error| Error::new(name(), error))?;
     let written = zap_sys::fd::write(file, text.as_bytes());
     let _ = zap_sys::fd::close(file);
     written.map(drop).map_err(|error| Error::new(name(), error))
@@ -144,22 +271,22 @@ fn write(path: &CStr, text: &str) -> Result<()> {
 
 /// What is mounted here stays here; what is mounted on the host comes.
 fn make_slave() -> Result<()> {
-    let none = std::ptr::null();
-    // SAFETY: a C string, and null pointers where the kernel looks at nothing.
-    match unsafe { libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_SLAVE, none.cast()) } {
-        0 => Ok(()),
-        _ => Err(Error::last("/", "mount")),
-    }
+    mount(c"", Path::new("/"), None, libc::MS_REC | libc::MS_SLAVE, c"")
 }
 
 fn bind(place: &File, path: &Path) -> Result<()> {
-    let source = format!("/proc/self/fd/{}", place.as_raw_fd());
-    let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
-    let (source, target, none) = (text(source.as_bytes()), text(path.as_os_str().as_bytes()), std::ptr::null());
+    let source = CString::new(format!("/proc/self/fd/{}", place.as_raw_fd())).unwrap_or_default();
+    mount(&source, path, None, libc::MS_BIND | libc::MS_REC, c"")
+}
+
+/// mount(2).
+fn mount(source: &CStr, target: &Path, kind: Option<&CStr>, flags: libc::c_ulong, data: &CStr) -> Result<()> {
+    let path = CString::new(target.as_os_str().as_bytes()).unwrap_or_default();
+    let kind = kind.map_or(std::ptr::null(), CStr::as_ptr);
     // SAFETY: C strings, and a null pointer where the kernel looks at nothing.
-    match unsafe { libc::mount(source.as_ptr(), target.as_ptr(), none, libc::MS_BIND | libc::MS_REC, none.cast()) } {
+    match unsafe { libc::mount(source.as_ptr(), path.as_ptr(), kind, flags, data.as_ptr().cast()) } {
         0 => Ok(()),
-        _ => Err(Error::last(path.display(), "mount")),
+        _ => Err(Error::last(target.display(), "mount")),
     }
 }
 

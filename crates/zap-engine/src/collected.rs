@@ -7,7 +7,10 @@ use crate::registry;
 use crate::restart;
 use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
-use crate::{aio, attributes, children, clocks, credentials, descriptors, halted, huge_pages, identity, own_directories, signals, timers, waits, watched, writer};
+use crate::{
+    aio, attributes, children, clocks, credentials, descriptors, halted, huge_pages, identity, own_directories,
+    signals, timers, waits, watched, writer,
+};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -14,9 +14,10 @@ pub fn section(order: &SaveOrder) -> Result<Option<SavedSection>, Refusal> {
     let text: Vec<u8> = state::agents_table().map(|table| table.private().collect()).unwrap_or_default();
     let Some((by, store, _)) = decode(&text).filter(|_| !private.is_empty()) else { return Ok(None) };
     let own = OwnDirectories {
-        namespaces: by == By::Namespaces,
+        namespaces: by != By::Names,
         store: Bytes(store.to_vec()),
         directories: private.directories.iter().map(|one| (Bytes(one.path.clone()), one.copied)).collect(),
+        root: private.root.clone().map(Bytes),
     };
     let bytes = zap_plugin::encode(&own)?;
     let (name, version) = (header::PRIVATE.to_string(), header::PRIVATE_VERSION);

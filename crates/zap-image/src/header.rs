@@ -352,6 +352,8 @@ pub struct OwnDirectories {
     pub store: Bytes,
     /// The path of each as the pod sees it, and whether it began as a copy of the host's.
     pub directories: Vec<(Bytes, bool)>,
+    /// The host's directory that was the pod's root directory.
+    pub root: Option<Bytes>,
 }
 
 impl Header {

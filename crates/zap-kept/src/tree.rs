@@ -122,7 +122,8 @@ fn attributes(path: &Path) -> Vec<(Bytes, Bytes)> {
     let value = |name: &[u8]| {
         let c_name = CString::new(name).ok()?;
         // SAFETY: as above.
-        let get = |buffer: *mut u8, room| unsafe { libc::lgetxattr(path.as_ptr(), c_name.as_ptr(), buffer.cast(), room) };
+        let get =
+            |buffer: *mut u8, room| unsafe { libc::lgetxattr(path.as_ptr(), c_name.as_ptr(), buffer.cast(), room) };
         Some((Bytes(name.to_vec()), Bytes(whole(&get).unwrap_or_default())))
     };
     names.split(|c| *c == 0).filter(is_own).filter_map(value).collect()

@@ -47,6 +47,7 @@ fn settings() -> PodSettings {
             by: crate::private::By::Names,
             store: 0x51,
             directories: vec![crate::private::Directory { path: b"/tmp".to_vec(), copied: true }],
+            root: None,
         },
     }
 }

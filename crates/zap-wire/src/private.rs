@@ -4,6 +4,10 @@
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+/// Where a pod with a root directory of its own sees what Zap needs: the runtime directory, and that of libzap.so.
+pub const RUNTIME_INSIDE: &str = "/.zap/run";
+pub const LIBRARY_INSIDE: &str = "/.zap/lib";
+
 /// A pod's own directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Private {
@@ -11,12 +15,15 @@ pub struct Private {
     /// Number of the store: the name of its directory, and no other pod's.
     pub store: u64,
     pub directories: Vec<Directory>,
+    /// The host's directory that is the pod's root directory.
+    #[serde(with = "serde_bytes")]
+    pub root: Option<Vec<u8>>,
 }
 
 impl Private {
     /// Whether the pod has none.
     pub fn is_empty(&self) -> bool {
-        self.directories.is_empty()
+        self.directories.is_empty() && self.root.is_none()
     }
 }
 
@@ -28,6 +35,8 @@ pub enum By {
     Names,
     /// A mount namespace (mount_namespaces(7)) of the pod's own.
     Namespaces,
+    /// The same, with a root directory of its own ([`Private::root`]).
+    Root,
 }
 
 /// One of them.
@@ -40,16 +49,15 @@ pub struct Directory {
     pub copied: bool,
 }
 
-/// What [`encode`] begins with for [`By::Names`], and for [`By::Namespaces`].
-const NAMES: u8 = b'n';
-const NAMESPACES: u8 = b's';
+/// What [`encode`] begins with.
+const LETTERS: [(u8, By); 3] = [(b'n', By::Names), (b's', By::Namespaces), (b'r', By::Root)];
 
 /// As it stands in the pod's table: how, the path of the store, those of the directories, each with a NUL behind it, and one
 /// more. Nothing for no directories.
 pub fn encode(private: &Private, store: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     if !private.is_empty() {
-        text.push(if private.by == By::Names { NAMES } else { NAMESPACES });
+        text.extend(LETTERS.iter().find(|(_, by)| *by == private.by).map(|(letter, _)| *letter));
         for path in core::iter::once(store).chain(private.directories.iter().map(|directory| &*directory.path)) {
             text.extend_from_slice(path);
             text.push(0);
@@ -62,11 +70,7 @@ pub fn encode(private: &Private, store: &[u8]) -> Vec<u8> {
 /// Reads what [`encode`] has written: how, the path of the store, and those of the directories.
 pub fn decode(text: &[u8]) -> Option<(By, &[u8], impl Iterator<Item = &[u8]> + Clone)> {
     let (how, paths) = text.split_first()?;
-    let by = match *how {
-        NAMES => By::Names,
-        NAMESPACES => By::Namespaces,
-        _ => return None,
-    };
+    let by = LETTERS.iter().find(|(letter, _)| letter == how)?.1;
     let mut paths = paths.split(|c| *c == 0);
     let store = paths.next().filter(|path| !path.is_empty())?;
     Some((by, store, paths.take_while(|path| !path.is_empty())))
@@ -80,8 +84,9 @@ mod tests {
     #[test]
     fn texts_round_trip() {
         let directory = |path: &str| Directory { path: path.into(), copied: false };
-        for by in [By::Names, By::Namespaces] {
-            let private = Private { by, store: 1, directories: vec![directory("/tmp"), directory("/var/run")] };
+        for by in [By::Names, By::Namespaces, By::Root] {
+            let private =
+                Private { by, store: 1, directories: vec![directory("/tmp"), directory("/var/run")], root: None };
             let mut text = encode(&private, b"/run/zap/private/1");
             text.extend_from_slice(&[0; 100]);
             let (found, store, directories) = decode(&text).unwrap();

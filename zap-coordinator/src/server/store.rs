@@ -136,7 +136,7 @@ fn private_of(table: &MappedTable) -> Private {
     let number = store.rsplit(|c| *c == b'/').next().and_then(|name| std::str::from_utf8(name).ok());
     let store = number.and_then(|name| u64::from_str_radix(name, 16).ok()).unwrap_or(0);
     let directories = paths.map(|path| Directory { path: path.to_vec(), copied: false }).collect();
-    Private { by, store, directories }
+    Private { by, store, directories, root: None }
 }
 
 fn newest_generation(directory: &Path, id: u64) -> u32 {

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zap_client::error::{reason, Error, Result};
-use zap_client::{trusted, usage, Connection, RuntimeDir};
+use zap_client::{namespaces, trusted, usage, Connection, RuntimeDir};
 use zap_image::name::ImageName;
 use zap_restart::arguments::{Files, Restart as Arguments};
 use zap_restart::changed::Changed;
@@ -234,7 +234,10 @@ fn make_pod(
     };
     let runtime = RuntimeDir::open_or_create()?;
     match Connection::request(&runtime, &ToCoordinator::Restart(request))? {
-        FromCoordinator::InPod { pod_id, table, name } => Ok(Pod { id: pod_id, name, table }),
+        FromCoordinator::InPod { pod_id, table, name } => {
+            let table = namespaces::inside(Path::new(&table)).to_string_lossy().into_owned();
+            Ok(Pod { id: pod_id, name, table })
+        }
         FromCoordinator::Failed { why, .. } => Err(Error::new("zap-coordinator", why)),
         other => Err(Error::new("zap-coordinator", format_args!("unexpected answer {other:?}"))),
     }
