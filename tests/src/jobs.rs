@@ -129,7 +129,7 @@ fn resumed(scene: &Scene, program: &Program) -> Result {
 }
 
 /// Checkpointed while it runs on, then killed when it has done this part of its work, and restarted.
-fn restarted(scene: &Scene, program: &Program, part: u32, whole: u32) -> Result {
+pub fn restarted(scene: &Scene, program: &Program, part: u32, whole: u32) -> Result {
     in_time(scene, program, |haste| {
         let running = scene.launch(program, &[])?;
         if !checkpointed(scene, running, program, part, whole * haste)? {

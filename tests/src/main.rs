@@ -20,6 +20,7 @@ mod jobs;
 mod manifest;
 mod memory_group;
 mod options;
+mod own_directories;
 mod panics;
 mod place;
 mod process;

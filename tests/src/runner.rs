@@ -35,6 +35,7 @@ fn cases(place: &Place, seeds: &[u64], asked: Option<u64>) -> Vec<Case> {
     cases.extend(crate::images::cases());
     cases.extend(crate::storage::cases());
     cases.extend(crate::changed_files::cases());
+    cases.extend(crate::own_directories::cases(&place.manifest));
     cases.extend(crate::faults::cases());
     cases.extend(crate::panics::cases());
     cases.extend(crate::stress::cases());

@@ -8,6 +8,7 @@ use crate::manifest::{Build, Program};
 use crate::place::{Place, User, NOBODY};
 use crate::process::{self, Ended, Outcome};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{chown, PermissionsExt};
@@ -68,6 +69,7 @@ pub struct Scene<'p> {
     fault: RefCell<Option<String>>,
     virtual_ids: Cell<bool>,
     launch_options: RefCell<Vec<String>>,
+    variables: RefCell<BTreeMap<String, String>>,
     scale: Cell<u32>,
     steps: RefCell<Vec<String>>,
     counter: Cell<u32>,
@@ -100,6 +102,7 @@ impl<'p> Scene<'p> {
             fault: RefCell::new(None),
             virtual_ids: Cell::new(false),
             launch_options: RefCell::default(),
+            variables: RefCell::default(),
             scale: Cell::new(1),
             steps: RefCell::default(),
             counter: Cell::new(0),
@@ -171,6 +174,11 @@ impl<'p> Scene<'p> {
         *self.launch_options.borrow_mut() = options.iter().map(|option| option.to_string()).collect();
     }
 
+    /// What is started from now on has this variable in its environment.
+    pub fn use_variable(&self, name: &str, value: &str) {
+        self.variables.borrow_mut().insert(name.to_string(), value.to_string());
+    }
+
     /// Jobs do so many times the work from now on, as far as they can.
     pub fn use_scale(&self, scale: u32) {
         self.scale.set(scale);
@@ -208,6 +216,7 @@ impl<'p> Scene<'p> {
             .env("ZAP_CKPT_DIR", self.images())
             .env("ZAP_TEST_GO", self.path("go"))
             .current_dir(self.directory.borrow().as_path())
+            .envs(self.variables.borrow().iter())
             .stdin(Stdio::null())
             .process_group(0);
         if let Some(fault) = self.fault.borrow().as_ref() {

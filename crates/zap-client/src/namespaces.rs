@@ -71,7 +71,7 @@ pub fn are_available() -> bool {
 /// Enters a new one. This process must have one thread; its working directory is then what lies at that path there.
 pub fn enter(scene: &Scene) -> Result<()> {
     let current = std::env::current_dir();
-    unshare()?;
+    let whose = unshare()?;
     make_slave()?;
     let is_hidden = |path: &Path| scene.root.is_some() || scene.over.iter().any(|(over, _)| path.starts_with(over));
     // Opened in this namespace, and before anything lies over it.
@@ -108,11 +108,13 @@ pub fn enter(scene: &Scene) -> Result<()> {
     }
     if let Some(root) = root {
         root.enter()?;
+        give_up_capabilities(whose);
         note_inside(scene.runtime, scene.library);
         // Another root directory need not have it.
         let _ = std::env::set_current_dir("/").and_then(|()| std::env::set_current_dir(current?));
         return Ok(());
     }
+    give_up_capabilities(whose);
     go_back(current)
 }
 
@@ -243,10 +245,28 @@ fn hold(path: &Path) -> Result<File> {
     options.map_err(|error| Error::system(path.display(), "open", &error))
 }
 
-fn unshare() -> Result<()> {
+/// Gives up what the user namespace allows: whoever may do more than the pod's processes is barred to them (ptrace(2), "Ptrace
+/// access mode checking"), who open files of this process.
+fn give_up_capabilities(whose: Whose) {
+    // SAFETY: no arguments, cannot fail.
+    if whose == Whose::Own && unsafe { libc::geteuid() } != 0 {
+        let _ = zap_sys::credentials::set_capabilities(&Default::default());
+    }
+}
+
+/// To which user namespace a mount namespace belongs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The one in which this process was.
+    Hosts,
+    /// One of the pod's own.
+    Own,
+}
+
+fn unshare() -> Result<Whose> {
     // SAFETY: numbers only.
     if unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0 {
-        return Ok(());
+        return Ok(Whose::Hosts);
     }
     // SAFETY: no arguments, cannot fail.
     let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
@@ -257,7 +277,8 @@ fn unshare() -> Result<()> {
     // Without this the kernel allows no map of groups.
     write(c"/proc/self/setgroups", "deny")?;
     write(c"/proc/self/uid_map", &format!("{user} {user} 1"))?;
-    write(c"/proc/self/gid_map", &format!("{group} {group} 1"))
+    write(c"/proc/self/gid_map", &format!("{group} {group} 1"))?;
+    Ok(Whose::Own)
 }
 
 fn write(path: &CStr, text: &str) -> Result<()> {

@@ -198,12 +198,14 @@ pub fn duplicate(listing: Listing, store: &Path) -> io::Result<Vec<(PathBuf, io:
 }
 
 /// Copies the directories `0`, `1` … of `store`, `count` in all, into the empty file `target`, behind the place of its head.
-/// Returns what [`finish`] needs.
+/// Returns what [`finish`] needs. A file that is `opened` already, by its device and inode, is not opened anew: that could break a
+/// lease (fcntl(2), F_SETLEASE).
 pub fn take(
     store: &Path,
     count: usize,
     target: &File,
     (pod_id, generation): (u64, u32),
+    opened: impl Fn((u64, u64)) -> io::Result<Option<File>>,
     may_go_on: impl Fn() -> bool,
 ) -> io::Result<Tree> {
     let mut entries = Vec::new();
@@ -215,7 +217,10 @@ pub fn take(
             entry.same_as = entry.same_as.map(|other| first + other);
             if kind(&entry) == libc::S_IFREG && entry.same_as.is_none() {
                 entry.place = place;
-                let source = open(&path).map_err(|error| named(&path, &error))?;
+                let metadata = fs::symlink_metadata(&path).map_err(|error| named(&path, &error))?;
+                let source = opened((metadata.dev(), metadata.ino()));
+                let source = source.and_then(|source| source.map_or_else(|| open(&path), Ok));
+                let source = source.map_err(|error| named(&path, &error))?;
                 copy((&source, 0), (target, place), entry.size, &may_go_on).map_err(|error| named(&path, &error))?;
                 place += entry.size.next_multiple_of(HEAD_SIZE as u64);
             }
@@ -484,7 +489,7 @@ mod tests {
             build(root);
         }
         let options = OpenOptions::new().read(true).write(true).create_new(true).open(all.join("saved")).unwrap();
-        let tree = take(&store, 2, &options, (7, 3), || true).unwrap();
+        let tree = take(&store, 2, &options, (7, 3), |_| Ok(None), || true).unwrap();
         finish(&options, tree).unwrap();
         let saved = SavedTree::open(File::open(all.join("saved")).unwrap()).unwrap();
         assert!(saved.is_whole().unwrap());
@@ -495,7 +500,7 @@ mod tests {
         let large = saved.tree.entries.iter().find(|entry| entry.path.0 == b"0/large").unwrap();
         options.write_all_at(b"END", large.place + (10 << 20)).unwrap();
         assert!(!saved.is_whole().unwrap());
-        assert!(take(&store, 2, &options, (7, 3), || false).is_err());
+        assert!(take(&store, 2, &options, (7, 3), |_| Ok(None), || false).is_err());
         crate::tree::remove(&all).unwrap();
     }
 

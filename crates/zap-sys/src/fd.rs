@@ -524,6 +524,11 @@ pub fn open_process(pid: crate::RealPid) -> Result<RawFd> {
     call!(SYS_pidfd_open, pid.0, 0).map(|fd| fd as RawFd)
 }
 
+/// pidfd_getfd(2): a copy of the descriptor `fd` of the process of which `process` is the descriptor.
+pub fn of_process(process: RawFd, fd: RawFd) -> Result<RawFd> {
+    call!(SYS_pidfd_getfd, process, fd, 0).map(|fd| fd as RawFd)
+}
+
 /// poll(2) of one descriptor without waiting: the events that have happened.
 pub fn poll_now(fd: RawFd, events: i16) -> Result<i16> {
     poll_for(fd, events, 0)

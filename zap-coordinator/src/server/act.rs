@@ -102,7 +102,8 @@ impl Server {
                 let private = self.core.pod(pod).map(|pod| pod.settings.private.clone()).unwrap_or_default();
                 let store = (self.runtime.store_path(private.store), private.directories.len());
                 let store = Some(store).filter(|_| !private.is_empty());
-                let wanted = Wanted { files: keep::wanted(&open, keeps, keep::size), store };
+                let open_in_pod = if store.is_some() { keep::open_in_pod(&open) } else { Default::default() };
+                let wanted = Wanted { files: keep::wanted(&open, keeps, keep::size), store, open: open_in_pod };
                 match shares {
                     Ok(shares) if !wanted.is_empty() => self.keep((pod, generation), wanted, shares),
                     shares => self.queue.push_back(Event::Compared { pod, shares, kept: Vec::new() }),

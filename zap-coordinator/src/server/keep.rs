@@ -5,7 +5,7 @@ use super::images::{Holds, KeptFile};
 use super::Server;
 use crate::core::{Common, Event, Open};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,6 +17,7 @@ use zap_client::error::reason;
 use zap_image::kept::KeptName;
 use zap_image::tree::TreeName;
 use zap_kept::Origin;
+use zap_sys::RealPid;
 use zap_wire::message::{Keep, Stretch};
 
 /// What is to be kept.
@@ -25,6 +26,8 @@ pub struct Wanted {
     pub files: Vec<WantedFile>,
     /// The pod's own directories: their store, and how many there are.
     pub store: Option<(PathBuf, usize)>,
+    /// What the pod's processes have open, by device and inode: process, descriptor and access mode.
+    pub open: BTreeMap<(u64, u64), (i32, i32, i32)>,
 }
 
 impl Wanted {
@@ -74,6 +77,34 @@ pub fn wanted(open: &[(i32, Open)], keeps: bool, size: impl Fn(i32, i32) -> u64)
     wanted
 }
 
+/// What the pod has open, each file once: if it can, by a descriptor that reads.
+pub fn open_in_pod(open: &[(i32, Open)]) -> BTreeMap<(u64, u64), (i32, i32, i32)> {
+    let mut all = BTreeMap::new();
+    for (pid, seen) in open.iter().flat_map(|(pid, open)| open.descriptions.iter().map(move |seen| (*pid, seen))) {
+        let one = all.entry(seen.file).or_insert((pid, seen.fd, seen.access));
+        if one.2 == libc::O_WRONLY {
+            *one = (pid, seen.fd, seen.access);
+        }
+    }
+    all
+}
+
+/// The file that a process has open, by its own description; nothing if that does not read, and nothing is lost by opening it anew.
+fn opened(pid: i32, fd: i32, access: i32) -> std::io::Result<Option<File>> {
+    let has_lease = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).is_ok_and(|info| info.contains("LEASE"));
+    if !has_lease {
+        return Ok(None);
+    }
+    if access == libc::O_WRONLY {
+        return Err(std::io::Error::other("has a lease, by a descriptor that does not read"));
+    }
+    let process = zap_sys::fd::open_process(RealPid(pid)).map_err(|error| std::io::Error::other(error.to_string()))?;
+    let copy = zap_sys::fd::of_process(process, fd);
+    let _ = zap_sys::fd::close(process);
+    copy.map(|number| Some(File::from(super::door::own(number))))
+        .map_err(|error| std::io::Error::other(error.to_string()))
+}
+
 /// Up to which offset the file is saved as shared memory.
 fn in_memory(open: &[(i32, Open)], file: (u64, u64)) -> u64 {
     let of_file = |stretch: &&Stretch| stretch.object == file;
@@ -89,7 +120,7 @@ pub fn size(pid: i32, fd: i32) -> u64 {
 
 /// Copies the files into `directory`, under temporary names.
 fn copy(
-    Wanted { files, store }: &Wanted,
+    Wanted { files, store, open }: &Wanted,
     (directory, random): (&Path, u64),
     (pod, generation): (u64, u32),
     given_up: &AtomicBool,
@@ -116,7 +147,8 @@ fn copy(
         let name = TreeName { pod_id: pod, generation }.format();
         let tree = KeptFile::make(directory, &name, random, |target| {
             let may_go_on = || !given_up.load(Ordering::Relaxed);
-            zap_kept::tree::take(store, *count, target, (pod, generation), may_go_on).map(Holds::Tree)
+            let opened = |file| open.get(&file).map_or(Ok(None), |(pid, fd, access)| opened(*pid, *fd, *access));
+            zap_kept::tree::take(store, *count, target, (pod, generation), opened, may_go_on).map(Holds::Tree)
         });
         kept.push(tree.map_err(|why| format!("directories of the pod's own (--private): cannot be saved: {why}"))?);
     }
