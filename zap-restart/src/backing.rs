@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zap_client::error::{reason, Error, Result};
 use zap_image::layout::{FileHasher, UNKNOWN_CHECKSUM};
 use zap_image::need::{needs, Need};
@@ -17,8 +17,16 @@ use zap_sys::time::stamp_ns;
 const HEAD: usize = 64 << 10;
 
 /// Checks every file that a region maps; says of each whether it is to be opened for writing too.
-pub fn check(header: &Header) -> Result<Vec<bool>> {
-    needs(header).iter().zip(&header.files).map(|(need, file)| check_file(need, file)).collect()
+/// Nothing in the directories `restored` is compared: all in there has just been made as it was.
+pub fn check(header: &Header, restored: &[PathBuf]) -> Result<Vec<bool>> {
+    let is_restored = |file: &BackingFile| {
+        let path = Path::new(OsStr::from_bytes(&file.path.0));
+        restored.iter().any(|directory| path.starts_with(directory))
+    };
+    let check = |(need, file): (&Need, &BackingFile)| {
+        check_file(&Need { contents: need.contents && !is_restored(file), ..*need }, file)
+    };
+    needs(header).iter().zip(&header.files).map(check).collect()
 }
 
 /// Which files of the header are not there (any more). Whatever else is wrong with one, [`check`] tells.

@@ -53,6 +53,15 @@ impl OwnDirectories {
         Some(Moved { from: self.recorded.store.0.clone(), to: store.path.as_os_str().as_bytes().to_vec() })
     }
 
+    /// The paths by which the pod's processes find them.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        match &self.store {
+            Some(store) if !self.recorded.namespaces => vec![store.path.clone()],
+            _ => self.recorded.directories.iter().map(|(one, _)| path(&one.0)).collect(),
+        }
+    }
+
     /// Makes this process, and those that it makes, see them.
     pub fn enter(&self) -> Result<()> {
         let Some(store) = self.store.as_ref().filter(|_| self.recorded.namespaces) else { return Ok(()) };

@@ -96,7 +96,12 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
         plugin.save(&mut SaveContext::new(
             &descriptions,
             claimed,
-            Known { since_stop: clocks::since_moment, member: identity::member, watched: watched::path_of },
+            Known {
+                since_stop: clocks::since_moment,
+                member: identity::member,
+                watched: watched::path_of,
+                files_are_read: !order.kept.is_empty() || !order.settings.private.is_empty(),
+            },
             &notes,
             &mut saved,
         ))?;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{symlink, DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,27 @@ use zap_image::tree::{Entry, Head, Tree, HEAD_SIZE};
 
 /// Names of extended attributes that belong to a file wherever it is: the others are the system's.
 const OWN_ATTRIBUTES: [&[u8]; 2] = [b"user.", b"system.posix_acl_"];
+
+/// Longest path that is given to the kernel, which takes 4,096 bytes with the NUL: names in a deep tree have longer ones.
+const LONGEST: usize = 2048;
+
+/// A path that leads to where `path` does and is short enough, and what it needs to be open for that.
+fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
+    let mut path = path.to_path_buf();
+    let mut held = None;
+    while path.as_os_str().len() > LONGEST {
+        let bytes = path.as_os_str().as_bytes();
+        let end = bytes[..LONGEST].iter().rposition(|c| *c == b'/').filter(|end| *end > 0);
+        let end = end.ok_or_else(|| io::Error::from_raw_os_error(libc::ENAMETOOLONG))?;
+        let rest = OsStr::from_bytes(&bytes[end + 1..]).to_os_string();
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let directory =
+            OpenOptions::new().read(true).custom_flags(flags).open(Path::new(OsStr::from_bytes(&bytes[..end])))?;
+        path = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(rest);
+        held = Some(directory);
+    }
+    Ok((path, held))
+}
 
 /// What lies in a directory.
 #[derive(Debug, Default)]
@@ -43,7 +65,8 @@ fn add(
     links: &mut BTreeMap<(u64, u64), u32>,
     listing: &mut Listing,
 ) -> io::Result<()> {
-    let metadata = match fs::symlink_metadata(&path) {
+    let (short_path, _held) = short(&path)?;
+    let metadata = match fs::symlink_metadata(&short_path) {
         Err(error) if error.kind() == ErrorKind::NotFound && !listing.found.is_empty() => return Ok(()),
         metadata => metadata?,
     };
@@ -51,7 +74,7 @@ fn add(
         return Ok(());
     }
     let identity = (metadata.dev(), metadata.ino());
-    let mut entry = describe(&path, name, &metadata)?;
+    let mut entry = describe(&short_path, name, &metadata)?;
     if !metadata.is_dir() && metadata.nlink() > 1 {
         entry.same_as = links.get(&identity).copied();
         links.entry(identity).or_insert(listing.found.len() as u32);
@@ -61,7 +84,7 @@ fn add(
     if !metadata.is_dir() {
         return Ok(());
     }
-    let names = fs::read_dir(&path).and_then(|names| names.map(|name| Ok(name?.file_name())).collect());
+    let names = fs::read_dir(&short_path).and_then(|names| names.map(|name| Ok(name?.file_name())).collect());
     let mut names: Vec<_> = match names {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             listing.barred.push((path, error));
@@ -131,6 +154,8 @@ fn attributes(path: &Path) -> Vec<(Bytes, Bytes)> {
 
 /// Opens a regular file of one's own for reading, also if its mode forbids that; its times stay.
 fn open(path: &Path) -> io::Result<File> {
+    let (path, _held) = short(path)?;
+    let path = path.as_path();
     let options = |flags| {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | flags);
@@ -155,19 +180,26 @@ fn list_own(root: &Path, name: &[u8]) -> io::Result<Listing> {
     if listing.barred.is_empty() {
         return Ok(listing);
     }
-    let modes = listing.barred.iter().map(|(path, _)| Ok((path, fs::symlink_metadata(path)?.permissions())));
-    let modes = modes.collect::<io::Result<Vec<_>>>()?;
+    let mode = |(path, _): &(PathBuf, io::Error)| {
+        let (short_path, _held) = short(path)?;
+        Ok((path.clone(), fs::symlink_metadata(short_path)?.permissions()))
+    };
+    let modes = listing.barred.iter().map(mode).collect::<io::Result<Vec<_>>>()?;
+    let set = |path: &Path, mode: Permissions| {
+        let (path, _held) = short(path)?;
+        fs::set_permissions(path, mode)
+    };
     for (path, mode) in &modes {
-        fs::set_permissions(path, Permissions::from_mode(mode.mode() & 0o7777 | 0o700))?;
+        set(path, Permissions::from_mode(mode.mode() & 0o7777 | 0o700))?;
     }
     // What lies in them may be barred too.
     let listed = list_own(root, name);
     for (path, mode) in &modes {
-        fs::set_permissions(path, mode.clone())?;
+        set(path, mode.clone())?;
     }
     let mut listing = listed?;
     for (entry, path) in &mut listing.found {
-        if let Some((_, mode)) = modes.iter().find(|(barred, _)| *barred == path) {
+        if let Some((_, mode)) = modes.iter().find(|(barred, _)| barred == path) {
             entry.mode = mode.mode();
         }
     }
@@ -217,7 +249,8 @@ pub fn take(
             entry.same_as = entry.same_as.map(|other| first + other);
             if kind(&entry) == libc::S_IFREG && entry.same_as.is_none() {
                 entry.place = place;
-                let metadata = fs::symlink_metadata(&path).map_err(|error| named(&path, &error))?;
+                let (short_path, _held) = short(&path)?;
+                let metadata = fs::symlink_metadata(&short_path).map_err(|error| named(&path, &error))?;
                 let source = opened((metadata.dev(), metadata.ino()));
                 let source = source.and_then(|source| source.map_or_else(|| open(&path), Ok));
                 let source = source.map_err(|error| named(&path, &error))?;
@@ -315,20 +348,23 @@ impl<'a> Maker<'a> {
         Self { store, entries, left_out: vec![false; entries.len()] }
     }
 
-    fn path(&self, number: usize) -> PathBuf {
-        self.store.join(OsStr::from_bytes(&self.entries[number].path.0))
+    fn path(&self, number: usize) -> io::Result<(PathBuf, Option<File>)> {
+        short(&self.store.join(OsStr::from_bytes(&self.entries[number].path.0)))
     }
 
     fn leave_out(&mut self, number: usize) {
         self.left_out[number] = true;
-        let _ = fs::remove_file(self.path(number));
+        if let Ok((path, _held)) = self.path(number) {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Makes one; `fill` puts the contents into a regular file of so many bytes.
     fn make(&self, number: usize, fill: impl FnOnce(&File, u64) -> io::Result<()>) -> io::Result<()> {
-        let (entry, path) = (&self.entries[number], self.path(number));
+        let (entry, (path, _held)) = (&self.entries[number], self.path(number)?);
         if let Some(other) = entry.same_as {
-            return fs::hard_link(self.path(other as usize), path);
+            let (other, _held) = self.path(other as usize)?;
+            return fs::hard_link(other, path);
         }
         match kind(entry) {
             // Its own mode may keep out who fills it.
@@ -372,7 +408,7 @@ impl<'a> Maker<'a> {
             if entry.same_as.is_some() {
                 continue;
             }
-            let path = self.path(number);
+            let (path, _held) = self.path(number)?;
             let made = fs::symlink_metadata(&path).map_err(|error| named(&path, &error))?;
             if kind(entry) != libc::S_IFLNK {
                 // A program would run as whoever made the copy.

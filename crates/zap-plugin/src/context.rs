@@ -37,6 +37,8 @@ pub struct Known {
     pub member: fn(RealPid) -> Option<VirtualPid>,
     /// See [`SaveContext::watched`].
     pub watched: fn(u64, u64) -> Option<WatchedPath>,
+    /// See [`SaveContext::files_are_read`].
+    pub files_are_read: bool,
 }
 
 /// Handed to [`crate::Plugin::save`].
@@ -68,6 +70,11 @@ impl<'a> SaveContext<'a> {
         saved: &'a mut Saved,
     ) -> Self {
         Self { claimed, all, known, notes, saved }
+    }
+
+    /// Whether the coordinator has read files of the pod since phase Drain, to keep them beside the images.
+    pub fn files_are_read(&self) -> bool {
+        self.known.files_are_read
     }
 
     /// What is told ([`crate::Plugin::note`]) of each description of the object `key` ([`crate::Share::object`]) that the

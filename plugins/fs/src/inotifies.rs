@@ -2,17 +2,18 @@
 //! program has named it is noted when it does. Events that have not been read are kept ([`crate::unread`]) where the
 //! instance is one process's alone.
 
-use crate::{keeps_nothing, no_object, unread, Noun};
+use crate::{no_object, unread, Noun};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use zap_plugin::sys::path::CPath;
 use zap_plugin::sys::text::hex;
 use zap_plugin::sys::{fd, libc, RawFd};
-use zap_plugin::{decode, encode, Description, Refusal, RestoreContext, SaveContext, WatchedPath};
+use zap_plugin::{decode, encode, Description, Keep, Refusal, RestoreContext, SaveContext, WatchedPath};
 
-pub(crate) const NOUN: Noun = Noun { claims, keeps: keeps_nothing, object: no_object, save, restore, refill };
+pub(crate) const NOUN: Noun = Noun { claims, keeps: note_unread, object: no_object, save, restore, refill };
 
 const SECTION: &str = "fs.inotifies";
 const VERSION: u32 = 2;
@@ -48,6 +49,26 @@ struct Watch {
 fn claims(description: &Description) -> bool {
     description.stream.is_none()
         && matches!(description.link.as_slice(), b"anon_inode:inotify" | b"anon_inode:[inotify]")
+}
+
+/// What could be read of the first instances in phase Drain: `id << 32 | bytes`.
+static BEFORE: [AtomicU64; 64] = [const { AtomicU64::new(u64::MAX) }; 64];
+
+/// Notes how much can be read before the pod's files are: that is told of by events too, which are none of the program's affair.
+fn note_unread(description: &Description) -> Keep {
+    if let (Some(place), Ok(bytes)) = (BEFORE.get(description.id as usize % 64), fd::bytes_readable(description.fd())) {
+        place.store(u64::from(description.id) << 32 | bytes as u64, Ordering::Relaxed);
+    }
+    Keep::No
+}
+
+/// The same when it is asked for: all, where nothing is known or nobody has read any files.
+fn unread_before(description: &Description, context: &SaveContext<'_>) -> usize {
+    let noted = BEFORE.get(description.id as usize % 64).map_or(u64::MAX, |place| place.load(Ordering::Relaxed));
+    match noted >> 32 == u64::from(description.id) && context.files_are_read() {
+        true => noted as u32 as usize,
+        false => usize::MAX,
+    }
 }
 
 fn save(own: &[&Description], context: &mut SaveContext<'_>) -> Result<(), Refusal> {
@@ -86,7 +107,7 @@ fn keep(description: &Description, context: &SaveContext<'_>) -> Result<i32, Ref
     if context.all.iter().any(|other| other.carried.iter().flatten().any(|id| *id == description.id)) {
         return Err(refusal("the instance is in flight (SCM_RIGHTS); repeat the checkpoint".into()));
     }
-    unread::keep(description.fd()).map_err(refusal)
+    unread::keep(description.fd(), unread_before(description, context)).map_err(refusal)
 }
 
 /// A word of a watch as fdinfo tells of it (`inotify_fdinfo`, fs/notify/fdinfo.c):

@@ -276,7 +276,12 @@ struct Work {
     batch: Option<Room>,
     /// What has been taken from the queue, placeholders and events.
     taken: usize,
+    /// Bytes up to which the queue is the program's: behind that, opening and reading are told of that were the checkpoint's.
+    before: usize,
 }
+
+/// What opening, reading and closing a file is told of by; and that there was no more room for it.
+const READING: u32 = libc::IN_OPEN | libc::IN_ACCESS | libc::IN_CLOSE_NOWRITE | libc::IN_ISDIR | libc::IN_Q_OVERFLOW;
 
 impl Work {
     /// With room for `more` bytes of events besides those that wait.
@@ -285,7 +290,7 @@ impl Work {
         let batch = Some(Room::new(room_of_batch(list.capacity))?);
         let is_copied = COPIED.load(Ordering::Relaxed);
         let numbers = if is_copied { Some(Room::new(list.capacity)?) } else { None };
-        Ok(Self { instance, read: Room::new(PORTION)?, list, numbers, batch, taken: 0 })
+        Ok(Self { instance, read: Room::new(PORTION)?, list, numbers, batch, taken: 0, before: usize::MAX })
     }
 
     /// Reads a portion. `None` when there is nothing, or no room for what it might come to, which then stays where it is.
@@ -297,7 +302,23 @@ impl Work {
         }
         let length = fd::read(self.instance, self.read.whole()).ok()?;
         self.taken += events(&self.read.whole()[..length]).count();
-        Some(length)
+        Some(self.without_readings(length))
+    }
+
+    /// Takes what the checkpoint has caused out of what has been read; how many bytes are left.
+    fn without_readings(&mut self, length: usize) -> usize {
+        let bytes = &mut self.read.whole()[..length];
+        let (mut from, mut to) = (0, 0);
+        while let Some(one) = length_of_first(&bytes[from..]) {
+            let is_left_out = self.before < UNIT && mask_of(&bytes[from..]) & !READING == 0;
+            self.before = self.before.saturating_sub(one);
+            if !is_left_out {
+                bytes.copy_within(from..from + one, to);
+                to += one;
+            }
+            from += one;
+        }
+        to
     }
 
     /// Empties the queue into the list, but for the end of watch `skip`.
@@ -390,6 +411,10 @@ impl Work {
         queue(self.instance, batch.first, batch.count, spare);
         Some(batch)
     }
+}
+
+fn length_of_first(bytes: &[u8]) -> Option<usize> {
+    events(bytes).next().map(<[u8]>::len)
 }
 
 /// Takes an event in hand, or, where that is possible and another process reads too, the numbers that it has.
@@ -507,14 +532,15 @@ fn can_be_kept(instance: RawFd) -> core::result::Result<Spare, String> {
     spare_watch(instance).map_err(|error| format!("{error}"))
 }
 
-/// Takes the events of `instance`, which is this process's alone, and leaves placeholders: the program runs on with them, and
+/// Takes the events of `instance`, which is this process's alone, but what the checkpoint has caused behind the first `before` bytes, and leaves placeholders: the program runs on with them, and
 /// so it does after a restart, which queues them anew ([`queue_again`]). Returns by which number; 0 if there is nothing.
-pub(crate) fn keep(instance: RawFd) -> core::result::Result<i32, String> {
+pub(crate) fn keep(instance: RawFd, before: usize) -> core::result::Result<i32, String> {
     if kept() > MOST_KEPT {
         return Err(format!("more than {MOST_KEPT} bytes of such events are kept already"));
     }
     let mut work = Work::new(instance, 0).map_err(|error| format!("{error}"))?;
     work.numbers = None;
+    work.before = before;
     let spare = can_be_kept(instance)?;
     work.drain_with(&spare);
     Ok(work.put_alone(&spare))
@@ -713,10 +739,10 @@ mod tests {
         let length = fd::read(instances[0], &mut expected).unwrap();
         expected.truncate(length);
 
-        let first = keep(instances[1]).unwrap();
+        let first = keep(instances[1], usize::MAX).unwrap();
         assert!(first >= FIRST && is_any());
         assert_eq!(fd::bytes_readable(instances[1]), Ok(length));
-        assert!(keep(instances[1]).unwrap() >= FIRST);
+        assert!(keep(instances[1], usize::MAX).unwrap() >= FIRST);
         assert_eq!(read_all(instances[1], 16), None, "no room for a name");
         assert_eq!(fd::bytes_readable(instances[1]), Ok(length));
         let one = read_all(instances[1], 64).unwrap();

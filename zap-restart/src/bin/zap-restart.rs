@@ -78,7 +78,8 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let kin: Vec<Kin> = images.iter().map(kin_of).collect();
     let tree = tree::plan(&kin).map_err(|why| Error::new(images[0].path.display(), why))?;
     let commons = Commons::make(&images)?;
-    let plan = |image| plan_without_missing(image, &commons);
+    let restored = own.as_ref().map(OwnDirectories::paths).unwrap_or_default();
+    let plan = |image| plan_without_missing(image, &commons, &restored);
     let mut candidates = images.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
     let headers: Vec<_> = candidates.iter().map(|candidate| &candidate.image.header).collect();
     huge_pages::check(&headers)?;
@@ -141,10 +142,10 @@ fn kin_of(image: &Image) -> Kin {
     Kin { pid: process.virtual_pid, parent: process.parent, group: process.group, session: process.session }
 }
 
-fn plan_without_missing(mut image: Image, commons: &Commons) -> Result<Candidate> {
+fn plan_without_missing(mut image: Image, commons: &Commons, restored: &[PathBuf]) -> Result<Candidate> {
     let missing = backing::missing(&image.header);
     vanished::replace(&mut image.header, &missing);
-    let planned = plan(&image, commons)?;
+    let planned = plan(&image, commons, restored)?;
     Ok(Candidate { image, planned })
 }
 
@@ -160,13 +161,13 @@ fn choose_images(arguments: &Arguments) -> Result<Vec<Image>> {
     Ok(choice.images.into_iter().filter_map(|index| images[index].take()).collect())
 }
 
-fn plan(image: &Image, commons: &Commons) -> Result<Planned> {
+fn plan(image: &Image, commons: &Commons, restored: &[PathBuf]) -> Result<Planned> {
     start::check_executable(image)?;
     let facts = Facts {
         extents_start: image.extents_start,
         mappable: image.is_mappable(),
         commons: commons.paths(image),
-        writable_files: backing::check(&image.header)?,
+        writable_files: backing::check(&image.header, restored)?,
     };
     planner::plan(&image.header, &facts).map_err(|error| Error::new(image.path.display(), error))
 }
