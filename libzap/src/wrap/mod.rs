@@ -23,6 +23,7 @@ pub mod loader;
 mod memory;
 mod more_ids;
 mod mutex;
+mod private_paths;
 mod proc_contents;
 mod proc_listing;
 mod proc_paths;
@@ -32,9 +33,11 @@ mod set_users;
 mod shell;
 mod signals;
 mod syscall;
+mod temporary_files;
 mod transfer;
 mod wait;
 mod watches;
+mod working_directory;
 
 use core::ffi::{c_int, c_void, CStr};
 
@@ -58,6 +61,7 @@ pub fn resolve() {
     memory::resolve();
     more_ids::resolve();
     mutex::resolve();
+    private_paths::resolve();
     proc_listing::resolve();
     proc_paths::resolve();
     pthread::resolve();
@@ -66,9 +70,11 @@ pub fn resolve() {
     shell::resolve();
     signals::resolve();
     syscall::resolve();
+    temporary_files::resolve();
     transfer::resolve();
     wait::resolve();
     watches::resolve();
+    working_directory::resolve();
 }
 
 /// The next definition of `name` after this library, or null where this libc has none.
