@@ -288,6 +288,25 @@ fn lies_in(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
+/// A name, with a slash before it, aside from its path.
+struct Name {
+    bytes: [u8; 257],
+    length: usize,
+}
+
+impl Name {
+    /// `None` for one that is too long for a file.
+    fn of(name: &[u8]) -> Option<Self> {
+        let mut bytes = [b'/'; 257];
+        bytes.get_mut(1..=name.len())?.copy_from_slice(name);
+        Some(Self { bytes, length: name.len() + 1 })
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
 /// A name that no file has: longer than any may be.
 const NO_NAME: [u8; 256] = [b'z'; 256];
 
@@ -354,25 +373,25 @@ fn find_rest(from: RawFd, mut rest: Rest, last: Last, into: &mut HostPath) -> Re
             if is_only_name || (into.set(&path[..kept]) && has_no_links(from, into)) {
                 return Ok(Leads::AsItIs);
             }
-        } else if !goes_back {
-            let (whole, name) = (into.length, path.len() - kept);
-            let is_only_directory = last == Last::Kept && name < whole;
-            let mut tail = [0u8; 256];
-            let tail = tail.get_mut(..name);
-            let fits = !is_only_directory || tail.is_some();
-            if let (true, Some(tail)) = (is_only_directory, tail) {
-                tail.copy_from_slice(&path[kept..]);
-                into.cut(whole - name - 1);
-                let has_none = has_no_links(libc::AT_FDCWD, into);
-                into.push(b"/").and_then(|()| into.push(tail))?;
-                if has_none {
+        } else if !goes_back && !path.ends_with(b"/.") {
+            // A name that is to be kept is looked for in its directory; that of a private one stands for none.
+            let name = Name::of(&path[kept..]).filter(|name| into.as_bytes().ends_with(name.as_bytes()));
+            match name.filter(|_| last == Last::Kept) {
+                Some(name) => {
+                    into.cut(into.length - name.as_bytes().len());
+                    let has_none = has_no_links(libc::AT_FDCWD, into);
+                    into.push(name.as_bytes())?;
+                    if has_none {
+                        return Ok(Leads::Elsewhere);
+                    }
+                }
+                None if has_no_links(libc::AT_FDCWD, into) => {
+                    if ends_in_slash {
+                        into.push(b"/")?;
+                    }
                     return Ok(Leads::Elsewhere);
                 }
-            } else if fits && has_no_links(libc::AT_FDCWD, into) {
-                if ends_in_slash {
-                    into.push(b"/")?;
-                }
-                return Ok(Leads::Elsewhere);
+                None => {}
             }
         }
     }

@@ -245,6 +245,11 @@ pub fn unlink(path: &CStr) -> Result<()> {
     call!(SYS_unlinkat, AT_FDCWD, path.as_ptr(), 0).map(|_| ())
 }
 
+/// symlink(2): `path` leads to `target`.
+pub fn make_link(target: &CStr, path: &CStr) -> Result<()> {
+    call!(SYS_symlinkat, target.as_ptr(), AT_FDCWD, path.as_ptr()).map(|_| ())
+}
+
 /// getdents64(2): fills `buffer` with directory entries; 0 at the end. Walk it with [`entries`].
 pub fn get_dents(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
     call!(SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len())

@@ -32,6 +32,7 @@ mod sandbox;
 mod set_users;
 mod shell;
 mod signals;
+mod socket_names;
 mod syscall;
 mod temporary_files;
 mod transfer;
@@ -69,6 +70,7 @@ pub fn resolve() {
     set_users::resolve();
     shell::resolve();
     signals::resolve();
+    socket_names::resolve();
     syscall::resolve();
     temporary_files::resolve();
     transfer::resolve();
