@@ -24,6 +24,7 @@ mod memory;
 mod more_ids;
 mod mutex;
 mod private_paths;
+mod private_programs;
 mod proc_contents;
 mod proc_listing;
 mod proc_paths;
