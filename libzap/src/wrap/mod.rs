@@ -2,7 +2,7 @@
 //!
 //! A wrapper is four beats: guard, dispatch, the real function, translation back. It keeps errno, holds nothing across
 //! a call that can block (cancellation and siglongjmp skip destructors), and speaks C: return value and errno are the
-//! manual page's. `dlopen`, `dlsym`, `dlmopen` are never wrapped: their result depends on the caller.
+//! manual page's. `dlsym` is never wrapped: its result depends on the caller. Nor do `dlopen` and `dlmopen` return here.
 //!
 //! # Safety
 //! Every wrapper has its libc function's contract; its callers owe what they would owe libc.
@@ -15,6 +15,7 @@ mod credentials;
 mod deadlines;
 mod exec;
 mod exec_target;
+mod file_walks;
 mod fork;
 mod helper_threads;
 mod ids;
@@ -54,6 +55,7 @@ pub fn resolve() {
     deadlines::learn_conditions();
     exec::resolve();
     exec::note_own_path();
+    file_walks::resolve();
     fork::resolve();
     helper_threads::resolve();
     fork::resolve_newer();
