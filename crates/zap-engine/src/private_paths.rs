@@ -137,8 +137,12 @@ impl Rest {
         let skipped = self.text().iter().take_while(|c| **c == b'/').count();
         let begin = self.start + skipped;
         let length = self.bytes[begin..].iter().position(|c| *c == b'/').unwrap_or(PATH_MAX - begin);
+        if length == 0 {
+            // Slashes at the end say something.
+            return None;
+        }
         self.start = begin + length;
-        (length > 0).then_some(begin..begin + length)
+        Some(begin..begin + length)
     }
 
     /// Whether no name is left.
@@ -583,6 +587,6 @@ mod tests {
         }
         let names: Vec<_> = names.iter().map(|(name, is_last)| (&**name, *is_last)).collect();
         assert_eq!(names, [("a", false), ("x", false), ("y", false), ("bc", false), ("d", true)]);
-        assert!(rest.text().is_empty());
+        assert_eq!(rest.text(), b"/");
     }
 }
