@@ -22,6 +22,7 @@ mod memory_group;
 mod options;
 mod panics;
 mod place;
+mod private;
 mod process;
 mod processes;
 mod project;
