@@ -8,14 +8,14 @@ say() { printf '%s: ' "$1"; shift; "$@" 2>&1 | sed "s#tmp\.[A-Za-z0-9]*#tmp.X#g"
 cd "$own" || exit 2
 say pwd pwd
 say physical /bin/pwd -P
-mkdir -p tree/a/b && echo one > tree/a/one && echo two > tree/a/b/two && ln -s "$own/tree/a/one" tree/link && ln -s ../a tree/a/b/up
+mkdir -p tree/a/b && echo one > tree/a/one && echo two > tree/a/b/two && ln -s "$own/tree/a/one" tree/link && ln -s ../../a tree/a/b/up
 ln -s "$own/tree" "$outer/in"
 say cat cat tree/link "$outer/in/a/one" tree/a/b/up/one
 cp -a tree copy && cp -rL tree/a/b/two flat && mv copy moved && mv flat "$outer/flat" && mv "$outer/flat" .
 say find sh -c 'find "$0" | sort' "$own"
 say follow sh -c 'find -L "$0/in/a" -name "o*" | sort' "$outer"
 say grep sh -c 'grep -r o "$0/tree" | sort' "$own"
-say ls ls -1 "$own" .. "$own/.."
+say ls ls -1 "$own" ../own "$own/../outer"
 say du sh -c 'du -a "$0/tree" | cut -f2 | sort' "$own"
 tar -C "$own" -cf all.tar tree && mkdir out && tar -C out -xf all.tar
 say diff diff -r --no-dereference tree out/tree

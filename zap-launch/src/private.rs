@@ -23,7 +23,10 @@ pub fn read(words: &[OsString]) -> Result<Private, Failure> {
                 return Err(refused(word, "is given twice"));
             }
             if path.starts_with(known) || known.starts_with(path) {
-                return Err(refused(word, &format!("{} is private too: one must not lie in the other", known.display())));
+                return Err(refused(
+                    word,
+                    &format!("{} is private too: one must not lie in the other", known.display()),
+                ));
             }
         }
         directories.push(directory);

@@ -205,7 +205,13 @@ pub(crate) mod tests {
         assert_eq!((store(), runtime()), (&b"/tmp/zap/private/7"[..], &b"/tmp/zap"[..]));
         assert_eq!(seen(b"/tmp/zap/private/7/0"), Some([&b"/tmp"[..], b""]));
         assert_eq!(seen(b"/tmp/zap/private/7/1/a/b"), Some([&b"/var/run"[..], b"/a/b"]));
-        for other in [&b"/tmp/zap/private/7"[..], b"/tmp/zap/private/7/2", b"/tmp/zap/private/70/1", b"/tmp/zap/private/7/0x", b"/"] {
+        for other in [
+            &b"/tmp/zap/private/7"[..],
+            b"/tmp/zap/private/7/2",
+            b"/tmp/zap/private/70/1",
+            b"/tmp/zap/private/7/0x",
+            b"/",
+        ] {
             assert_eq!(seen(other), None);
         }
         let mut buffer = *b"/tmp/zap/private/7/1/a....";

@@ -57,6 +57,12 @@ impl HostPath {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
     }
 
+    fn of(path: &[u8]) -> Result<Self, TooLong> {
+        let mut own = Self::new();
+        own.push(path)?;
+        Ok(own)
+    }
+
     /// The path becomes `path`, of any kind.
     pub fn set(&mut self, path: &[u8]) -> bool {
         self.cut(0);
@@ -182,7 +188,27 @@ impl<'a> Stand<'a> {
         };
         host.cut(found);
         let mut stand = Self { host, inside: None, differs: false };
-        stand.has_jumped().then_some(stand)
+        if !stand.has_jumped() {
+            return None;
+        }
+        if from == libc::AT_FDCWD {
+            // The pod has begun in the host's, which it does not see.
+            stand.leave_hosts().ok()?;
+        }
+        Some(stand)
+    }
+
+    /// From what lies in a private directory on the host to what is called so in the pod.
+    fn leave_hosts(&mut self) -> Result<(), TooLong> {
+        let own = self.host.as_bytes();
+        let is_runtimes = own == runtime() || lies_in(own, runtime());
+        let directories = (0..).map(|number| (number, directory(number))).take_while(|(_, path)| !path.is_empty());
+        let mut around = directories.filter(|(_, path)| own == *path || lies_in(own, path));
+        let Some((number, path)) = around.next().filter(|_| self.inside.is_none() && !is_runtimes) else {
+            return Ok(());
+        };
+        let rest = HostPath::of(own.get(path.len()..).unwrap_or_default())?;
+        self.go_inside(number, rest.as_bytes())
     }
 
     /// Looks where the path, one that the kernel has given, lies. False if it is none.
@@ -475,6 +501,13 @@ fn walk(mut stand: Stand<'_>, rest: &mut Rest, last: Last, is_real: bool) -> Res
         if length == start {
             return Err(TooLong);
         }
+        if outside.is_none() && matches!(stand.host.as_bytes(), b"/proc/self" | b"/proc/thread-self") {
+            // The kernel's id, and not one of the program's.
+            stand.host.cut(before);
+            stand.host.push(b"/")?;
+            stand.host.push(&rest.bytes[..length])?;
+            continue;
+        }
         if outside.is_none() && is_magic(stand.host.as_bytes()) {
             if is_last && !is_real {
                 break;
@@ -566,7 +599,9 @@ mod tests {
 
     #[test]
     fn links_that_are_none() {
-        for path in ["/proc/1/cwd", "/proc/1/fd/3", "/proc/1/task/2/exe", "/proc/1/task/2/fd/4", "/proc/1/map_files/1-2"] {
+        for path in
+            ["/proc/1/cwd", "/proc/1/fd/3", "/proc/1/task/2/exe", "/proc/1/task/2/fd/4", "/proc/1/map_files/1-2"]
+        {
             assert!(is_magic(path.as_bytes()), "{path}");
         }
         for path in ["/proc/self", "/proc/1/fd", "/proc/1/cwd/a", "/proc/mounts", "/etc/cwd", "/proc/1/task/2"] {

@@ -463,7 +463,11 @@ hook! { unsafe fn posix_spawnp(
 fn of_action(own: &mut Own, path: *const c_char, last: Last) -> Result<*const c_char, c_int> {
     // SAFETY: libc copies the caller's string too.
     let is_absolute = private::by_names() && !path.is_null() && unsafe { *path } == b'/' as c_char;
-    if is_absolute { own.of(path, last) } else { Ok(path) }
+    if is_absolute {
+        own.of(path, last)
+    } else {
+        Ok(path)
+    }
 }
 
 hook! { unsafe fn posix_spawn_file_actions_addopen(

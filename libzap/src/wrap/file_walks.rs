@@ -250,8 +250,12 @@ impl Walk {
             }
         }
         let changed = self.flags & CHANGES_DIRECTORY != 0;
-        // SAFETY: as above.
-        let inside = if changed { unsafe { self.entries_from_inside(stream, level) } } else { self.entries(stream, level) };
+        let inside = if changed {
+            // SAFETY: as above.
+            unsafe { self.entries_from_inside(stream, level) }
+        } else {
+            self.entries(stream, level)
+        };
         // SAFETY: as above.
         unsafe { libc::closedir(stream) };
         if let Goes::Over(result) = inside {
@@ -278,7 +282,11 @@ impl Walk {
             };
             let returned = libc::fchdir(back);
             libc::close(back);
-            if returned == 0 { inside } else { Goes::Over(-1) }
+            if returned == 0 {
+                inside
+            } else {
+                Goes::Over(-1)
+            }
         }
     }
 
@@ -351,7 +359,8 @@ fn from_its_directory(walk: &mut Walk, base: usize) -> Goes {
     above.push(0);
     // SAFETY: strings and a descriptor of our own.
     unsafe {
-        let goes = if base > 0 && libc::chdir(above.as_ptr().cast()) != 0 { Goes::Over(-1) } else { walk.file(base, 0) };
+        let goes =
+            if base > 0 && libc::chdir(above.as_ptr().cast()) != 0 { Goes::Over(-1) } else { walk.file(base, 0) };
         let errno = *libc::__errno_location();
         libc::fchdir(back);
         libc::close(back);

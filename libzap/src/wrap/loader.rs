@@ -119,7 +119,11 @@ fn real_loader(next: &Next) -> usize {
         0 => next::find(&[&DLOPEN, &DLMOPEN], next, |name| super::optional(name) as usize),
         address => address,
     };
-    if address == 0 { fail_to_load as *const () as usize } else { address }
+    if address == 0 {
+        fail_to_load as *const () as usize
+    } else {
+        address
+    }
 }
 
 /// The host's path in the place of the pod's at `path`. It lasts: the loader keeps no names of others, but whoever traces it may.

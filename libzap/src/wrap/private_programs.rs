@@ -128,11 +128,10 @@ unsafe fn with_words<const COUNT: usize>(
     arguments: Strings,
     call: &dyn Fn(Strings) -> Result<c_int, c_int>,
 ) -> Result<c_int, c_int> {
-    let mut count = 0;
-    // SAFETY: the list ends in NULL; one that cannot be read is none.
-    while !arguments.is_null() && super::readable(arguments.wrapping_add(count)) && !unsafe { *arguments.add(count) }.is_null() {
-        count += 1;
-    }
+    // One that cannot be read is none.
+    let is_readable = |at: usize| !arguments.is_null() && super::readable(arguments.wrapping_add(at));
+    // SAFETY: the list ends in NULL.
+    let count = (0..).take_while(|at| is_readable(*at) && !unsafe { *arguments.add(*at) }.is_null()).count();
     let needed = count + COUNT + 1;
     let mut few = [core::ptr::null_mut(); FEW];
     let mut taken = None;

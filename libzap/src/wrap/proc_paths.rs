@@ -198,11 +198,16 @@ fn own_link(place: Place, buffer: usize, arguments: &Arguments, result: usize) -
     if begin[..compared] != store[..compared] {
         return None;
     }
-    // What the program has room for may have been cut.
     let mut whole = [0u8; PATH_MAX];
-    // SAFETY: the kernel has read the path.
-    let path = unsafe { CStr::from_ptr(arguments[place.path] as *const c_char) };
-    let length = fd::read_link_at(place.directory(arguments), path, &mut whole).ok()?.len();
+    let length = if result < room {
+        whole.get_mut(..result)?.copy_from_slice(begin);
+        result
+    } else {
+        // It may have been cut.
+        // SAFETY: the kernel has read the path.
+        let path = unsafe { CStr::from_ptr(arguments[place.path] as *const c_char) };
+        fd::read_link_at(place.directory(arguments), path, &mut whole).ok()?.len()
+    };
     let length = private::see(&mut whole, length).min(room);
     // SAFETY: the caller's buffer, of `room` bytes, which the kernel has written to.
     unsafe { core::ptr::copy_nonoverlapping(whole.as_ptr(), address as *mut u8, length) };
@@ -279,7 +284,8 @@ fn locks(at: usize, makes: Makes, arguments: Arguments, result: usize) -> usize 
 fn mappings(at: usize, makes: Makes, arguments: Arguments, result: usize) -> usize {
     // SAFETY: the caller's promise.
     let path = unsafe { CStr::from_ptr(arguments[at] as *const c_char) };
-    let file = path.to_bytes().strip_prefix(PROC).and_then(|path| path.rsplit(|c| *c == b'/').next()).and_then(File::named);
+    let file =
+        path.to_bytes().strip_prefix(PROC).and_then(|path| path.rsplit(|c| *c == b'/').next()).and_then(File::named);
     if file != Some(File::Mappings) {
         return result;
     }

@@ -185,8 +185,12 @@ fn through_link<'a>(path: &'a [u8], into: &mut HostPath) -> Option<&'a [u8]> {
 /// The room for an address that a call is to fill, 0 where the pod has no directories of its own.
 #[inline(always)]
 pub fn room(length: *const socklen_t) -> socklen_t {
-    // SAFETY: it can be read.
-    if private::by_names() && !length.is_null() && super::readable(length) { unsafe { *length } } else { 0 }
+    if private::by_names() && !length.is_null() && super::readable(length) {
+        // SAFETY: it can be read.
+        unsafe { *length }
+    } else {
+        0
+    }
 }
 
 /// The same of a message.

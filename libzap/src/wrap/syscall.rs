@@ -156,7 +156,9 @@ unsafe fn own(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
         Some(match number {
             libc::SYS_bind => libc::bind(a as c_int, b as *const _, c as u32).into(),
             libc::SYS_connect => libc::connect(a as c_int, b as *const _, c as u32).into(),
-            libc::SYS_sendto => libc::sendto(a as c_int, b as *const _, c as usize, d as c_int, e as *const _, f as u32) as c_long,
+            libc::SYS_sendto => {
+                libc::sendto(a as c_int, b as *const _, c as usize, d as c_int, e as *const _, f as u32) as c_long
+            }
             libc::SYS_sendmsg => libc::sendmsg(a as c_int, b as *const _, c as c_int) as c_long,
             libc::SYS_recvfrom => {
                 libc::recvfrom(a as c_int, b as *mut _, c as usize, d as c_int, e as *mut _, f as *mut _) as c_long

@@ -209,4 +209,3 @@ hook! { unsafe fn canonicalize_file_name(path: *const c_char) -> *mut c_char => 
     // SAFETY: the caller's argument.
     unsafe { real!(canonicalize_file_name)(path) }
 } }
-
