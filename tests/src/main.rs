@@ -23,6 +23,7 @@ mod options;
 mod own_directories;
 mod panics;
 mod place;
+mod private;
 mod process;
 mod processes;
 mod project;

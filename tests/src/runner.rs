@@ -30,6 +30,7 @@ fn cases(place: &Place, seeds: &[u64], asked: Option<u64>) -> Vec<Case> {
     cases.extend(crate::processes::cases());
     cases.extend(crate::command_line::cases());
     cases.extend(crate::options::cases());
+    cases.extend(crate::private::cases());
     cases.extend(crate::foreign::cases());
     cases.extend(crate::coordinator::cases());
     cases.extend(crate::images::cases());

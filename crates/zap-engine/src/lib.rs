@@ -53,6 +53,7 @@ pub mod own_ids;
 mod pieces;
 mod priorities;
 pub mod private;
+pub mod private_paths;
 pub mod proc_texts;
 pub mod registry;
 pub mod restart;

@@ -40,7 +40,7 @@ pub fn find(family: &[&Next], wanted: &Next, look_up: impl Fn(&CStr) -> usize) -
 /// As [`find`]; `looking_up` is the calling thread's, and not zero inside a look-up of it.
 fn find_once(looking_up: &AtomicU32, family: &[&Next], wanted: &Next, look_up: impl Fn(&CStr) -> usize) -> usize {
     /// More than any family has.
-    const MOST: usize = 32;
+    const MOST: usize = 128;
     if looking_up.load(Ordering::Relaxed) != 0 {
         return (wanted.stand_in)();
     }

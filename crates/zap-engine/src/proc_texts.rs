@@ -30,6 +30,8 @@ pub enum File {
     Descriptor,
     /// Of all files of the host (/proc/locks, proc_locks(5)).
     Locks,
+    /// One in which no ids but paths stand: maps, smaps, numa_maps (proc_pid_maps(5)).
+    Mappings,
 }
 
 impl File {
@@ -39,6 +41,7 @@ impl File {
             b"stat" => Some(Self::Stat),
             b"status" => Some(Self::Status),
             b"children" => Some(Self::Children),
+            b"maps" | b"smaps" | b"numa_maps" if crate::private::by_names() => Some(Self::Mappings),
             _ => None,
         }
     }
@@ -95,6 +98,8 @@ pub fn translate(
                 false => status(line, None, &other, &mut into),
             });
         }
+        // See `path_line`.
+        File::Mappings => {}
         File::Locks => {
             // What is longer than the room it was read into ends in the middle of a line.
             let lines = text.split_inclusive(|c| *c == b'\n').filter(|line| line.ends_with(b"\n"));
@@ -119,6 +124,20 @@ fn number(word: &[u8], role: Role, other: &impl Fn(Role, i32) -> i32, into: &mut
         }
         _ => into.push(word),
     }
+}
+
+/// A line of [`File::Mappings`], in three parts: a path in the store is the pod's. `seen` finds that, in two parts.
+pub fn path_line<'a>(line: &'a [u8], seen: impl Fn(&'a [u8]) -> Option<[&'a [u8]; 2]>) -> Option<[&'a [u8]; 3]> {
+    const FILE: &[u8] = b"file=";
+    let begin = line.iter().position(|c| *c == b'/')?;
+    let (head, path) = line.split_at(begin);
+    // Those of numa_maps(7) have more behind them, and no blanks in them.
+    let end = if head.ends_with(FILE) { path.iter().position(|c| *c == b' ') } else { None };
+    let end = end.unwrap_or_else(|| path.strip_suffix(b"\n").map_or(path.len(), <[u8]>::len));
+    let (path, tail) = path.split_at(end);
+    let [directory, rest] = seen(path)?;
+    // The rest and what follows it are side by side in the line.
+    Some([head, directory, line.get(line.len() - tail.len() - rest.len()..)?])
 }
 
 /// proc_pid_stat(5): the ids are fields 1, 4, 5, 6 and 8; the name in field 2 may hold blanks and parentheses.
@@ -252,6 +271,18 @@ mod tests {
         let text = "1: POSIX  ADVISORY  WRITE 7 fd:00:7 0 EOF\n1: -> POSIX  ADVISORY  WRITE 12 fd:00:7 0 EOF\n2: FLOCK  ADVISORY  WRITE 9 fd:00:8 0 EOF\n3: OFDLCK ADVISORY  READ -1 fd:00:7 0 EOF\n4: FLO";
         let expected = "1: POSIX  ADVISORY  WRITE 8000007 fd:00:7 0 EOF\n1: -> POSIX  ADVISORY  WRITE 8000012 fd:00:7 0 EOF\n3: OFDLCK ADVISORY  READ -1 fd:00:7 0 EOF\n";
         assert_eq!(translated(File::Locks, text), expected);
+    }
+
+    #[test]
+    fn paths_of_mappings_are_the_pods() {
+        let seen = |path: &'static [u8]| Some([&b"/own"[..], path.strip_prefix(b"/s/0")?]);
+        let line = |text: &'static str| path_line(text.as_bytes(), seen).map(|parts| parts.concat());
+        let expected = b"7f00-7f01 r--p 00000000 fd:01 12        /own/a b (deleted)\n".to_vec();
+        assert_eq!(line("7f00-7f01 r--p 00000000 fd:01 12        /s/0/a b (deleted)\n"), Some(expected));
+        let expected = b"7f00 default file=/own/a mapped=2\n".to_vec();
+        assert_eq!(line("7f00 default file=/s/0/a mapped=2\n"), Some(expected));
+        assert_eq!(line("7f00-7f01 r--p 00000000 fd:01 12        /usr/s/0/a\n"), None);
+        assert_eq!(line("7f00-7f01 r--p 00000000 00:00 0         [heap]\n"), None);
     }
 
     #[test]

@@ -26,6 +26,16 @@ pub fn open(path: &CStr, flags: i32, mode: u32) -> Result<RawFd> {
     open_at(AT_FDCWD, path, flags, mode)
 }
 
+/// openat2(2) with O_PATH of a path in which there is no symbolic link: ELOOP if there is one.
+pub fn open_without_links(directory: RawFd, path: &CStr) -> Result<RawFd> {
+    // SAFETY: all-zero is a valid `open_how`.
+    let mut how: libc::open_how = unsafe { core::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_NO_SYMLINKS;
+    let length = core::mem::size_of::<libc::open_how>();
+    call!(SYS_openat2, directory, path.as_ptr(), &raw const how, length).map(|fd| opened::come(fd as RawFd))
+}
+
 /// close(2).
 pub fn close(fd: RawFd) -> Result<()> {
     opened::go(fd);
@@ -218,6 +228,12 @@ pub fn read_link<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
     Ok(&buffer[..length])
 }
 
+/// readlinkat(2), as [`read_link`].
+pub fn read_link_at<'a>(directory: RawFd, path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let length = call!(SYS_readlinkat, directory, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())?;
+    Ok(&buffer[..length])
+}
+
 /// getcwd(2): the path without its NUL. ENOENT for a directory that has been removed.
 pub fn current_directory(buffer: &mut [u8]) -> Result<&[u8]> {
     let length = call!(SYS_getcwd, buffer.as_mut_ptr(), buffer.len())?;
@@ -227,6 +243,11 @@ pub fn current_directory(buffer: &mut [u8]) -> Result<&[u8]> {
 /// unlink(2).
 pub fn unlink(path: &CStr) -> Result<()> {
     call!(SYS_unlinkat, AT_FDCWD, path.as_ptr(), 0).map(|_| ())
+}
+
+/// symlink(2): `path` leads to `target`.
+pub fn make_link(target: &CStr, path: &CStr) -> Result<()> {
+    call!(SYS_symlinkat, target.as_ptr(), AT_FDCWD, path.as_ptr()).map(|_| ())
 }
 
 /// getdents64(2): fills `buffer` with directory entries; 0 at the end. Walk it with [`entries`].

@@ -9,7 +9,7 @@ use super::transfer;
 use core::mem::size_of;
 use libc::{c_int, c_uint, c_void, cmsghdr, mmsghdr, msghdr, pid_t, socklen_t, ssize_t, timespec};
 use redhook::{hook, real};
-use zap_engine::state;
+use zap_engine::{private, state};
 
 super::resolve_all!(getsockopt, recvmmsg, sendmmsg);
 
@@ -141,6 +141,15 @@ hook! { unsafe fn recvmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint,
             unsafe { received(&raw const (*messages.add(at)).msg_hdr) };
         }
     }
+    if private::by_names() {
+        for at in 0..usize::try_from(result).unwrap_or(0) {
+            // SAFETY: as above. Of the room for a name no more is known than what the kernel has taken of it.
+            unsafe {
+                let message = &raw mut (*messages.add(at)).msg_hdr;
+                super::socket_names::see_in(message, (*message).msg_namelen);
+            }
+        }
+    }
     result
 } }
 
@@ -149,7 +158,13 @@ hook! { unsafe fn sendmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint,
         // SAFETY: the caller's list, as far as it can be read.
         unsafe { super::readable(messages.add(at)) && (*messages.add(at)).msg_hdr.msg_controllen != 0 }
     };
-    if !state::moved() || !(0..count as usize).any(has_control) {
+    let has_name = |at: usize| {
+        // SAFETY: as above.
+        unsafe { super::readable(messages.add(at)) && (*messages.add(at)).msg_hdr.msg_namelen != 0 }
+    };
+    let one_by_one = (state::moved() && (0..count as usize).any(has_control))
+        || (private::by_names() && (0..count as usize).any(has_name));
+    if !one_by_one {
         // SAFETY: the caller's arguments.
         let call = || unsafe { real!(sendmmsg)(socket, messages, count, flags) } as ssize_t;
         // SAFETY: as above.

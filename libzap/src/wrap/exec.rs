@@ -9,17 +9,19 @@
 //! nothing changed but what exec itself takes away.
 #![allow(unsafe_code)]
 
-use super::exec_target;
+use super::private_paths::Own;
+use super::{exec_target, private_programs};
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::sync::atomic::Ordering;
 use redhook::{hook, real};
-use zap_engine::{clocks, exec_memory, identity, state, suspend};
+use zap_engine::private_paths::Last;
+use zap_engine::{clocks, exec_memory, identity, private, state, suspend};
 use zap_sys::signal::{bit, change_mask};
 use zap_sys::VirtualPid;
 use zap_wire::environment;
 use zap_wire::table::{Kind, READY};
 
-super::resolve_all!(execve, execvpe, fexecve, posix_spawn, posix_spawnp);
+super::resolve_all!(execve, execvpe, fexecve, posix_spawn, posix_spawnp, posix_spawn_file_actions_addopen);
 
 /// Variables, Zap's among them, and bytes of LD_PRELOAD that fit on the stack. A program may exec from the smallest
 /// thread stack that POSIX allows, 16 KiB.
@@ -292,22 +294,43 @@ fn search_path() -> Option<&'static [u8]> {
     variables.find_map(|text| value(text, "PATH"))
 }
 
+/// Whether paths are not the kernel's.
+#[inline(always)]
+fn by_names() -> bool {
+    private::by_names() && state::active()
+}
+
 hook! { unsafe fn execve(path: *const c_char, arguments: Strings, environment: Strings) -> c_int => zap_execve {
-    // SAFETY: the caller's arguments.
-    cross(environment, path_takes(path), |list| unsafe { real!(execve)(path, arguments, list) })
+    let execute = |path, arguments| {
+        // SAFETY: the caller's arguments.
+        cross(environment, path_takes(path), |list| unsafe { real!(execve)(path, arguments, list) })
+    };
+    if by_names() {
+        // SAFETY: the caller's arguments.
+        return unsafe { private_programs::run(path, arguments, &execute) }.unwrap_or_else(super::fail);
+    }
+    execute(path, arguments)
 } }
 
 hook! { unsafe fn execv(path: *const c_char, arguments: Strings) -> c_int => zap_execv {
     // SAFETY: the caller's arguments and environment.
-    cross(unsafe { environ }, path_takes(path), |list| unsafe { real!(execve)(path, arguments, list) })
+    unsafe { zap_execve(path, arguments, environ) }
 } }
 
 hook! { unsafe fn execvp(file: *const c_char, arguments: Strings) -> c_int => zap_execvp {
     // SAFETY: the caller's arguments and environment.
-    cross(unsafe { environ }, file_takes(file), |list| unsafe { real!(execvpe)(file, arguments, list) })
+    unsafe { zap_execvpe(file, arguments, environ) }
 } }
 
 hook! { unsafe fn execvpe(file: *const c_char, arguments: Strings, environment: Strings) -> c_int => zap_execvpe {
+    if by_names() {
+        let execute = |path, arguments| {
+            // SAFETY: the caller's arguments.
+            cross(environment, path_takes(path), |list| unsafe { real!(execve)(path, arguments, list) })
+        };
+        // SAFETY: the caller's arguments.
+        return unsafe { private_programs::run_by_search(file, arguments, search_path(), &execute) };
+    }
     // SAFETY: the caller's arguments.
     cross(environment, file_takes(file), |list| unsafe { real!(execvpe)(file, arguments, list) })
 } }
@@ -319,6 +342,20 @@ hook! { unsafe fn fexecve(fd: c_int, arguments: Strings, environment: Strings) -
 
 hook! { unsafe fn execveat(fd: c_int, path: *const c_char, arguments: Strings, environment: Strings, flags: c_int)
 -> c_int => zap_execveat {
+    let mut own = Own::new();
+    let last = if flags & libc::AT_SYMLINK_NOFOLLOW == 0 { Last::Followed } else { Last::Kept };
+    let path = if by_names() {
+        if fd == libc::AT_FDCWD && flags == 0 {
+            // SAFETY: the caller's arguments.
+            return unsafe { zap_execve(path, arguments, environment) };
+        }
+        match own.find(fd, path, last) {
+            Ok(path) => path,
+            Err(errno) => return super::fail(errno),
+        }
+    } else {
+        path
+    };
     let by_descriptor = flags & libc::AT_EMPTY_PATH != 0;
     let takes = !state::active()
         || if by_descriptor { exec_target::descriptor_takes_libzap(fd) } else { exec_target::takes_libzap(fd, path) };
@@ -389,8 +426,15 @@ hook! { unsafe fn posix_spawn(
 ) -> c_int => zap_posix_spawn {
     let mut copy = None;
     let attributes = with_kernels_group(attributes, &mut copy);
-    // SAFETY: the caller's arguments.
-    spawn(pid, environment, path_takes(path), |list| unsafe { real!(posix_spawn)(pid, path, actions, attributes, arguments, list) })
+    let execute = |path, arguments| {
+        // SAFETY: the caller's arguments.
+        spawn(pid, environment, path_takes(path), |list| unsafe { real!(posix_spawn)(pid, path, actions, attributes, arguments, list) })
+    };
+    if by_names() {
+        // SAFETY: the caller's arguments.
+        return unsafe { private_programs::run(path, arguments, &execute) }.unwrap_or_else(|errno| errno);
+    }
+    execute(path, arguments)
 } }
 
 hook! { unsafe fn posix_spawnp(
@@ -403,9 +447,68 @@ hook! { unsafe fn posix_spawnp(
 ) -> c_int => zap_posix_spawnp {
     let mut copy = None;
     let attributes = with_kernels_group(attributes, &mut copy);
+    if by_names() {
+        let execute = |path, arguments| {
+            // SAFETY: the caller's arguments.
+            spawn(pid, environment, path_takes(path), |list| unsafe { real!(posix_spawn)(pid, path, actions, attributes, arguments, list) })
+        };
+        // SAFETY: the caller's arguments.
+        return unsafe { private_programs::spawn_by_search(file, arguments, search_path(), &execute) };
+    }
     // SAFETY: the caller's arguments.
     spawn(pid, environment, file_takes(file), |list| unsafe { real!(posix_spawnp)(pid, file, actions, attributes, arguments, list) })
 } }
+
+/// The path of a file action, which the child will see from where it stands then: one that is relative may have to wait for that.
+fn of_action(own: &mut Own, path: *const c_char, last: Last) -> Result<*const c_char, c_int> {
+    // SAFETY: libc copies the caller's string too.
+    let is_absolute = private::by_names() && !path.is_null() && unsafe { *path } == b'/' as c_char;
+    if is_absolute {
+        own.of(path, last)
+    } else {
+        Ok(path)
+    }
+}
+
+hook! { unsafe fn posix_spawn_file_actions_addopen(
+    actions: *mut libc::posix_spawn_file_actions_t,
+    fd: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: libc::mode_t
+) -> c_int => zap_posix_spawn_file_actions_addopen {
+    let last = if super::private_paths::keeps(flags) { Last::Kept } else { Last::Followed };
+    let mut own = Own::new();
+    match of_action(&mut own, path, last) {
+        // SAFETY: the caller's arguments.
+        Ok(path) => unsafe { real!(posix_spawn_file_actions_addopen)(actions, fd, path, flags, mode) },
+        Err(errno) => errno,
+    }
+} }
+
+/// posix_spawn_file_actions_addchdir_np (glibc 2.29). Not by `hook!`, whose look-up panics on a libc without it.
+///
+/// # Safety
+/// As the libc function.
+#[no_mangle]
+pub unsafe extern "C" fn posix_spawn_file_actions_addchdir_np(
+    actions: *mut libc::posix_spawn_file_actions_t,
+    path: *const c_char,
+) -> c_int {
+    type Function = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, *const c_char) -> c_int;
+    let found = super::optional(c"posix_spawn_file_actions_addchdir_np");
+    if found.is_null() {
+        return libc::ENOSYS;
+    }
+    let mut own = Own::new();
+    // SAFETY: the libc function of this name.
+    let function: Function = unsafe { core::mem::transmute(found) };
+    match of_action(&mut own, path, Last::Followed) {
+        // SAFETY: the caller's arguments.
+        Ok(path) => unsafe { function(actions, path) },
+        Err(errno) => errno,
+    }
+}
 
 extern "C" fn execl_listed(path: *const c_char, list: Strings) -> c_int {
     // SAFETY: called by the shim.

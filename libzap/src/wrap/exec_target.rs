@@ -60,7 +60,7 @@ pub fn descriptor_takes_libzap(file: RawFd) -> bool {
 }
 
 /// Opens a regular file that somebody may execute. To open anything else could block, or do something.
-fn open_regular(directory: c_int, path: *const c_char) -> Option<RawFd> {
+pub fn open_regular(directory: c_int, path: *const c_char) -> Option<RawFd> {
     // SAFETY: all-zero is a valid stat.
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     let arguments = [directory as usize, path as usize, &raw mut stat as usize, 0, 0, 0];

@@ -1,4 +1,4 @@
-//! dl_iterate_phdr(3): until libzap has begun, its caller does not see it.
+//! The loader's functions. dl_iterate_phdr(3): until libzap has begun, its caller does not see it. dlopen(3): a path is the pod's.
 //!
 //! The address sanitizer's library looks, before any constructor runs, whether it comes first among the libraries, and
 //! ends the program if it does not. It need not: Zap's functions call its own.
@@ -7,11 +7,20 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::private_paths::Own;
+use core::ffi::{c_char, CStr};
 use core::sync::atomic::{AtomicBool, Ordering};
 use libc::{c_int, c_void, dl_phdr_info, size_t, Elf64_Phdr};
 use redhook::{hook, real};
+use zap_engine::next::{self, Next};
+use zap_engine::private;
+use zap_engine::private_paths::Last;
 
-super::resolve_all!(dl_iterate_phdr);
+/// Finds the real functions of this family.
+pub fn resolve() {
+    let _ = real!(dl_iterate_phdr);
+    real_loader(&DLOPEN);
+}
 
 type Visit = unsafe extern "C" fn(*mut dl_phdr_info, size_t, *mut c_void) -> c_int;
 
@@ -96,3 +105,58 @@ unsafe extern "C" fn search_one(info: *mut dl_phdr_info, _: size_t, search: *mut
     }
     1
 }
+
+/// The loader looks at who calls dlopen(3): so what is here is called on the way, and the real function returns to the caller.
+static DLOPEN: Next = Next::new(c"dlopen", || 0);
+static DLMOPEN: Next = Next::new(c"dlmopen", || 0);
+
+extern "C" fn fail_to_load() -> *mut c_void {
+    core::ptr::null_mut()
+}
+
+fn real_loader(next: &Next) -> usize {
+    let address = match next.known() {
+        0 => next::find(&[&DLOPEN, &DLMOPEN], next, |name| super::optional(name) as usize),
+        address => address,
+    };
+    if address == 0 {
+        fail_to_load as *const () as usize
+    } else {
+        address
+    }
+}
+
+/// The host's path in the place of the pod's at `path`. It lasts: the loader keeps no names of others, but whoever traces it may.
+#[cold]
+fn own_library(path: &mut usize) {
+    let place = *path as *const c_char;
+    // SAFETY: the caller's string.
+    if place.is_null() || !unsafe { CStr::from_ptr(place) }.to_bytes().contains(&b'/') {
+        return;
+    }
+    let mut own = Own::new();
+    if let Ok(found) = own.of(place, Last::Followed) {
+        if found != place {
+            // SAFETY: a string of our own.
+            let copy = unsafe { libc::strdup(found) };
+            *path = if copy.is_null() { *path } else { copy as usize };
+        }
+    }
+}
+
+extern "C" fn before_dlopen(arguments: &mut [usize; 3]) -> usize {
+    if private::by_names() {
+        own_library(&mut arguments[0]);
+    }
+    real_loader(&DLOPEN)
+}
+
+extern "C" fn before_dlmopen(arguments: &mut [usize; 3]) -> usize {
+    if private::by_names() {
+        own_library(&mut arguments[1]);
+    }
+    real_loader(&DLMOPEN)
+}
+
+zap_sys::passing_shim!(dlopen, before_dlopen);
+zap_sys::passing_shim!(dlmopen, before_dlmopen);

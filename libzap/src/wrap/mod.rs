@@ -2,7 +2,7 @@
 //!
 //! A wrapper is four beats: guard, dispatch, the real function, translation back. It keeps errno, holds nothing across
 //! a call that can block (cancellation and siglongjmp skip destructors), and speaks C: return value and errno are the
-//! manual page's. `dlopen`, `dlsym`, `dlmopen` are never wrapped: their result depends on the caller.
+//! manual page's. `dlsym` is never wrapped: its result depends on the caller. Nor do `dlopen` and `dlmopen` return here.
 //!
 //! # Safety
 //! Every wrapper has its libc function's contract; its callers owe what they would owe libc.
@@ -15,6 +15,7 @@ mod credentials;
 mod deadlines;
 mod exec;
 mod exec_target;
+mod file_walks;
 mod fork;
 mod helper_threads;
 mod ids;
@@ -23,6 +24,8 @@ pub mod loader;
 mod memory;
 mod more_ids;
 mod mutex;
+mod private_paths;
+mod private_programs;
 mod proc_contents;
 mod proc_listing;
 mod proc_paths;
@@ -31,10 +34,13 @@ mod sandbox;
 mod set_users;
 mod shell;
 mod signals;
+mod socket_names;
 mod syscall;
+mod temporary_files;
 mod transfer;
 mod wait;
 mod watches;
+mod working_directory;
 
 use core::ffi::{c_int, c_void, CStr};
 
@@ -49,6 +55,7 @@ pub fn resolve() {
     deadlines::learn_conditions();
     exec::resolve();
     exec::note_own_path();
+    file_walks::resolve();
     fork::resolve();
     helper_threads::resolve();
     fork::resolve_newer();
@@ -58,6 +65,7 @@ pub fn resolve() {
     memory::resolve();
     more_ids::resolve();
     mutex::resolve();
+    private_paths::resolve();
     proc_listing::resolve();
     proc_paths::resolve();
     pthread::resolve();
@@ -65,10 +73,13 @@ pub fn resolve() {
     set_users::resolve();
     shell::resolve();
     signals::resolve();
+    socket_names::resolve();
     syscall::resolve();
+    temporary_files::resolve();
     transfer::resolve();
     wait::resolve();
     watches::resolve();
+    working_directory::resolve();
 }
 
 /// The next definition of `name` after this library, or null where this libc has none.

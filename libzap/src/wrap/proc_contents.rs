@@ -9,7 +9,7 @@
 
 use core::ffi::{c_char, c_int, CStr};
 use zap_engine::proc_texts::{self, File, Role};
-use zap_engine::{identity, masking};
+use zap_engine::{identity, masking, private};
 use zap_sys::{fd, process, text, RawFd, RealPid, SysError};
 use zap_wire::table::Kind;
 
@@ -46,7 +46,10 @@ pub fn open(path: &CStr, file: File, process: Option<RealPid>, flags: c_int) -> 
         };
         // SAFETY: just mapped, and nobody else's.
         let bytes = unsafe { core::slice::from_raw_parts_mut(room as *mut u8, length) };
-        let made = make(path, file, process, flags, mask, bytes);
+        let made = match file {
+            File::Mappings => make_mappings(path, flags, bytes),
+            _ => make(path, file, process, flags, mask, bytes),
+        };
         // SAFETY: the last use of it is over.
         let _ = unsafe { zap_sys::mem::unmap(room, length as u64) };
         made
@@ -112,10 +115,74 @@ fn make(
     Some(copy(&translated[..length.min(translated.len())], flags).map_err(|error| error.errno.0))
 }
 
+/// As [`make`], for one in which paths stand, of any length. `None` if there are none of the store.
+fn make_mappings(path: &CStr, flags: c_int, bytes: &mut [u8]) -> Option<Result<RawFd, c_int>> {
+    let (text, written) = bytes.split_at_mut(LONGEST);
+    let source = fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
+    let made = match fd::memfd_create(fd::PROC_COPY, libc::MFD_CLOEXEC) {
+        Ok(made) => made,
+        Err(error) => {
+            let _ = fd::close(source);
+            return Some(Err(error.errno.0));
+        }
+    };
+    let found = copy_mappings(source, made, text, written);
+    let _ = fd::close(source);
+    match found {
+        Ok(true) => Some(finish(made, flags).map_err(|error| error.errno.0)),
+        other => {
+            let _ = fd::close(made);
+            other.err().map(|error| Err(error.errno.0))
+        }
+    }
+}
+
+/// Copies the lines of `source` to `made`; whether a path of the store was among them.
+fn copy_mappings(source: RawFd, made: RawFd, text: &mut [u8], written: &mut [u8]) -> Result<bool, SysError> {
+    let (mut left, mut found) = (0, false);
+    loop {
+        let read = fd::read(source, &mut text[left..])?;
+        let end = left + read;
+        // At the end of the file what is left is a line, too.
+        let whole = match text[..end].iter().rposition(|c| *c == b'\n') {
+            Some(at) if read > 0 => at + 1,
+            _ if read == 0 || end == text.len() => end,
+            _ => 0,
+        };
+        let mut length = 0;
+        for line in text[..whole].split_inclusive(|c| *c == b'\n') {
+            let parts = proc_texts::path_line(line, private::seen);
+            found |= parts.is_some();
+            for part in parts.unwrap_or([line, b"", b""]) {
+                // What a path of the pod's is longer by has room: a line is many times as long as its path may grow.
+                if let Some(place) = written.get_mut(length..length + part.len()) {
+                    place.copy_from_slice(part);
+                    length += part.len();
+                }
+            }
+        }
+        fd::write_all(made, &written[..length])?;
+        text.copy_within(whole..end, 0);
+        left = end - whole;
+        if read == 0 {
+            return Ok(found);
+        }
+    }
+}
+
 /// A descriptor, the lowest that is free, from which `text` can be read.
 fn copy(text: &[u8], flags: c_int) -> Result<RawFd, SysError> {
     let made = fd::memfd_create(fd::PROC_COPY, libc::MFD_CLOEXEC)?;
-    let filled = fd::write_all(made, text).and_then(|()| {
+    if let Err(error) = fd::write_all(made, text) {
+        let _ = fd::close(made);
+        return Err(error);
+    }
+    finish(made, flags)
+}
+
+/// Makes `made`, which has been written, one that is to be read alone.
+fn finish(made: RawFd, flags: c_int) -> Result<RawFd, SysError> {
+    let filled = (|| {
         fd::change_mode(made, 0o444)?;
         // Another description of it, which cannot be written to, in the place of the first.
         let path = zap_sys::small!("/proc/thread-self/fd/{made}");
@@ -123,7 +190,7 @@ fn copy(text: &[u8], flags: c_int) -> Result<RawFd, SysError> {
         let placed = fd::dup3(reader, made, flags & libc::O_CLOEXEC);
         let _ = fd::close(reader);
         placed
-    });
+    })();
     if filled.is_err() {
         let _ = fd::close(made);
     }

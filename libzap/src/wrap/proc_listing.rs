@@ -7,6 +7,7 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::private_paths::Own;
 use super::proc_paths::{self, Folder};
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void, CStr};
@@ -14,6 +15,7 @@ use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{dirent, dirent64, size_t, ssize_t, DIR};
 use redhook::{hook, real};
+use zap_engine::private_paths::Last;
 use zap_engine::{identity, masking, state};
 use zap_sys::{fd, RawFd, RealPid, VirtualPid};
 
@@ -297,8 +299,12 @@ hook! { unsafe fn scandir(path: *const c_char, list: *mut *mut *mut dirent, filt
         // SAFETY: the caller's arguments.
         return unsafe { scan(path, list, filter, order) };
     }
-    // SAFETY: the caller's arguments.
-    unsafe { real!(scandir)(path, list, filter, order) }
+    let mut own = Own::new();
+    match own.of(path, Last::Followed) {
+        // SAFETY: the caller's arguments.
+        Ok(path) => unsafe { real!(scandir)(path, list, filter, order) },
+        Err(errno) => super::fail(errno),
+    }
 } }
 
 hook! { unsafe fn scandir64(path: *const c_char, list: *mut *mut *mut dirent, filter: Filter, order: Order) -> c_int
@@ -307,8 +313,12 @@ hook! { unsafe fn scandir64(path: *const c_char, list: *mut *mut *mut dirent, fi
         // SAFETY: the caller's arguments.
         return unsafe { scan(path, list, filter, order) };
     }
-    // SAFETY: the caller's arguments.
-    unsafe { real!(scandir64)(path, list, filter, order) }
+    let mut own = Own::new();
+    match own.of(path, Last::Followed) {
+        // SAFETY: the caller's arguments.
+        Ok(path) => unsafe { real!(scandir64)(path, list, filter, order) },
+        Err(errno) => super::fail(errno),
+    }
 } }
 
 /// getdents64(2) of a directory of /proc, into `length` bytes at `buffer`; `None` for any other directory.

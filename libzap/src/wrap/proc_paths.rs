@@ -7,10 +7,12 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::private_paths::Links::{Follows, How, Keeps, Opens, Unless};
+use super::private_paths::{at, below, with_own, Arguments, Place};
 use core::ffi::{c_char, c_int, c_long, CStr};
 use zap_engine::next::{self, Next};
 use zap_engine::proc_texts::File;
-use zap_engine::{identity, masking, state};
+use zap_engine::{identity, masking, private, state};
 use zap_sys::path::PATH_MAX;
 use zap_sys::{fd, RawFd, RealPid, VirtualPid};
 
@@ -19,7 +21,6 @@ extern "C" fn missing() -> isize {
     super::fail(libc::ENOSYS) as isize
 }
 
-type Arguments = [usize; 5];
 type Function = unsafe extern "C" fn(usize, usize, usize, usize, usize) -> usize;
 
 /// What a function makes of a path, with the place of what else is to be known among its arguments.
@@ -77,7 +78,7 @@ impl Makes {
 }
 
 macro_rules! path_functions {
-    ($($next:ident $name:ident $at:literal $makes:expr;)*) => {
+    ($($next:ident $name:ident $place:expr, $makes:expr;)*) => {
         $(
             static $next: Next = {
                 const NAME: &CStr =
@@ -95,7 +96,7 @@ macro_rules! path_functions {
             #[no_mangle]
             pub unsafe extern "C" fn $name(a: usize, b: usize, c: usize, d: usize, e: usize) -> usize {
                 // SAFETY: the caller's arguments.
-                unsafe { call(&$next, $at, $makes, [a, b, c, d, e]) }
+                unsafe { call(&$next, $place, $makes, [a, b, c, d, e]) }
             }
         )*
 
@@ -103,37 +104,37 @@ macro_rules! path_functions {
     };
 }
 
-// With the place of the path among the arguments.
+// With the place of the path among the arguments, and what becomes of a link there.
 path_functions! {
-    OPEN open 0 Descriptor(1);
-    OPEN64 open64 0 Descriptor(1);
-    OPENAT openat 1 Descriptor(2);
-    OPENAT64 openat64 1 Descriptor(2);
-    OPEN_2 __open_2 0 Descriptor(1);
-    OPEN64_2 __open64_2 0 Descriptor(1);
-    OPENAT_2 __openat_2 1 Descriptor(2);
-    OPENAT64_2 __openat64_2 1 Descriptor(2);
-    FOPEN fopen 0 Stream;
-    FOPEN64 fopen64 0 Stream;
-    OPENDIR opendir 0 Listing;
-    STAT stat 0 Nothing;
-    STAT64 stat64 0 Nothing;
-    LSTAT lstat 0 Nothing;
-    LSTAT64 lstat64 0 Nothing;
-    FSTATAT fstatat 1 Nothing;
-    FSTATAT64 fstatat64 1 Nothing;
-    STATX statx 1 Nothing;
-    XSTAT __xstat 1 Nothing;
-    LXSTAT __lxstat 1 Nothing;
-    XSTAT64 __xstat64 1 Nothing;
-    LXSTAT64 __lxstat64 1 Nothing;
-    ACCESS access 0 Nothing;
-    FACCESSAT faccessat 1 Nothing;
-    READLINK readlink 0 Link(1);
-    READLINKAT readlinkat 1 Link(2);
-    READLINK_CHK __readlink_chk 0 Link(1);
-    READLINKAT_CHK __readlinkat_chk 1 Link(2);
-    CHDIR chdir 0 Change;
+    OPEN open at(0, Opens(1)), Descriptor(1);
+    OPEN64 open64 at(0, Opens(1)), Descriptor(1);
+    OPENAT openat below(1, Opens(2)), Descriptor(2);
+    OPENAT64 openat64 below(1, Opens(2)), Descriptor(2);
+    OPEN_2 __open_2 at(0, Opens(1)), Descriptor(1);
+    OPEN64_2 __open64_2 at(0, Opens(1)), Descriptor(1);
+    OPENAT_2 __openat_2 below(1, Opens(2)), Descriptor(2);
+    OPENAT64_2 __openat64_2 below(1, Opens(2)), Descriptor(2);
+    FOPEN fopen at(0, Follows), Stream;
+    FOPEN64 fopen64 at(0, Follows), Stream;
+    OPENDIR opendir at(0, Follows), Listing;
+    STAT stat at(0, Follows), Nothing;
+    STAT64 stat64 at(0, Follows), Nothing;
+    LSTAT lstat at(0, Keeps), Nothing;
+    LSTAT64 lstat64 at(0, Keeps), Nothing;
+    FSTATAT fstatat below(1, Unless(3)), Nothing;
+    FSTATAT64 fstatat64 below(1, Unless(3)), Nothing;
+    STATX statx below(1, Unless(2)), Nothing;
+    XSTAT __xstat at(1, Follows), Nothing;
+    LXSTAT __lxstat at(1, Keeps), Nothing;
+    XSTAT64 __xstat64 at(1, Follows), Nothing;
+    LXSTAT64 __lxstat64 at(1, Keeps), Nothing;
+    ACCESS access at(0, Follows), Nothing;
+    FACCESSAT faccessat below(1, Unless(3)), Nothing;
+    READLINK readlink at(0, Keeps), Link(1);
+    READLINKAT readlinkat below(1, Keeps), Link(2);
+    READLINK_CHK __readlink_chk at(0, Keeps), Link(1);
+    READLINKAT_CHK __readlinkat_chk below(1, Keeps), Link(2);
+    CHDIR chdir at(0, Follows), Change;
 }
 
 #[inline(always)]
@@ -150,9 +151,9 @@ pub fn resolve() {
 }
 
 /// # Safety
-/// Arguments of the function `next`, the path at place `at`.
+/// Arguments of the function `next`, the path at `place`.
 #[inline(always)]
-unsafe fn call(next: &Next, at: usize, makes: Makes, arguments: Arguments) -> usize {
+unsafe fn call(next: &Next, place: Place, makes: Makes, arguments: Arguments) -> usize {
     let address = match address(next) {
         0 => missing as *const () as usize,
         address => address,
@@ -164,11 +165,53 @@ unsafe fn call(next: &Next, at: usize, makes: Makes, arguments: Arguments) -> us
         unsafe { function(a, b, c, d, e) }
     };
     // Not under a filter of the program's own: looking at a path may take a system call.
-    if state::active() {
-        among_processes(at, makes, arguments, call)
-    } else {
-        call(arguments)
+    if !state::active() {
+        return call(arguments);
     }
+    if private::by_names() {
+        return among_own(place, makes, arguments, &call);
+    }
+    among_processes(place.path, makes, arguments, call)
+}
+
+/// Makes the call where the pod has directories of its own, too.
+#[cold]
+fn among_own(place: Place, makes: Makes, arguments: Arguments, call: &dyn Fn(Arguments) -> usize) -> usize {
+    let call = |own: Arguments| {
+        let result = among_processes(place.path, makes, own, call);
+        match makes {
+            Link(buffer) if result as isize > 0 => own_link(place, buffer, &own, result).unwrap_or(result),
+            _ => result,
+        }
+    };
+    let has_failed = |result| makes.has_failed(result);
+    with_own(&[place], arguments, &|errno| makes.fail(errno), &has_failed, &call)
+}
+
+/// The text of a link that leads into the store, in the pod's view; `result` bytes of it are in the program's buffer.
+fn own_link(place: Place, buffer: usize, arguments: &Arguments, result: usize) -> Option<usize> {
+    let (address, room) = (arguments[buffer], arguments[buffer + 1]);
+    // SAFETY: the kernel has written so many bytes there.
+    let begin = unsafe { core::slice::from_raw_parts(address as *const u8, result) };
+    let store = private::store();
+    let compared = store.len().min(result);
+    if begin[..compared] != store[..compared] {
+        return None;
+    }
+    let mut whole = [0u8; PATH_MAX];
+    let length = if result < room {
+        whole.get_mut(..result)?.copy_from_slice(begin);
+        result
+    } else {
+        // It may have been cut.
+        // SAFETY: the kernel has read the path.
+        let path = unsafe { CStr::from_ptr(arguments[place.path] as *const c_char) };
+        fd::read_link_at(place.directory(arguments), path, &mut whole).ok()?.len()
+    };
+    let length = private::see(&mut whole, length).min(room);
+    // SAFETY: the caller's buffer, of `room` bytes, which the kernel has written to.
+    unsafe { core::ptr::copy_nonoverlapping(whole.as_ptr(), address as *mut u8, length) };
+    Some(length)
 }
 
 /// Makes the call where the pod's processes are all that there are.
@@ -198,6 +241,7 @@ fn among_processes(at: usize, makes: Makes, arguments: Arguments, call: impl FnO
     match unsafe { *(path as *const u8) } {
         b'/' | b'1'..=b'9' if is_foreign(at, &arguments) => makes.undo(result),
         b'/' if !makes.has_failed(result) && is_locks(at, &arguments) => locks(at, makes, arguments, result),
+        b'/' if private::by_names() && !makes.has_failed(result) => mappings(at, makes, arguments, result),
         _ => result,
     }
 }
@@ -232,6 +276,33 @@ fn locks(at: usize, makes: Makes, arguments: Arguments, result: usize) -> usize 
         Some(Ok(made)) => made,
         Some(Err(errno)) => makes.fail(errno),
         None => makes.fail(libc::ENOENT),
+    }
+}
+
+/// What is made, in the place of `result`, of a file of /proc in which paths of the store stand.
+#[cold]
+fn mappings(at: usize, makes: Makes, arguments: Arguments, result: usize) -> usize {
+    // SAFETY: the caller's promise.
+    let path = unsafe { CStr::from_ptr(arguments[at] as *const c_char) };
+    let file =
+        path.to_bytes().strip_prefix(PROC).and_then(|path| path.rsplit(|c| *c == b'/').next()).and_then(File::named);
+    if file != Some(File::Mappings) {
+        return result;
+    }
+    match own_text(path, File::Mappings, None, makes, &arguments) {
+        Some(Ok(made)) => match makes {
+            Descriptor(flags) => {
+                // The copy gets its number.
+                let _ = fd::dup3(made as RawFd, result as RawFd, arguments[flags] as c_int & libc::O_CLOEXEC);
+                let _ = fd::close(made as RawFd);
+                result
+            }
+            _ => {
+                makes.undo(result);
+                made
+            }
+        },
+        _ => result,
     }
 }
 
@@ -498,23 +569,26 @@ pub fn has_path(number: c_long) -> bool {
 
 /// The place of the path among the arguments of a system call, and what it makes.
 #[inline]
-fn path_of(number: c_long) -> Option<(usize, Makes)> {
+fn path_of(number: c_long) -> Option<(Place, Makes)> {
     Some(match number {
-        libc::SYS_open => (0, Descriptor(1)),
-        libc::SYS_openat => (1, Descriptor(2)),
-        libc::SYS_openat2 => (1, OtherDescriptor),
-        libc::SYS_readlink => (0, Link(1)),
-        libc::SYS_readlinkat => (1, Link(2)),
-        libc::SYS_chdir => (0, Change),
-        libc::SYS_stat | libc::SYS_lstat | libc::SYS_access => (0, Nothing),
-        libc::SYS_newfstatat | libc::SYS_statx | libc::SYS_faccessat | libc::SYS_faccessat2 => (1, Nothing),
+        libc::SYS_open => (at(0, Opens(1)), Descriptor(1)),
+        libc::SYS_openat => (below(1, Opens(2)), Descriptor(2)),
+        libc::SYS_openat2 => (below(1, How(2)), OtherDescriptor),
+        libc::SYS_readlink => (at(0, Keeps), Link(1)),
+        libc::SYS_readlinkat => (below(1, Keeps), Link(2)),
+        libc::SYS_chdir => (at(0, Follows), Change),
+        libc::SYS_stat | libc::SYS_access => (at(0, Follows), Nothing),
+        libc::SYS_lstat => (at(0, Keeps), Nothing),
+        libc::SYS_newfstatat | libc::SYS_faccessat2 => (below(1, Unless(3)), Nothing),
+        libc::SYS_statx => (below(1, Unless(2)), Nothing),
+        libc::SYS_faccessat => (below(1, Follows), Nothing),
         _ => return None,
     })
 }
 
 /// The same by syscall(2); `None` for other calls.
 pub fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
-    let (at, makes) = path_of(number).filter(|_| state::active())?;
+    let (place, makes) = path_of(number).filter(|_| state::active())?;
     let [a, b, c, d, e, _] = arguments.map(|argument| argument as usize);
     let call = |[a, b, c, d, e]: Arguments| {
         // SAFETY: the caller's arguments.
@@ -523,5 +597,10 @@ pub fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
             Err(errno) => super::fail(errno.0) as usize,
         }
     };
-    Some(among_processes(at, makes, [a, b, c, d, e], call) as c_long)
+    let arguments = [a, b, c, d, e];
+    Some(if private::by_names() {
+        among_own(place, makes, arguments, &call)
+    } else {
+        among_processes(place.path, makes, arguments, call)
+    } as c_long)
 }

@@ -12,7 +12,7 @@ use super::ids::{own_id, real_argument, virtual_result};
 use super::sandbox;
 use libc::{c_int, c_long, clockid_t, pid_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{blocking, clocks, identity, signals, state};
+use zap_engine::{blocking, clocks, identity, private, signals, state};
 use zap_sys::RealPid;
 
 super::resolve_all!(syscall);
@@ -71,6 +71,12 @@ hook! { unsafe fn syscall(
             _ => if let Some(result) = unsafe { super::more_ids::by_number(number, [a, b, c, d, e, f]) } {
                 return result;
             },
+        }
+    }
+    if private::by_names() && state::active() {
+        // SAFETY: the caller's arguments.
+        if let Some(result) = unsafe { own(number, [a, b, c, d, e, f]) } {
+            return result;
         }
     }
     if number == libc::SYS_execve {
@@ -137,6 +143,35 @@ hook! { unsafe fn syscall(
         }
     }
 } }
+
+/// Calls with paths in them, where the pod has directories of its own; `None` for others.
+///
+/// # Safety
+/// The caller's arguments.
+#[cold]
+unsafe fn own(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
+    let [a, b, c, d, e, f] = arguments;
+    // SAFETY: the caller's promise.
+    unsafe {
+        Some(match number {
+            libc::SYS_bind => libc::bind(a as c_int, b as *const _, c as u32).into(),
+            libc::SYS_connect => libc::connect(a as c_int, b as *const _, c as u32).into(),
+            libc::SYS_sendto => {
+                libc::sendto(a as c_int, b as *const _, c as usize, d as c_int, e as *const _, f as u32) as c_long
+            }
+            libc::SYS_sendmsg => libc::sendmsg(a as c_int, b as *const _, c as c_int) as c_long,
+            libc::SYS_recvfrom => {
+                libc::recvfrom(a as c_int, b as *mut _, c as usize, d as c_int, e as *mut _, f as *mut _) as c_long
+            }
+            libc::SYS_recvmsg => libc::recvmsg(a as c_int, b as *mut _, c as c_int) as c_long,
+            libc::SYS_accept => libc::accept(a as c_int, b as *mut _, c as *mut _).into(),
+            libc::SYS_accept4 => libc::accept4(a as c_int, b as *mut _, c as *mut _, d as c_int).into(),
+            libc::SYS_getsockname => libc::getsockname(a as c_int, b as *mut _, c as *mut _).into(),
+            libc::SYS_getpeername => libc::getpeername(a as c_int, b as *mut _, c as *mut _).into(),
+            _ => return super::private_paths::by_number(number, arguments),
+        })
+    }
+}
 
 /// syscall(2), libc's own.
 ///

@@ -11,9 +11,11 @@
 
 use super::clocks::kernel_now_ns;
 use super::credentials::{self, Translate as _};
+use super::socket_names;
 use core::sync::atomic::{AtomicBool, Ordering};
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timeval};
 use redhook::{hook, real};
+use zap_engine::private_paths::Last;
 use zap_engine::{blocking, guard, state};
 
 super::resolve_all!(
@@ -437,8 +439,15 @@ hook! { unsafe fn recvfrom(
             unsafe { real!(recvfrom)(socket, rest, length - done, flags, address, address_length) }
         });
     }
+    let room = socket_names::room(address_length);
     // SAFETY: the caller's arguments.
-    once(socket, Way::In, || unsafe { real!(recvfrom)(socket, buffer, length, flags, address, address_length) })
+    let call = || unsafe { real!(recvfrom)(socket, buffer, length, flags, address, address_length) };
+    let result = once(socket, Way::In, call);
+    if result >= 0 {
+        // SAFETY: the kernel has filled them.
+        unsafe { socket_names::see(address, address_length, room) };
+    }
+    result
 } }
 
 hook! { unsafe fn __recvfrom_chk(
@@ -462,10 +471,14 @@ hook! { unsafe fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> 
     // SAFETY: the caller's arguments.
     let first = || unsafe { real!(recvmsg)(socket, message, flags) };
     if !waits_for_all(socket, flags) {
+        let room = socket_names::room_in(message);
         let result = once(socket, Way::In, first);
         if result >= 0 {
             // SAFETY: the kernel has filled it.
-            unsafe { credentials::received(message) };
+            unsafe {
+                credentials::received(message);
+                socket_names::see_in(message, room);
+            }
         }
         return result;
     }
@@ -494,6 +507,11 @@ hook! { unsafe fn sendto(
     address: *const sockaddr,
     address_length: socklen_t
 ) -> ssize_t => zap_sendto {
+    let mut own = socket_names::Address::new();
+    let (address, address_length) = match socket_names::own(&mut own, address, address_length, Last::Followed) {
+        Ok(own) => own,
+        Err(errno) => return super::fail(errno) as ssize_t,
+    };
     if flags & ONLY_ONCE != 0 {
         // SAFETY: the caller's arguments.
         return once(socket, Way::Out, || unsafe { real!(sendto)(socket, buffer, length, flags, address, address_length) });
@@ -509,6 +527,12 @@ hook! { unsafe fn sendmsg(socket: c_int, message: *const msghdr, flags: c_int) -
     let mut translated = credentials::Translated::new();
     // SAFETY: the caller's argument.
     let message = unsafe { translated.of(message) };
+    let mut own = socket_names::Message::new();
+    // SAFETY: as above.
+    let message = match unsafe { socket_names::own_message(&mut own, message) } {
+        Ok(message) => message,
+        Err(errno) => return super::fail(errno) as ssize_t,
+    };
     // SAFETY: the caller's arguments.
     let first = || unsafe { real!(sendmsg)(socket, message, flags) };
     if flags & ONLY_ONCE != 0 {
@@ -530,17 +554,34 @@ hook! { unsafe fn writev(fd: c_int, list: *const iovec, count: c_int) -> ssize_t
 } }
 
 hook! { unsafe fn accept(socket: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int => zap_accept {
+    let room = socket_names::room(length);
     // SAFETY: the caller's arguments.
-    once(socket, Way::In, || unsafe { real!(accept)(socket, address, length) as ssize_t }) as c_int
+    let result = once(socket, Way::In, || unsafe { real!(accept)(socket, address, length) as ssize_t }) as c_int;
+    if result >= 0 {
+        // SAFETY: the kernel has filled them.
+        unsafe { socket_names::see(address, length, room) };
+    }
+    result
 } }
 
 hook! { unsafe fn accept4(socket: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int
 => zap_accept4 {
+    let room = socket_names::room(length);
     // SAFETY: the caller's arguments.
-    once(socket, Way::In, || unsafe { real!(accept4)(socket, address, length, flags) as ssize_t }) as c_int
+    let result = once(socket, Way::In, || unsafe { real!(accept4)(socket, address, length, flags) as ssize_t }) as c_int;
+    if result >= 0 {
+        // SAFETY: the kernel has filled them.
+        unsafe { socket_names::see(address, length, room) };
+    }
+    result
 } }
 
 hook! { unsafe fn connect(socket: c_int, address: *const sockaddr, length: socklen_t) -> c_int => zap_connect {
+    let mut own = socket_names::Address::new();
+    let (address, length) = match socket_names::own(&mut own, address, length, Last::Followed) {
+        Ok(own) => own,
+        Err(errno) => return super::fail(errno),
+    };
     // SAFETY: the caller's arguments.
     let call = || unsafe { real!(connect)(socket, address, length) as ssize_t };
     match attempt(0, false, call) {

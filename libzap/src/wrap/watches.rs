@@ -5,15 +5,23 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::private_paths::Own;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use libc::{iovec, ssize_t};
 use redhook::{hook, real};
+use zap_engine::private_paths::Last;
 use zap_engine::{masking, state, watched};
 use zap_plugin_fs::unread::{self, Handed};
 
 super::resolve_all!(inotify_add_watch);
 
 hook! { unsafe fn inotify_add_watch(fd: c_int, path: *const c_char, mask: u32) -> c_int => zap_inotify_add_watch {
+    let mut own = Own::new();
+    let last = if mask & libc::IN_DONT_FOLLOW == 0 { Last::Followed } else { Last::Kept };
+    let path = match own.of(path, last) {
+        Ok(path) => path,
+        Err(errno) => return super::fail(errno),
+    };
     // SAFETY: the caller's arguments.
     let number = unsafe { real!(inotify_add_watch)(fd, path, mask) };
     if number >= 0 && state::active() {

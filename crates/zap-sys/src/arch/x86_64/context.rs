@@ -304,6 +304,31 @@ macro_rules! variadic_shim {
     };
 }
 
+/// Defines the exported function `$name`, of at most three arguments: `$before` may change them, and says where the real function is,
+/// which then is called by the same caller and returns to it.
+#[macro_export]
+macro_rules! passing_shim {
+    ($name:ident, $before:path) => {
+        /// Passes the call on.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "push rdx", // the arguments become one array; the stack is aligned for the call then
+                "push rsi",
+                "push rdi",
+                "mov rdi, rsp", // the array
+                "call {before}",
+                "pop rdi", // the arguments as they are now
+                "pop rsi",
+                "pop rdx",
+                "jmp rax", // the return address is the caller's
+                before = sym $before,
+            )
+        }
+    };
+}
+
 /// Defines the exported function `$name` as vfork(2): `$prepare()` is called before it, and `$after(result, before)` says in
 /// the parent, and where it fails, what is returned; `before` is what the static `$before` of 32 bits held at the call.
 /// Parent and child return from it one after the other, on one stack: no function of a compiler's can.
