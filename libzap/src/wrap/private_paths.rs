@@ -192,8 +192,9 @@ macro_rules! path_functions {
             /// As the libc function.
             #[no_mangle]
             pub unsafe extern "C" fn $name(a: usize, b: usize, c: usize, d: usize, e: usize) -> usize {
+                const PLACES: &[Place] = &[$($place),+];
                 // SAFETY: the caller's arguments.
-                unsafe { call(&$next, &[$($place),+], $fails, [a, b, c, d, e]) }
+                unsafe { call(&$next, PLACES, $fails, a, b, c, d, e) }
             }
         )*
 
@@ -278,7 +279,42 @@ fn address(next: &Next) -> usize {
 /// # Safety
 /// Arguments of the function `next`.
 #[inline(always)]
-unsafe fn call(next: &Next, places: &[Place], fails: Fails, arguments: Arguments) -> usize {
+#[allow(clippy::too_many_arguments)]
+unsafe fn call(
+    next: &'static Next,
+    places: &'static [Place],
+    fails: Fails,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+) -> usize {
+    let address = next.known();
+    if address == 0 || private::by_names() {
+        // SAFETY: the caller's promise.
+        return unsafe { own(next, places, fails, a, b, c, d, e) };
+    }
+    // SAFETY: a function that takes no more than five numbers and addresses.
+    let function: Function = unsafe { core::mem::transmute(address) };
+    // SAFETY: the caller's promise.
+    unsafe { function(a, b, c, d, e) }
+}
+
+/// As [`call`], for what is not to stand in the way of others.
+#[cold]
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn own(
+    next: &'static Next,
+    places: &'static [Place],
+    fails: Fails,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+) -> usize {
     let address = match address(next) {
         0 => missing as *const () as usize,
         address => address,
@@ -289,14 +325,10 @@ unsafe fn call(next: &Next, places: &[Place], fails: Fails, arguments: Arguments
         // SAFETY: the caller's arguments.
         unsafe { function(a, b, c, d, e) }
     };
+    let arguments = [a, b, c, d, e];
     if !private::by_names() {
         return call(arguments);
     }
-    own(places, fails, arguments, &call)
-}
-
-#[cold]
-fn own(places: &[Place], fails: Fails, arguments: Arguments, call: &dyn Fn(Arguments) -> usize) -> usize {
     let fail = |errno| match (super::fail(errno), fails) {
         (_, Null) => 0,
         (result, Minus) => result as usize,
@@ -306,7 +338,7 @@ fn own(places: &[Place], fails: Fails, arguments: Arguments, call: &dyn Fn(Argum
         Null => result == 0,
         Minus => result as c_int == -1,
     };
-    with_own(places, arguments, &fail, &has_failed, call)
+    with_own(places, arguments, &fail, &has_failed, &call)
 }
 
 /// The paths among the arguments of a system call that is none of `proc_paths`.

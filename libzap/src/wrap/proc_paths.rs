@@ -95,8 +95,10 @@ macro_rules! path_functions {
             /// As the libc function.
             #[no_mangle]
             pub unsafe extern "C" fn $name(a: usize, b: usize, c: usize, d: usize, e: usize) -> usize {
+                const PLACE: &Place = &$place;
+                const MAKES: &Makes = &$makes;
                 // SAFETY: the caller's arguments.
-                unsafe { call(&$next, $place, $makes, [a, b, c, d, e]) }
+                unsafe { call(&$next, PLACE, MAKES, [a, b, c, d, e]) }
             }
         )*
 
@@ -153,7 +155,7 @@ pub fn resolve() {
 /// # Safety
 /// Arguments of the function `next`, the path at `place`.
 #[inline(always)]
-unsafe fn call(next: &Next, place: Place, makes: Makes, arguments: Arguments) -> usize {
+unsafe fn call(next: &Next, place: &'static Place, makes: &'static Makes, arguments: Arguments) -> usize {
     let address = match address(next) {
         0 => missing as *const () as usize,
         address => address,
@@ -169,9 +171,35 @@ unsafe fn call(next: &Next, place: Place, makes: Makes, arguments: Arguments) ->
         return call(arguments);
     }
     if private::by_names() {
-        return among_own(place, makes, arguments, &call);
+        let [a, b, c, d, e] = arguments;
+        // SAFETY: the caller's promise.
+        return unsafe { own(function, place, makes, a, b, c, d, e) };
     }
-    among_processes(place.path, makes, arguments, call)
+    among_processes(place.path, *makes, arguments, call)
+}
+
+/// As [`call`] where the pod has directories of its own; nothing of it stands in the way of others.
+///
+/// # Safety
+/// Arguments of the function.
+#[cold]
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn own(
+    function: Function,
+    place: &'static Place,
+    makes: &'static Makes,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+) -> usize {
+    let call = |[a, b, c, d, e]: Arguments| {
+        // SAFETY: the caller's arguments.
+        unsafe { function(a, b, c, d, e) }
+    };
+    among_own(*place, *makes, [a, b, c, d, e], &call)
 }
 
 /// Makes the call where the pod has directories of its own, too.
@@ -181,6 +209,10 @@ fn among_own(place: Place, makes: Makes, arguments: Arguments, call: &dyn Fn(Arg
         let result = among_processes(place.path, makes, own, call);
         match makes {
             Link(buffer) if result as isize > 0 => own_link(place, buffer, &own, result).unwrap_or(result),
+            // Where ids differ that is another way.
+            Descriptor(_) | Stream if !state::moved() && !makes.has_failed(result) => {
+                mappings(place.path, makes, own, result)
+            }
             _ => result,
         }
     };
@@ -245,7 +277,6 @@ fn among_processes(at: usize, makes: Makes, arguments: Arguments, call: impl FnO
     match unsafe { *(path as *const u8) } {
         b'/' | b'1'..=b'9' if is_foreign(at, &arguments) => makes.undo(result),
         b'/' if !makes.has_failed(result) && is_locks(at, &arguments) => locks(at, makes, arguments, result),
-        b'/' if private::by_names() && !makes.has_failed(result) => mappings(at, makes, arguments, result),
         _ => result,
     }
 }
