@@ -2,10 +2,12 @@
  *
  *     in_terminal COMMAND [ARGUMENT]...
  *
- * SIGUSR1 types Ctrl-C at the terminal. Ends as the command does; by a signal with 128 and its number.
+ * SIGUSR1 types Ctrl-C at the terminal, SIGUSR2 what is in the file $ZAP_TEST_KEYS. With ZAP_TEST_RAW the terminal is in the modes of
+ * programs that read single keys. Ends as the command does; by a signal with 128 and its number.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,8 +19,15 @@
 static int terminal;
 
 static void type(int number) {
-    (void)number;
-    if (write(terminal, "\003", 1) != 1) _exit(99);
+    char keys[256] = "\003";
+    ssize_t length = 1;
+    if (number == SIGUSR2) {
+        const char *path = getenv("ZAP_TEST_KEYS");
+        int file = path ? open(path, O_RDONLY) : -1;
+        length = read(file, keys, sizeof keys);
+        close(file);
+    }
+    if (length < 0 || write(terminal, keys, (size_t)length) != length) _exit(99);
 }
 
 int main(int argc, char **argv) {
@@ -29,6 +38,7 @@ int main(int argc, char **argv) {
     sigset_t asked, before;
     sigemptyset(&asked);
     sigaddset(&asked, SIGUSR1);
+    sigaddset(&asked, SIGUSR2);
     sigprocmask(SIG_BLOCK, &asked, &before);
     pid_t child = forkpty(&terminal, NULL, NULL, NULL);
     if (child < 0) return 77;
@@ -38,12 +48,14 @@ int main(int argc, char **argv) {
         tcgetattr(0, &modes);
         modes.c_oflag &= ~(tcflag_t)OPOST;
         modes.c_lflag &= ~(tcflag_t)ECHO;
+        if (getenv("ZAP_TEST_RAW")) modes.c_lflag &= ~(tcflag_t)ICANON;
         tcsetattr(0, TCSANOW, &modes);
         execvp(argv[1], argv + 1);
         _exit(127);
     }
     struct sigaction action = {.sa_handler = type, .sa_flags = SA_RESTART};
     sigaction(SIGUSR1, &action, NULL);
+    sigaction(SIGUSR2, &action, NULL);
     sigprocmask(SIG_SETMASK, &before, NULL);
     char buffer[4096];
     for (;;) {

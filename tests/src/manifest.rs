@@ -57,6 +57,9 @@ pub struct Program {
     /// Root shows what nobody else can: all roads are taken as root, also in a short run.
     #[serde(default)]
     pub of_root: bool,
+    /// Runs in `--long` only.
+    #[serde(default)]
+    pub long: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -30,7 +30,7 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
     let is_fit = |program: &&Program| {
         let is_restarted = program.roads.is_empty() || program.roads.iter().any(|road| road.starts_with("restarted"));
         let is_taken = program.kind == Kind::State && is_restarted || program.kind == Kind::Job;
-        is_taken && program.outputs.is_empty() && EXCEPT.iter().all(|(name, _)| *name != program.name)
+        is_taken && program.outputs.is_empty() && !program.long && EXCEPT.iter().all(|(name, _)| *name != program.name)
     };
     for program in manifest.program.iter().filter(uses_directory).filter(is_fit) {
         for by in [NAMES, NAMESPACES] {

@@ -54,7 +54,7 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
                 });
                 let case = case.packages(&program.packages).huge_pages(program.huge_pages);
                 let again = !ordinary && process::user() == 0 && !program.of_root && AGAIN.contains(&name);
-                let case = if again { case.long() } else { case };
+                let case = if again || program.long { case.long() } else { case };
                 let case = case.order(if name == "plain" { 1 } else { 3 });
                 cases.push(if ordinary { case.by_ordinary_user() } else { case });
             }

@@ -8,10 +8,11 @@ use std::fs;
 use std::path::PathBuf;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 4] = [
+    let table: [Row; 5] = [
         ("job-in-front", job_in_front),
         ("of-own-session", of_own_session),
         ("interrupt", |scene| interrupt(scene, &SCRIPT)),
+        ("pager", pager),
         ("interrupt-of-a-session", |scene| interrupt(scene, &[])),
     ];
     let mut cases = Vec::new();
@@ -86,4 +87,60 @@ fn interrupt(scene: &Scene, by: &[&str]) -> Result {
     let said = fs::read_to_string(scene.out())?;
     ensure!(ended == Ended::Exited(9) && said == "READY\nthe shell\n", "seen {ended} and {said:?}");
     scene.until(PATIENCE, "nobody is left", || scene.status().is_ok_and(|pods| pods.is_empty()).then_some(()))
+}
+
+/// less, in the middle of a file: in another terminal it goes on where it was. That terminal has the modes already; its attributes
+/// are not restored.
+fn pager(scene: &Scene) -> Result {
+    if !crate::case::installed("less") {
+        return skipped("less is not installed");
+    }
+    let text: String = (1..=2000).map(|number| format!("line {number}\n")).collect();
+    let file = scene.path("work/text");
+    fs::write(&file, text)?;
+    scene.own(&file)?;
+    for (name, value) in [("TERM", "xterm"), ("ZAP_TEST_RAW", "1")] {
+        scene.use_variable(name, value);
+    }
+    let keys = scene.path("keys");
+    scene.use_variable("ZAP_TEST_KEYS", &keys.display().to_string());
+    let said = |text: &str| {
+        scene.until(PATIENCE, &format!("less shows {text:?}"), || {
+            fs::read_to_string(scene.out()).unwrap_or_default().contains(text).then_some(())
+        })
+    };
+    let type_keys = |running: Running, text: &str| -> Result {
+        fs::write(&keys, text)?;
+        process::kill(running.pid, libc::SIGUSR2);
+        Ok(())
+    };
+    let words = ["less", "-S", &file.display().to_string()].map(PathBuf::from);
+    let show = |restarts: bool| -> Result<String> {
+        let _ = fs::remove_file(scene.out());
+        let mut running = start(scene, &SCRIPT, "zap-launch", &words)?;
+        said("line 20")?;
+        type_keys(running, "1000g")?;
+        said("line 1010")?;
+        if restarts {
+            let images = scene.checkpoint(&["--kill"])?;
+            scene.wait(running)?;
+            fs::remove_file(scene.out())?;
+            running = start(scene, &SCRIPT, "zap-restart", &images)?;
+            scene.wait_running(1)?;
+        } else {
+            fs::write(scene.out(), "")?;
+        }
+        type_keys(running, "/1500\n")?;
+        said("1500")?;
+        type_keys(running, "G")?;
+        said("line 2000")?;
+        type_keys(running, "q")?;
+        let ended = scene.wait(running)?.ended;
+        ensure!(ended == Ended::Exited(0), "{ended}");
+        Ok(fs::read_to_string(scene.out())?)
+    };
+    let plain = show(false)?;
+    let again = show(true)?;
+    ensure!(again == plain, "{again:?} instead of {plain:?}");
+    Ok(())
 }
