@@ -241,8 +241,12 @@ fn own_link(place: Place, buffer: usize, arguments: &Arguments, result: usize) -
         fd::read_link_at(place.directory(arguments), path, &mut whole).ok()?.len()
     };
     let length = private::see(&mut whole, length).min(room);
-    // SAFETY: the caller's buffer, of `room` bytes, which the kernel has written to.
-    unsafe { core::ptr::copy_nonoverlapping(whole.as_ptr(), address as *mut u8, length) };
+    // SAFETY: the caller's buffer, of `room` bytes, which the kernel has written to. What it has written behind the pod's path would
+    // be read by who has zeroed the buffer and asks for no length.
+    unsafe {
+        core::ptr::copy_nonoverlapping(whole.as_ptr(), address as *mut u8, length);
+        core::ptr::write_bytes((address as *mut u8).add(length), 0, result.saturating_sub(length));
+    }
     Some(length)
 }
 

@@ -245,8 +245,13 @@ unsafe fn see_path(address: *mut u8, length: *mut socklen_t, room: usize) {
     let whole = text.as_c_str().to_bytes_with_nul();
     // SAFETY: as far as there is room; the length is that of the whole, as the kernel has it.
     unsafe {
+        let end = HEAD + whole.len();
         core::ptr::copy_nonoverlapping(whole.as_ptr(), address.add(HEAD), whole.len().min(room - HEAD));
-        *length = (HEAD + whole.len()) as socklen_t;
+        // Behind its end there would be the rest of the host's path.
+        if end < told {
+            core::ptr::write_bytes(address.add(end), 0, told - end);
+        }
+        *length = end as socklen_t;
     }
 }
 
