@@ -1,7 +1,7 @@
 //! Directories of a pod's own (`zap-launch --private`): what programs see of them is what they would see of a directory that is theirs
 //! alone, and the host sees nothing.
 //!
-//! `ZAP_PRIVATE_BY` in the environment is handed on to zap-launch: the same cases for whatever makes the directories private.
+//! By other paths, unless `ZAP_PRIVATE_BY` in the environment says what makes the directories private: the cases are the same.
 
 use crate::case::{failed, Case, Doing, Result, Row};
 use crate::ensure;
@@ -61,9 +61,7 @@ impl Directories {
 fn launch<S: AsRef<OsStr>>(scene: &Scene, own: &Path, words: &[S]) -> Command {
     let mut command = scene.words(&["zap-launch", "--private"]);
     command.arg(own).args(words);
-    if let Some(by) = std::env::var_os("ZAP_PRIVATE_BY") {
-        command.env("ZAP_PRIVATE_BY", by);
-    }
+    command.env("ZAP_PRIVATE_BY", std::env::var_os("ZAP_PRIVATE_BY").unwrap_or_else(|| "names".into()));
     command
 }
 
