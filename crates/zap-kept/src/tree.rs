@@ -263,8 +263,22 @@ pub fn take(
             entries.push(entry);
         }
     }
+    entries.extend(links(store)?);
     target.set_len(place)?;
     Ok(Tree { pod_id, generation, entries })
+}
+
+/// Links beside the directories, by which Unix sockets have names that are short enough.
+fn links(store: &Path) -> io::Result<Vec<Entry>> {
+    let mut links = Vec::new();
+    for one in fs::read_dir(store)? {
+        let (name, path) = one.map(|one| (one.file_name(), one.path()))?;
+        let metadata = fs::symlink_metadata(&path)?;
+        if metadata.is_symlink() {
+            links.push(describe(&path, name.into_vec(), &metadata)?);
+        }
+    }
+    Ok(links)
 }
 
 /// Reads what [`take`] has copied, and writes list and head.
@@ -487,10 +501,10 @@ mod tests {
         // SAFETY: ends with a NUL.
         assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o640) }, 0);
         fs::write(root.join("a/barred"), b"barred").unwrap();
-        fs::set_permissions(root.join("a/barred"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join("a/barred"), Permissions::from_mode(0o0)).unwrap();
         fs::create_dir(root.join("closed")).unwrap();
         fs::write(root.join("closed/in"), b"in").unwrap();
-        fs::set_permissions(root.join("closed"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join("closed"), Permissions::from_mode(0o0)).unwrap();
         set_time(&root.join("a"), 1_234_567_890_123_456_789).unwrap();
     }
 

@@ -109,7 +109,9 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     match start() {
         Ok(first) => {
             changes.stay();
-            own.map(OwnDirectories::stay);
+            if let Some(own) = own {
+                own.stay();
+            }
             Ok(Restarted { first, ended, table: PathBuf::from(&pod.table) })
         }
         Err(error) => {
