@@ -137,7 +137,8 @@ fn pager(scene: &Scene) -> Result {
         type_keys(running, "q")?;
         let ended = scene.wait(running)?.ended;
         ensure!(ended == Ended::Exited(0), "{ended}");
-        Ok(fs::read_to_string(scene.out())?)
+        // Which of these the terminal makes of it is one of its attributes.
+        Ok(fs::read_to_string(scene.out())?.replace("\r\n", "\n"))
     };
     let plain = show(false)?;
     let again = show(true)?;

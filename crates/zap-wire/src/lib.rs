@@ -2,8 +2,8 @@
 //! runtime directory.
 //!
 //! Bytes and types only: no socket is opened here. Messages are MessagePack, one per packet of a `SOCK_SEQPACKET` Unix
-//! socket. docs/wire-protocol.md describes the conversation; golden/protocol-6.txt and
-//! golden/table-8.txt in this crate pin the encoding.
+//! socket. docs/wire-protocol.md describes the conversation; golden/protocol-9.txt and
+//! golden/table-10.txt in this crate pin the encoding.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
