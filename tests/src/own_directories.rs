@@ -384,6 +384,8 @@ fn saved_tree_is_checked(scene: &Scene, _: &str) -> Result {
         other[at] ^= 1;
         fs::write(&tree, &other)?;
         restart()?.expect(125, &tree.display().to_string()).doing(format!("byte {at}"))?;
+        let said = scene.run(&[Path::new("zap-image"), Path::new("verify"), &images[0]])?;
+        said.expect(1, &tree.display().to_string()).doing(format!("byte {at}"))?;
     }
     fs::write(&tree, &whole[..whole.len() - 1])?;
     restart()?.expect(125, "truncated").or_else(|_| restart()?.expect(125, &tree.display().to_string()))?;
@@ -391,6 +393,7 @@ fn saved_tree_is_checked(scene: &Scene, _: &str) -> Result {
     restart()?.expect(125, "is missing: it belongs to the images")?;
     wait_empty_store(scene)?;
     fs::write(&tree, &whole)?;
+    scene.run(&[Path::new("zap-image"), Path::new("verify"), &images[0]])?.expect(0, "")?;
     let running = scene.restart(&[], &images, &scene.out())?;
     scene.go()?;
     let said = said_after(scene, running, &scene.out())?;

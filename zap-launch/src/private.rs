@@ -109,7 +109,8 @@ impl Own {
 
     /// Removes what has been made if it is not what the pod has that sees it so: that was there before.
     pub fn settle(self, view: &View) {
-        if self.store.as_ref().is_some_and(|store| store.path != view.store) {
+        // By its name: the coordinator may know the runtime directory by another path.
+        if self.store.as_ref().is_some_and(|store| store.path.file_name() != view.store.file_name()) {
             self.remove();
         }
     }

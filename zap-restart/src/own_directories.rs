@@ -34,15 +34,11 @@ impl OwnDirectories {
         else {
             return Ok(None);
         };
-        let pod = &image.header.pod;
-        let name = TreeName { pod_id: pod.id, generation: pod.generation };
-        let path = image.path.parent().unwrap_or(Path::new("")).join(name.format());
-        let failed = |why: String| Error::new(path.display(), why);
         let runtime = RuntimeDir::open_or_create()?;
-        let saved = open(&path, name, Some(&runtime).filter(|_| !verify)).map_err(failed)?;
+        let (path, saved) = open_beside(image, Some(&runtime).filter(|_| !verify))?;
         let own = Self { recorded, store: Some(Store::create(&runtime)?) };
         if let Some(store) = &own.store {
-            saved.restore(&store.path).map_err(|error| failed(reason(&error)))?;
+            saved.restore(&store.path).map_err(|error| Error::new(path.display(), reason(&error)))?;
         }
         Ok(Some(own))
     }
@@ -132,6 +128,23 @@ impl Beside {
         }
         PathBuf::from(format!("/proc/self/fd/{}", self.held.as_raw_fd()))
     }
+}
+
+/// Checks what the directories held, if there were any, whole.
+pub fn verify(image: &Image) -> Result<()> {
+    match image.header.own_directories() {
+        Some(_) => open_beside(image, None).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// What lies beside the image; read whole if `runtime` does not know it to be untouched.
+fn open_beside(image: &Image, runtime: Option<&RuntimeDir>) -> Result<(PathBuf, SavedTree)> {
+    let pod = &image.header.pod;
+    let name = TreeName { pod_id: pod.id, generation: pod.generation };
+    let path = image.path.parent().unwrap_or(Path::new("")).join(name.format());
+    let saved = open(&path, name, runtime).map_err(|why| Error::new(path.display(), why))?;
+    Ok((path, saved))
 }
 
 fn open(path: &Path, name: TreeName, runtime: Option<&RuntimeDir>) -> std::result::Result<SavedTree, String> {

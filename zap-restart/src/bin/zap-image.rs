@@ -26,8 +26,7 @@ fn main() -> ExitCode {
     let mut list = Vec::new();
     for path in &images.images {
         let opened = Image::open(path);
-        let result =
-            opened.and_then(|image| if verifying { verify::extents(&image).map(|()| image) } else { Ok(image) });
+        let result = opened.and_then(|image| if verifying { verify::whole(&image).map(|()| image) } else { Ok(image) });
         let outcome = match result {
             Ok(_) if images.json && verifying => {
                 list.push(Json::Object(vec![
