@@ -75,7 +75,8 @@ pub fn cases(manifest: &Manifest) -> Vec<Case> {
             cases.extend([case(), case().by_ordinary_user()]);
         }
     }
-    let table: [Row; 5] = [
+    let table: [Row; 6] = [
+        ("zaps-own-is-sealed", zaps_own_is_sealed),
         ("refused", refused),
         ("configuration", configuration),
         ("devices", devices),
@@ -477,6 +478,18 @@ fn refused(scene: &Scene) -> Result {
         launch(by, &["--private", &dir, "--private", &dir], "is given twice")?;
         launch(by, &["--root", "/no/such"], "no such file or directory")?;
     }
+    // By namespaces, where there are any; else other words are said of it.
+    let zaps = scene.runtime().display().to_string();
+    scene.use_variable("ZAP_PRIVATE_BY", "");
+    let said = scene.run(&["zap-launch", "--private", &zaps, "true"])?;
+    ensure!(said.status == 125 || said.status == 0, "{said:?}");
+    let mut command = scene.words(&["zap-launch", "--pod", "app", "--private", &dir, "sleep", "1000"]);
+    command.env("ZAP_PRIVATE_BY", NAMES);
+    let running = scene.start(command, &scene.out())?;
+    scene.wait_running(1)?;
+    scene.run(&["zap-launch", "--pod", "app", "--private", &above, "true"])?.expect(125, "the pod is there already")?;
+    scene.run(&["zap-command", "--kill"])?.expect(0, "")?;
+    scene.wait(running)?;
     launch(NAMES, &["--private", "/etc=copy"], "only a mount namespace")?;
     launch(NAMES, &["--private", "/usr/lib"], "only a mount namespace")?;
     launch(NAMES, &["--private", "/dev"], "only a mount namespace")?;
@@ -488,6 +501,40 @@ fn refused(scene: &Scene) -> Result {
     command.env("ZAP_PRIVATE_BY", NAMES).current_dir(&dir);
     scene.finish(command)?.expect(125, "working directory")?;
     Ok(())
+}
+
+/// The runtime directory lies in a directory of the pod's own, as /tmp/zap-UID does in /tmp: a program that removes all that it finds
+/// there harms nobody.
+fn zaps_own_is_sealed(scene: &Scene) -> Result {
+    use_private(scene, NAMESPACES)?;
+    let dir = scene.make_directory("all", 0o700)?;
+    let runtime = scene.make_directory("all/runtime", 0o700)?;
+    scene.use_runtime(runtime.clone());
+    scene.make_directory("own", 0o700)?;
+    let out = scene.path("out-other");
+    let options = [own(scene, "own", false), "--pod=other".into()];
+    let text = scene.path("own").display().to_string();
+    let other = start(scene, &options, &format!("echo precious > {text}/file"), &format!("cat {text}/file"), &out)?;
+    scene.wait_ready_in(&out, other, 1)?;
+    let all = dir.display();
+    let before = format!("cd {all}; echo mine > file; (rm -rf {all}/* || true) 2> /dev/null; echo again > file; ls {all}/runtime/private");
+    let running = start(scene, &[own(scene, "all", false), "--pod=app".into()], &before, "ls; cat file", &scene.out())?;
+    scene.wait_ready(running, 1)?;
+    ensure!(runtime.join("lock").exists() && scene.status()?.len() == 2, "{:?}", scene.status()?);
+    let images = scene.checkpoint(&["--pod", "app", "--kill"])?;
+    scene.wait(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(2)?;
+    let images = scene.checkpoint(&["--pod", "app", "--kill"]).doing("second checkpoint")?;
+    scene.wait(running)?;
+    let running = scene.restart(&[], &images, &scene.out())?;
+    scene.wait_running(2)?;
+    scene.go()?;
+    for (running, out, expected) in [(running, scene.out(), "file\nruntime\nagain\n"), (other, out, "precious\n")] {
+        let said = said_after(scene, running, &out)?;
+        ensure!(said == expected, "{said:?} instead of {expected:?}");
+    }
+    wait_empty_store(scene)
 }
 
 /// `--private /etc=copy`: what libc reads by itself is the pod's too.

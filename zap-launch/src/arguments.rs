@@ -73,6 +73,12 @@ impl Arguments {
             OF_THE_POD.iter().filter(|name| given(name)).map(|name| format!("--{}", name.replace('_', "-")));
         Ok(Self { of_the_pod: of_the_pod.collect(), ..Self::from_arg_matches(&matches)? })
     }
+
+    /// The option that says which directories the pod is to have for itself, if one does.
+    pub fn of_directories(&self) -> Option<&'static str> {
+        let private = (!self.private.is_empty()).then_some("--private");
+        private.or(self.root.is_some().then_some("--root"))
+    }
 }
 
 /// What follows --interval.

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::arguments::Arguments;
-use crate::private;
+use crate::private::{self, Own};
 use crate::script;
 use crate::search::{self, Found, Missing};
 use crate::view::View;
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use zap_client::error::reason;
 use zap_client::executable::Kind;
-use zap_client::{install, namespaces, usage, Connection, MappedTable, RuntimeDir};
+use zap_client::{install, namespaces, present, usage, Connection, MappedTable, RuntimeDir};
 use zap_sys::{fd, process, signal};
 use zap_wire::message::{Launch, PodSettings, StreamId};
 use zap_wire::private::RUNTIME_INSIDE;
@@ -77,13 +77,14 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
         Err(failure) if arguments.root.is_none() && arguments.pod.is_none() => return Err(failure),
         found => found,
     };
-    let entered = match present_pod() {
+    let entered = match present::pod() {
         Some(table) => stay(arguments, &table).map(|()| None)?,
         None => Some(enter(arguments, streams)?),
     };
     let (variables, view) = entered.unzip();
     let found = if view.as_ref().is_some_and(View::is_of_namespaces) { find(name) } else { found }?;
-    let place = view.and_then(|view| view.place_of(&found.path));
+    let place_of = |path: &Path| view.as_ref().and_then(|view| view.place_of(path));
+    let place = place_of(&found.path);
     let errno = match found.inspection.kind {
         // execvp(3) runs text that has no #! line by the shell.
         Kind::Text => {
@@ -92,11 +93,11 @@ fn try_launch(arguments: &Arguments) -> Result<std::convert::Infallible, Failure
             execute(Path::new("/bin/sh"), &words, variables.as_deref())
         }
         // The kernel would tell the interpreter where the script is on the host.
-        Kind::Script { interpreter } if place.is_some() => {
+        Kind::Script { interpreter } if place.is_some() || place_of(&interpreter).is_some() => {
             let words = script::words(&found.path, &arguments.program[1..]).map_err(|error| {
                 Failure::new(NOT_RUNNABLE, format_args!("{}: {}", found.path.display(), reason(&error)))
             })?;
-            execute(&interpreter, &words, variables.as_deref())
+            execute(&place_of(&interpreter).unwrap_or(interpreter), &words, variables.as_deref())
         }
         _ => execute(&place.unwrap_or(found.path), &arguments.program, variables.as_deref()),
     };
@@ -125,11 +126,14 @@ fn enter(arguments: &Arguments, streams: [StreamId; 3]) -> Result<(Vec<CString>,
     // Of the two that follow the user's own libraries are left in one; and a fault is taken out beside them.
     let is_odd = last.is_some() != present.iter().any(|entry| value(entry, environment::FAULT).is_some());
     let even = is_odd.then(|| entry(environment::EVEN, OsStr::new("")));
-    let Joined { path, table, view } = join(arguments, streams)?;
+    let Joined { path, table, view, is_first, _private } = join(arguments, streams)?;
+    if let Some(option) = arguments.of_directories().filter(|_| !is_first) {
+        let why = "the pod is there already, and has the directories that it was launched with";
+        return Err(Failure::new(FAILED, format_args!("{option}: {why}")));
+    }
     force_virtual(&table);
     let runtime = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-    let root = arguments.root.as_deref().map(|root| root.as_os_str().as_bytes());
-    view.enter(&table, root, [runtime, library.parent().unwrap_or(Path::new("/"))])?;
+    view.enter((&path, &table), is_first, [runtime, library.parent().unwrap_or(Path::new("/"))])?;
     let preload = entry(environment::LD_PRELOAD, &preload(&namespaces::inside(&library), users)?);
     let path = namespaces::inside(&path);
     let signal = table.signal.load(Ordering::Relaxed);
@@ -262,8 +266,8 @@ fn join(arguments: &Arguments, streams: [StreamId; 3]) -> Result<Joined, Failure
     match opened {
         Ok((path, table)) => {
             let view = View::of(&table);
-            private.settle(&view);
-            Ok(Joined { view, path, table })
+            let is_first = private.settle(&view);
+            Ok(Joined { view, path, table, is_first, _private: private })
         }
         Err(failure) => {
             private.remove();
@@ -278,6 +282,9 @@ struct Joined {
     path: PathBuf,
     table: MappedTable,
     view: View,
+    /// The pod's own directories are those that this process has made; they are held until it becomes the program.
+    is_first: bool,
+    _private: Own,
 }
 
 /// The directory for images. One that is asked for must be fit for them now, rather than at the first checkpoint; the
@@ -309,18 +316,6 @@ fn may_write(directory: &Path) -> std::io::Result<()> {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     }
-}
-
-/// The table of the pod in which this process already runs: libzap, which is then in it, knows. Neither the environment nor
-/// /proc says so, since libzap's init takes its variables out; nor does the process's id, which a PID namespace changes.
-fn present_pod() -> Option<PathBuf> {
-    // SAFETY: a NUL-terminated name.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, environment::TABLE_FUNCTION.as_ptr()) };
-    // SAFETY: the function of that name has this type, and a null pointer is `None`.
-    let function: Option<extern "C" fn() -> *const libc::c_char> = unsafe { std::mem::transmute(found) };
-    let path = function?();
-    // SAFETY: null, or a C string that is not changed while this process has one thread.
-    (!path.is_null()).then(|| PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes())))
 }
 
 /// The new value of LD_PRELOAD: libzap first, once.

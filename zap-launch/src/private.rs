@@ -30,7 +30,7 @@ pub fn make(words: &[OsString], root: Option<&Path>, runtime: &RuntimeDir) -> Re
     }
     let by = match (way()?, &root) {
         (By::Names, None) => reachable(&directories).map(|()| By::Names)?,
-        (By::Names, Some(root)) => return Err(refused("root", root, "needs a mount namespace; this host allows none")),
+        (By::Names, Some(root)) => return Err(refused("root", root, "needs a mount namespace, and there is none")),
         (_, Some(_)) => By::Root,
         (by, None) => by,
     };
@@ -64,7 +64,7 @@ fn reachable(directories: &[Directory]) -> Result<(), Failure> {
         return Err(refused(
             "private",
             path,
-            &format!("{why}, which only a mount namespace can change; this host allows none"),
+            &format!("{why}, which only a mount namespace can change, and there is none"),
         ));
     }
     Ok(())
@@ -107,12 +107,14 @@ impl Own {
         }
     }
 
-    /// Removes what has been made if it is not what the pod has that sees it so: that was there before.
-    pub fn settle(self, view: &View) {
+    /// Whether the pod that sees it so has what has been made here; else that is removed, for the pod was there before.
+    pub fn settle(&self, view: &View) -> bool {
         // By its name: the coordinator may know the runtime directory by another path.
-        if self.store.as_ref().is_some_and(|store| store.path.file_name() != view.store.file_name()) {
+        let is_its_own = self.store.as_ref().is_some_and(|store| store.path.file_name() == view.store.file_name());
+        if !is_its_own {
             self.remove();
         }
+        is_its_own
     }
 }
 

@@ -16,6 +16,7 @@ use zap_wire::private::By;
 pub struct View {
     by: By,
     pub store: PathBuf,
+    root: Option<PathBuf>,
     directories: Vec<PathBuf>,
 }
 
@@ -24,10 +25,11 @@ impl View {
     pub fn of(table: &MappedTable) -> Self {
         let text: Vec<u8> = table.private().collect();
         let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
-        let none = Self { by: By::Names, store: PathBuf::new(), directories: Vec::new() };
-        zap_wire::private::decode(&text).map_or(none, |(by, store, paths)| Self {
+        let none = Self { by: By::Names, store: PathBuf::new(), root: None, directories: Vec::new() };
+        zap_wire::private::decode(&text).map_or(none, |(by, store, root, paths)| Self {
             by,
             store: path(store),
+            root: root.map(path),
             directories: paths.map(path).collect(),
         })
     }
@@ -42,26 +44,28 @@ impl View {
         self.by != By::Names
     }
 
-    /// Makes this process see them. `root` is what the pod is launched with, if it is new; `runtime` and `library` are the
-    /// directories that Zap needs.
+    /// Makes this process see them. `is_first`: it is the one that makes the pod; `runtime` and `library` are the directories that Zap
+    /// needs.
     pub fn enter(
         &self,
-        table: &MappedTable,
-        root: Option<&[u8]>,
+        (path, table): (&Path, &MappedTable),
+        is_first: bool,
         [runtime, library]: [&Path; 2],
     ) -> Result<(), Failure> {
         let own = |error: zap_client::Error| Failure::new(FAILED, error);
-        let is_first = table.members().count() <= 1;
         match self.by {
             By::Names => self.change_directory(),
             By::Namespaces | By::Root if is_first => {
                 let place = |number: usize| self.store.join(number.to_string());
                 let over = self.directories.iter().enumerate().map(|(number, path)| (path.clone(), place(number)));
-                let root = root.map(|root| (PathBuf::from(OsStr::from_bytes(root)), self.store.join("root")));
+                let root = self.root.clone().map(|root| (root, self.store.join("root")));
                 let scene = Scene { over: over.collect(), root, runtime, library };
-                namespaces::enter(&scene).map_err(own)?;
-                for (place, inode) in table.namespaces.iter().zip(process::namespaces_of(process::getpid())) {
-                    place.store(inode, Ordering::Relaxed);
+                let whose = namespaces::enter(&scene).map_err(own)?;
+                namespaces::seal(&scene, &namespaces::inside(path), whose).map_err(own)?;
+                // The first one last: others wait for it.
+                let made = process::namespaces_of(process::getpid());
+                for (place, inode) in table.namespaces.iter().zip(made).rev() {
+                    place.store(inode, Ordering::Release);
                 }
                 Ok(())
             }

@@ -5,18 +5,19 @@ use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zap_client::error::{reason, Error, Result};
-use zap_client::namespaces::{self, Scene};
+use zap_client::namespaces::{self, Scene, Whose};
 use zap_client::store::Store;
-use zap_client::{install, trusted, RuntimeDir};
+use zap_client::{install, trusted, Connection, RuntimeDir};
+use zap_image::header::bytes::Bytes;
 use zap_image::header::OwnDirectories as Recorded;
 use zap_image::tree::TreeName;
 use zap_kept::tree::{remove, SavedTree};
 use zap_wire::private::{By, Directory, Private};
-use zap_wire::restart::Moved;
+use zap_wire::restart::{path_now, Moved};
 
 /// The pod's own directories, as they were at the checkpoint. What has been made of them goes with the value, until
 /// [`OwnDirectories::stay`].
@@ -24,19 +25,26 @@ use zap_wire::restart::Moved;
 pub struct OwnDirectories {
     recorded: Recorded,
     store: Option<Store>,
+    /// What has been entered, and where libzap.so was then.
+    entered: Option<Whose>,
+    library: PathBuf,
 }
 
 impl OwnDirectories {
     /// Makes those that the images tell of; nothing if there are none. Reads what they held whole if it is not known to be
     /// untouched, or with `verify` in any case.
-    pub fn restore(images: &[Image], verify: bool) -> Result<Option<Self>> {
+    pub fn restore(images: &[Image], map: &[Moved], verify: bool) -> Result<Option<Self>> {
         let Some((image, recorded)) = images.first().and_then(|image| Some((image, image.header.own_directories()?)))
         else {
             return Ok(None);
         };
         let runtime = RuntimeDir::open_or_create()?;
         let (path, saved) = open_beside(image, Some(&runtime).filter(|_| !verify))?;
-        let own = Self { recorded, store: Some(Store::create(&runtime)?) };
+        let mut recorded = recorded;
+        if let Some(now) = recorded.root.as_ref().and_then(|root| path_now(map, &root.0)) {
+            recorded.root = Some(Bytes(now));
+        }
+        let own = Self { recorded, store: Some(Store::create(&runtime)?), entered: None, library: PathBuf::new() };
         if let Some(store) = &own.store {
             saved.restore(&store.path).map_err(|error| Error::new(path.display(), reason(&error)))?;
         }
@@ -46,38 +54,57 @@ impl OwnDirectories {
     /// What was in the directories that stood for them is elsewhere now.
     pub fn moved(&self) -> Option<Moved> {
         let store = self.store.as_ref().filter(|_| !self.recorded.namespaces)?;
-        Some(Moved { from: self.recorded.store.0.clone(), to: store.path.as_os_str().as_bytes().to_vec() })
+        // As the kernel tells of it.
+        let path = store.path.canonicalize().unwrap_or(store.path.clone());
+        Some(Moved { from: self.recorded.store.0.clone(), to: path.into_os_string().into_vec() })
     }
 
     /// The paths by which the pod's processes find them.
     pub fn paths(&self) -> Vec<PathBuf> {
         let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
         match &self.store {
-            Some(store) if !self.recorded.namespaces => vec![store.path.clone()],
+            Some(store) if !self.recorded.namespaces => {
+                vec![store.path.canonicalize().unwrap_or(store.path.clone())]
+            }
             _ => self.recorded.directories.iter().map(|(one, _)| path(&one.0)).collect(),
         }
     }
 
-    /// Makes this process, and those that it makes, see them.
-    pub fn enter(&self) -> Result<()> {
-        let Some(store) = self.store.as_ref().filter(|_| self.recorded.namespaces) else { return Ok(()) };
+    /// Makes this process, and those that it makes, see them. Returns a connection to the coordinator, which must not be started from
+    /// in there.
+    pub fn enter(&mut self) -> Result<Connection> {
+        let coordinator = Connection::connect_or_start(&RuntimeDir::open_or_create()?)?;
+        if self.recorded.namespaces && self.store.is_some() {
+            let library = install::library()?;
+            self.entered = Some(namespaces::enter(&self.scene(&library))?);
+            self.library = library;
+        }
+        Ok(coordinator)
+    }
+
+    /// To be called when the pod is there, whose table this process finds at `table`.
+    pub fn seal(&self, table: &Path) -> Result<()> {
+        match self.entered {
+            Some(whose) => namespaces::seal(&self.scene(&self.library), table, whose),
+            None => Ok(()),
+        }
+    }
+
+    fn scene<'a>(&'a self, library: &'a Path) -> Scene<'a> {
         let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
-        let directories: Vec<PathBuf> = self.recorded.directories.iter().map(|(one, _)| path(&one.0)).collect();
-        let place = |number: usize| store.path.join(number.to_string());
-        let over = directories.into_iter().enumerate().map(|(number, one)| (one, place(number)));
-        let root = self.recorded.root.as_ref().map(|root| (path(&root.0), store.path.join("root")));
-        let runtime = store.path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-        let library = install::library()?;
-        let library = library.parent().unwrap_or(Path::new("/"));
-        namespaces::enter(&Scene { over: over.collect(), root, runtime, library })
+        let store = self.store.as_ref().map_or(Path::new("/"), |store| &store.path);
+        let directories = self.recorded.directories.iter().enumerate();
+        Scene {
+            over: directories.map(|(number, (one, _))| (path(&one.0), store.join(number.to_string()))).collect(),
+            root: self.recorded.root.as_ref().map(|root| (path(&root.0), store.join("root"))),
+            runtime: store.parent().and_then(Path::parent).unwrap_or(Path::new("/")),
+            library: library.parent().unwrap_or(Path::new("/")),
+        }
     }
 
     /// For the pod's settings.
     pub fn settings(&self) -> Private {
-        let directory = |(path, copied): &(zap_image::header::bytes::Bytes, bool)| Directory {
-            path: path.0.clone(),
-            copied: *copied,
-        };
+        let directory = |(path, copied): &(Bytes, bool)| Directory { path: path.0.clone(), copied: *copied };
         Private {
             by: match (self.recorded.namespaces, &self.recorded.root) {
                 (false, _) => By::Names,
@@ -99,7 +126,7 @@ impl OwnDirectories {
 impl Drop for OwnDirectories {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
-            let _ = remove(&store.path);
+            let _ = remove(&namespaces::inside(&store.path));
         }
     }
 }

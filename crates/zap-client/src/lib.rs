@@ -9,6 +9,7 @@ pub mod error;
 pub mod executable;
 pub mod install;
 pub mod namespaces;
+pub mod present;
 pub mod runtime;
 mod start;
 pub mod store;

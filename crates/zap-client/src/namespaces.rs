@@ -16,6 +16,7 @@ use std::os::unix::fs::{symlink, DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use zap_sys::process;
 use zap_sys::RealPid;
 use zap_wire::environment;
@@ -54,6 +55,9 @@ pub(crate) fn library() -> Option<&'static Path> {
     MOVED.get().map(|[_, (_, to)]| to.as_path())
 }
 
+/// How long who joins a pod waits for its namespaces to be made.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Whether this process may have a mount namespace of its own.
 pub fn are_available() -> bool {
     // In a child: what comes of it cannot be taken back.
@@ -68,8 +72,16 @@ pub fn are_available() -> bool {
     }
 }
 
-/// Enters a new one. This process must have one thread; its working directory is then what lies at that path there.
-pub fn enter(scene: &Scene) -> Result<()> {
+/// Enters a new one, which is to be sealed ([`seal`]) before any program runs in it. This process must have one thread; its working
+/// directory is then what lies at that path there.
+pub fn enter(scene: &Scene) -> Result<Whose> {
+    for (path, _) in &scene.over {
+        for own in [scene.runtime, scene.library] {
+            if own == path || path.starts_with(own) {
+                return Err(Error::new(path.display(), "cannot be private: Zap itself lies there"));
+            }
+        }
+    }
     let current = std::env::current_dir();
     let whose = unshare()?;
     make_slave()?;
@@ -84,17 +96,24 @@ pub fn enter(scene: &Scene) -> Result<()> {
     let devices: Vec<_> = devices.filter_map(|path| hold(&path).ok().map(|held| (path, held))).collect();
     let root = scene.root.as_ref().map(|(root, place)| NewRoot::make(root, place)).transpose()?;
     for (path, place) in over {
-        bind(&place, &root.as_ref().map_or(path.to_path_buf(), |root| root.at(path)))?;
+        let target = root.as_ref().map_or(path.to_path_buf(), |root| root.at(path));
+        if !target.is_dir() {
+            return Err(Error::new(
+                path.display(),
+                "is no directory here; the pod's own needs one to lie over: make it",
+            ));
+        }
+        bind(&place, &target)?;
     }
     for (path, held, inside) in own {
         match &root {
             Some(root) => {
                 make_directories(&root.at(Path::new(inside)))?;
-                bind(&held, &root.at(Path::new(inside)))?;
+                bind_alone(&held, &root.at(Path::new(inside)))?;
             }
             None if is_hidden(path) => {
                 make_directories(path)?;
-                bind(&held, path)?;
+                bind_alone(&held, path)?;
             }
             None => {}
         }
@@ -108,14 +127,52 @@ pub fn enter(scene: &Scene) -> Result<()> {
     }
     if let Some(root) = root {
         root.enter()?;
-        give_up_capabilities(whose);
         note_inside(scene.runtime, scene.library);
         // Another root directory need not have it.
         let _ = std::env::set_current_dir("/").and_then(|()| std::env::set_current_dir(current?));
-        return Ok(());
+        return Ok(whose);
+    }
+    go_back(current)?;
+    Ok(whose)
+}
+
+/// Ends what [`enter`] has begun, for the pod whose table, as this process finds it, is at `table`: its processes see what they need of
+/// the runtime directory and change nothing in it, should they remove all that they find. Of what is in it that is the table alone.
+pub fn seal(scene: &Scene, table: &Path, whose: Whose) -> Result<()> {
+    let runtime = inside(scene.runtime);
+    let is_seen = scene.root.is_some() || scene.over.iter().any(|(over, _)| scene.runtime.starts_with(over));
+    if is_seen {
+        let held = hold(table)?;
+        let stores = runtime.join("private");
+        // The other pods' too, and this one's within itself.
+        mount(c"tmpfs", &stores, Some(c"tmpfs"), libc::MS_NOSUID | libc::MS_NODEV | libc::MS_RDONLY, c"mode=0500")?;
+        // Before: it would be read-only too.
+        bind_alone(&held, table)?;
+        make_read_only(&runtime)?;
     }
     give_up_capabilities(whose);
-    go_back(current)
+    Ok(())
+}
+
+/// Makes a mount read-only; what else holds of it must be said again (mount(2), MS_REMOUNT, of a mount that is locked).
+fn make_read_only(path: &Path) -> Result<()> {
+    let c_path = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+    // SAFETY: all zeroes are a valid value.
+    let mut told: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a C string, and a struct that the kernel fills.
+    if unsafe { libc::statvfs(c_path.as_ptr(), &raw mut told) } != 0 {
+        return Err(Error::last(path.display(), "statvfs"));
+    }
+    let kept = [
+        (libc::ST_NOSUID, libc::MS_NOSUID),
+        (libc::ST_NODEV, libc::MS_NODEV),
+        (libc::ST_NOEXEC, libc::MS_NOEXEC),
+        (libc::ST_NOATIME, libc::MS_NOATIME),
+        (libc::ST_NODIRATIME, libc::MS_NODIRATIME),
+        (libc::ST_RELATIME, libc::MS_RELATIME),
+    ];
+    let kept = kept.into_iter().filter(|(told_by, _)| told.f_flag & told_by != 0).fold(0, |all, (_, flag)| all | flag);
+    mount(c"", path, None, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | kept, c"")
 }
 
 fn note_inside(runtime: &Path, library: &Path) {
@@ -147,6 +204,8 @@ impl NewRoot {
         let new = Self { place: place.to_path_buf() };
         make_directories(place)?;
         mount(c"tmpfs", place, Some(c"tmpfs"), libc::MS_NOSUID | libc::MS_NODEV, c"mode=0755")?;
+        // What is bound below it with all that lies there (/tmp, of the host's whole tree) must not have it in itself.
+        mount(c"", place, None, libc::MS_UNBINDABLE, c"")?;
         let mut names = Vec::new();
         for entry in fs::read_dir(root).map_err(|error| failed(root, &error))? {
             names.push(entry.map_err(|error| failed(root, &error))?.file_name());
@@ -206,6 +265,14 @@ impl NewRoot {
 /// Enters that of the pod whose table this is. If it has a `root` directory of its own: the host's runtime directory, and that of
 /// libzap.so.
 pub fn join(table: &PodTable, root: Option<(&Path, &Path)>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while table.namespaces[0].load(Ordering::Acquire) == 0 {
+        // Whoever makes them is entered before.
+        if Instant::now() > deadline || table.members().count() <= 1 {
+            return Err(Error::new("pod", "its namespaces have not been made"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
     let wanted = table.namespaces.each_ref().map(|inode| inode.load(Ordering::Relaxed));
     let own = process::namespaces_of(process::getpid());
     let current = std::env::current_dir();
@@ -255,8 +322,8 @@ fn give_up_capabilities(whose: Whose) {
 }
 
 /// To which user namespace a mount namespace belongs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
     /// The one in which this process was.
     Hosts,
     /// One of the pod's own.
@@ -295,9 +362,19 @@ fn make_slave() -> Result<()> {
     mount(c"", Path::new("/"), None, libc::MS_REC | libc::MS_SLAVE, c"")
 }
 
+/// With all that is mounted below.
 fn bind(place: &File, path: &Path) -> Result<()> {
+    bind_so(place, path, libc::MS_BIND | libc::MS_REC)
+}
+
+/// Without what is mounted below: in a store that may be the very thing that is being made.
+fn bind_alone(place: &File, path: &Path) -> Result<()> {
+    bind_so(place, path, libc::MS_BIND)
+}
+
+fn bind_so(place: &File, path: &Path, flags: libc::c_ulong) -> Result<()> {
     let source = CString::new(format!("/proc/self/fd/{}", place.as_raw_fd())).unwrap_or_default();
-    mount(&source, path, None, libc::MS_BIND | libc::MS_REC, c"")
+    mount(&source, path, None, flags, c"")
 }
 
 /// mount(2).

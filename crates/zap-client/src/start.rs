@@ -8,6 +8,7 @@
 
 use crate::error::{Error, Result};
 use crate::install;
+use crate::present;
 use crate::runtime::RuntimeDir;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -57,6 +58,11 @@ pub fn lock(runtime: &RuntimeDir) -> Result<File> {
 
 /// Starts a coordinator and returns when it listens. The caller holds the [`lock`].
 pub fn coordinator(runtime: &RuntimeDir) -> Result<()> {
+    if present::is_in_namespaces() {
+        let why =
+            "is not running, and cannot be started from inside a pod with directories of its own; use any tool outside";
+        return Err(Error::new("zap-coordinator", why));
+    }
     let path = install::coordinator()?;
     let (mut reader, writer) = pipe()?;
     let command = Command::new(path.as_os_str(), runtime)?;

@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::runtime::RuntimeDir;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -21,21 +22,32 @@ pub struct Store {
 impl Store {
     /// A new one, empty.
     pub fn create(runtime: &RuntimeDir) -> Result<Self> {
-        let number = random()?;
-        let path = runtime.store_path(number);
         runtime.make_private(&runtime.stores_dir())?;
-        runtime.make_private(&path)?;
-        let held = File::open(&path).map_err(|error| Error::system(path.display(), "open", &error))?;
-        // Nobody else has it.
-        // SAFETY: a descriptor of our own.
-        let _ = unsafe { libc::flock(held.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) };
-        Ok(Self { number, path, _held: held })
+        loop {
+            let number = random()?;
+            let path = runtime.store_path(number);
+            runtime.make_private(&path)?;
+            let held = File::open(&path);
+            // A coordinator that has just started may have taken it for one that was left, before it was held.
+            // SAFETY: a descriptor of our own.
+            let is_held = held.as_ref().is_ok_and(|held| unsafe { libc::flock(held.as_raw_fd(), libc::LOCK_SH) == 0 });
+            match held {
+                Ok(held) if is_held && path.exists() => return Ok(Self { number, path, _held: held }),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::system(path.display(), "open", &error));
+                }
+                _ => {}
+            }
+        }
     }
 }
 
 /// Whether somebody is filling the store at `path`.
 pub fn is_held(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) => return error.kind() != ErrorKind::NotFound,
+    };
     // SAFETY: a descriptor of our own, with which the lock goes.
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) != 0 }
 }

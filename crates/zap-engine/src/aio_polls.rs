@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use zap_sys::aio::{Event, Ring, HEADER};
 use zap_sys::{fd, mem, PAGE_SIZE};
 
@@ -53,39 +53,69 @@ const ROOM: usize = 4096;
 /// Places at which one is looked for.
 const WINDOW: usize = 64;
 
-/// The addresses of the requests, 0 where there is none; and the rest.
-static ADDRESSES: [AtomicU64; ROOM] = [const { AtomicU64::new(0) }; ROOM];
-static PLACES: [Place; ROOM] = [const {
-    Place { context: AtomicU64::new(0), request: [const { AtomicU64::new(0) }; 8], file: AtomicU64::new(0) }
-}; ROOM];
+/// The requests that wait.
+struct Table {
+    /// Their addresses, 0 where there is none.
+    addresses: [AtomicU64; ROOM],
+    places: [Place; ROOM],
+}
+
+/// Mapped when the first one comes: most programs have none, and may have locked all that they have in memory (mlockall(2)).
+static TABLE: AtomicPtr<Table> = AtomicPtr::new(core::ptr::null_mut());
 static USED: AtomicBool = AtomicBool::new(false);
+
+fn table() -> Option<&'static Table> {
+    // SAFETY: null, or a mapping that stays; zeroes are a table.
+    unsafe { TABLE.load(Ordering::Acquire).as_ref() }
+}
+
+fn made_table() -> Option<&'static Table> {
+    if table().is_none() {
+        let length = core::mem::size_of::<Table>();
+        let mapped = mem::map_anonymous(length).ok()?;
+        let null = core::ptr::null_mut();
+        if TABLE.compare_exchange(null, mapped as *mut Table, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: just mapped, and known to nobody.
+            let _ = unsafe { mem::unmap(mapped, length as u64) };
+        }
+    }
+    table()
+}
 
 fn window(address: u64) -> impl Iterator<Item = usize> {
     let first = ((address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize;
     (0..WINDOW).map(move |step| (first + step) % ROOM)
 }
 
-fn is_at(index: usize, context: u64, address: u64) -> bool {
-    ADDRESSES[index].load(Ordering::Relaxed) == address && PLACES[index].context.load(Ordering::Acquire) == context
-}
+impl Table {
+    fn find(&self, context: u64, address: u64) -> Option<usize> {
+        let is_it = |index: &usize| {
+            let (known, place) = (&self.addresses[*index], &self.places[*index]);
+            known.load(Ordering::Relaxed) == address && place.context.load(Ordering::Acquire) == context
+        };
+        window(address).find(is_it)
+    }
 
-fn free(index: usize) {
-    PLACES[index].context.store(0, Ordering::Relaxed);
-    ADDRESSES[index].store(0, Ordering::Release);
+    fn free(&self, index: usize) {
+        self.places[index].context.store(0, Ordering::Relaxed);
+        self.addresses[index].store(0, Ordering::Release);
+    }
 }
 
 fn remove(context: u64, address: u64) {
-    if let Some(index) = window(address).find(|index| is_at(*index, context, address)) {
-        free(index);
+    if let Some((table, index)) = table().and_then(|table| Some((table, table.find(context, address)?))) {
+        table.free(index);
     }
 }
 
 /// False where there is no room.
 fn insert(context: u64, address: u64, request: &Request) -> bool {
-    let take =
-        |index: &usize| ADDRESSES[*index].compare_exchange(0, address, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    let Some(table) = made_table() else { return false };
+    let take = |index: &usize| {
+        table.addresses[*index].compare_exchange(0, address, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    };
     let Some(index) = window(address).find(take) else { return false };
-    let place = &PLACES[index];
+    let place = &table.places[index];
     for (word, value) in place.request.iter().zip(request) {
         word.store(*value, Ordering::Relaxed);
     }
@@ -96,26 +126,26 @@ fn insert(context: u64, address: u64, request: &Request) -> bool {
 
 /// The descriptor that `poll` waits for is of a new file, after a restart.
 pub fn note_file(context: u64, poll: &Poll) {
-    if let Some(index) = window(poll.address).find(|index| is_at(*index, context, poll.address)) {
-        PLACES[index].file.store(file_of(descriptor_of(&poll.request)), Ordering::Relaxed);
+    if let Some((table, index)) = table().and_then(|table| Some((table, table.find(context, poll.address)?))) {
+        table.places[index].file.store(file_of(descriptor_of(&poll.request)), Ordering::Relaxed);
     }
 }
 
-fn of(context: u64) -> impl Iterator<Item = usize> {
-    let any = if USED.load(Ordering::Relaxed) { ROOM } else { 0 };
-    let is_its = move |index: &usize| PLACES[*index].context.load(Ordering::Acquire) == context;
-    (0..any).filter(is_its)
+fn of(context: u64) -> impl Iterator<Item = (&'static Table, usize)> {
+    let used = table().filter(|_| USED.load(Ordering::Relaxed));
+    let all = used.into_iter().flat_map(|table| (0..ROOM).map(move |index| (table, index)));
+    all.filter(move |(table, index)| table.places[*index].context.load(Ordering::Acquire) == context)
 }
 
 /// What waits in `context`. When nobody submits.
 pub fn waiting(context: u64) -> Vec<Poll> {
-    let poll = |index: usize| {
-        let place = &PLACES[index];
+    let poll = |(table, index): (&Table, usize)| {
+        let place = &table.places[index];
         let mut request = Request::default();
         for (value, word) in request.iter_mut().zip(&place.request) {
             *value = word.load(Ordering::Relaxed);
         }
-        let (address, file) = (ADDRESSES[index].load(Ordering::Relaxed), place.file.load(Ordering::Relaxed));
+        let (address, file) = (table.addresses[index].load(Ordering::Relaxed), place.file.load(Ordering::Relaxed));
         Poll { address, request, file }
     };
     of(context).map(poll).collect()
@@ -140,7 +170,7 @@ impl Followed {
 
     /// The ring of `context` is a new one.
     pub fn begin(&self, context: u64) {
-        of(context).for_each(free);
+        of(context).for_each(|(table, index)| table.free(index));
         self.is_followed.store(false, Ordering::Relaxed);
         self.is_lost.store(false, Ordering::Relaxed);
         self.lock.store(0, Ordering::Release);

@@ -1,6 +1,6 @@
 //! What an image tells of the pod's own directories (`zap-launch --private`).
 
-use crate::state;
+use crate::{private as known, state};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use zap_image::header::{self, bytes::Bytes, OwnDirectories};
@@ -11,8 +11,13 @@ use zap_wire::private::{decode, By};
 /// The section, if the pod has any.
 pub fn section(order: &SaveOrder) -> Result<Option<SavedSection>, Refusal> {
     let private = &order.settings.private;
+    if private.is_empty() {
+        return Ok(None);
+    }
     let text: Vec<u8> = state::agents_table().map(|table| table.private().collect()).unwrap_or_default();
-    let Some((by, store, _)) = decode(&text).filter(|_| !private.is_empty()) else { return Ok(None) };
+    let Some((by, store, ..)) = decode(&text) else { return Ok(None) };
+    // As it stands in the other paths of the image.
+    let store = if by == By::Names { known::store() } else { store };
     let own = OwnDirectories {
         namespaces: by != By::Names,
         store: Bytes(store.to_vec()),

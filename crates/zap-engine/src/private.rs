@@ -69,8 +69,12 @@ fn known() -> &'static Known {
 
 /// Notes what the pod's table tells: at init, and at a restart, which may have put the store elsewhere.
 pub fn learn(table: &PodTable) {
+    // Most have none, and no memory to spare.
+    if table.private().next() == Some(0) {
+        return BY_NAMES.store(false, Ordering::Relaxed);
+    }
     let text: Vec<u8> = table.private().collect();
-    let Some((By::Names, store, directories)) = decode(&text) else {
+    let Some((By::Names, store, _, directories)) = decode(&text) else {
         return BY_NAMES.store(false, Ordering::Relaxed);
     };
     // As the kernel tells of it.

@@ -9,6 +9,7 @@
 use crate::header::bytes::Bytes;
 use crate::layout::checksum;
 use crate::validate::FormatError;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -111,10 +112,24 @@ impl Head {
     }
 }
 
+/// S_IFMT and S_IFDIR of inode(7).
+const KIND: u32 = 0o170_000;
+const DIRECTORY: u32 = 0o040_000;
+
+impl Entry {
+    fn is_directory(&self) -> bool {
+        self.mode & KIND == DIRECTORY && self.same_as.is_none()
+    }
+}
+
 impl Tree {
-    /// The list, as it is written.
+    /// The list, as it is written; not one that would not be read.
     pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
-        zap_codec::encode(self).map_err(FormatError::Encoding)
+        let bytes = zap_codec::encode(self).map_err(FormatError::Encoding)?;
+        match bytes.len() as u64 {
+            0..=LONGEST => Ok(bytes),
+            _ => Err(FormatError::Encoding("too many files".to_string())),
+        }
     }
 
     /// Reads the list that `head` tells of. Nothing in it leads out of the directories, or behind the contents.
@@ -123,18 +138,36 @@ impl Tree {
             return Err(FormatError::Damaged("list of files".to_string()));
         }
         let (tree, _): (Self, _) = zap_codec::decode(bytes).map_err(FormatError::Encoding)?;
-        let is_sound = |(number, entry): (usize, &Entry)| {
-            let is_inside = entry.path.0.split(|c| *c == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
-            let end = entry.place.checked_add(entry.size);
-            is_inside
-                && !entry.path.0.contains(&0)
-                && end.is_some_and(|end| end <= head.place)
-                && entry.same_as.is_none_or(|other| (other as usize) < number)
-        };
-        match tree.entries.iter().enumerate().all(is_sound) {
+        match tree.is_sound(head) {
             true => Ok(tree),
             false => Err(FormatError::Damaged("list of files".to_string())),
         }
+    }
+
+    /// Whether every name lies in a directory that comes before it, and all contents before the list.
+    fn is_sound(&self, head: &Head) -> bool {
+        let mut known = BTreeMap::new();
+        for (number, entry) in self.entries.iter().enumerate() {
+            let path = entry.path.0.as_slice();
+            let is_inside = path.split(|c| *c == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
+            // No link is on the way.
+            let parent = path.iter().rposition(|c| *c == b'/').and_then(|at| path.get(..at));
+            let is_in_directory = parent.is_none_or(|parent| known.get(parent) == Some(&true));
+            let end = entry.place.checked_add(entry.size);
+            let is_link_to_file = entry.same_as.is_none_or(|other| {
+                let original = self.entries.get(other as usize).filter(|_| (other as usize) < number);
+                original.is_some_and(|original| !original.is_directory())
+            });
+            let is_sound = is_inside
+                && is_in_directory
+                && is_link_to_file
+                && !path.contains(&0)
+                && end.is_some_and(|end| end <= head.place);
+            if !is_sound || known.insert(path, entry.is_directory()).is_some() {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -164,8 +197,9 @@ mod tests {
     use alloc::vec;
 
     fn tree(path: &[u8]) -> Tree {
+        let directory = Entry { path: Bytes(b"0".to_vec()), mode: DIRECTORY, ..Entry::default() };
         let entry = Entry { path: Bytes(path.to_vec()), place: 4096, size: 10, ..Entry::default() };
-        Tree { pod_id: 1, generation: 2, entries: vec![entry] }
+        Tree { pod_id: 1, generation: 2, entries: vec![directory, entry] }
     }
 
     #[test]
@@ -189,14 +223,18 @@ mod tests {
             Tree::decode(&bytes, &head)
         };
         assert_eq!(decode(&tree(b"0/a")).unwrap(), tree(b"0/a"));
-        for path in [&b"0/../a"[..], b"/0", b"0/", b"0//a", b"", b"0/a\0", b"."] {
+        for path in [&b"0/../a"[..], b"/0", b"0/", b"0//a", b"", b"0/a\0", b".", b"0", b"1/a"] {
             assert!(decode(&tree(path)).is_err(), "{path:?}");
         }
         let mut other = tree(b"0/a");
-        other.entries[0].size = 4097;
+        other.entries[1].size = 4097;
         assert!(decode(&other).is_err());
         let mut other = tree(b"0/a");
-        other.entries[0].same_as = Some(0);
+        other.entries[1].same_as = Some(0);
+        assert!(decode(&other).is_err());
+        let mut other = tree(b"0/a");
+        other.entries[1].mode = 0o120_777;
+        other.entries.push(Entry { path: Bytes(b"0/a/b".to_vec()), ..Entry::default() });
         assert!(decode(&other).is_err());
         let bytes = other.encode().unwrap();
         assert!(Tree::decode(&bytes, &Head { place: 8192, length: bytes.len() as u64, checksum: 1 }).is_err());

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{symlink, DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,9 @@ const OWN_ATTRIBUTES: [&[u8]; 2] = [b"user.", b"system.posix_acl_"];
 
 /// Longest path that is given to the kernel, which takes 4,096 bytes with the NUL: names in a deep tree have longer ones.
 const LONGEST: usize = 2048;
+
+/// How deep directories may lie in each other: each takes a part of the stack.
+const DEEPEST: usize = 4000;
 
 /// A path that leads to where `path` does and is short enough, and what it needs to be open for that.
 fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
@@ -65,16 +68,35 @@ fn add(
     links: &mut BTreeMap<(u64, u64), u32>,
     listing: &mut Listing,
 ) -> io::Result<()> {
-    let (short_path, _held) = short(&path)?;
+    // Of a directory that others use what is in it may go meanwhile.
+    let has_gone = |error: &io::Error| error.kind() == ErrorKind::NotFound && !listing.found.is_empty();
+    if name.iter().filter(|c| **c == b'/').count() > DEEPEST {
+        return Err(io::Error::other(format!("directories in each other more than {DEEPEST} deep")));
+    }
+    let (short_path, _held) = match short(&path) {
+        Err(error) if has_gone(&error) => return Ok(()),
+        found => found?,
+    };
     let metadata = match fs::symlink_metadata(&short_path) {
-        Err(error) if error.kind() == ErrorKind::NotFound && !listing.found.is_empty() => return Ok(()),
+        Err(error) if has_gone(&error) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && !listing.found.is_empty() => {
+            // It may be listed, and not entered.
+            let parent = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+            if listing.barred.last().is_none_or(|(last, _)| *last != parent) {
+                listing.barred.push((parent, error));
+            }
+            return Ok(());
+        }
         metadata => metadata?,
     };
     if is_left_out(&metadata) {
         return Ok(());
     }
     let identity = (metadata.dev(), metadata.ino());
-    let mut entry = describe(&short_path, name, &metadata)?;
+    let mut entry = match describe(&short_path, name, &metadata) {
+        Err(error) if has_gone(&error) => return Ok(()),
+        entry => entry?,
+    };
     if !metadata.is_dir() && metadata.nlink() > 1 {
         entry.same_as = links.get(&identity).copied();
         links.entry(identity).or_insert(listing.found.len() as u32);
@@ -90,6 +112,7 @@ fn add(
             listing.barred.push((path, error));
             return Ok(());
         }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         names => names.map_err(|error| named(&path, &error))?,
     };
     names.sort_unstable();
@@ -153,24 +176,46 @@ fn attributes(path: &Path) -> Vec<(Bytes, Bytes)> {
 }
 
 /// Opens a regular file of one's own for reading, also if its mode forbids that; its times stay.
-fn open(path: &Path) -> io::Result<File> {
+fn open_own(path: &Path) -> io::Result<File> {
     let (path, _held) = short(path)?;
-    let path = path.as_path();
     let options = |flags| {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | flags);
         options
     };
-    match options(libc::O_NOATIME).open(path) {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => options(0).open(path),
+    match options(libc::O_NOATIME).open(&path) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => options(0).open(&path),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let mode = fs::symlink_metadata(path)?.permissions();
-            fs::set_permissions(path, Permissions::from_mode(mode.mode() & 0o7777 | 0o400))?;
-            let opened = options(libc::O_NOATIME).open(path);
-            fs::set_permissions(path, mode)?;
+            let mode = fs::symlink_metadata(&path)?.permissions();
+            fs::set_permissions(&path, Permissions::from_mode(mode.mode() & 0o7777 | 0o400))?;
+            let opened = options(libc::O_NOATIME).open(&path);
+            fs::set_permissions(&path, mode)?;
             opened
         }
         opened => opened,
+    }
+}
+
+/// Opens a regular file of the host's, without changing anything of it. Others may write into the directories on the way: no link is
+/// followed (openat2(2), Linux 5.6), and it must be a regular file still.
+fn open_hosts(path: &Path) -> io::Result<File> {
+    let c_path = c_string(path)?;
+    // SAFETY: all zeroes are a valid value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_NO_SYMLINKS;
+    // SAFETY: a C string and a struct that live until the call returns.
+    let number = unsafe {
+        libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, c_path.as_ptr(), &raw const how, size_of::<libc::open_how>())
+    };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else knows.
+    let file = unsafe { File::from_raw_fd(number as i32) };
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(ErrorKind::NotFound.into()),
     }
 }
 
@@ -213,12 +258,17 @@ pub fn duplicate(listing: Listing, store: &Path) -> io::Result<Vec<(PathBuf, io:
     let mut maker = Maker::new(store, &entries);
     for (number, (_, path)) in found.into_iter().enumerate() {
         let fill = |target: &File, size: u64| {
-            let source = open(&path)?;
+            let source = open_hosts(&path)?;
             copy((&source, 0), (target, 0), size, || true)?;
             target.set_len(source.metadata()?.len().min(size))
         };
+        let is_hosts = |error: &io::Error| {
+            // A link on the way: somebody has put it there meanwhile.
+            let is_link = error.raw_os_error() == Some(libc::ELOOP);
+            is_link || matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound)
+        };
         match maker.make(number, fill) {
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
+            Err(error) if is_hosts(&error) => {
                 maker.leave_out(number);
                 barred.push((path, error));
             }
@@ -252,7 +302,7 @@ pub fn take(
                 let (short_path, _held) = short(&path)?;
                 let metadata = fs::symlink_metadata(&short_path).map_err(|error| named(&path, &error))?;
                 let source = opened((metadata.dev(), metadata.ino()));
-                let source = source.and_then(|source| source.map_or_else(|| open(&path), Ok));
+                let source = source.and_then(|source| source.map_or_else(|| open_own(&path), Ok));
                 let source = source.map_err(|error| named(&path, &error))?;
                 copy((&source, 0), (target, place), entry.size, &may_go_on).map_err(|error| named(&path, &error))?;
                 place += entry.size.next_multiple_of(HEAD_SIZE as u64);
@@ -382,10 +432,7 @@ impl<'a> Maker<'a> {
         }
         match kind(entry) {
             // Its own mode may keep out who fills it.
-            libc::S_IFDIR => match DirBuilder::new().mode(0o700).create(&path) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-                made => made,
-            },
+            libc::S_IFDIR => DirBuilder::new().mode(0o700).create(&path),
             libc::S_IFREG => {
                 let mut options = OpenOptions::new();
                 let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
@@ -467,11 +514,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
 
 /// Lets the owner into every directory.
 fn open_up(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
+    let (short_path, _held) = short(path)?;
+    fs::set_permissions(&short_path, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(&short_path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
+            open_up(&path.join(entry.file_name()))?;
         }
     }
     Ok(())
@@ -505,6 +553,9 @@ mod tests {
         fs::create_dir(root.join("closed")).unwrap();
         fs::write(root.join("closed/in"), b"in").unwrap();
         fs::set_permissions(root.join("closed"), Permissions::from_mode(0o0)).unwrap();
+        fs::create_dir(root.join("listed")).unwrap();
+        fs::write(root.join("listed/in"), b"in").unwrap();
+        fs::set_permissions(root.join("listed"), Permissions::from_mode(0o600)).unwrap();
         set_time(&root.join("a"), 1_234_567_890_123_456_789).unwrap();
     }
 
@@ -521,6 +572,9 @@ mod tests {
         assert_eq!(modified_ns(&fs::metadata(root.join("a")).unwrap()), 1_234_567_890_123_456_789);
         fs::set_permissions(root.join("closed"), Permissions::from_mode(0o700)).unwrap();
         assert_eq!(fs::read(root.join("closed/in")).unwrap(), b"in");
+        assert_eq!(fs::metadata(root.join("listed")).unwrap().mode() & 0o7777, 0o600);
+        fs::set_permissions(root.join("listed"), Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(fs::read(root.join("listed/in")).unwrap(), b"in");
         assert_eq!(fs::metadata(root.join("a/barred")).unwrap().mode() & 0o7777, 0);
         fs::set_permissions(root.join("a/barred"), Permissions::from_mode(0o600)).unwrap();
         assert_eq!(fs::read(root.join("a/barred")).unwrap(), b"barred");
@@ -562,11 +616,12 @@ mod tests {
         build(&host);
         fs::write(host.join("left/out"), b"").unwrap();
         fs::set_permissions(host.join("closed"), Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(host.join("listed"), Permissions::from_mode(0o700)).unwrap();
         fs::set_permissions(host.join("a/barred"), Permissions::from_mode(0o600)).unwrap();
         let left = fs::metadata(host.join("left")).map(|left| (left.dev(), left.ino())).unwrap();
         let listing = list(&host, b"0", |one| (one.dev(), one.ino()) == left).unwrap();
         assert!(duplicate(listing, &store).unwrap().is_empty());
-        for (path, mode) in [("closed", 0), ("a/barred", 0)] {
+        for (path, mode) in [("closed", 0), ("listed", 0o600), ("a/barred", 0)] {
             fs::set_permissions(store.join("0").join(path), Permissions::from_mode(mode)).unwrap();
         }
         check(&store.join("0"));

@@ -52,13 +52,15 @@ pub struct Directory {
 /// What [`encode`] begins with.
 const LETTERS: [(u8, By); 3] = [(b'n', By::Names), (b's', By::Namespaces), (b'r', By::Root)];
 
-/// As it stands in the pod's table: how, the path of the store, those of the directories, each with a NUL behind it, and one
-/// more. Nothing for no directories.
+/// As it stands in the pod's table: how, the path of the store, with [`By::Root`] that of the root directory, those of the
+/// directories, each with a NUL behind it, and one more. Nothing for no directories.
 pub fn encode(private: &Private, store: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     if !private.is_empty() {
         text.extend(LETTERS.iter().find(|(_, by)| *by == private.by).map(|(letter, _)| *letter));
-        for path in core::iter::once(store).chain(private.directories.iter().map(|directory| &*directory.path)) {
+        let root = private.root.as_deref().filter(|_| private.by == By::Root);
+        let paths = private.directories.iter().map(|directory| &*directory.path);
+        for path in core::iter::once(store).chain(root).chain(paths) {
             text.extend_from_slice(path);
             text.push(0);
         }
@@ -67,13 +69,17 @@ pub fn encode(private: &Private, store: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Reads what [`encode`] has written: how, the path of the store, and those of the directories.
-pub fn decode(text: &[u8]) -> Option<(By, &[u8], impl Iterator<Item = &[u8]> + Clone)> {
+/// What [`decode`] reads: how, the paths of the store and of the root directory, and those of the directories.
+pub type Decoded<'a, Paths> = (By, &'a [u8], Option<&'a [u8]>, Paths);
+
+/// Reads what [`encode`] has written.
+pub fn decode(text: &[u8]) -> Option<Decoded<'_, impl Iterator<Item = &[u8]> + Clone>> {
     let (how, paths) = text.split_first()?;
     let by = LETTERS.iter().find(|(letter, _)| letter == how)?.1;
     let mut paths = paths.split(|c| *c == 0);
     let store = paths.next().filter(|path| !path.is_empty())?;
-    Some((by, store, paths.take_while(|path| !path.is_empty())))
+    let root = if by == By::Root { Some(paths.next().filter(|path| !path.is_empty())?) } else { None };
+    Some((by, store, root, paths.take_while(|path| !path.is_empty())))
 }
 
 #[cfg(test)]
@@ -89,8 +95,8 @@ mod tests {
                 Private { by, store: 1, directories: vec![directory("/tmp"), directory("/var/run")], root: None };
             let mut text = encode(&private, b"/run/zap/private/1");
             text.extend_from_slice(&[0; 100]);
-            let (found, store, directories) = decode(&text).unwrap();
-            assert_eq!((found, store), (by, &b"/run/zap/private/1"[..]));
+            let (found, store, found_root, directories) = decode(&text).unwrap();
+            assert_eq!((found, store, found_root), (by, &b"/run/zap/private/1"[..], root.as_deref()));
             assert_eq!(directories.collect::<Vec<_>>(), [&b"/tmp"[..], b"/var/run"]);
         }
         assert!(encode(&Private::default(), b"/store").is_empty());

@@ -124,12 +124,24 @@ impl Translate for core::mem::MaybeUninit<Translated> {
     }
 }
 
+/// Messages of one recvmmsg(2) whose senders' names are told as the pod knows them.
+const NAMES: usize = 32;
+
 hook! { unsafe fn recvmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, time: *mut timespec) -> c_int
 => zap_recvmmsg {
     let call = |done: usize| {
         let (rest, left) = (messages.wrapping_add(done), count - done as c_uint);
         // SAFETY: the caller's arguments, less what has been received.
         (unsafe { real!(recvmmsg)(socket, rest, left, flags, time) }) as ssize_t
+    };
+    // The kernel leaves there how long a name is, whatever room it had.
+    let rooms: [socklen_t; NAMES] = if private::by_names() {
+        // SAFETY: the caller's list, as far as it can be read.
+        let room = |at: usize| unsafe { messages.add(at).as_ref() }.map_or(0, |message| message.msg_hdr.msg_namelen);
+        let is_there = |at: usize| at < count as usize && super::readable(messages.wrapping_add(at));
+        core::array::from_fn(|at| if is_there(at) { room(at) } else { 0 })
+    } else {
+        [0; NAMES]
     };
     // SAFETY: the kernel has written what is left of the time there.
     let is_over = || !time.is_null() && unsafe { (*time).tv_sec == 0 && (*time).tv_nsec == 0 };
@@ -142,12 +154,9 @@ hook! { unsafe fn recvmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint,
         }
     }
     if private::by_names() {
-        for at in 0..usize::try_from(result).unwrap_or(0) {
-            // SAFETY: as above. Of the room for a name no more is known than what the kernel has taken of it.
-            unsafe {
-                let message = &raw mut (*messages.add(at)).msg_hdr;
-                super::socket_names::see_in(message, (*message).msg_namelen);
-            }
+        for (at, room) in rooms.into_iter().enumerate().take(usize::try_from(result).unwrap_or(0)) {
+            // SAFETY: as above.
+            unsafe { super::socket_names::see_in(&raw mut (*messages.add(at)).msg_hdr, room) };
         }
     }
     result

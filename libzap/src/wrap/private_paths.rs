@@ -22,6 +22,8 @@ type Function = unsafe extern "C" fn(usize, usize, usize, usize, usize) -> usize
 pub enum Links {
     Follows,
     Keeps,
+    /// As `Keeps`; a directory of the pod's own cannot be taken away, as no mount point can.
+    Removes,
     /// Follows, but with AT_SYMLINK_NOFOLLOW.
     Unless(usize),
     /// Only with AT_SYMLINK_FOLLOW.
@@ -31,7 +33,7 @@ pub enum Links {
     /// By a `struct open_how`.
     How(usize),
 }
-use Links::{Follows, How, Keeps, OnlyIf, Opens, Unless};
+use Links::{Follows, How, Keeps, OnlyIf, Opens, Removes, Unless};
 
 /// A path among the arguments of a function.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Place {
         let flags = |at: usize| arguments[at] as c_int;
         let kept = match self.links {
             Follows => false,
-            Keeps => true,
+            Keeps | Removes => true,
             Unless(at) => flags(at) & libc::AT_SYMLINK_NOFOLLOW != 0,
             OnlyIf(at) => flags(at) & libc::AT_SYMLINK_FOLLOW == 0,
             Opens(at) => keeps(flags(at)),
@@ -86,8 +88,19 @@ impl Place {
             }
         };
         let last = if kept { Last::Kept } else { Last::Followed };
-        private_paths::find(self.directory(arguments), arguments[self.path], last, into)
+        match private_paths::find(self.directory(arguments), arguments[self.path], last, into) {
+            Leads::Elsewhere if self.links == Removes && is_own_itself(into) => Leads::Nowhere(libc::EBUSY),
+            leads => leads,
+        }
     }
+}
+
+/// Whether the host's path is that of one of the pod's own directories.
+#[cold]
+fn is_own_itself(path: &HostPath) -> bool {
+    let bytes = path.as_c_str().to_bytes();
+    let end = bytes.iter().rposition(|c| *c != b'/').map_or(0, |at| at + 1);
+    private::below_store(&bytes[..end]).is_some_and(|(_, rest)| rest.is_empty())
 }
 
 /// Whether open(2) with these flags does not follow a link.
@@ -223,15 +236,15 @@ path_functions! {
     LINKAT linkat Minus below(1, OnlyIf(4)), below(3, Keeps);
     SYMLINK symlink Minus at(1, Keeps);
     SYMLINKAT symlinkat Minus below(2, Keeps);
-    UNLINK unlink Minus at(0, Keeps);
-    UNLINKAT unlinkat Minus below(1, Keeps);
-    REMOVE remove Minus at(0, Keeps);
-    RENAME rename Minus at(0, Keeps), at(1, Keeps);
-    RENAMEAT renameat Minus below(1, Keeps), below(3, Keeps);
-    RENAMEAT2 renameat2 Minus below(1, Keeps), below(3, Keeps);
+    UNLINK unlink Minus at(0, Removes);
+    UNLINKAT unlinkat Minus below(1, Removes);
+    REMOVE remove Minus at(0, Removes);
+    RENAME rename Minus at(0, Removes), at(1, Removes);
+    RENAMEAT renameat Minus below(1, Removes), below(3, Removes);
+    RENAMEAT2 renameat2 Minus below(1, Removes), below(3, Removes);
     MKDIR mkdir Minus at(0, Keeps);
     MKDIRAT mkdirat Minus below(1, Keeps);
-    RMDIR rmdir Minus at(0, Keeps);
+    RMDIR rmdir Minus at(0, Removes);
     MKNOD mknod Minus at(0, Keeps);
     MKNODAT mknodat Minus below(1, Keeps);
     XMKNOD __xmknod Minus at(1, Keeps);
@@ -357,21 +370,22 @@ fn places_of(number: c_long) -> Option<&'static [Place]> {
         | libc::SYS_listxattr
         | libc::SYS_removexattr => const { &[at(0, Follows)] },
         libc::SYS_lchown
-        | libc::SYS_unlink
         | libc::SYS_mkdir
-        | libc::SYS_rmdir
         | libc::SYS_mknod
         | libc::SYS_lsetxattr
         | libc::SYS_lgetxattr
         | libc::SYS_llistxattr
         | libc::SYS_lremovexattr => const { &[at(0, Keeps)] },
         libc::SYS_fchmodat | libc::SYS_futimesat => const { &[below(1, Follows)] },
-        libc::SYS_unlinkat | libc::SYS_mkdirat | libc::SYS_mknodat => const { &[below(1, Keeps)] },
+        libc::SYS_unlink | libc::SYS_rmdir => const { &[at(0, Removes)] },
+        libc::SYS_unlinkat => const { &[below(1, Removes)] },
+        libc::SYS_mkdirat | libc::SYS_mknodat => const { &[below(1, Keeps)] },
         libc::SYS_utimensat | FCHMODAT2 => const { &[below(1, Unless(3))] },
         libc::SYS_fchownat => const { &[below(1, Unless(4))] },
-        libc::SYS_link | libc::SYS_rename => const { &[at(0, Keeps), at(1, Keeps)] },
+        libc::SYS_link => const { &[at(0, Keeps), at(1, Keeps)] },
+        libc::SYS_rename => const { &[at(0, Removes), at(1, Removes)] },
         libc::SYS_linkat => const { &[below(1, OnlyIf(4)), below(3, Keeps)] },
-        libc::SYS_renameat | libc::SYS_renameat2 => const { &[below(1, Keeps), below(3, Keeps)] },
+        libc::SYS_renameat | libc::SYS_renameat2 => const { &[below(1, Removes), below(3, Removes)] },
         libc::SYS_symlink => const { &[at(1, Keeps)] },
         libc::SYS_symlinkat => const { &[below(2, Keeps)] },
         libc::SYS_name_to_handle_at => const { &[below(1, OnlyIf(4))] },

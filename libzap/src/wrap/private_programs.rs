@@ -199,6 +199,9 @@ pub unsafe fn run_by_search(
     if name.contains(&b'/') {
         return run_one(file);
     }
+    if name.is_empty() {
+        return super::fail(libc::ENOENT);
+    }
     let mut path = [0; PATH_MAX];
     let (mut why, mut denied) = (libc::ENOENT, false);
     for directory in search.unwrap_or(STANDARD).split(|c| *c == b':') {

@@ -58,8 +58,14 @@ unsafe fn fill<R: From<i8>>(template: *mut c_char, suffix: c_int, call: &dyn Fn(
             return R::from(-1);
         }
     };
+    // SAFETY: errno's address is valid in every thread.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *errno = 0 };
     let result = call(path);
-    if path != template {
+    // A literal is not written to: libc looks at it first, and says EINVAL.
+    // SAFETY: as above.
+    if path != template && unsafe { *errno } != libc::EINVAL {
         // SAFETY: two strings, of which libc has changed one, but not its length.
         unsafe {
             let (from, to) = (CStr::from_ptr(path).to_bytes(), CStr::from_ptr(template).to_bytes().len());

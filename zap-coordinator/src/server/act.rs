@@ -5,7 +5,7 @@ use super::images::{Images, Job};
 use super::keep::Wanted;
 use super::process::{self, Process};
 use super::{compare, keep, random, reach, store, Server};
-use crate::core::{Action, Event, Millis, PodState, Verdict};
+use crate::core::{Action, Event, Millis, Pod, PodState, Verdict};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -16,8 +16,9 @@ use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
-use zap_wire::table::{Entry as TableEntry, CLOSED, HALT_CONTINUED, HALT_FOUND, HALT_WOKEN, READY};
-use zap_wire::{private, FromCoordinator, Phase};
+use zap_wire::private::{self, By};
+use zap_wire::table::{Entry as TableEntry, CLOSED, HALT_CONTINUED, HALT_FOUND, HALT_WOKEN, PRIVATE_LENGTH, READY};
+use zap_wire::{FromCoordinator, Phase};
 
 /// How long every thread of a process may block the signal when none can be unblocked.
 const BLOCKED_LIMIT: Millis = 1_000;
@@ -171,12 +172,19 @@ impl Server {
         // Whatever lies there has no living process: it would be a pod of this coordinator.
         let _ = store::remove(&self.runtime, pod);
         let asks = RealPid(self.peers.get(&peer).map_or(0, |connected| connected.pid));
+        let store = self.runtime.store_path(settings.private.store);
+        let text = private::encode(&settings.private, store.as_os_str().as_bytes());
+        if text.len() > PRIVATE_LENGTH {
+            self.refuse(peer, pod, "--private: the names of the directories are too long".into());
+            return self.queue.push_back(Event::NotMade { pod });
+        }
         match MappedTable::create(&self.runtime.table_path(pod), pod, settings.signal, streams, asks) {
             Ok(table) => {
-                let store = self.runtime.store_path(settings.private.store);
-                if !table.set_private(&private::encode(&settings.private, store.as_os_str().as_bytes())) {
-                    self.refuse(peer, pod, "--private: the names of the directories are too long".into());
-                    self.queue.push_back(Event::NotMade { pod });
+                table.set_private(&text);
+                // Whoever asks for a new pod makes its namespaces when it is in it, and others wait for that.
+                let are_made = self.core.pod(pod).is_some_and(Pod::is_restarting);
+                if settings.private.by != By::Names && !are_made {
+                    table.namespaces.iter().for_each(|inode| inode.store(0, Ordering::Release));
                 }
                 self.tell_door(&table);
                 self.tables.insert(pod, table);
@@ -256,8 +264,14 @@ impl Server {
 
     /// Removes what a pod's own directories held: that may take its time.
     fn remove_store(&mut self, store: PathBuf) {
-        let path = store.clone();
-        match Builder::new().spawn(move || drop(zap_kept::tree::remove(&path))) {
+        let (path, runtime) = (store.clone(), self.runtime.clone());
+        let known: Vec<u64> = self.core.pods().map(|pod| pod.settings.private.store).collect();
+        // What others have left that were ended before they had a pod goes too.
+        let work = move || {
+            let _ = zap_kept::tree::remove(&path);
+            store::remove_stores(&runtime, &known);
+        };
+        match Builder::new().stack_size(keep::STACK).spawn(work) {
             Ok(thread) => {
                 self.copiers.retain(|thread| !thread.is_finished());
                 self.copiers.push(thread);

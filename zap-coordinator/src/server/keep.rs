@@ -20,6 +20,9 @@ use zap_kept::Origin;
 use zap_sys::RealPid;
 use zap_wire::message::{Keep, Stretch};
 
+/// Stack of a thread that walks through trees, as deep as they are (`zap_kept::tree`). Only what is used of it takes room.
+pub const STACK: usize = 64 << 20;
+
 /// What is to be kept.
 #[derive(Debug, Default)]
 pub struct Wanted {
@@ -168,9 +171,9 @@ impl Server {
                 let _ = zap_sys::fd::write(bell.as_raw_fd(), &1u64.to_ne_bytes());
             }
         };
-        let thread = place
-            .ok_or_else(|| "images: lost".to_string())
-            .and_then(|place| Builder::new().spawn(move || work(place)).map_err(|error| reason(&error)));
+        let thread = place.ok_or_else(|| "images: lost".to_string()).and_then(|place| {
+            Builder::new().stack_size(STACK).spawn(move || work(place)).map_err(|error| reason(&error))
+        });
         match thread {
             Ok(thread) => {
                 self.copiers.retain(|thread| !thread.is_finished());

@@ -215,7 +215,8 @@ impl Server {
         }
         self.queue.push_back(Event::Tick);
         self.work();
-        store::remove_stores(&self.runtime, self.core.pods());
+        let known: Vec<u64> = self.core.pods().map(|pod| pod.settings.private.store).collect();
+        store::remove_stores(&self.runtime, &known);
     }
 
     /// Tells the members of a pod where the door is.

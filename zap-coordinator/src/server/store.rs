@@ -60,9 +60,9 @@ fn read(runtime: &RuntimeDir, id: u64) -> Option<Metadata> {
     zap_wire::decode(&fs::read(metadata_path(runtime, id)).ok()?).ok()
 }
 
-/// Removes the stores that belong to none of the pods, and that nobody is filling.
-pub fn remove_stores<'a>(runtime: &RuntimeDir, pods: impl Iterator<Item = &'a Pod>) {
-    let known: Vec<PathBuf> = pods.map(|pod| runtime.store_path(pod.settings.private.store)).collect();
+/// Removes the stores that are none of the `pods`, and that nobody is filling.
+pub fn remove_stores(runtime: &RuntimeDir, pods: &[u64]) {
+    let known: Vec<PathBuf> = pods.iter().map(|number| runtime.store_path(*number)).collect();
     for entry in fs::read_dir(runtime.stores_dir()).into_iter().flatten().flatten() {
         let path = entry.path();
         if !known.contains(&path) && !zap_client::store::is_held(&path) {
@@ -132,11 +132,11 @@ fn adopt(id: u64, metadata: Option<Metadata>, table: &MappedTable, now: u64) -> 
 /// The pod's own directories, as its table tells.
 fn private_of(table: &MappedTable) -> Private {
     let text: Vec<u8> = table.private().collect();
-    let Some((by, store, paths)) = zap_wire::private::decode(&text) else { return Private::default() };
+    let Some((by, store, root, paths)) = zap_wire::private::decode(&text) else { return Private::default() };
     let number = store.rsplit(|c| *c == b'/').next().and_then(|name| std::str::from_utf8(name).ok());
     let store = number.and_then(|name| u64::from_str_radix(name, 16).ok()).unwrap_or(0);
     let directories = paths.map(|path| Directory { path: path.to_vec(), copied: false }).collect();
-    Private { by, store, directories, root: None }
+    Private { by, store, directories, root: root.map(<[u8]>::to_vec) }
 }
 
 fn newest_generation(directory: &Path, id: u64) -> u32 {

@@ -65,16 +65,18 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     for image in &mut images {
         prepare(image, runtime.as_ref(), arguments.verify)?;
     }
-    let own = OwnDirectories::restore(&images, arguments.verify)?;
+    let mut own = OwnDirectories::restore(&images, &arguments.map, arguments.verify)?;
     let beside = Beside::hold(&surroundings.beside)?;
-    if let Some(own) = &own {
-        own.enter()?;
-    }
+    let puts_back = arguments.files == Some(Files::Snapshot);
+    // Found by the host's paths, and a coordinator started in the host's namespaces, before this process may leave both.
+    let kept = KeptFiles::open(&images, runtime.as_ref(), arguments.verify, puts_back)?;
+    let coordinator = match &mut own {
+        Some(own) => Some(own.enter()?),
+        None => None,
+    };
     let moved: Vec<Moved> =
         own.as_ref().and_then(OwnDirectories::moved).into_iter().chain(arguments.map.iter().cloned()).collect();
     images.iter_mut().for_each(|image| moved::apply(&moved, &mut image.header));
-    let puts_back = arguments.files == Some(Files::Snapshot);
-    let kept = KeptFiles::open(&images, runtime.as_ref(), arguments.verify, puts_back)?;
     let kin: Vec<Kin> = images.iter().map(kin_of).collect();
     let tree = tree::plan(&kin).map_err(|why| Error::new(images[0].path.display(), why))?;
     let commons = Commons::make(&images)?;
@@ -86,7 +88,10 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let changed = Changed::look(headers.into_iter(), &moved, arguments.files)?;
     fault::reach(zap_wire::fault::RESTART_PLANNED);
     let private = own.as_ref().map(OwnDirectories::settings).unwrap_or_default();
-    let pod = make_pod(arguments, &candidates, surroundings, private)?;
+    let pod = make_pod(arguments, &candidates, surroundings, private, coordinator)?;
+    if let Some(own) = &own {
+        own.seal(Path::new(&pod.table))?;
+    }
     let measures = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name, &beside.path())?;
     let changes = Changes::default();
     let ended = candidates[0].image.header.first_ended();
@@ -212,6 +217,7 @@ fn make_pod(
     candidates: &[Candidate],
     surroundings: Surroundings,
     private: Private,
+    coordinator: Option<Connection>,
 ) -> Result<Pod> {
     let recorded = &candidates[0].image.header.pod;
     let Surroundings { ckpt_dir, highest, images, .. } = surroundings;
@@ -235,8 +241,12 @@ fn make_pod(
         images,
         ended: candidates[0].image.header.first_ended(),
     };
-    let runtime = RuntimeDir::open_or_create()?;
-    match Connection::request(&runtime, &ToCoordinator::Restart(request))? {
+    let request = ToCoordinator::Restart(request);
+    let answer = match coordinator {
+        Some(coordinator) => coordinator.exchange(&request)?,
+        None => Connection::request(&RuntimeDir::open_or_create()?, &request)?,
+    };
+    match answer {
         FromCoordinator::InPod { pod_id, table, name } => {
             let table = namespaces::inside(Path::new(&table)).to_string_lossy().into_owned();
             Ok(Pod { id: pod_id, name, table })
