@@ -235,6 +235,7 @@ pub fn begin_in_child() {
     clocks::begin_in_child();
     crate::locks::begin_in_child();
     crate::watched::begin_in_child();
+    crate::in_hand::begin_in_child();
     let mut virtual_pid = VirtualPid(pid.0);
     if moved {
         let guard = Guard::enter();

@@ -36,6 +36,7 @@ mod halted;
 mod huge_pages;
 pub mod identity;
 pub mod image_backed;
+pub mod in_hand;
 mod in_place;
 pub mod init;
 mod io_owners;

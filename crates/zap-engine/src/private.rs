@@ -80,6 +80,9 @@ pub fn learn(table: &PodTable) {
     // As the kernel tells of it.
     let mut buffer = [0; PATH_MAX];
     let store = canonical(store, &mut buffer).unwrap_or(store);
+    if by_names() {
+        crate::in_hand::change(known().store(), store);
+    }
     // SAFETY: at init and at a restart there is one thread.
     unsafe { &mut *KNOWN.0.get() }.note(store, directories);
     GENERATION.fetch_add(1, Ordering::Relaxed);

@@ -49,6 +49,11 @@ impl HostPath {
         Self { bytes: [0; PATH_MAX], length: 0 }
     }
 
+    /// Where it is written.
+    pub fn place(&self) -> *const u8 {
+        self.bytes.as_ptr()
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }

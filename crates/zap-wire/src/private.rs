@@ -91,8 +91,9 @@ mod tests {
     fn texts_round_trip() {
         let directory = |path: &str| Directory { path: path.into(), copied: false };
         for by in [By::Names, By::Namespaces, By::Root] {
-            let private =
-                Private { by, store: 1, directories: vec![directory("/tmp"), directory("/var/run")], root: None };
+            let root = Some(b"/srv/tree".to_vec()).filter(|_| by == By::Root);
+            let directories = vec![directory("/tmp"), directory("/var/run")];
+            let private = Private { by, store: 1, directories, root: root.clone() };
             let mut text = encode(&private, b"/run/zap/private/1");
             text.extend_from_slice(&[0; 100]);
             let (found, store, found_root, directories) = decode(&text).unwrap();

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{c_char, c_int, c_long, CStr};
+use zap_engine::in_hand;
 use zap_engine::next::{self, Next};
 use zap_engine::private;
 use zap_engine::private_paths::{self, HostPath, Last, Leads};
@@ -125,12 +126,18 @@ pub fn with_own(
     loop {
         let generation = private::generation();
         let mut arguments = arguments;
-        match place.find(&arguments, &mut own) {
-            Leads::AsItIs => {}
-            Leads::Elsewhere => arguments[place.path] = own.as_c_str().as_ptr() as usize,
-            Leads::Nowhere(errno) => return fail(errno),
-        }
-        let result = with_own(others, arguments, fail, has_failed, call);
+        let noted = in_hand::note(own.place());
+        let leads = place.find(&arguments, &mut own);
+        let result = match leads {
+            Leads::Nowhere(errno) => fail(errno),
+            leads => {
+                if leads == Leads::Elsewhere {
+                    arguments[place.path] = own.as_c_str().as_ptr() as usize;
+                }
+                with_own(others, arguments, fail, has_failed, call)
+            }
+        };
+        in_hand::let_go(&noted);
         if private::generation() == generation || !has_failed(result) {
             return result;
         }

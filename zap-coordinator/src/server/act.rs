@@ -264,6 +264,12 @@ impl Server {
 
     /// Removes what a pod's own directories held: that may take its time.
     fn remove_store(&mut self, store: PathBuf) {
+        // At once: a restart of the pod has a store of its own, and a thread that still had the old path in hand must find nothing there.
+        let gone = store.with_extension("gone");
+        let store = match std::fs::rename(&store, &gone) {
+            Ok(()) => gone,
+            Err(_) => store,
+        };
         let (path, runtime) = (store.clone(), self.runtime.clone());
         let known: Vec<u64> = self.core.pods().map(|pod| pod.settings.private.store).collect();
         // What others have left that were ended before they had a pod goes too.
