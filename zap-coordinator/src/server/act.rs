@@ -12,11 +12,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread::Builder;
+use zap_client::store::{put_away, Held};
 use zap_client::MappedTable;
 use zap_sys::errno::Errno;
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::message::{CheckpointRecord, PodSettings, Restart, SaveOrder, StreamId};
-use zap_wire::private::{self, By};
+use zap_wire::private::{self, By, Private};
 use zap_wire::table::{Entry as TableEntry, CLOSED, HALT_CONTINUED, HALT_FOUND, HALT_WOKEN, PRIVATE_LENGTH, READY};
 use zap_wire::{FromCoordinator, Phase};
 
@@ -188,6 +189,7 @@ impl Server {
                 }
                 self.tell_door(&table);
                 self.tables.insert(pod, table);
+                self.hold_store(pod, &settings.private);
             }
             Err(error) => {
                 self.refuse(peer, pod, error.to_string());
@@ -257,25 +259,30 @@ impl Server {
         self.images.remove(&pod);
         self.requesters.remove(&pod);
         self.members.retain(|(of, _), _| *of != pod);
+        self.stores.remove(&pod);
         if let Some(store) = store::remove(&self.runtime, pod) {
             self.remove_store(store);
+        }
+    }
+
+    /// Keeps what a pod's own directories hold from being taken for something that has been left behind.
+    pub(super) fn hold_store(&mut self, pod: u64, private: &Private) {
+        if !private.is_empty() {
+            if let Ok(Some(held)) = Held::take(&self.runtime.store_path(private.store)) {
+                self.stores.insert(pod, held);
+            }
         }
     }
 
     /// Removes what a pod's own directories held: that may take its time.
     fn remove_store(&mut self, store: PathBuf) {
         // At once: a restart of the pod has a store of its own, and a thread that still had the old path in hand must find nothing there.
-        let gone = store.with_extension("gone");
-        let store = match std::fs::rename(&store, &gone) {
-            Ok(()) => gone,
-            Err(_) => store,
-        };
+        let store = put_away(&store).unwrap_or(store);
         let (path, runtime) = (store.clone(), self.runtime.clone());
-        let known: Vec<u64> = self.core.pods().map(|pod| pod.settings.private.store).collect();
         // What others have left that were ended before they had a pod goes too.
         let work = move || {
             let _ = zap_kept::tree::remove(&path);
-            store::remove_stores(&runtime, &known);
+            store::remove_left_behind(&runtime);
         };
         match Builder::new().stack_size(keep::STACK).spawn(work) {
             Ok(thread) => {

@@ -46,6 +46,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use zap_client::store::Held;
 use zap_client::{Error, MappedTable, Result, RuntimeDir};
 use zap_sys::RealPid;
 use zap_wire::table::Entry as TableEntry;
@@ -86,6 +87,8 @@ struct Server {
     /// Members by (pod, pid).
     members: BTreeMap<(u64, i32), Process>,
     requesters: BTreeMap<u64, Process>,
+    /// The pods' hold on what their own directories hold.
+    stores: BTreeMap<u64, Held>,
     images: BTreeMap<u64, Images>,
     /// Processes whose every thread blocks the signal and that cannot be helped, and since when.
     unreachable: BTreeMap<i32, Millis>,
@@ -176,6 +179,7 @@ impl Server {
             tables: BTreeMap::new(),
             members: BTreeMap::new(),
             requesters: BTreeMap::new(),
+            stores: BTreeMap::new(),
             images: BTreeMap::new(),
             unreachable: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -209,14 +213,14 @@ impl Server {
                 let _ = store::remove(&self.runtime, id);
                 continue;
             }
+            self.hold_store(id, &pod.settings.private);
             let mut pod = pod;
             pod.members = members;
             self.queue.push_back(Event::Adopted { pod: Box::new(pod) });
         }
         self.queue.push_back(Event::Tick);
         self.work();
-        let known: Vec<u64> = self.core.pods().map(|pod| pod.settings.private.store).collect();
-        store::remove_stores(&self.runtime, &known);
+        store::remove_left_behind(&self.runtime);
     }
 
     /// Tells the members of a pod where the door is.

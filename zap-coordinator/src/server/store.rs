@@ -60,13 +60,11 @@ fn read(runtime: &RuntimeDir, id: u64) -> Option<Metadata> {
     zap_wire::decode(&fs::read(metadata_path(runtime, id)).ok()?).ok()
 }
 
-/// Removes the stores that are none of the `pods`, and that nobody is filling.
-pub fn remove_stores(runtime: &RuntimeDir, pods: &[u64]) {
-    let known: Vec<PathBuf> = pods.iter().map(|number| runtime.store_path(*number)).collect();
+/// Removes the stores that nobody holds: those of launches and coordinators that were killed.
+pub fn remove_left_behind(runtime: &RuntimeDir) {
     for entry in fs::read_dir(runtime.stores_dir()).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if !known.contains(&path) && !zap_client::store::is_held(&path) {
-            let _ = zap_kept::tree::remove(&path);
+        if let Some(gone) = zap_client::store::put_away_unheld(&entry.path()) {
+            let _ = zap_kept::tree::remove(&gone);
         }
     }
 }
