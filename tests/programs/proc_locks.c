@@ -20,10 +20,11 @@ static int under_zap(void) {
 
 /* How many locks of the kind on the file a process has, or waits for. */
 static int count(FILE *locks, const char *kind, ino_t inode, pid_t holder, int waits) {
-    char line[256];
+    char line[256], all[4096] = "";
     int found = 0, alone = under_zap();
     rewind(locks);
     while (fgets(line, sizeof line, locks)) {
+        strncat(all, line, sizeof all - strlen(all) - 1);
         char *arrow = strstr(line, "-> "), *text = arrow ? arrow + 3 : strchr(line, ' ') + 1;
         char what[16];
         int pid;
@@ -32,6 +33,7 @@ static int count(FILE *locks, const char *kind, ino_t inode, pid_t holder, int w
         CHECK(!alone || pid <= 0 || kill(pid, 0) == 0, "process %d, which is not there, has a lock: %s", pid, line);
         found += strcmp(what, kind) == 0 && pid == holder && number == inode && waits == (arrow != NULL);
     }
+    if (found != 1) fprintf(stderr, "no %s lock of %d on %lu in:\n%s", kind, holder, inode, all);
     return found;
 }
 

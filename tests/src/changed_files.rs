@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use zap_wire::fault;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 22] = [
+    let table: [Row; 23] = [
         ("grown-output-is-cut", grown_output_is_cut),
         ("again-and-again", again_and_again),
         ("kept-when-asked", |scene| kept(scene, &["--files", "keep"], "6 bytes longer")),
@@ -38,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         ("snapshots-of-older-generations", snapshots_of_older_generations),
         ("kept-files-are-checked", kept_files_are_checked),
         ("directory-has-moved", directory_has_moved),
+        ("copies-keep-their-numbers", copies_keep_their_numbers),
     ];
     let both = |(name, run): Row| {
         let case = || Case::new(format!("files/{name}"), run);
@@ -98,6 +99,33 @@ fn beside(scene: &Scene, name: &str) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Files that another host has copies of, with their times, are known by the numbers that they had: again after the next checkpoint.
+fn copies_keep_their_numbers(scene: &Scene) -> Result {
+    let mut program = scene.program("file_numbers")?;
+    program.run.push("open".into());
+    scene.plain(&program)?;
+    let mut running = scene.launch(&program, &[])?;
+    scene.wait_ready(running, 1)?;
+    let work = scene.path("work");
+    for round in 1..=3 {
+        let images = scene.checkpoint_and_kill(running).doing(format!("round {round}"))?;
+        let copy = scene.path(&format!("copy-{round}"));
+        let (from, to) = (work.display().to_string(), copy.display().to_string());
+        let copied = scene.run(&["cp", "-a", &from, &to])?;
+        ensure!(copied.status == 0, "{}", copied.err);
+        fs::remove_dir_all(&work)?;
+        // Numbers that were theirs become others'.
+        for number in 0..20 {
+            fs::write(scene.path(&format!("between-{round}-{number}")), "")?;
+        }
+        fs::rename(&copy, &work)?;
+        running = scene.restart(&[], &images, &scene.out())?;
+        scene.wait_running(1)?;
+    }
+    scene.go()?;
+    scene.expect_end(running, &program)
 }
 
 /// Output goes on without a repeat, and what was cut off is kept.

@@ -16,17 +16,20 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zap_client::error::{reason, Error, Result, Shown};
 use zap_image::header::OpenFile;
 use zap_image::Header;
 use zap_sys::fd;
+use zap_wire::inodes::FileId;
 use zap_wire::restart::Moved;
 
 /// All files that are open in the pod.
 #[derive(Debug)]
 pub struct Changed {
     files: Vec<Known>,
+    /// By which device and inode the pod knows the file at a path.
+    known: Vec<(PathBuf, FileId)>,
     /// Files that become what they were, whatever they are now.
     former: Vec<(OpenFile, Option<Found>)>,
     /// The pod, and the checkpoint.
@@ -90,9 +93,11 @@ impl Changed {
                 merge(known, &file);
             }
         }
-        let mut all = Self { files: Vec::new(), former: Vec::new(), pod };
+        let mut all = Self { files: Vec::new(), known: Vec::new(), former: Vec::new(), pod };
         for then in merged.into_values() {
             let path = path_of(&then).to_path_buf();
+            let known = if then.known == (0, 0) { (then.device, then.inode) } else { then.known };
+            all.known.push((path.clone(), known));
             let found = find(&path);
             let failed = |why: String| Error::new(format_args!("file {}", path.display()), why);
             let becomes_former =
@@ -115,6 +120,11 @@ impl Changed {
             all.files.push(Known { then, now });
         }
         Ok(all)
+    }
+
+    /// By which numbers the pod knows the files; to be given to [`numbers`] when all are what they are to be.
+    pub fn known(&self) -> Vec<(PathBuf, FileId)> {
+        self.known.clone()
     }
 
     /// Decides what is done, and says so of what stays. `keeps_name`: the pod has the name that it had. What is taken from
@@ -155,6 +165,14 @@ impl Changed {
         }
         Ok(measures)
     }
+}
+
+/// The numbers that the files have now, and those by which the pod knows them.
+pub fn numbers(known: &[(PathBuf, FileId)]) -> impl Iterator<Item = (FileId, FileId)> + '_ {
+    known.iter().filter_map(|(path, known)| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(((metadata.dev(), metadata.ino()), *known))
+    })
 }
 
 impl Found {

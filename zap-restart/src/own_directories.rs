@@ -15,7 +15,7 @@ use zap_client::{install, trusted, Connection, RuntimeDir};
 use zap_image::header::bytes::Bytes;
 use zap_image::header::OwnDirectories as Recorded;
 use zap_image::tree::TreeName;
-use zap_kept::tree::{remove, SavedTree};
+use zap_kept::tree::{remove, Numbers, SavedTree};
 use zap_wire::private::{By, Directory, Private};
 use zap_wire::restart::{path_now, Moved};
 
@@ -25,6 +25,8 @@ use zap_wire::restart::{path_now, Moved};
 pub struct OwnDirectories {
     recorded: Recorded,
     store: Option<Store>,
+    /// By which numbers the pod knows what has been made.
+    numbers: Vec<Numbers>,
     /// What has been entered, and where libzap.so was then.
     entered: Option<Whose>,
     library: PathBuf,
@@ -44,9 +46,10 @@ impl OwnDirectories {
         if let Some(now) = recorded.root.as_ref().and_then(|root| path_now(map, &root.0)) {
             recorded.root = Some(Bytes(now));
         }
-        let own = Self { recorded, store: Some(Store::create(&runtime)?), entered: None, library: PathBuf::new() };
+        let store = Some(Store::create(&runtime)?);
+        let mut own = Self { recorded, store, numbers: Vec::new(), entered: None, library: PathBuf::new() };
         if let Some(store) = &own.store {
-            saved.restore(&store.path).map_err(|error| Error::new(path.display(), reason(&error)))?;
+            own.numbers = saved.restore(&store.path).map_err(|error| Error::new(path.display(), reason(&error)))?;
         }
         Ok(Some(own))
     }
@@ -57,6 +60,11 @@ impl OwnDirectories {
         // As the kernel tells of it.
         let path = store.path.canonicalize().unwrap_or(store.path.clone());
         Some(Moved { from: self.recorded.store.0.clone(), to: path.into_os_string().into_vec() })
+    }
+
+    /// Device and inode of what has been made, and those by which the pod knows it.
+    pub fn numbers(&self) -> &[Numbers] {
+        &self.numbers
     }
 
     /// The paths by which the pod's processes find them.

@@ -10,9 +10,10 @@ use crate::error::{Error, Result};
 use std::fs::{self, File, OpenOptions};
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{symlink, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{symlink, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 use zap_sys::RealPid;
 use zap_wire::table::{PodTable, SIZE};
 
@@ -30,13 +31,13 @@ unsafe impl Sync for MappedTable {}
 
 /// Gives the file its length, and all of it a place: who writes through a mapping to what has none, when the disk is full, gets
 /// SIGBUS, and processes of the pod write there.
-fn allocate(file: &File) -> std::io::Result<()> {
+fn allocate(file: &File, length: usize) -> std::io::Result<()> {
     // SAFETY: an open descriptor, and numbers.
-    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, SIZE as i64) } == 0 {
+    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length as i64) } == 0 {
         return Ok(());
     }
     match std::io::Error::last_os_error() {
-        error if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => file.set_len(SIZE as u64),
+        error if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => file.set_len(length as u64),
         error => Err(error),
     }
 }
@@ -46,15 +47,15 @@ impl MappedTable {
     pub fn create(path: &Path, pod_id: u64, signal: i32, streams: &[(u64, u64); 3], first: RealPid) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(|error| Error::system(path.display(), "open", &error))?;
-        allocate(&file).map_err(|error| {
+        allocate(&file, SIZE).map_err(|error| {
             let _ = fs::remove_file(path);
             Error::system(path.display(), "fallocate", &error)
         })?;
         let table = Self::map(path, file)?;
         table.initialize(pod_id, signal, streams);
-        table.pid_namespace.store(zap_sys::process::pid_namespace(), std::sync::atomic::Ordering::Relaxed);
+        table.pid_namespace.store(zap_sys::process::pid_namespace(), Ordering::Relaxed);
         for (place, inode) in table.namespaces.iter().zip(zap_sys::process::namespaces_of(first)) {
-            place.store(inode, std::sync::atomic::Ordering::Relaxed);
+            place.store(inode, Ordering::Relaxed);
         }
         Ok(table)
     }
@@ -64,7 +65,7 @@ impl MappedTable {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(|error| Error::system(path.display(), "open", &error))?;
         let length = file.metadata().map_err(|error| Error::system(path.display(), "fstat", &error))?.len();
-        if length != SIZE as u64 {
+        if length < SIZE as u64 {
             return Err(Error::new(path.display(), "is not a pod table of this version of Zap"));
         }
         let table = Self::map(path, file)?;
@@ -72,6 +73,26 @@ impl MappedTable {
             return Err(Error::new(path.display(), "is not a pod table of this version of Zap"));
         }
         Ok(table)
+    }
+
+    /// Tells the pod's processes, of which there are none yet, by which numbers they know files (`zap_wire::inodes::encode`).
+    pub fn set_inodes(&self, path: &Path, words: &[u64]) -> Result<()> {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let written =
+            allocate(&self.file, SIZE + bytes.len()).and_then(|()| self.file.write_all_at(&bytes, SIZE as u64));
+        written.map_err(|error| Error::system(path.display(), "write", &error))?;
+        self.inodes.store(words.len() as u64, Ordering::Release);
+        Ok(())
+    }
+
+    /// What [`MappedTable::set_inodes`] has written; nothing if it cannot be read.
+    pub fn inodes(&self) -> Vec<u64> {
+        let length = self.file.metadata().map_or(0, |metadata| metadata.len()).saturating_sub(SIZE as u64) / 8;
+        let mut bytes = vec![0; self.inodes.load(Ordering::Acquire).min(length) as usize * 8];
+        match self.file.read_exact_at(&mut bytes, SIZE as u64) {
+            Ok(()) => bytes.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Whether `path` leads to this table.
@@ -138,6 +159,10 @@ mod tests {
         let second = MappedTable::open(&path).unwrap();
         first.enter(RealPid(5), VirtualPid(6)).unwrap();
         assert_eq!(second.find(RealPid(5)).unwrap().virtual_pid(), VirtualPid(6));
+        assert!(second.inodes().is_empty());
+        first.set_inodes(&path, &[1, 2, 3]).unwrap();
+        assert_eq!(second.inodes(), [1, 2, 3]);
+        assert_eq!(MappedTable::open(&path).unwrap().inodes(), [1, 2, 3]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The descriptor table: found from the kernel at each checkpoint, grouped into open file descriptions, each claimed by
 //! exactly one plugin; put back number by number at a restart.
 
+use crate::inodes;
 use crate::io_owners::{self, F_GETSIG, F_SETSIG};
 use crate::registry;
 use crate::state::{self, Owned};
@@ -267,6 +268,7 @@ pub fn files(order: &SaveOrder, all: &[Description], files: &[(u32, Vec<u8>)]) -
             reads,
             writes,
             at_end: flags & libc::O_APPEND != 0 || one.position() >= size,
+            known: inodes::known().known((one.stat.st_dev, one.stat.st_ino)),
         });
     }
     let bytes = zap_plugin::encode(&open)?;

@@ -7,7 +7,7 @@
 
 use crate::guard::{Guard, Unsuspended};
 use crate::state;
-use crate::{clocks, identity, private, suspend, vdso};
+use crate::{clocks, identity, inodes, private, suspend, vdso};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::{c_char, CStr};
@@ -156,10 +156,11 @@ pub(crate) fn join_table(path: &[u8], door: Option<&[u8]>, known: Option<Virtual
     });
     let file = file.map_err(|error| error.to_string())?;
     let stat = fd::fstat(file);
-    let long_enough = stat.is_ok_and(|stat| stat.st_size as usize >= SIZE);
-    let mapped = if long_enough {
+    // With what lies behind the table.
+    let length = stat.map_or(0, |stat| stat.st_size as usize);
+    let mapped = if length >= SIZE {
         // SAFETY: a new shared mapping wherever the kernel likes.
-        unsafe { zap_sys::mem::map(0, SIZE as u64, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, file, 0) }
+        unsafe { zap_sys::mem::map(0, length as u64, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, file, 0) }
             .map_err(|error| error.to_string())
     } else {
         Err("too short".to_string())
@@ -196,6 +197,8 @@ pub(crate) fn join_table(path: &[u8], door: Option<&[u8]>, known: Option<Virtual
         entry.ready.store(u32::from(state::active() && known.is_none()), Ordering::Release);
     }
     private::learn(table);
+    // SAFETY: so much has been mapped above, and processes begin only when what lies there has been written.
+    unsafe { inodes::learn(table, length) };
     state::set_table(table, entry);
     state::set_signal(table.signal.load(Ordering::Relaxed));
     state::set_table_owner(stat.map_or(0, |stat| stat.st_uid));

@@ -39,6 +39,7 @@ pub mod image_backed;
 pub mod in_hand;
 mod in_place;
 pub mod init;
+pub mod inodes;
 mod io_owners;
 pub mod libcs_signal;
 pub mod locked;

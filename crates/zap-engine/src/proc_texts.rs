@@ -2,7 +2,9 @@
 //!
 //! Pure: from text to text. Nothing here may panic or take memory: it runs in wrappers, on the program's own threads.
 
-use zap_sys::text::{decimal, skip_blanks};
+use zap_sys::libc;
+use zap_sys::text::{decimal, hex, skip_blanks, SmallString};
+use zap_wire::inodes::{FileId, Inodes};
 
 /// What an id in such a file is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub enum File {
     Descriptor,
     /// Of all files of the host (/proc/locks, proc_locks(5)).
     Locks,
-    /// One in which no ids but paths stand: maps, smaps, numa_maps (proc_pid_maps(5)).
+    /// One in which no ids but paths and files' numbers stand: maps, smaps, numa_maps (proc_pid_maps(5)).
     Mappings,
 }
 
@@ -41,20 +43,25 @@ impl File {
             b"stat" => Some(Self::Stat),
             b"status" => Some(Self::Status),
             b"children" => Some(Self::Children),
-            b"maps" | b"smaps" | b"numa_maps" if crate::private::by_names() => Some(Self::Mappings),
+            b"maps" | b"smaps" | b"numa_maps" if crate::private::by_names() || crate::inodes::differ() => {
+                Some(Self::Mappings)
+            }
             _ => None,
         }
     }
 
-    /// Whether there may be ids in `text`: those of most descriptors have none.
+    /// Whether there may be ids in `text`, or numbers of a file that are known by others: those of most descriptors have none.
     pub fn has_ids(self, text: &[u8]) -> bool {
         let has = |line: &[u8]| line.starts_with(b"Pid:") || line.starts_with(LOCK);
-        self != Self::Descriptor || text.split(|c| *c == b'\n').any(has)
+        self != Self::Descriptor || crate::inodes::differ() || text.split(|c| *c == b'\n').any(has)
     }
 }
 
 /// A lock of who has a descriptor's file open.
 const LOCK: &[u8] = b"lock:";
+
+/// The inode of a descriptor's file.
+const INODE: &[u8] = b"ino:\t";
 
 /// How much longer a text may become: longest number that may come into the place of one digit, for each that there may be.
 pub fn room_for(length: usize) -> usize {
@@ -77,6 +84,14 @@ impl Into<'_> {
     }
 }
 
+/// The numbers by which files are known.
+#[derive(Clone, Copy)]
+pub struct Files<'a> {
+    pub inodes: Inodes<'a>,
+    /// The device of the file that a descriptor is of.
+    pub device: u64,
+}
+
 /// Writes `text` of `file` with other ids, as `other` gives them, and with `mask` as the signals that the thread blocks if it is
 /// the caller's own; returns the length.
 pub fn translate(
@@ -84,6 +99,7 @@ pub fn translate(
     text: &[u8],
     mask: Option<u64>,
     bytes: &mut [u8],
+    files: Files<'_>,
     other: impl Fn(Role, i32) -> i32,
 ) -> usize {
     let mut into = Into { bytes, length: 0 };
@@ -93,17 +109,22 @@ pub fn translate(
             text.split_inclusive(|c| *c == b'\n').for_each(|line| status(line, mask, &other, &mut into));
         }
         File::Descriptor => {
-            text.split_inclusive(|c| *c == b'\n').for_each(|line| match line.starts_with(LOCK) {
-                true => lock(line, &other, &mut into),
-                false => status(line, None, &other, &mut into),
+            text.split_inclusive(|c| *c == b'\n').for_each(|line| match line.strip_prefix(INODE) {
+                Some(inode) => {
+                    into.push(INODE);
+                    let (_, known) = files.inodes.known((files.device, decimal(inode).0 as u64));
+                    into.push(zap_sys::small!("{known}\n").as_bytes());
+                }
+                None if line.starts_with(LOCK) => lock(line, files.inodes, &other, &mut into),
+                None => status(line, None, &other, &mut into),
             });
         }
-        // See `path_line`.
+        // See `file_numbers` and `path_line`.
         File::Mappings => {}
         File::Locks => {
             // What is longer than the room it was read into ends in the middle of a line.
             let lines = text.split_inclusive(|c| *c == b'\n').filter(|line| line.ends_with(b"\n"));
-            lines.for_each(|line| held(line, &other, &mut into));
+            lines.for_each(|line| held(line, files.inodes, &other, &mut into));
         }
         File::Children => {
             text.split_inclusive(|c| *c == b' ').for_each(|word| number(word, Role::Process, &other, &mut into));
@@ -124,6 +145,32 @@ fn number(word: &[u8], role: Role, other: &impl Fn(Role, i32) -> i32, into: &mut
         }
         _ => into.push(word),
     }
+}
+
+/// Device and inode of a file at the beginning of `text`, `fd:01 12` with `between` after the device, by the numbers by which it is
+/// known, and what follows them. `None` if they are the same.
+pub fn file_numbers(text: &[u8], between: u8, known: impl Fn(FileId) -> FileId) -> Option<(SmallString<128>, &[u8])> {
+    let (major, rest) = hex(text);
+    let (minor, rest) = hex(rest.strip_prefix(b":")?);
+    let (inode, rest) = decimal(rest.strip_prefix(&[between])?);
+    let real = (libc::makedev(major as u32, minor as u32), inode as u64);
+    let (device, inode) = known(real);
+    if (device, inode) == real {
+        return None;
+    }
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    Some((zap_sys::small!("{major:02x}:{minor:02x}{}{inode}", char::from(between)), rest))
+}
+
+/// The part of a line of [`File::Mappings`] before the numbers of the file that is mapped, `7f00-7f01 r--p 00000000 `, and the rest;
+/// `None` if it has none.
+pub fn before_file(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    // Only the first line of a mapping has a range.
+    let range = line.iter().position(|c| *c == b' ').and_then(|end| line.get(..end))?;
+    let is_range = range.contains(&b'-') && range.iter().all(|c| *c == b'-' || c.is_ascii_hexdigit());
+    let blank = |(_, c): &(usize, &u8)| **c == b' ';
+    let third = line.iter().enumerate().filter(blank).nth(2).filter(|_| is_range)?;
+    line.split_at_checked(third.0 + 1)
 }
 
 /// A line of [`File::Mappings`], in three parts: a path in the store is the pod's. `seen` finds that, in two parts.
@@ -158,27 +205,42 @@ fn stat(text: &[u8], other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
 }
 
 /// A line such as `lock:\t1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`. The lock of a description has -1.
-fn lock(line: &[u8], other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
+fn lock(line: &[u8], inodes: Inodes<'_>, other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
     let mut seen = 0;
     for word in line.split_inclusive(|c| *c == b' ') {
         seen += usize::from(word != b" ");
         match seen {
             // After the number, the kind, what it is worth, and the access.
             5 => number(word, Role::Process, other, into),
+            6 => locked_file(word, inodes, into),
             _ => into.push(word),
         }
     }
 }
 
+/// Writes the file of a lock, `fd:00:12345 `, by the numbers by which it is known.
+fn locked_file(word: &[u8], inodes: Inodes<'_>, into: &mut Into<'_>) {
+    match file_numbers(word, b':', |file| inodes.known(file)) {
+        Some((numbers, rest)) => {
+            into.push(numbers.as_bytes());
+            into.push(rest);
+        }
+        None => into.push(word),
+    }
+}
+
 /// A line of proc_locks(5), `1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 0 EOF`, or with `->` behind the number, of who waits for it.
 /// Left out where that is nobody of the pod, as the kernel does with those of other PID namespaces. The lock of a description has -1.
-fn held(line: &[u8], other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
+fn held(line: &[u8], inodes: Inodes<'_>, other: &impl Fn(Role, i32) -> i32, into: &mut Into<'_>) {
     let begin = into.length;
     let (mut seen, mut is_anothers) = (0, false);
     for word in line.split_inclusive(|c| *c == b' ') {
         seen += usize::from(word != b" " && !word.starts_with(b"->"));
         if seen != 5 {
-            into.push(word);
+            match seen {
+                6 => locked_file(word, inodes, into),
+                _ => into.push(word),
+            }
             continue;
         }
         number(word, Role::Holder, other, into);
@@ -235,7 +297,9 @@ mod tests {
 
     fn translated(file: File, text: &str) -> String {
         let mut bytes = vec![0; room_for(text.len())];
-        let length = translate(file, text.as_bytes(), Some(0x4001), &mut bytes, other);
+        let words = zap_wire::inodes::encode([((libc::makedev(0xfd, 1), 7), (libc::makedev(0x103, 2), 4_000_000_000))]);
+        let files = Files { inodes: Inodes::read(&words).unwrap(), device: libc::makedev(0xfd, 1) };
+        let length = translate(file, text.as_bytes(), Some(0x4001), &mut bytes, files, other);
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     }
 
@@ -264,6 +328,26 @@ mod tests {
             "lock:\t1: POSIX  ADVISORY  WRITE 7 fd:00:7 0 EOF\nlock:\t2: OFDLCK ADVISORY  READ -1 fd:00:7 0 EOF\n";
         assert_eq!(translated(File::Descriptor, text), text.replace("WRITE 7", "WRITE 8000007"));
         assert!(!File::Descriptor.has_ids(b"pos:\t7\nmnt_id:\t7\n") && File::Descriptor.has_ids(text.as_bytes()));
+    }
+
+    #[test]
+    fn files_have_the_numbers_by_which_they_are_known() {
+        let text = "pos:\t0\nino:\t7\nlock:\t1: POSIX  ADVISORY  WRITE 7 fd:01:7 0 EOF\n";
+        let expected = "pos:\t0\nino:\t4000000000\nlock:\t1: POSIX  ADVISORY  WRITE 8000007 103:02:4000000000 0 EOF\n";
+        assert_eq!(translated(File::Descriptor, text), expected);
+        let text = "1: FLOCK  ADVISORY  WRITE 7 fd:01:7 0 EOF\n2: FLOCK  ADVISORY  WRITE 7 fd:01:8 0 EOF\n";
+        let expected = "1: FLOCK  ADVISORY  WRITE 8000007 103:02:4000000000 0 EOF\n2: FLOCK  ADVISORY  WRITE 8000007 103:02:8 0 EOF\n";
+        assert_eq!(translated(File::Locks, text), expected);
+        let known = |(device, inode): FileId| (device, inode + 5);
+        let (head, rest) = before_file(b"7f00-7f01 r--p 00000000 fd:01 12        /own/a b\n").unwrap();
+        let (numbers, path) = file_numbers(rest, b' ', known).unwrap();
+        assert_eq!((head, numbers.as_bytes()), (&b"7f00-7f01 r--p 00000000 "[..], &b"fd:01 17"[..]));
+        assert_eq!(path, b"        /own/a b\n");
+        assert!(
+            before_file(b"Size:                  4 kB\n").is_none()
+                && before_file(b"7f00 default file=/a b c d\n").is_none()
+        );
+        assert!(file_numbers(b"fd:01 12 /a\n", b' ', |file| file).is_none());
     }
 
     #[test]

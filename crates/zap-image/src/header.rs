@@ -303,7 +303,7 @@ pub struct Opened {
 pub const FILES: &str = "pod.files";
 
 /// Version of [`FILES`].
-pub const FILES_VERSION: u32 = 1;
+pub const FILES_VERSION: u32 = 2;
 
 /// Files that the restarted program will have open, and that may have changed meanwhile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -335,6 +335,9 @@ pub struct OpenFile {
     pub writes: bool,
     /// What is written comes behind all that is there: O_APPEND, or the offset is at the end.
     pub at_end: bool,
+    /// Device and inode by which the program knows it; zeroes, in version 1, for the same.
+    #[serde(default)]
+    pub known: (u64, u64),
 }
 
 /// The section, of no plugin, that tells of the pod's own directories: [`OwnDirectories`].
@@ -366,7 +369,7 @@ impl Header {
 
     /// Files that were open; nothing where the image does not tell.
     pub fn open_files(&self) -> OpenFiles {
-        let is_it = |section: &&Section| section.name == FILES && section.version == FILES_VERSION;
+        let is_it = |section: &&Section| section.name == FILES && (1..=FILES_VERSION).contains(&section.version);
         let decoded = self.sections.iter().find(is_it).map(|section| zap_codec::decode(&section.bytes.0));
         decoded.and_then(Result::ok).map(|(files, _)| files).unwrap_or_default()
     }

@@ -22,7 +22,7 @@ pub const HEAD_SIZE: usize = 4096;
 const MAGIC: [u8; 8] = *b"ZAPTREE\n";
 
 /// Version of the format that this code writes. A later one is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Longest list that is read, in bytes.
 const LONGEST: u64 = 1 << 30;
@@ -72,6 +72,9 @@ pub struct Entry {
     pub same_as: Option<u32>,
     /// Extended attributes (xattr(7)).
     pub attributes: Vec<(Bytes, Bytes)>,
+    /// Device and inode by which the pod's programs know it; zeroes, in version 1, if that is not recorded.
+    #[serde(default)]
+    pub known: (u64, u64),
 }
 
 impl Head {

@@ -138,6 +138,7 @@ fn describe(path: &Path, name: Vec<u8>, metadata: &Metadata) -> io::Result<Entry
         target: Bytes(target),
         device: metadata.rdev(),
         attributes: attributes(path),
+        known: (metadata.dev(), metadata.ino()),
         ..Entry::default()
     })
 }
@@ -281,13 +282,14 @@ pub fn duplicate(listing: Listing, store: &Path) -> io::Result<Vec<(PathBuf, io:
 
 /// Copies the directories `0`, `1` … of `store`, `count` in all, into the empty file `target`, behind the place of its head.
 /// Returns what [`finish`] needs. A file that is `opened` already, by its device and inode, is not opened anew: that could break a
-/// lease (fcntl(2), F_SETLEASE).
+/// lease (fcntl(2), F_SETLEASE). `known` is by which device and inode the pod's programs know the one that has these.
 pub fn take(
     store: &Path,
     count: usize,
     target: &File,
     (pod_id, generation): (u64, u32),
     opened: impl Fn((u64, u64)) -> io::Result<Option<File>>,
+    known: impl Fn((u64, u64)) -> (u64, u64),
     may_go_on: impl Fn() -> bool,
 ) -> io::Result<Tree> {
     let mut entries = Vec::new();
@@ -297,6 +299,7 @@ pub fn take(
         let first = entries.len() as u32;
         for (mut entry, path) in list_own(&store.join(&name), name.as_bytes())?.found {
             entry.same_as = entry.same_as.map(|other| first + other);
+            entry.known = known(entry.known);
             if kind(&entry) == libc::S_IFREG && entry.same_as.is_none() {
                 entry.place = place;
                 let (short_path, _held) = short(&path)?;
@@ -351,6 +354,9 @@ fn has_contents(entry: &Entry) -> bool {
     kind(entry) == libc::S_IFREG && entry.same_as.is_none()
 }
 
+/// Device and inode of a file, and those by which the pod's programs know it.
+pub type Numbers = ((u64, u64), (u64, u64));
+
 /// A saved tree that is open.
 #[derive(Debug)]
 pub struct SavedTree {
@@ -382,8 +388,9 @@ impl SavedTree {
         Ok(true)
     }
 
-    /// Makes all of it anew below the empty directory `store`.
-    pub fn restore(&self, store: &Path) -> io::Result<()> {
+    /// Makes all of it anew below the empty directory `store`. Returns device and inode that each has now, and those by which the
+    /// pod's programs know it.
+    pub fn restore(&self, store: &Path) -> io::Result<Vec<Numbers>> {
         let entries = &self.tree.entries;
         let maker = Maker::new(store, entries);
         for (number, entry) in entries.iter().enumerate() {
@@ -463,8 +470,9 @@ impl<'a> Maker<'a> {
         Ok(())
     }
 
-    /// Gives everything its mode and time: those of directories last, from below.
-    fn finish(self) -> io::Result<()> {
+    /// Gives everything its mode and time: those of directories last, from below. Returns the numbers of all.
+    fn finish(self) -> io::Result<Vec<Numbers>> {
+        let mut numbers = Vec::new();
         for (number, entry) in self.entries.iter().enumerate().rev().filter(|(number, _)| !self.left_out[*number]) {
             if entry.same_as.is_some() {
                 continue;
@@ -478,8 +486,11 @@ impl<'a> Maker<'a> {
                 fs::set_permissions(&path, Permissions::from_mode(entry.mode & mask)).map_err(|e| named(&path, &e))?;
             }
             set_time(&path, entry.modified_ns).map_err(|error| named(&path, &error))?;
+            if entry.known != (0, 0) {
+                numbers.push(((made.dev(), made.ino()), entry.known));
+            }
         }
-        Ok(())
+        Ok(numbers)
     }
 }
 
@@ -593,7 +604,8 @@ mod tests {
             build(root);
         }
         let options = OpenOptions::new().read(true).write(true).create_new(true).open(all.join("saved")).unwrap();
-        let tree = take(&store, 2, &options, (7, 3), |_| Ok(None), || true).unwrap();
+        let tree =
+            take(&store, 2, &options, (7, 3), |_| Ok(None), |(device, inode)| (device + 1, inode), || true).unwrap();
         finish(&options, tree).unwrap();
         let saved = SavedTree::open(File::open(all.join("saved")).unwrap()).unwrap();
         assert!(saved.is_whole().unwrap());
@@ -604,7 +616,7 @@ mod tests {
         let large = saved.tree.entries.iter().find(|entry| entry.path.0 == b"0/large").unwrap();
         options.write_all_at(b"END", large.place + (10 << 20)).unwrap();
         assert!(!saved.is_whole().unwrap());
-        assert!(take(&store, 2, &options, (7, 3), |_| Ok(None), || false).is_err());
+        assert!(take(&store, 2, &options, (7, 3), |_| Ok(None), |file| file, || false).is_err());
         crate::tree::remove(&all).unwrap();
     }
 

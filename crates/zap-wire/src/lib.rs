@@ -3,7 +3,7 @@
 //!
 //! Bytes and types only: no socket is opened here. Messages are MessagePack, one per packet of a `SOCK_SEQPACKET` Unix
 //! socket. docs/wire-protocol.md describes the conversation; golden/protocol-9.txt and
-//! golden/table-10.txt in this crate pin the encoding.
+//! golden/table-11.txt in this crate pin the encoding.
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
@@ -12,6 +12,7 @@ pub mod environment;
 pub mod fault;
 #[cfg(test)]
 mod golden;
+pub mod inodes;
 pub mod message;
 pub mod private;
 pub mod restart;

@@ -12,7 +12,7 @@ use zap_sys::{RealPid, VirtualPid};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ZAPTABLE");
 
 /// Version of this layout.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// Value of [`Entry::ready`]: libzap's handler stands.
 pub const READY: u32 = 1;
@@ -48,7 +48,9 @@ pub struct PodTable {
     pub namespaces: [AtomicU32; zap_sys::process::NAMESPACES.len()],
     /// Not 0: a process of the pod has been found stopped, see [`Entry::halt`].
     pub halted: AtomicU32,
-    padding: [u8; 4096 - 112 - DOOR_LENGTH],
+    /// How many words (8 bytes) lie behind the table in its file: [`crate::inodes`]. Set once, before there are processes.
+    pub inodes: AtomicU64,
+    padding: [u8; 4096 - 120 - DOOR_LENGTH],
     pub entries: [Entry; CAPACITY],
     /// For each entry, why its process cannot be checkpointed any more: text, NUL-padded.
     pub reasons: [[AtomicU8; REASON_LENGTH]; CAPACITY],
@@ -122,7 +124,8 @@ const SLEEPS: u32 = 10_000;
 /// Length of the run of entries in which a process's may lie.
 const RUN: usize = 64;
 
-/// Size of the file in bytes. It is sparse: an entry that was never used takes no space.
+/// Size of the table in bytes; its file may be longer, see [`PodTable::inodes`]. It is sparse: an entry that was never used takes no
+/// space.
 pub const SIZE: usize = core::mem::size_of::<PodTable>();
 
 /// It has been continued for the checkpoint's sake, and is to stop itself again.
@@ -523,7 +526,8 @@ mod tests {
             pid_namespace: AtomicU32::new(0),
             namespaces: Default::default(),
             halted: AtomicU32::new(0),
-            padding: [0; 4096 - 112 - DOOR_LENGTH],
+            inodes: AtomicU64::new(0),
+            padding: [0; 4096 - 120 - DOOR_LENGTH],
             entries: core::array::from_fn(|_| Entry {
                 real_pid: AtomicI32::new(0),
                 virtual_pid: AtomicI32::new(0),
@@ -679,7 +683,7 @@ mod tests {
                 line(concat!("alignment of ", stringify!($type)), align_of::<$type>());
             };
         }
-        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace namespaces halted padding entries reasons aliases private);
+        offsets!(PodTable: magic version signal pod_id streams moved made_up door offset pid_namespace namespaces halted inodes padding entries reasons aliases private);
         offsets!(Alias: real virtual_id kind);
         offsets!(Entry: real_pid virtual_pid start_time requested answered filters ready trouble halt unblocked stopped name failed);
         crate::golden::check(&format!("table-{VERSION}.txt"), &text, "table::VERSION");

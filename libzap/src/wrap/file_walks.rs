@@ -1,5 +1,5 @@
-//! glob(3), ftw(3) and nftw(3), which look at files by libc's own functions inside: where the pod has directories of its own they look
-//! by those that the program calls.
+//! glob(3), ftw(3) and nftw(3), which look at files by libc's own functions inside: where the pod has directories of its own, or knows
+//! files by other numbers, they look by those that the program calls.
 //!
 //! # Safety
 //! As in the module's head.
@@ -9,7 +9,7 @@ use core::ffi::{c_char, c_int, c_void, CStr};
 use libc::{dirent, DIR};
 use redhook::{hook, real};
 use std::vec::Vec;
-use zap_engine::{private, state};
+use zap_engine::{inodes, private, state};
 
 super::resolve_all!(glob, glob64, ftw, ftw64, nftw, nftw64);
 
@@ -372,7 +372,7 @@ fn from_its_directory(walk: &mut Walk, base: usize) -> Goes {
 /// Whether libc's own way does not do.
 #[inline(always)]
 fn is_own() -> bool {
-    private::by_names() && state::active()
+    (private::by_names() || inodes::differ()) && state::active()
 }
 
 hook! { unsafe fn ftw(path: *const c_char, visit: Visit, most: c_int) -> c_int => zap_ftw {

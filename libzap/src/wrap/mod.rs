@@ -15,6 +15,7 @@ mod credentials;
 mod deadlines;
 mod exec;
 mod exec_target;
+mod file_numbers;
 mod file_walks;
 mod fork;
 mod helper_threads;
@@ -55,6 +56,7 @@ pub fn resolve() {
     deadlines::learn_conditions();
     exec::resolve();
     exec::note_own_path();
+    file_numbers::resolve();
     file_walks::resolve();
     fork::resolve();
     helper_threads::resolve();
@@ -101,6 +103,19 @@ fn fail(errno: c_int) -> c_int {
     unsafe { *libc::__errno_location() = errno };
     -1
 }
+
+/// The next function of this name ([`zap_engine::next`]), for which `missing` stands in from inside a look-up.
+macro_rules! next_of {
+    ($name:ident, $missing:ident) => {{
+        const NAME: &core::ffi::CStr =
+            match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                Ok(name) => name,
+                Err(_) => c"",
+            };
+        zap_engine::next::Next::new(NAME, || $missing as *const () as usize)
+    }};
+}
+use next_of;
 
 /// Evaluates `real!` of each function once.
 macro_rules! resolve_all {

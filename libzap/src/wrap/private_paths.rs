@@ -7,7 +7,8 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
-use core::ffi::{c_char, c_int, c_long, CStr};
+use super::next_of;
+use core::ffi::{c_char, c_int, c_long};
 use zap_engine::in_hand;
 use zap_engine::next::{self, Next};
 use zap_engine::private;
@@ -197,14 +198,7 @@ extern "C" fn missing() -> isize {
 macro_rules! path_functions {
     ($($next:ident $name:ident $fails:ident $($place:expr),+;)*) => {
         $(
-            static $next: Next = {
-                const NAME: &CStr =
-                    match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
-                        Ok(name) => name,
-                        Err(_) => c"",
-                    };
-                Next::new(NAME, || missing as *const () as usize)
-            };
+            static $next: Next = next_of!($name, missing);
 
             /// The libc function of this name.
             ///
@@ -228,9 +222,6 @@ path_functions! {
     FREOPEN freopen Null at(0, Follows);
     FREOPEN64 freopen64 Null at(0, Follows);
     SETMNTENT setmntent Null at(0, Follows);
-    FTOK ftok Minus at(0, Follows);
-    FXSTATAT __fxstatat Minus below(2, Unless(4));
-    FXSTATAT64 __fxstatat64 Minus below(2, Unless(4));
     EACCESS eaccess Minus at(0, Follows);
     EUIDACCESS euidaccess Minus at(0, Follows);
     CHMOD chmod Minus at(0, Follows);

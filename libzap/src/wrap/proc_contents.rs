@@ -8,7 +8,8 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{c_char, c_int, CStr};
-use zap_engine::proc_texts::{self, File, Role};
+use zap_engine::inodes;
+use zap_engine::proc_texts::{self, File, Files, Role};
 use zap_engine::{identity, masking, private};
 use zap_sys::{fd, process, text, RawFd, RealPid, SysError};
 use zap_wire::table::Kind;
@@ -111,11 +112,25 @@ fn make(
     }
     let is_own = text::field(text, b"Pid:").is_some_and(|id| text::decimal(id).0 == i64::from(process::gettid().0));
     let other = |role, id| known(role, process, id);
-    let length = proc_texts::translate(file, text, is_own.then_some(mask), translated, other);
+    let device = if file == File::Descriptor { device_of(path) } else { 0 };
+    let files = Files { inodes: inodes::known(), device };
+    let length = proc_texts::translate(file, text, is_own.then_some(mask), translated, files, other);
     Some(copy(&translated[..length.min(translated.len())], flags).map_err(|error| error.errno.0))
 }
 
-/// As [`make`], for one in which paths stand, of any length. `None` if there are none of the store.
+/// The device of the file that a descriptor is of, of which `path` tells: that of the file of the same name in `fd`.
+fn device_of(path: &CStr) -> u64 {
+    const INFO: &[u8] = b"fdinfo/";
+    let path = path.to_bytes();
+    let place = inodes::differ().then(|| path.windows(INFO.len()).rposition(|part| part == INFO)).flatten();
+    let Some(place) = place else { return 0 };
+    let mut link = text::SmallString::<96>::default();
+    [&path[..place], b"fd/", &path[place + INFO.len()..]].into_iter().for_each(|part| link.push(part));
+    fd::stat(link.as_c_str()).map_or(0, |stat| stat.st_dev)
+}
+
+/// As [`make`], for one in which paths stand, of any length. `None` if there are none of the store, and no numbers that
+/// are known by others.
 fn make_mappings(path: &CStr, flags: c_int, bytes: &mut [u8]) -> Option<Result<RawFd, c_int>> {
     let (text, written) = bytes.split_at_mut(LONGEST);
     let source = fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
@@ -137,7 +152,7 @@ fn make_mappings(path: &CStr, flags: c_int, bytes: &mut [u8]) -> Option<Result<R
     }
 }
 
-/// Copies the lines of `source` to `made`; whether a path of the store was among them.
+/// Copies the lines of `source` to `made`; whether anything in them differs.
 fn copy_mappings(source: RawFd, made: RawFd, text: &mut [u8], written: &mut [u8]) -> Result<bool, SysError> {
     let (mut left, mut found) = (0, false);
     loop {
@@ -151,9 +166,18 @@ fn copy_mappings(source: RawFd, made: RawFd, text: &mut [u8], written: &mut [u8]
         };
         let mut length = 0;
         for line in text[..whole].split_inclusive(|c| *c == b'\n') {
-            let parts = proc_texts::path_line(line, private::seen);
-            found |= parts.is_some();
-            for part in parts.unwrap_or([line, b"", b""]) {
+            let numbers = proc_texts::before_file(line).filter(|_| inodes::differ()).and_then(|(head, rest)| {
+                let known = proc_texts::file_numbers(rest, b' ', |file| inodes::known().known(file));
+                known.map(|(numbers, rest)| (head, numbers, rest))
+            });
+            let (head, numbers, rest) = match &numbers {
+                Some((head, numbers, rest)) => (*head, numbers.as_bytes(), *rest),
+                None => (&b""[..], &b""[..], line),
+            };
+            let path = Some(rest).filter(|_| private::by_names());
+            let parts = path.and_then(|rest| proc_texts::path_line(rest, private::seen));
+            found |= parts.is_some() || !numbers.is_empty();
+            for part in [head, numbers].into_iter().chain(parts.unwrap_or([rest, b"", b""])) {
                 // What a path of the pod's is longer by has room: a line is many times as long as its path may grow.
                 if let Some(place) = written.get_mut(length..length + part.len()) {
                     place.copy_from_slice(part);

@@ -7,6 +7,7 @@
 //! As in the module's head.
 #![allow(unsafe_code)]
 
+use super::file_numbers::{see_entries, see_entry};
 use super::private_paths::Own;
 use super::proc_paths::{self, Folder};
 use core::cell::UnsafeCell;
@@ -16,7 +17,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{dirent, dirent64, size_t, ssize_t, DIR};
 use redhook::{hook, real};
 use zap_engine::private_paths::Last;
-use zap_engine::{identity, masking, state};
+use zap_engine::{identity, inodes, masking, state};
 use zap_sys::{fd, RawFd, RealPid, VirtualPid};
 
 super::resolve_all!(readdir, readdir64, readdir_r, readdir64_r, scandir, scandir64, getdents64);
@@ -128,6 +129,10 @@ fn next(stream: *mut DIR, read: impl Fn() -> *mut dirent) -> *mut dirent {
     let mut read_again = false;
     loop {
         let entry = read();
+        if inodes::differ() && !entry.is_null() {
+            // SAFETY: the caller's stream, and libc's own entry of it.
+            unsafe { see_entry(libc::dirfd(stream), entry) };
+        }
         // SAFETY: libc has given it; it may be shorter than the type, and no more is read than is there.
         if entry.is_null() || !unsafe { may_be((*entry).d_type, (*entry).d_name[0] as u8) } || !state::active() {
             return entry;
@@ -190,6 +195,9 @@ unsafe fn next_into(stream: *mut DIR, into: *mut dirent, result: *mut *mut diren
         let error = read();
         // SAFETY: the caller's arguments, which libc has filled.
         unsafe {
+            if inodes::differ() && error == 0 && !(*result).is_null() {
+                see_entry(libc::dirfd(stream), into);
+            }
             if error != 0 || (*result).is_null() || !may_be((*into).d_type, (*into).d_name[0] as u8) || !state::active()
             {
                 return error;
@@ -222,9 +230,12 @@ hook! { unsafe fn readdir64_r(stream: *mut DIR, entry: *mut dirent64, result: *m
 type Filter = Option<unsafe extern "C" fn(*const dirent) -> c_int>;
 type Order = Option<unsafe extern "C" fn(*mut *const dirent, *mut *const dirent) -> c_int>;
 
-/// Whether the path, the program's argument, leads into /proc.
-fn leads_into_proc(path: *const c_char) -> bool {
+/// Whether what libc finds at the path, the program's argument, is not what the program is to see.
+fn is_seen_otherwise(path: *const c_char) -> bool {
     const PROC: &[u8] = b"/proc";
+    if inodes::differ() {
+        return true;
+    }
     if path.is_null() || !super::readable(path) {
         return false;
     }
@@ -295,7 +306,7 @@ unsafe fn scan(path: *const c_char, list: *mut *mut *mut dirent, filter: Filter,
 
 hook! { unsafe fn scandir(path: *const c_char, list: *mut *mut *mut dirent, filter: Filter, order: Order) -> c_int
 => zap_scandir {
-    if state::active() && leads_into_proc(path) {
+    if state::active() && is_seen_otherwise(path) {
         // SAFETY: the caller's arguments.
         return unsafe { scan(path, list, filter, order) };
     }
@@ -309,7 +320,7 @@ hook! { unsafe fn scandir(path: *const c_char, list: *mut *mut *mut dirent, filt
 
 hook! { unsafe fn scandir64(path: *const c_char, list: *mut *mut *mut dirent, filter: Filter, order: Order) -> c_int
 => zap_scandir64 {
-    if state::active() && leads_into_proc(path) {
+    if state::active() && is_seen_otherwise(path) {
         // SAFETY: the caller's arguments.
         return unsafe { scan(path, list, filter, order) };
     }
@@ -383,6 +394,12 @@ hook! { unsafe fn getdents64(directory: c_int, buffer: *mut c_void, length: size
         Some(Ok(read)) => read as ssize_t,
         Some(Err(errno)) => super::fail(errno) as ssize_t,
         // SAFETY: the caller's arguments.
-        None => unsafe { real!(getdents64)(directory, buffer, length) },
+        None => unsafe {
+            let result = real!(getdents64)(directory, buffer, length);
+            if inodes::differ() && result > 0 {
+                see_entries(directory, buffer, result as usize);
+            }
+            result
+        },
     }
 } }

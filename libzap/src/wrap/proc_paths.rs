@@ -9,10 +9,11 @@
 
 use super::private_paths::Links::{Follows, How, Keeps, Opens, Unless};
 use super::private_paths::{at, below, with_own, Arguments, Place};
+use super::{file_numbers, next_of};
 use core::ffi::{c_char, c_int, c_long, CStr};
 use zap_engine::next::{self, Next};
 use zap_engine::proc_texts::File;
-use zap_engine::{identity, masking, private, state};
+use zap_engine::{identity, inodes, masking, private, state};
 use zap_sys::path::PATH_MAX;
 use zap_sys::{fd, RawFd, RealPid, VirtualPid};
 
@@ -36,9 +37,12 @@ enum Makes {
     Link(usize),
     /// Another working directory.
     Change,
+    /// What is known of the file, where this argument leads.
+    Stat(usize),
+    Statx(usize),
     Nothing,
 }
-use Makes::{Change, Descriptor, Link, Listing, Nothing, OtherDescriptor, Stream};
+use Makes::{Change, Descriptor, Link, Listing, Nothing, OtherDescriptor, Stat, Statx, Stream};
 
 impl Makes {
     fn has_failed(self, result: usize) -> bool {
@@ -55,6 +59,23 @@ impl Makes {
         match self {
             Stream | Listing => 0,
             _ => result as usize,
+        }
+    }
+
+    /// What has been told of a file, as the program knows it.
+    #[inline(always)]
+    fn see(self, arguments: &Arguments, result: usize) {
+        if let (Stat(at) | Statx(at), true) = (self, inodes::differ()) {
+            if self.has_failed(result) {
+                return;
+            }
+            // SAFETY: the kernel has filled it.
+            unsafe {
+                match self {
+                    Statx(_) => file_numbers::see_extended(arguments[at] as *mut libc::statx),
+                    _ => file_numbers::see(arguments[at] as *mut libc::stat),
+                }
+            }
         }
     }
 
@@ -80,14 +101,7 @@ impl Makes {
 macro_rules! path_functions {
     ($($next:ident $name:ident $place:expr, $makes:expr;)*) => {
         $(
-            static $next: Next = {
-                const NAME: &CStr =
-                    match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
-                        Ok(name) => name,
-                        Err(_) => c"",
-                    };
-                Next::new(NAME, || missing as *const () as usize)
-            };
+            static $next: Next = next_of!($name, missing);
 
             /// The libc function of this name.
             ///
@@ -119,17 +133,19 @@ path_functions! {
     FOPEN fopen at(0, Follows), Stream;
     FOPEN64 fopen64 at(0, Follows), Stream;
     OPENDIR opendir at(0, Follows), Listing;
-    STAT stat at(0, Follows), Nothing;
-    STAT64 stat64 at(0, Follows), Nothing;
-    LSTAT lstat at(0, Keeps), Nothing;
-    LSTAT64 lstat64 at(0, Keeps), Nothing;
-    FSTATAT fstatat below(1, Unless(3)), Nothing;
-    FSTATAT64 fstatat64 below(1, Unless(3)), Nothing;
-    STATX statx below(1, Unless(2)), Nothing;
-    XSTAT __xstat at(1, Follows), Nothing;
-    LXSTAT __lxstat at(1, Keeps), Nothing;
-    XSTAT64 __xstat64 at(1, Follows), Nothing;
-    LXSTAT64 __lxstat64 at(1, Keeps), Nothing;
+    STAT stat at(0, Follows), Stat(1);
+    STAT64 stat64 at(0, Follows), Stat(1);
+    LSTAT lstat at(0, Keeps), Stat(1);
+    LSTAT64 lstat64 at(0, Keeps), Stat(1);
+    FSTATAT fstatat below(1, Unless(3)), Stat(2);
+    FSTATAT64 fstatat64 below(1, Unless(3)), Stat(2);
+    STATX statx below(1, Unless(2)), Statx(4);
+    XSTAT __xstat at(1, Follows), Stat(2);
+    LXSTAT __lxstat at(1, Keeps), Stat(2);
+    XSTAT64 __xstat64 at(1, Follows), Stat(2);
+    LXSTAT64 __lxstat64 at(1, Keeps), Stat(2);
+    FXSTATAT __fxstatat below(2, Unless(4)), Stat(3);
+    FXSTATAT64 __fxstatat64 below(2, Unless(4)), Stat(3);
     ACCESS access at(0, Follows), Nothing;
     FACCESSAT faccessat below(1, Unless(3)), Nothing;
     READLINK readlink at(0, Keeps), Link(1);
@@ -162,9 +178,12 @@ unsafe fn call(next: &Next, place: &'static Place, makes: &'static Makes, argume
     };
     // SAFETY: a function that takes no more than five numbers and addresses.
     let function: Function = unsafe { core::mem::transmute(address) };
-    let call = |[a, b, c, d, e]: Arguments| {
+    let call = |own: Arguments| {
+        let [a, b, c, d, e] = own;
         // SAFETY: the caller's arguments.
-        unsafe { function(a, b, c, d, e) }
+        let result = unsafe { function(a, b, c, d, e) };
+        makes.see(&own, result);
+        result
     };
     // Not under a filter of the program's own: looking at a path may take a system call.
     if !state::active() {
@@ -195,9 +214,12 @@ unsafe fn own(
     d: usize,
     e: usize,
 ) -> usize {
-    let call = |[a, b, c, d, e]: Arguments| {
+    let call = |own: Arguments| {
+        let [a, b, c, d, e] = own;
         // SAFETY: the caller's arguments.
-        unsafe { function(a, b, c, d, e) }
+        let result = unsafe { function(a, b, c, d, e) };
+        makes.see(&own, result);
+        result
     };
     among_own(*place, *makes, [a, b, c, d, e], &call)
 }
@@ -612,10 +634,12 @@ fn path_of(number: c_long) -> Option<(Place, Makes)> {
         libc::SYS_readlink => (at(0, Keeps), Link(1)),
         libc::SYS_readlinkat => (below(1, Keeps), Link(2)),
         libc::SYS_chdir => (at(0, Follows), Change),
-        libc::SYS_stat | libc::SYS_access => (at(0, Follows), Nothing),
-        libc::SYS_lstat => (at(0, Keeps), Nothing),
-        libc::SYS_newfstatat | libc::SYS_faccessat2 => (below(1, Unless(3)), Nothing),
-        libc::SYS_statx => (below(1, Unless(2)), Nothing),
+        libc::SYS_stat => (at(0, Follows), Stat(1)),
+        libc::SYS_access => (at(0, Follows), Nothing),
+        libc::SYS_lstat => (at(0, Keeps), Stat(1)),
+        libc::SYS_newfstatat => (below(1, Unless(3)), Stat(2)),
+        libc::SYS_faccessat2 => (below(1, Unless(3)), Nothing),
+        libc::SYS_statx => (below(1, Unless(2)), Statx(4)),
         libc::SYS_faccessat => (below(1, Follows), Nothing),
         _ => return None,
     })
@@ -625,10 +649,14 @@ fn path_of(number: c_long) -> Option<(Place, Makes)> {
 pub fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
     let (place, makes) = path_of(number).filter(|_| state::active())?;
     let [a, b, c, d, e, _] = arguments.map(|argument| argument as usize);
-    let call = |[a, b, c, d, e]: Arguments| {
+    let call = |own: Arguments| {
+        let [a, b, c, d, e] = own;
         // SAFETY: the caller's arguments.
         match unsafe { zap_sys::arch::syscall::syscall(number, [a, b, c, d, e, 0]) } {
-            Ok(result) => result,
+            Ok(result) => {
+                makes.see(&own, result);
+                result
+            }
             Err(errno) => super::fail(errno.0) as usize,
         }
     };

@@ -12,7 +12,7 @@ use super::ids::{own_id, real_argument, virtual_result};
 use super::sandbox;
 use libc::{c_int, c_long, clockid_t, pid_t, timespec};
 use redhook::{hook, real};
-use zap_engine::{blocking, clocks, identity, private, signals, state};
+use zap_engine::{blocking, clocks, identity, inodes, private, signals, state};
 use zap_sys::RealPid;
 
 super::resolve_all!(syscall);
@@ -138,6 +138,20 @@ hook! { unsafe fn syscall(
                 super::watches::with_kept(a as c_int, b as *mut _, c as usize, read(), read) as c_long
             }
             _ if super::aio::is_known(number) && state::active() => super::aio::by_number(number, arguments),
+            libc::SYS_fstat
+            | libc::SYS_stat
+            | libc::SYS_lstat
+            | libc::SYS_newfstatat
+            | libc::SYS_statx
+            | libc::SYS_getdents64
+                if inodes::differ() =>
+            {
+                let result = real!(syscall)(number, a, b, c, d, e, f);
+                if result >= 0 {
+                    super::file_numbers::see_by_number(number, arguments, result);
+                }
+                result
+            }
             libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork if state::active() => super::fork::by_number(number, arguments),
             _ => real!(syscall)(number, a, b, c, d, e, f),
         }

@@ -102,7 +102,8 @@ impl Server {
             Action::Compare { pod, generation, keeps, open } => {
                 let shares = compare::compare(&open, compare::order_of_descriptions);
                 let private = self.core.pod(pod).map(|pod| pod.settings.private.clone()).unwrap_or_default();
-                let store = (self.runtime.store_path(private.store), private.directories.len());
+                let inodes = self.tables.get(&pod).map(MappedTable::inodes).unwrap_or_default();
+                let store = (self.runtime.store_path(private.store), private.directories.len(), inodes);
                 let store = Some(store).filter(|_| !private.is_empty());
                 let open_in_pod = if store.is_some() { keep::open_in_pod(&open) } else { Default::default() };
                 let wanted = Wanted { files: keep::wanted(&open, keeps, keep::size), store, open: open_in_pod };

@@ -18,6 +18,7 @@ use zap_image::kept::KeptName;
 use zap_image::tree::TreeName;
 use zap_kept::Origin;
 use zap_sys::RealPid;
+use zap_wire::inodes::Inodes;
 use zap_wire::message::{Keep, Stretch};
 
 /// Stack of a thread that walks through trees, as deep as they are (`zap_kept::tree`). Only what is used of it takes room.
@@ -27,8 +28,8 @@ pub const STACK: usize = 64 << 20;
 #[derive(Debug, Default)]
 pub struct Wanted {
     pub files: Vec<WantedFile>,
-    /// The pod's own directories: their store, and how many there are.
-    pub store: Option<(PathBuf, usize)>,
+    /// The pod's own directories: their store, how many there are, and by which numbers the pod knows files.
+    pub store: Option<(PathBuf, usize, Vec<u64>)>,
     /// What the pod's processes have open, by device and inode: process, descriptor and access mode.
     pub open: BTreeMap<(u64, u64), (i32, i32, i32)>,
 }
@@ -146,12 +147,14 @@ fn copy(
         .map_err(|why| failed(&why))
     };
     let mut kept = files.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
-    if let Some((store, count)) = store {
+    if let Some((store, count, inodes)) = store {
         let name = TreeName { pod_id: pod, generation }.format();
         let tree = KeptFile::make(directory, &name, random, |target| {
             let may_go_on = || !given_up.load(Ordering::Relaxed);
             let opened = |file| open.get(&file).map_or(Ok(None), |(pid, fd, access)| opened(*pid, *fd, *access));
-            zap_kept::tree::take(store, *count, target, (pod, generation), opened, may_go_on).map(Holds::Tree)
+            let inodes = Inodes::read(inodes).unwrap_or(Inodes::NONE);
+            let known = |file| inodes.known(file);
+            zap_kept::tree::take(store, *count, target, (pod, generation), opened, known, may_go_on).map(Holds::Tree)
         });
         kept.push(tree.map_err(|why| format!("directories of the pod's own (--private): cannot be saved: {why}"))?);
     }

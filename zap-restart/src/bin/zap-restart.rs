@@ -7,10 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zap_client::error::{reason, Error, Result};
-use zap_client::{namespaces, trusted, usage, Connection, RuntimeDir};
+use zap_client::{namespaces, trusted, usage, Connection, MappedTable, RuntimeDir};
 use zap_image::name::ImageName;
 use zap_restart::arguments::{Files, Restart as Arguments};
-use zap_restart::changed::Changed;
+use zap_restart::changed::{self, Changed};
 use zap_restart::commons::Commons;
 use zap_restart::generation::{self, choose};
 use zap_restart::image::{self, Image};
@@ -23,6 +23,7 @@ use zap_restart::start::{self, Candidate, Circumstances, Pod, Start};
 use zap_restart::tree::{self, Kin};
 use zap_restart::{backing, fault, huge_pages, moved, supervise, unpack, vanished, verify};
 use zap_sys::RealPid;
+use zap_wire::inodes::{self, FileId};
 use zap_wire::message::{PodSettings, Restart, StreamId};
 use zap_wire::private::Private;
 use zap_wire::restart::Moved;
@@ -92,6 +93,7 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     if let Some(own) = &own {
         own.seal(Path::new(&pod.table))?;
     }
+    let known = changed.known();
     let measures = changed.decide(arguments.files, pod.name == candidates[0].image.header.pod.name, &beside.path())?;
     let changes = Changes::default();
     let ended = candidates[0].image.header.first_ended();
@@ -99,6 +101,7 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
     let circumstances =
         Circumstances { background, mask, measures: &measures, changes: &changes, kept: &kept, moved: &moved };
     measures.put_back(&kept, &changes)?;
+    tell_numbers(own.as_ref(), &known, Path::new(&pod.table)).inspect_err(|_| changes.undo())?;
     let mut start = || {
         if let Start::Runs(child) = start::start(&candidates, &commons, &tree, &pod, circumstances)? {
             return Ok(child);
@@ -123,6 +126,16 @@ fn run(arguments: &Arguments) -> Result<Restarted> {
             changes.undo();
             Err(error)
         }
+    }
+}
+
+/// Tells the pod's processes by which numbers they know files that have others here.
+fn tell_numbers(own: Option<&OwnDirectories>, open: &[(PathBuf, FileId)], table: &Path) -> Result<()> {
+    let made = own.map(OwnDirectories::numbers).unwrap_or_default();
+    let words = inodes::encode(made.iter().copied().chain(changed::numbers(open)));
+    match words.is_empty() {
+        true => Ok(()),
+        false => MappedTable::open(table)?.set_inodes(table, &words),
     }
 }
 
