@@ -115,7 +115,8 @@ static unsigned long described(int fd) {
     return inode;
 }
 
-static int has_lock(const struct stat *file) {
+/* What the kernel tells in two reads is of two moments: locks of others may hide a line. */
+static int shows_lock(const struct stat *file) {
     FILE *locks = fopen("/proc/locks", "r");
     char line[256];
     int found = 0, pid;
@@ -126,6 +127,12 @@ static int has_lock(const struct stat *file) {
         found += pid == getpid() && makedev(major, minor) == file->st_dev && inode == file->st_ino;
     }
     fclose(locks);
+    return found;
+}
+
+static int has_lock(const struct stat *file) {
+    int found = 0;
+    for (int round = 0; !found && round < 20; round++) found = shows_lock(file) > 0;
     return found;
 }
 

@@ -6,6 +6,7 @@ use crate::case::{failed, Case, Doing, Result, Stop};
 use crate::manifest::{Kind, Manifest, Program};
 use crate::process;
 use crate::scene::{Running, Scene, PATIENCE};
+use std::time::{Duration, Instant};
 
 /// Times that each job is restarted in a `--long` run.
 const LONG: u32 = 6;
@@ -182,12 +183,26 @@ fn by_lot(scene: &Scene, program: &Program) -> Result {
 fn checkpointed(scene: &Scene, running: Running, program: &Program, part: u32, whole: u32) -> Result<bool> {
     for number in 1..=CHECKPOINTS {
         let step = wait_part(scene, running, program, part * number, whole * (CHECKPOINTS + 1))
-            .and_then(|()| scene.checkpoint(&[]).doing(format!("checkpoint {number}")));
+            .and_then(|()| patiently(|| scene.checkpoint(&[])).doing(format!("checkpoint {number}")));
         if unless_done(scene, running, program, step)?.is_none() {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Internet sockets are refused by name, and some programs have one for a moment (Erlang asks for the host's name when it begins): then
+/// the checkpoint is asked for again.
+fn patiently<T>(step: impl Fn() -> Result<T>) -> Result<T> {
+    let begin = Instant::now();
+    loop {
+        match step() {
+            Err(Stop::Failed(why)) if why.contains("(socket:[") && begin.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Killed by a checkpoint when it has done this part of its work, and restarted.
@@ -198,7 +213,8 @@ fn killed_and_restarted(
     part: u32,
     whole: u32,
 ) -> Result<Option<Running>> {
-    let step = wait_part(scene, running, program, part, whole).and_then(|()| scene.checkpoint_and_kill(running));
+    let step =
+        wait_part(scene, running, program, part, whole).and_then(|()| patiently(|| scene.checkpoint_and_kill(running)));
     let Some(images) = unless_done(scene, running, program, step)? else { return Ok(None) };
     scene.restart(&[], &images, &scene.out()).map(Some)
 }

@@ -239,6 +239,7 @@ pub fn begin_in_child() {
     crate::locks::begin_in_child();
     crate::watched::begin_in_child();
     crate::in_hand::begin_in_child();
+    crate::path_rooms::begin_in_child();
     let mut virtual_pid = VirtualPid(pid.0);
     if moved {
         let guard = Guard::enter();

@@ -52,6 +52,7 @@ pub mod next;
 mod overdue;
 mod own_directories;
 pub mod own_ids;
+pub mod path_rooms;
 mod pieces;
 mod priorities;
 pub mod private;

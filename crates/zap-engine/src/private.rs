@@ -85,6 +85,7 @@ pub fn learn(table: &PodTable) {
     }
     // SAFETY: at init and at a restart there is one thread.
     unsafe { &mut *KNOWN.0.get() }.note(store, directories);
+    crate::path_rooms::make();
     GENERATION.fetch_add(1, Ordering::Relaxed);
     BY_NAMES.store(true, Ordering::Relaxed);
 }

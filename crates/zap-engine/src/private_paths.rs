@@ -35,7 +35,8 @@ pub enum Leads {
 /// Links that are followed, as the kernel does (MAXSYMLINKS).
 const MOST_LINKS: u32 = 40;
 
-/// Room for a path of the host's, with a NUL behind it. The root directory is empty while a path is being walked.
+/// Room for a path of the host's, with a NUL behind it. All zeroes are one. The root directory is empty while a path is being walked.
+#[derive(Debug)]
 pub struct HostPath {
     bytes: [u8; PATH_MAX],
     length: usize,
@@ -62,16 +63,18 @@ impl HostPath {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
     }
 
-    fn of(path: &[u8]) -> Result<Self, TooLong> {
-        let mut own = Self::new();
-        own.push(path)?;
-        Ok(own)
-    }
-
     /// The path becomes `path`, of any kind.
     pub fn set(&mut self, path: &[u8]) -> bool {
         self.cut(0);
         self.push(path).is_ok()
+    }
+
+    /// The path becomes what `read` writes, of the length that it returns. False if it finds none.
+    pub fn read_by(&mut self, read: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        let room = self.bytes.len() - 1;
+        let length = read(&mut self.bytes[..room]);
+        self.cut(length.unwrap_or(0));
+        length.is_some()
     }
 
     /// In the pod's view.
@@ -91,6 +94,25 @@ impl HostPath {
         Ok(())
     }
 
+    /// Puts `parts` into the place of the first `length` bytes.
+    fn replace_head(&mut self, length: usize, parts: &[&[u8]]) -> Result<(), TooLong> {
+        let (own, new) = (self.length, parts.iter().map(|part| part.len()).sum::<usize>());
+        let end = own.checked_sub(length).map_or(usize::MAX, |rest| new + rest);
+        if end >= self.bytes.len() {
+            return Err(TooLong);
+        }
+        self.bytes.copy_within(length..own, new);
+        self.cut(0);
+        parts.iter().try_for_each(|part| {
+            let begin = self.length;
+            self.length += part.len();
+            self.bytes.get_mut(begin..self.length).ok_or(TooLong)?.copy_from_slice(part);
+            Ok(())
+        })?;
+        self.cut(end);
+        Ok(())
+    }
+
     fn cut(&mut self, length: usize) {
         self.length = length.min(self.bytes.len() - 1);
         self.bytes[self.length] = 0;
@@ -104,15 +126,20 @@ impl Default for HostPath {
 }
 
 /// What of a path is still to be walked. Links are put before it, so it ends where the room ends.
-struct Rest {
+#[derive(Debug)]
+pub struct Rest {
     bytes: [u8; PATH_MAX],
     start: usize,
 }
 
 impl Rest {
-    /// The program's path at `address`. `None` where the kernel is to say what it thinks of it.
-    fn read(address: usize) -> Option<Self> {
-        let mut bytes = [0; PATH_MAX];
+    pub const fn new() -> Self {
+        Self { bytes: [0; PATH_MAX], start: PATH_MAX }
+    }
+
+    /// Becomes the program's path at `address`. `None` where the kernel is to say what it thinks of it.
+    fn read(&mut self, address: usize) -> Option<()> {
+        let bytes = &mut self.bytes;
         let mut length = 0;
         loop {
             let at = address.checked_add(length)?;
@@ -126,9 +153,9 @@ impl Rest {
             *bytes.get_mut(length)? = byte;
             length += 1;
         }
-        let start = PATH_MAX - length;
-        bytes.copy_within(..length, start);
-        (length > 0).then_some(Self { bytes, start })
+        self.start = PATH_MAX - length;
+        bytes.copy_within(..length, self.start);
+        (length > 0).then_some(())
     }
 
     fn text(&self) -> &[u8] {
@@ -166,6 +193,12 @@ impl Rest {
 fn byte_at(address: usize) -> u8 {
     // SAFETY: the caller has looked whether the page can be read.
     unsafe { *(address as *const u8) }
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Where the walk stands.
@@ -212,8 +245,11 @@ impl<'a> Stand<'a> {
         let Some((number, path)) = around.next().filter(|_| self.inside.is_none() && !is_runtimes) else {
             return Ok(());
         };
-        let rest = HostPath::of(own.get(path.len()..).unwrap_or_default())?;
-        self.go_inside(number, rest.as_bytes())
+        let inside = zap_sys::small!("/{number}");
+        self.host.replace_head(path.len(), &[store(), inside.as_bytes()])?;
+        self.inside = Some(number);
+        self.differs = true;
+        Ok(())
     }
 
     /// Looks where the path, one that the kernel has given, lies. False if it is none.
@@ -366,17 +402,21 @@ fn has_no_links(from: RawFd, path: &mut HostPath) -> bool {
 /// Finds where the program's path at `path`, which begins `from` a directory if it is relative, leads.
 #[cold]
 #[inline(never)]
-pub fn find(from: RawFd, path: usize, last: Last, into: &mut HostPath) -> Leads {
-    let Some(rest) = Rest::read(path) else { return Leads::AsItIs };
-    find_rest(from, rest, last, into).unwrap_or(Leads::Nowhere(libc::ENAMETOOLONG))
+pub fn find(from: RawFd, path: usize, last: Last, into: &mut HostPath, rest: &mut Rest) -> Leads {
+    match rest.read(path) {
+        Some(()) => find_rest(from, rest, last, into).unwrap_or(Leads::Nowhere(libc::ENAMETOOLONG)),
+        None => Leads::AsItIs,
+    }
 }
 
 /// The same by names alone: links are for the kernel to refuse.
 #[cold]
 #[inline(never)]
-pub fn find_by_names(from: RawFd, path: usize, into: &mut HostPath) -> Leads {
-    let Some(rest) = Rest::read(path) else { return Leads::AsItIs };
-    let Some(mut stand) = begin(from, &rest, into) else { return Leads::AsItIs };
+pub fn find_by_names(from: RawFd, path: usize, into: &mut HostPath, rest: &mut Rest) -> Leads {
+    if rest.read(path).is_none() {
+        return Leads::AsItIs;
+    }
+    let Some(mut stand) = begin(from, rest, into) else { return Leads::AsItIs };
     match stand.go_blindly(rest.text()) {
         Ok(_) if stand.differs => Leads::Elsewhere,
         Ok(_) => Leads::AsItIs,
@@ -391,7 +431,7 @@ fn begin<'a>(from: RawFd, rest: &Rest, into: &'a mut HostPath) -> Option<Stand<'
     Stand::begin(into, from)
 }
 
-fn find_rest(from: RawFd, mut rest: Rest, last: Last, into: &mut HostPath) -> Result<Leads, TooLong> {
+fn find_rest(from: RawFd, rest: &mut Rest, last: Last, into: &mut HostPath) -> Result<Leads, TooLong> {
     let path = rest.text();
     let ends_in_slash = path.ends_with(b"/");
     // Behind a slash the kernel follows a link in any case.
@@ -400,7 +440,7 @@ fn find_rest(from: RawFd, mut rest: Rest, last: Last, into: &mut HostPath) -> Re
         Last::Kept => path.iter().rposition(|c| *c == b'/').map_or(0, |at| at + 1),
         Last::Followed => path.len(),
     };
-    let Some(mut stand) = begin(from, &rest, into) else { return Ok(Leads::AsItIs) };
+    let Some(mut stand) = begin(from, rest, into) else { return Ok(Leads::AsItIs) };
     // Even where it becomes too long there may be a shorter way: links and `..`.
     if let Ok(goes_back) = stand.go_blindly(path) {
         if !stand.differs {
@@ -430,17 +470,17 @@ fn find_rest(from: RawFd, mut rest: Rest, last: Last, into: &mut HostPath) -> Re
             }
         }
     }
-    let Some(stand) = begin(from, &rest, into) else { return Ok(Leads::AsItIs) };
-    walk(stand, &mut rest, last, false)
+    let Some(stand) = begin(from, rest, into) else { return Ok(Leads::AsItIs) };
+    walk(stand, rest, last, false)
 }
 
 /// The path of the host's, without links, of what the program's path at `path` names: realpath(3). An error where there is no such
 /// thing; `None` where it cannot be said.
-pub fn find_real(path: usize, into: &mut HostPath) -> Option<Result<(), i32>> {
-    let mut rest = Rest::read(path)?;
-    let stand = begin(libc::AT_FDCWD, &rest, into)?;
+pub fn find_real(path: usize, into: &mut HostPath, rest: &mut Rest) -> Option<Result<(), i32>> {
+    rest.read(path)?;
+    let stand = begin(libc::AT_FDCWD, rest, into)?;
     let wants_directory = rest.text().ends_with(b"/");
-    match walk(stand, &mut rest, Last::Followed, true) {
+    match walk(stand, rest, Last::Followed, true) {
         Err(TooLong) => return Some(Err(libc::ENAMETOOLONG)),
         Ok(Leads::Nowhere(errno)) => return Some(Err(errno)),
         Ok(_) => {}
@@ -616,7 +656,8 @@ mod tests {
 
     #[test]
     fn links_are_put_before_the_rest() {
-        let Some(mut rest) = Rest::read(c"//a/bc//d/".as_ptr() as usize) else { panic!("cannot be read") };
+        let mut rest = Rest::new();
+        assert!(rest.read(c"//a/bc//d/".as_ptr() as usize).is_some());
         let mut names = Vec::new();
         while let Some(name) = rest.take() {
             names.push((String::from_utf8(rest.bytes[name].to_vec()).unwrap(), rest.is_over()));

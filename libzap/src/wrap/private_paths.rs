@@ -11,8 +11,9 @@ use super::next_of;
 use core::ffi::{c_char, c_int, c_long};
 use zap_engine::in_hand;
 use zap_engine::next::{self, Next};
+use zap_engine::path_rooms;
 use zap_engine::private;
-use zap_engine::private_paths::{self, HostPath, Last, Leads};
+use zap_engine::private_paths::{self, HostPath, Last, Leads, Rest};
 use zap_engine::state;
 use zap_sys::RawFd;
 
@@ -66,7 +67,7 @@ impl Place {
         }
     }
 
-    fn find(self, arguments: &Arguments, into: &mut HostPath) -> Leads {
+    fn find(self, arguments: &Arguments, into: &mut HostPath, rest: &mut Rest) -> Leads {
         let flags = |at: usize| arguments[at] as c_int;
         let kept = match self.links {
             Follows => false,
@@ -85,12 +86,15 @@ impl Place {
                     0 => keeps(how.flags as c_int),
                     // What is to stay below the directory does.
                     resolve if resolve & (libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT) != 0 => return Leads::AsItIs,
-                    _ => return private_paths::find_by_names(self.directory(arguments), arguments[self.path], into),
+                    _ => {
+                        let (from, path) = (self.directory(arguments), arguments[self.path]);
+                        return private_paths::find_by_names(from, path, into, rest);
+                    }
                 }
             }
         };
         let last = if kept { Last::Kept } else { Last::Followed };
-        match private_paths::find(self.directory(arguments), arguments[self.path], last, into) {
+        match private_paths::find(self.directory(arguments), arguments[self.path], last, into, rest) {
             Leads::Elsewhere if self.links == Removes && is_own_itself(into) => Leads::Nowhere(libc::EBUSY),
             leads => leads,
         }
@@ -123,26 +127,24 @@ pub fn with_own(
     call: &dyn Fn(Arguments) -> usize,
 ) -> usize {
     let Some((place, others)) = places.split_first().filter(|_| state::active()) else { return call(arguments) };
-    let mut own = HostPath::new();
-    loop {
+    path_rooms::with(|room| loop {
         let generation = private::generation();
         let mut arguments = arguments;
-        let noted = in_hand::note(own.place());
-        let leads = place.find(&arguments, &mut own);
-        let result = match leads {
+        let noted = in_hand::note(room.host.place());
+        let result = match place.find(&arguments, &mut room.host, &mut room.rest) {
             Leads::Nowhere(errno) => fail(errno),
             leads => {
                 if leads == Leads::Elsewhere {
-                    arguments[place.path] = own.as_c_str().as_ptr() as usize;
+                    arguments[place.path] = room.host.as_c_str().as_ptr() as usize;
                 }
                 with_own(others, arguments, fail, has_failed, call)
             }
         };
         in_hand::let_go(&noted);
         if private::generation() == generation || !has_failed(result) {
-            return result;
+            break result;
         }
-    }
+    })
 }
 
 /// One path, as the kernel is to be given it.
@@ -174,7 +176,7 @@ impl Own {
         if !state::active() {
             return Ok(path);
         }
-        match private_paths::find(from, path as usize, last, own) {
+        match path_rooms::with(|room| private_paths::find(from, path as usize, last, own, &mut room.rest)) {
             Leads::AsItIs => Ok(path),
             Leads::Elsewhere => Ok(own.as_c_str().as_ptr()),
             Leads::Nowhere(errno) => Err(errno),

@@ -7,6 +7,7 @@
 
 use super::exec_target;
 use core::ffi::{c_char, c_int, CStr};
+use zap_engine::path_rooms::{self, Room};
 use zap_engine::private_paths::{self, HostPath, Last, Leads};
 use zap_sys::arch::syscall::syscall;
 use zap_sys::path::PATH_MAX;
@@ -29,7 +30,10 @@ struct Program {
 impl Program {
     fn find(path: *const c_char) -> Result<Self, c_int> {
         let mut own = Self { path: HostPath::new(), differs: false };
-        match private_paths::find(libc::AT_FDCWD, path as usize, Last::Followed, &mut own.path) {
+        let find = |room: &mut Room| {
+            private_paths::find(libc::AT_FDCWD, path as usize, Last::Followed, &mut own.path, &mut room.rest)
+        };
+        match path_rooms::with(find) {
             Leads::AsItIs => {}
             Leads::Elsewhere => own.differs = true,
             Leads::Nowhere(errno) => return Err(errno),

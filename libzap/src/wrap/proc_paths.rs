@@ -12,6 +12,7 @@ use super::private_paths::{at, below, with_own, Arguments, Place};
 use super::{file_numbers, next_of};
 use core::ffi::{c_char, c_int, c_long, CStr};
 use zap_engine::next::{self, Next};
+use zap_engine::path_rooms::{self, Room};
 use zap_engine::proc_texts::File;
 use zap_engine::{identity, inodes, masking, private, state};
 use zap_sys::path::PATH_MAX;
@@ -252,24 +253,25 @@ fn own_link(place: Place, buffer: usize, arguments: &Arguments, result: usize) -
     if begin[..compared] != store[..compared] {
         return None;
     }
-    let mut whole = [0u8; PATH_MAX];
-    let length = if result < room {
-        whole.get_mut(..result)?.copy_from_slice(begin);
-        result
-    } else {
-        // It may have been cut.
-        // SAFETY: the kernel has read the path.
-        let path = unsafe { CStr::from_ptr(arguments[place.path] as *const c_char) };
-        fd::read_link_at(place.directory(arguments), path, &mut whole).ok()?.len()
-    };
-    let length = private::see(&mut whole, length).min(room);
-    // SAFETY: the caller's buffer, of `room` bytes, which the kernel has written to. What it has written behind the pod's path would
-    // be read by who has zeroed the buffer and asks for no length.
-    unsafe {
-        core::ptr::copy_nonoverlapping(whole.as_ptr(), address as *mut u8, length);
-        core::ptr::write_bytes((address as *mut u8).add(length), 0, result.saturating_sub(length));
-    }
-    Some(length)
+    path_rooms::with(|Room { host, .. }| {
+        let is_whole = if result < room {
+            host.set(begin)
+        } else {
+            // It may have been cut.
+            // SAFETY: the kernel has read the path.
+            let path = unsafe { CStr::from_ptr(arguments[place.path] as *const c_char) };
+            host.read_by(|whole| Some(fd::read_link_at(place.directory(arguments), path, whole).ok()?.len()))
+        };
+        host.see();
+        let own = host.as_bytes().get(..room).unwrap_or(host.as_bytes());
+        // SAFETY: the caller's buffer, of `room` bytes, which the kernel has written to. What it has written behind the pod's path
+        // would be read by who has zeroed the buffer and asks for no length.
+        is_whole.then(|| unsafe {
+            core::ptr::copy_nonoverlapping(own.as_ptr(), address as *mut u8, own.len());
+            core::ptr::write_bytes((address as *mut u8).add(own.len()), 0, result.saturating_sub(own.len()));
+            own.len()
+        })
+    })
 }
 
 /// Makes the call where the pod's processes are all that there are.

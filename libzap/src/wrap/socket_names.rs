@@ -11,6 +11,7 @@ use core::ffi::c_int;
 use core::mem::MaybeUninit;
 use libc::{msghdr, sockaddr, socklen_t};
 use redhook::{hook, real};
+use zap_engine::path_rooms::{self, Room};
 use zap_engine::private_paths::{self, HostPath, Last, Leads};
 use zap_engine::{private, state};
 use zap_sys::fd;
@@ -118,19 +119,19 @@ impl Address {
         // With a NUL behind it, whether or not the program has put one there.
         let mut text = SmallString::<128>::default();
         text.push(path);
-        let mut host = HostPath::new();
-        match private_paths::find(libc::AT_FDCWD, text.as_c_str().as_ptr() as usize, last, &mut host) {
-            Leads::AsItIs => return Ok(None),
-            Leads::Nowhere(errno) => return Err(errno),
-            Leads::Elsewhere => {}
-        }
-        let own = if host.as_bytes().len() < LONGEST {
-            let mut own = SmallString::default();
-            own.push(host.as_bytes());
-            own
-        } else {
-            by_link(host.as_bytes()).ok_or(libc::ENAMETOOLONG)?
-        };
+        let found = path_rooms::with(|Room { host, rest }| {
+            match private_paths::find(libc::AT_FDCWD, text.as_c_str().as_ptr() as usize, last, host, rest) {
+                Leads::AsItIs => Ok(None),
+                Leads::Nowhere(errno) => Err(errno),
+                Leads::Elsewhere if host.as_bytes().len() < LONGEST => {
+                    let mut own = SmallString::default();
+                    own.push(host.as_bytes());
+                    Ok(Some(own))
+                }
+                Leads::Elsewhere => by_link(host.as_bytes()).ok_or(libc::ENAMETOOLONG).map(Some),
+            }
+        });
+        let Some(own) = found? else { return Ok(None) };
         let length = own.as_bytes().len();
         self.bytes[..HEAD].copy_from_slice(&(libc::AF_UNIX as libc::sa_family_t).to_ne_bytes());
         self.bytes[HEAD..HEAD + length].copy_from_slice(own.as_bytes());
@@ -234,14 +235,17 @@ unsafe fn see_path(address: *mut u8, length: *mut socklen_t, room: usize) {
     // SAFETY: the caller's promise.
     let told = unsafe { *length } as usize;
     let Some(path) = path_in(address as usize, told).filter(|_| told <= room && state::active()) else { return };
-    let mut own = HostPath::new();
-    let found = match through_link(path, &mut own) {
-        Some(rest) => private::seen(own.as_bytes()).map(|[directory, below]| [directory, below, rest]),
-        None => private::seen(path).map(|[directory, below]| [directory, below, b"".as_slice()]),
-    };
-    let Some(parts) = found else { return };
     let mut text = SmallString::<{ 2 * LONGEST }>::default();
-    parts.iter().for_each(|part| text.push(part));
+    let found = path_rooms::with(|room| {
+        let parts = match through_link(path, &mut room.host) {
+            Some(rest) => private::seen(room.host.as_bytes()).map(|[directory, below]| [directory, below, rest]),
+            None => private::seen(path).map(|[directory, below]| [directory, below, b"".as_slice()]),
+        };
+        parts.map(|parts| parts.iter().for_each(|part| text.push(part)))
+    });
+    if found.is_none() {
+        return;
+    }
     let whole = text.as_c_str().to_bytes_with_nul();
     // SAFETY: as far as there is room; the length is that of the whole, as the kernel has it.
     unsafe {

@@ -8,7 +8,8 @@
 use core::ffi::{c_char, c_long, CStr};
 use libc::size_t;
 use redhook::{hook, real};
-use zap_engine::private_paths::{self, HostPath};
+use zap_engine::path_rooms::{self, Room};
+use zap_engine::private_paths;
 use zap_engine::{private, state};
 use zap_sys::fd;
 use zap_sys::path::PATH_MAX;
@@ -24,19 +25,20 @@ super::resolve_all!(
     __realpath_chk,
 );
 
-/// The working directory in the pod's view. `None` where libc is to find it.
+/// What `answer` makes of the working directory in the pod's view. `None` where libc is to find it.
 #[cold]
-fn own() -> Option<HostPath> {
+fn with_own<R>(answer: impl FnOnce(&CStr) -> R) -> Option<R> {
     if !state::active() {
         return None;
     }
-    let mut buffer = [0; PATH_MAX];
-    let path = fd::current_directory(&mut buffer).ok().filter(|path| path.starts_with(b"/"))?;
-    private::below_store(path)?;
-    let mut own = HostPath::new();
-    own.set(path);
-    own.see();
-    Some(own)
+    path_rooms::with(|Room { host, .. }| {
+        let read = |buffer: &mut [u8]| fd::current_directory(buffer).ok().map(|path| path.len());
+        let is_own = host.read_by(read) && private::below_store(host.as_bytes()).is_some();
+        is_own.then(|| {
+            host.see();
+            answer(host.as_c_str())
+        })
+    })
 }
 
 /// Copies `path` into `room` bytes at `buffer`, or into memory for the caller. `None` with errno set.
@@ -67,9 +69,8 @@ fn directory(buffer: *mut c_char, room: size_t) -> Option<*mut c_char> {
     if room == 0 && !buffer.is_null() {
         return None;
     }
-    let own = own()?;
     let room = Some(room).filter(|room| *room != 0);
-    Some(give(own.as_c_str(), buffer, room).unwrap_or(core::ptr::null_mut()))
+    with_own(|path| give(path, buffer, room).unwrap_or(core::ptr::null_mut()))
 }
 
 hook! { unsafe fn getcwd(buffer: *mut c_char, room: size_t) -> *mut c_char => zap_getcwd {
@@ -147,18 +148,18 @@ hook! { unsafe fn get_current_dir_name() -> *mut c_char => zap_get_current_dir_n
 /// getcwd(2) by number: the length with the NUL. `None` where the kernel is to answer.
 #[cold]
 pub fn by_number([buffer, room, ..]: [c_long; 6]) -> Option<c_long> {
-    let own = own()?;
-    let bytes = own.as_c_str().to_bytes_with_nul();
-    let room = room as usize;
-    if room < bytes.len() {
-        return Some(super::fail(libc::ERANGE).into());
-    }
-    if !zap_sys::mem::is_writable(buffer as u64, bytes.len()) {
-        return Some(super::fail(libc::EFAULT).into());
-    }
-    // SAFETY: the caller's buffer has room for it.
-    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer as *mut u8, bytes.len()) };
-    Some(bytes.len() as c_long)
+    with_own(|path| {
+        let bytes = path.to_bytes_with_nul();
+        if (room as usize) < bytes.len() {
+            return super::fail(libc::ERANGE).into();
+        }
+        if !zap_sys::mem::is_writable(buffer as u64, bytes.len()) {
+            return super::fail(libc::EFAULT).into();
+        }
+        // SAFETY: the caller's buffer has room for it.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer as *mut u8, bytes.len()) };
+        bytes.len() as c_long
+    })
 }
 
 /// realpath(3) in the pod's view. `None` where libc is to find it.
@@ -167,18 +168,19 @@ fn real_path(path: *const c_char, buffer: *mut c_char) -> Option<*mut c_char> {
     if path.is_null() || !state::active() {
         return None;
     }
-    let mut own = HostPath::new();
-    let found = private_paths::find_real(path as usize, &mut own)?;
-    own.see();
-    if let Err(errno) = found {
-        if !buffer.is_null() {
-            // As glibc has it: how far it has come.
-            let _ = give(own.as_c_str(), buffer, Some(PATH_MAX));
+    path_rooms::with(|Room { host, rest }| {
+        let found = private_paths::find_real(path as usize, host, rest)?;
+        host.see();
+        if let Err(errno) = found {
+            if !buffer.is_null() {
+                // As glibc has it: how far it has come.
+                let _ = give(host.as_c_str(), buffer, Some(PATH_MAX));
+            }
+            super::fail(errno);
+            return Some(core::ptr::null_mut());
         }
-        super::fail(errno);
-        return Some(core::ptr::null_mut());
-    }
-    Some(give(own.as_c_str(), buffer, None).unwrap_or(core::ptr::null_mut()))
+        Some(give(host.as_c_str(), buffer, None).unwrap_or(core::ptr::null_mut()))
+    })
 }
 
 hook! { unsafe fn realpath(path: *const c_char, buffer: *mut c_char) -> *mut c_char => zap_realpath {
