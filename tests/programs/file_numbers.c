@@ -169,6 +169,9 @@ int main(int argc, char **argv) {
     struct stat map_before = mapped(memory);
     unsigned long described_before = described(file);
     int locked_before = has_lock(&before[OPEN]);
+    /* Of which libc has read all, and the program none but one. */
+    DIR *half_read = opendir(".");
+    MAKE(half_read && readdir(half_read));
     key_t key = ftok(NAMES[OPEN], 7);
     MAKE(key != -1 && locked_before == 1);
 
@@ -181,6 +184,14 @@ int main(int argc, char **argv) {
         CHECK(listed(readdir, NAMES[i]) == now.st_ino && scanned(NAMES[i]) == now.st_ino, "%s in lists", NAMES[i]);
         CHECK(read_by(0, NAMES[i]) == now.st_ino && read_by(1, NAMES[i]) == now.st_ino, "%s by getdents64", NAMES[i]);
     }
+    int listed_later = 0;
+    for (struct dirent *entry; (entry = readdir(half_read));) {
+        struct stat file;
+        if (strcmp(entry->d_name, "..") == 0) continue;
+        CHECK(lstat(entry->d_name, &file) == 0 && file.st_ino == entry->d_ino, "%s in a list that was half read", entry->d_name);
+        listed_later++;
+    }
+    CHECK(listed_later >= COUNT, "a list that was half read: %d", listed_later);
     SAY("numbers: by every call");
     struct stat own, map_now = mapped(memory);
     CHECK(fstat(file, &own) == 0 && same(&own, &before[OPEN]), "the descriptor");

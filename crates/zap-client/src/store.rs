@@ -55,7 +55,13 @@ impl Held {
             Err(error) => return Err(error),
         };
         // SAFETY: a descriptor of our own.
-        unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH) };
+        while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH) } != 0 {
+            match std::io::Error::last_os_error() {
+                error if error.kind() == ErrorKind::Interrupted => {}
+                error if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOLCK | libc::ENOSYS)) => break,
+                error => return Err(error),
+            }
+        }
         Ok(path.exists().then_some(Self { _file: file }))
     }
 }

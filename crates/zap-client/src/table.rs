@@ -15,6 +15,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use zap_sys::RealPid;
+use zap_wire::inodes::MOST_WORDS;
 use zap_wire::table::{PodTable, SIZE};
 
 /// A mapped pod table.
@@ -77,6 +78,9 @@ impl MappedTable {
 
     /// Tells the pod's processes, of which there are none yet, by which numbers they know files (`zap_wire::inodes::encode`).
     pub fn set_inodes(&self, path: &Path, words: &[u64]) -> Result<()> {
+        if words.len() as u64 > MOST_WORDS || self.inodes.load(Ordering::Acquire) != 0 {
+            return Err(Error::new(path.display(), "has no room for the numbers of so many files"));
+        }
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let written =
             allocate(&self.file, SIZE + bytes.len()).and_then(|()| self.file.write_all_at(&bytes, SIZE as u64));
@@ -88,7 +92,13 @@ impl MappedTable {
     /// What [`MappedTable::set_inodes`] has written; nothing if it cannot be read.
     pub fn inodes(&self) -> Vec<u64> {
         let length = self.file.metadata().map_or(0, |metadata| metadata.len()).saturating_sub(SIZE as u64) / 8;
-        let mut bytes = vec![0; self.inodes.load(Ordering::Acquire).min(length) as usize * 8];
+        // Members can write there, too.
+        let count = self.inodes.load(Ordering::Acquire).min(length).min(MOST_WORDS) as usize;
+        let mut bytes = Vec::new();
+        if count == 0 || bytes.try_reserve_exact(count * 8).is_err() {
+            return Vec::new();
+        }
+        bytes.resize(count * 8, 0);
         match self.file.read_exact_at(&mut bytes, SIZE as u64) {
             Ok(()) => bytes.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
             Err(_) => Vec::new(),

@@ -197,7 +197,7 @@ pub(crate) fn join_table(path: &[u8], door: Option<&[u8]>, known: Option<Virtual
         entry.ready.store(u32::from(state::active() && known.is_none()), Ordering::Release);
     }
     private::learn(table);
-    // SAFETY: so much has been mapped above, and processes begin only when what lies there has been written.
+    // SAFETY: so much has been mapped above.
     unsafe { inodes::learn(table, length) };
     state::set_table(table, entry);
     state::set_signal(table.signal.load(Ordering::Relaxed));
@@ -239,7 +239,6 @@ pub fn begin_in_child() {
     crate::locks::begin_in_child();
     crate::watched::begin_in_child();
     crate::in_hand::begin_in_child();
-    crate::path_rooms::begin_in_child();
     let mut virtual_pid = VirtualPid(pid.0);
     if moved {
         let guard = Guard::enter();

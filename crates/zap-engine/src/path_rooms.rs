@@ -1,8 +1,9 @@
 //! Room for paths where the pod has directories of its own by other paths, aside from the program's stacks: a thread, or a handler on
 //! an alternate stack, may have less left than two paths take.
 //!
-//! A room is a thread's from [`with`] to its end. One that it never comes back to (it was cancelled, or a handler has jumped out) is
-//! not given out again; when none is left the stack has to do.
+//! A room is a thread's from [`with`] to its end, unless it never comes back (it was cancelled, or a handler has jumped out). When none
+//! is free, those of threads that have ended are taken back, and those of which the caller itself has left the call. When there is
+//! none then, the stack has to do.
 //!
 //! # Safety
 //! Who has changed `owner` from 0 has the room alone, until it becomes 0 again.
@@ -11,9 +12,10 @@
 use crate::private_paths::{HostPath, Rest};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use zap_sys::RealPid;
 
 /// More threads than these, at one time, have them on their stacks.
-const COUNT: usize = 32;
+const COUNT: usize = 128;
 
 /// A path of the host's, and what is left of one of the program's.
 #[derive(Debug)]
@@ -24,20 +26,29 @@ pub struct Room {
 
 #[repr(C)]
 struct Place {
-    /// Whose it is, by the thread pointer; 0 while it is free.
+    /// The id of the thread whose it is; 0 while it is free, [`EARLIER`] if the thread had another id then.
     owner: AtomicU64,
+    /// Where its stack was; [`NOWHERE`] if that is not known.
+    stack: AtomicU64,
     room: UnsafeCell<Room>,
 }
+
+const EARLIER: u64 = u64::MAX;
+const NOWHERE: u64 = u64::MAX;
 
 /// So many, one after the other; null while there are none.
 static PLACES: AtomicPtr<Place> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Makes the rooms, if that has not been done. Without memory there are none.
 pub(crate) fn make() {
+    // Threads have other ids after a restart.
+    let taken = places().iter().filter(|place| place.owner.load(Ordering::Relaxed) != 0);
+    taken.for_each(|place| place.owner.store(EARLIER, Ordering::Relaxed));
     if PLACES.load(Ordering::Relaxed).is_null() {
         // All zeroes are rooms that are free.
         if let Ok(address) = zap_sys::mem::map_anonymous(COUNT * size_of::<Place>()) {
             PLACES.store(address as *mut Place, Ordering::Release);
+            places().iter().for_each(|place| place.stack.store(NOWHERE, Ordering::Relaxed));
         }
     }
 }
@@ -53,12 +64,11 @@ fn places() -> &'static [Place] {
 
 /// Does what needs room for two paths. What is in them is of no use.
 pub fn with<R>(work: impl FnOnce(&mut Room) -> R) -> R {
-    let own = zap_sys::arch::tls::thread_pointer();
-    let take = |place: &&Place| place.owner.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed).is_ok();
-    match places().iter().find(take) {
+    match take() {
         Some(place) => {
             // SAFETY: it has just been taken.
             let result = work(unsafe { &mut *place.room.get() });
+            place.stack.store(NOWHERE, Ordering::Relaxed);
             place.owner.store(0, Ordering::Release);
             result
         }
@@ -66,18 +76,54 @@ pub fn with<R>(work: impl FnOnce(&mut Room) -> R) -> R {
     }
 }
 
+/// Where the caller's stack is, about.
+#[inline(always)]
+fn stack_address() -> u64 {
+    let here = 0u8;
+    core::hint::black_box(&raw const here) as u64
+}
+
+#[inline(never)]
+fn take() -> Option<&'static Place> {
+    let own = zap_sys::process::gettid().0 as u64;
+    let free = |place: &&Place| {
+        let is_free = place.owner.load(Ordering::Relaxed) == 0;
+        is_free && place.owner.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    };
+    let place = places().iter().find(free).or_else(|| {
+        // Not the child of a vfork, of which the threads of its parent are none.
+        take_back(own, crate::state::real_pid());
+        places().iter().find(free)
+    })?;
+    place.stack.store(stack_address(), Ordering::Relaxed);
+    Some(place)
+}
+
+/// Takes back the rooms of those who do not come back. In the child of a fork those are its parent's other threads.
+#[cold]
+fn take_back(own: u64, process: RealPid) {
+    let here = stack_address();
+    // A handler on an alternate stack has interrupted calls on another one.
+    let is_on_own_stack = !zap_sys::signal::is_on_alternate_stack();
+    for place in places() {
+        let owner = place.owner.load(Ordering::Relaxed);
+        let has_ended = || {
+            zap_sys::signal::tgkill(process, RealPid(owner as i32), 0)
+                .is_err_and(|error| error.is(zap_sys::libc::ESRCH))
+        };
+        // Whom this call has come from stands above it.
+        let has_left = || is_on_own_stack && place.stack.load(Ordering::Relaxed) < here;
+        if ![0, EARLIER].contains(&owner) && if owner == own { has_left() } else { has_ended() } {
+            place.stack.store(NOWHERE, Ordering::Relaxed);
+            let _ = place.owner.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn on_the_stack<R>(work: impl FnOnce(&mut Room) -> R) -> R {
     work(&mut Room { host: HostPath::new(), rest: Rest::new() })
-}
-
-/// In the child of a fork, where those of other threads are free.
-pub(crate) fn begin_in_child() {
-    let own = zap_sys::arch::tls::thread_pointer();
-    for place in places().iter().filter(|place| ![0, own].contains(&place.owner.load(Ordering::Relaxed))) {
-        place.owner.store(0, Ordering::Release);
-    }
 }
 
 #[cfg(test)]
@@ -103,8 +149,16 @@ mod tests {
         nested(COUNT + 2, &mut Vec::new());
         let is_free = |place: &Place| place.owner.load(Ordering::Relaxed) == 0;
         assert!(places().len() == COUNT && places().iter().all(is_free));
-        places()[3].owner.store(1, Ordering::Relaxed);
-        begin_in_child();
-        assert!(places().iter().all(is_free));
+        // Of a thread that is not there, and of a call that has been left.
+        let own = zap_sys::process::gettid().0 as u64;
+        for (place, (owner, stack)) in places().iter().zip([(1 << 30, NOWHERE), (own, 1), (own, NOWHERE), (EARLIER, 1)])
+        {
+            place.owner.store(owner, Ordering::Relaxed);
+            place.stack.store(stack, Ordering::Relaxed);
+        }
+        take_back(own, zap_sys::process::getpid());
+        assert_eq!([0, 1, 2, 3].map(|at| is_free(&places()[at])), [true, true, false, false]);
+        make();
+        assert_eq!(places()[2].owner.load(Ordering::Relaxed), EARLIER);
     }
 }

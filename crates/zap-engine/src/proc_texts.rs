@@ -63,7 +63,8 @@ const LOCK: &[u8] = b"lock:";
 /// The inode of a descriptor's file.
 const INODE: &[u8] = b"ino:\t";
 
-/// How much longer a text may become: longest number that may come into the place of one digit, for each that there may be.
+/// How much longer a text may become: longest id that may come into the place of one digit, for each that there may be. There are two
+/// numbers of files, with 20 digits together more at most, in a line of many times as many bytes.
 pub fn room_for(length: usize) -> usize {
     const LONGEST: usize = 11;
     length + (length / 2 + 16) * LONGEST

@@ -206,6 +206,24 @@ mod tests {
     }
 
     #[test]
+    fn what_version_1_wrote_is_read() {
+        let bytes = |text: &[u8]| Bytes(text.to_vec());
+        let entry = (bytes(b"0"), DIRECTORY, 1u32, 2u32, 3i64, 0u64, 0u64, bytes(b""), bytes(b""), 0u64, None::<u32>);
+        let (path, mode, user, group, modified, size, place, checksum, target, device, same) = entry.clone();
+        let attributes: Vec<(Bytes, Bytes)> = Vec::new();
+        let old = (path, mode, user, group, modified, size, place, checksum, target, device, same, attributes);
+        let (tree, _): (Tree, _) = zap_codec::decode(&zap_codec::encode(&(7u64, 1u32, vec![old])).unwrap()).unwrap();
+        assert_eq!(
+            tree.entries[0],
+            Entry { path: entry.0, mode: DIRECTORY, user: 1, group: 2, modified_ns: 3, ..Entry::default() }
+        );
+        let file = (bytes(b"/a"), 1u64, 2u64, 3u64, 4u64, 5i64, true, false, true);
+        let old = (vec![file], Vec::<(u64, u64)>::new(), true);
+        let (open, _): (crate::header::OpenFiles, _) = zap_codec::decode(&zap_codec::encode(&old).unwrap()).unwrap();
+        assert!(open.keeps && open.files[0].at_end && open.files[0].inode == 2 && open.files[0].known == (0, 0));
+    }
+
+    #[test]
     fn heads_round_trip_and_damage_is_found() {
         let head = Head { place: 8192, length: 77, checksum: 5 };
         let bytes = head.encode();

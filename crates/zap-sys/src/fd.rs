@@ -204,6 +204,14 @@ pub fn stat_at(directory: RawFd, name: &CStr) -> Result<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
+/// fstatat(2) of what may be a link.
+pub fn link_stat_at(directory: RawFd, name: &CStr) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    call!(SYS_newfstatat, directory, name.as_ptr(), stat.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW)?;
+    // SAFETY: all-zero is a valid stat, and the kernel has filled it.
+    Ok(unsafe { stat.assume_init() })
+}
+
 /// lstat(2).
 pub fn link_stat(path: &CStr) -> Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();

@@ -88,6 +88,13 @@ pub fn signal_thread(process: RealPid, thread: RealPid, signal: i32) -> Result<(
     call!(SYS_rt_tgsigqueueinfo, process.0, thread.0, signal, info.as_ptr()).map(|_| ())
 }
 
+/// Whether the calling thread is on its alternate stack.
+pub fn is_on_alternate_stack() -> bool {
+    let mut stack = no_stack();
+    // SAFETY: no new stack is set.
+    unsafe { set_alternate_stack(None, &mut stack) }.is_ok() && stack.ss_flags & libc::SS_ONSTACK != 0
+}
+
 /// tgkill(2).
 pub fn tgkill(process: RealPid, thread: RealPid, signal: i32) -> Result<()> {
     call!(SYS_tgkill, process.0, thread.0, signal).map(|_| ())

@@ -24,6 +24,9 @@ pub struct Inodes<'a> {
 /// Words before the lists: the lengths of the first two.
 const HEAD: usize = 2;
 
+/// More words than these are no lists: some 20 million files.
+pub const MOST_WORDS: u64 = 1 << 27;
+
 /// The lists for `files`: the kernel's numbers, and those by which they are known. Nothing if all are the same.
 pub fn encode(files: impl IntoIterator<Item = (FileId, FileId)>) -> Vec<u64> {
     let (mut by_real, mut taken) = (BTreeMap::new(), BTreeSet::new());
@@ -33,10 +36,13 @@ pub fn encode(files: impl IntoIterator<Item = (FileId, FileId)>) -> Vec<u64> {
             by_real.insert(real, known);
         }
     }
-    if by_real.iter().all(|(real, known)| real == known) {
+    let devices = devices(&by_real);
+    // What is known by its own numbers on a device that is known by its own is no other's.
+    by_real.retain(|real, known| real != known || devices.contains_key(&real.0));
+    if by_real.is_empty() {
         return Vec::new();
     }
-    let devices = devices(&by_real);
+    let taken: BTreeSet<FileId> = by_real.values().copied().collect();
     let mut words = Vec::from([devices.len() as u64, by_real.len() as u64]);
     words.extend(devices.into_iter().flat_map(|(real, known)| [real, known]));
     words.extend(by_real.into_iter().flat_map(|(real, known)| [real.0, real.1, known.0, known.1]));
@@ -44,24 +50,28 @@ pub fn encode(files: impl IntoIterator<Item = (FileId, FileId)>) -> Vec<u64> {
     words
 }
 
-/// By which number a device is known: by that by which most of its files are. If it is another one's here, that one gets its number:
-/// what is on two devices stays on two.
+/// By which number each device is known that has another one here: by that by which most of its files are, unless there are more of
+/// that on another device. It is a permutation: what is on two devices stays on two, whether or not it is in the lists.
 fn devices(files: &BTreeMap<FileId, FileId>) -> BTreeMap<u64, u64> {
-    let mut counts: BTreeMap<u64, BTreeMap<u64, usize>> = BTreeMap::new();
+    let mut counts: BTreeMap<(u64, u64), usize> = BTreeMap::new();
     for (real, known) in files {
-        *counts.entry(real.0).or_default().entry(known.0).or_default() += 1;
+        *counts.entry((real.0, known.0)).or_default() += 1;
     }
-    let mut devices = BTreeMap::new();
-    for (real, counts) in counts {
-        let most = counts.into_iter().max_by_key(|(_, count)| *count);
-        devices.insert(real, most.map_or(real, |(known, _)| known));
-    }
-    let changed: Vec<_> = devices.iter().filter(|(real, known)| real != known).map(|(a, b)| (*a, *b)).collect();
-    for (real, known) in changed {
-        if !devices.values().any(|other| *other == real) {
-            devices.entry(known).or_insert(real);
+    let mut claims: Vec<_> = counts.into_iter().map(|(pair, count)| (core::cmp::Reverse(count), pair)).collect();
+    claims.sort_unstable();
+    let (mut devices, mut taken) = (BTreeMap::new(), BTreeSet::new());
+    for (_, (real, known)) in claims {
+        if !devices.contains_key(&real) && taken.insert(known) {
+            devices.insert(real, known);
         }
     }
+    // Those whose number is another's now get one that is nobody's any more, of which there are as many.
+    let others: BTreeSet<u64> = files.keys().map(|real| real.0).filter(|real| !devices.contains_key(real)).collect();
+    let mut free = devices.keys().filter(|real| !taken.contains(real));
+    let displaced = taken.iter().chain(&others).copied().collect::<BTreeSet<u64>>();
+    let displaced = displaced.into_iter().filter(|one| taken.contains(one) && !devices.contains_key(one));
+    let moved: Vec<(u64, u64)> = displaced.zip(free.by_ref().copied()).collect();
+    devices.extend(moved);
     devices.retain(|real, known| real != known);
     devices
 }
@@ -85,11 +95,6 @@ impl<'a> Inodes<'a> {
         self.files.is_empty()
     }
 
-    /// Whether the numbers of devices differ.
-    pub fn has_devices(&self) -> bool {
-        !self.devices.is_empty()
-    }
-
     /// By which number the device is known.
     #[inline]
     pub fn device(&self, real: u64) -> u64 {
@@ -104,35 +109,13 @@ impl<'a> Inodes<'a> {
             return (*device, *inode);
         }
         let (device, mut inode) = (self.device(real.0), real.1);
-        // No file system here counts so far.
-        let mut mark = 1 << 62;
-        while mark > 1 << 56 && self.is_taken((device, inode)) {
+        // Few file systems count so far (overlayfs with xino, some network file systems): a bit that is set marks nothing.
+        let mut marks = (56..=62).rev().map(|bit| 1 << bit).filter(|mark| real.1 & mark == 0);
+        while self.is_taken((device, inode)) {
+            let Some(mark) = marks.next() else { break };
             inode = real.1 | mark;
-            mark >>= 1;
         }
         (device, inode)
-    }
-
-    /// Whether a file with this inode may be known by another one, on whatever device.
-    pub fn may_differ(&self, inode: u64) -> bool {
-        !self.is_empty() && {
-            let mut devices = self.devices_of_files();
-            devices.any(|device| {
-                self.files.binary_search_by_key(&(device, inode), |[device, inode, ..]| (*device, *inode)).is_ok()
-                    || self.is_taken((self.device(device), inode))
-            })
-        }
-    }
-
-    /// The kernel's devices on which there are files, each once.
-    fn devices_of_files(&self) -> impl Iterator<Item = u64> + 'a {
-        let files = self.files;
-        let mut at = 0;
-        core::iter::from_fn(move || {
-            let [device, ..] = *files.get(at)?;
-            at = files.partition_point(|[other, ..]| *other <= device);
-            Some(device)
-        })
     }
 
     fn is_taken(&self, known: FileId) -> bool {
@@ -155,8 +138,6 @@ mod tests {
         assert_eq!(inodes.known((1, 10)), (1, 10 | 1 << 62));
         assert_eq!(inodes.known((1, 70)), (1, 70));
         assert_eq!(inodes.known((2, 10)), (2, 10));
-        assert!(!inodes.has_devices());
-        assert!(inodes.may_differ(50) && inodes.may_differ(10) && !inodes.may_differ(70));
         let words = encode([((1, 50), (1, 10)), ((1, 51), (1, 10 | 1 << 62))]);
         assert_eq!(Inodes::read(&words).unwrap().known((1, 10)), (1, 10 | 1 << 61));
     }
@@ -169,11 +150,30 @@ mod tests {
         assert_eq!(inodes.known((7, 9)), (3, 9));
         assert_eq!(inodes.known((3, 9)), (7, 9));
         assert_eq!(inodes.known((8, 9)), (8, 9));
-        assert!(inodes.has_devices() && inodes.may_differ(1));
-        // In a circle.
-        let words = encode([((1, 1), (2, 1)), ((2, 1), (3, 1)), ((3, 1), (1, 1))]);
-        let inodes = Inodes::read(&words).unwrap();
-        assert_eq!([1, 2, 3].map(|device| inodes.device(device)), [2, 3, 1]);
+    }
+
+    #[test]
+    fn two_devices_stay_two() {
+        type Pairs = &'static [(u64, u64)];
+        let table: [(Pairs, Pairs); 7] = [
+            (&[(1, 2), (2, 3), (3, 1)], &[(1, 2), (2, 3), (3, 1)]),
+            (&[(7, 3)], &[(7, 3), (3, 7)]),
+            (&[(7, 3), (7, 3), (8, 3)], &[(7, 3), (8, 8), (3, 7)]),
+            (&[(7, 3), (7, 3), (3, 3)], &[(7, 3), (3, 7)]),
+            (&[(7, 3), (3, 3), (3, 3)], &[(7, 7), (3, 3)]),
+            (&[(7, 3), (8, 7)], &[(7, 3), (8, 7), (3, 8)]),
+            (&[(7, 7), (7, 9)], &[(7, 7), (9, 9)]),
+        ];
+        for (pairs, expected) in table {
+            let files = pairs.iter().enumerate().map(|(at, (real, known))| ((*real, at as u64), (*known, at as u64)));
+            let words = encode(files);
+            let inodes = Inodes::read(&words).unwrap();
+            for (real, known) in expected {
+                assert_eq!(inodes.device(*real), *known, "{pairs:?}");
+            }
+            let all: BTreeSet<u64> = (0..20).map(|device| inodes.device(device)).collect();
+            assert_eq!(all.len(), 20, "{pairs:?}");
+        }
     }
 
     #[test]

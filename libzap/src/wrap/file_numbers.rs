@@ -6,10 +6,10 @@
 #![allow(unsafe_code)]
 
 use super::next_of;
-use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
+use core::ffi::{c_char, c_int, c_long, c_void, CStr};
 use core::mem::offset_of;
 use libc::{dirent, statx};
-use zap_engine::inodes::{self, differ};
+use zap_engine::inodes::{self, differ, List};
 use zap_engine::next::{self, Next};
 use zap_engine::{private, state};
 use zap_sys::{fd, RawFd};
@@ -17,12 +17,12 @@ use zap_sys::{fd, RawFd};
 /// What `stat` says of a file, as the program knows it.
 ///
 /// # Safety
-/// The kernel has filled it.
+/// The kernel has filled it, in the life of `list`.
 #[cold]
-pub unsafe fn see(stat: *mut libc::stat) {
+pub unsafe fn see(list: List, stat: *mut libc::stat) {
     // SAFETY: the caller's promise; it may lie anywhere.
     let mut own = unsafe { stat.read_unaligned() };
-    (own.st_dev, own.st_ino) = inodes::known().known((own.st_dev, own.st_ino));
+    (own.st_dev, own.st_ino) = list.known().known((own.st_dev, own.st_ino));
     // SAFETY: as above.
     unsafe { stat.write_unaligned(own) };
 }
@@ -30,27 +30,51 @@ pub unsafe fn see(stat: *mut libc::stat) {
 /// As [`see`], for what statx(2) tells.
 ///
 /// # Safety
-/// The kernel has filled it.
+/// As above.
 #[cold]
-pub unsafe fn see_extended(place: *mut statx) {
+pub unsafe fn see_extended(list: List, place: *mut statx) {
     // SAFETY: the caller's promise.
     let mut own = unsafe { place.read_unaligned() };
     let device = libc::makedev(own.stx_dev_major, own.stx_dev_minor);
-    let (device, inode) = inodes::known().known((device, own.stx_ino));
+    let (device, inode) = list.known().known((device, own.stx_ino));
     (own.stx_dev_major, own.stx_dev_minor, own.stx_ino) = (libc::major(device), libc::minor(device), inode);
     // SAFETY: as above.
     unsafe { place.write_unaligned(own) };
 }
 
-/// The number by which an entry of `directory` is known, if that is another one than `inode`.
+/// The result of `call`, which only asks, and is made again if a restart comes in between; `see` puts what it has told into the
+/// program's view.
+#[inline(always)]
+pub fn seen<R: Copy>(call: impl Fn() -> R, has_failed: impl Fn(R) -> bool, see: impl Fn(List)) -> R {
+    loop {
+        let list = inodes::now();
+        let result = call();
+        if inodes::now() == list {
+            if !list.is_empty() && !has_failed(result) {
+                see(list);
+            }
+            return result;
+        }
+    }
+}
+
+/// The number by which the entry `name` of `directory` is known. It is asked for anew: what lists directories keeps what the kernel has
+/// told for long, also over a restart.
 #[cold]
-fn entry(directory: RawFd, inode: u64) -> Option<u64> {
-    let known = inodes::known();
-    if !known.may_differ(inode) {
+fn entry(directory: RawFd, name: &CStr) -> Option<u64> {
+    if !state::active() {
         return None;
     }
-    let stat = fd::fstat(directory).ok()?;
-    Some(known.known((stat.st_dev, inode)).1).filter(|other| *other != inode)
+    loop {
+        let list = inodes::now();
+        if list.is_empty() {
+            return None;
+        }
+        let stat = fd::link_stat_at(directory, name);
+        if inodes::now() == list {
+            return stat.ok().map(|stat| list.known().known((stat.st_dev, stat.st_ino)).1);
+        }
+    }
 }
 
 /// As [`see`], for what readdir(3) gives of the stream of `directory`.
@@ -60,10 +84,10 @@ fn entry(directory: RawFd, inode: u64) -> Option<u64> {
 #[cold]
 pub unsafe fn see_entry(directory: RawFd, place: *mut dirent) {
     // SAFETY: the caller's promise; there is no more of it than its name needs.
-    unsafe {
-        if let Some(inode) = entry(directory, (*place).d_ino) {
-            (*place).d_ino = inode;
-        }
+    let name = unsafe { CStr::from_ptr((&raw const (*place).d_name).cast()) };
+    if let Some(inode) = entry(directory, name) {
+        // SAFETY: as above.
+        unsafe { (*place).d_ino = inode };
     }
 }
 
@@ -73,19 +97,21 @@ pub unsafe fn see_entry(directory: RawFd, place: *mut dirent) {
 /// The kernel has written so much.
 #[cold]
 pub unsafe fn see_entries(directory: RawFd, buffer: *mut c_void, length: usize) {
+    const NAME: usize = offset_of!(dirent, d_name);
+    const LENGTH: usize = offset_of!(dirent, d_reclen);
     // SAFETY: the caller's promise.
     let bytes = unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
     let mut at = 0;
-    while let Some(record) = bytes.get_mut(at..).filter(|record| record.len() > offset_of!(dirent, d_name)) {
-        const LENGTH: usize = offset_of!(dirent, d_reclen);
-        let inode: [u8; 8] = core::array::from_fn(|at| record[at]);
-        if let Some(inode) = entry(directory, u64::from_ne_bytes(inode)) {
+    while let Some(record) = bytes.get_mut(at..).filter(|record| record.len() > NAME) {
+        let own = usize::from(u16::from_ne_bytes([record[LENGTH], record[LENGTH + 1]]));
+        let known = CStr::from_bytes_until_nul(&record[NAME..]).ok().and_then(|name| entry(directory, name));
+        if let Some(inode) = known {
             record[..8].copy_from_slice(&inode.to_ne_bytes());
         }
-        match u16::from_ne_bytes([record[LENGTH], record[LENGTH + 1]]) {
-            0 => return,
-            own => at += usize::from(own),
+        if own == 0 {
+            return;
         }
+        at += own;
     }
 }
 
@@ -127,12 +153,9 @@ unsafe fn of_descriptor(next: &Next, fd: c_int, stat: *mut libc::stat) -> c_int 
     let function: unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int =
         unsafe { core::mem::transmute(address(next)) };
     // SAFETY: the caller's promise.
-    let result = unsafe { function(fd, stat) };
-    if result == 0 && differ() {
-        // SAFETY: the kernel has filled it.
-        unsafe { see(stat) };
-    }
-    result
+    let call = || unsafe { function(fd, stat) };
+    // SAFETY: the kernel has filled it.
+    seen(call, |result| result != 0, |list| unsafe { see(list, stat) })
 }
 
 /// # Safety
@@ -159,12 +182,9 @@ unsafe fn of_descriptor_by_version(next: &Next, version: c_int, fd: c_int, stat:
     // SAFETY: a function with these arguments.
     let function: Function = unsafe { core::mem::transmute(address(next)) };
     // SAFETY: the caller's promise.
-    let result = unsafe { function(version, fd, stat) };
-    if result == 0 && differ() {
-        // SAFETY: the kernel has filled it.
-        unsafe { see(stat) };
-    }
-    result
+    let call = || unsafe { function(version, fd, stat) };
+    // SAFETY: the kernel has filled it.
+    seen(call, |result| result != 0, |list| unsafe { see(list, stat) })
 }
 
 /// # Safety
@@ -206,21 +226,30 @@ pub unsafe extern "C" fn ftok(path: *const c_char, project: c_int) -> libc::key_
     }
 }
 
-/// After the system call `number` that has not failed, by syscall(2): what it has told, as the program knows it.
+/// The system call `number`, one that tells of files, by syscall(2): `call` makes it.
 ///
 /// # Safety
-/// The call's own arguments and result.
+/// The call's own arguments.
 #[cold]
-pub unsafe fn see_by_number(number: c_long, arguments: [c_long; 6], result: c_long) {
+pub unsafe fn by_number(number: c_long, arguments: [c_long; 6], call: impl Fn() -> c_long) -> c_long {
     let [a, b, c, _, e, _] = arguments;
-    // SAFETY: the kernel has written there.
-    unsafe {
-        match number {
-            libc::SYS_stat | libc::SYS_lstat | libc::SYS_fstat => see(b as *mut libc::stat),
-            libc::SYS_newfstatat => see(c as *mut libc::stat),
-            libc::SYS_statx => see_extended(e as *mut statx),
-            libc::SYS_getdents64 => see_entries(a as RawFd, b as *mut c_void, result as c_uint as usize),
-            _ => {}
+    if number == libc::SYS_getdents64 {
+        let result = call();
+        if result > 0 && differ() {
+            // SAFETY: the kernel has written so much there.
+            unsafe { see_entries(a as RawFd, b as *mut c_void, result as usize) };
         }
+        return result;
     }
+    let see = |list| {
+        // SAFETY: the kernel has written there.
+        unsafe {
+            match number {
+                libc::SYS_statx => see_extended(list, e as *mut statx),
+                libc::SYS_newfstatat => see(list, c as *mut libc::stat),
+                _ => see(list, b as *mut libc::stat),
+            }
+        }
+    };
+    seen(call, |result| result < 0, see)
 }

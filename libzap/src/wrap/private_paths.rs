@@ -272,8 +272,6 @@ path_functions! {
     REMOVEXATTR removexattr Minus at(0, Follows);
     LREMOVEXATTR lremovexattr Minus at(0, Keeps);
     NAME_TO_HANDLE_AT name_to_handle_at Minus below(1, OnlyIf(4));
-    SCANDIRAT scandirat Minus below(1, Follows);
-    SCANDIRAT64 scandirat64 Minus below(1, Follows);
 }
 
 /// Finds every function now.

@@ -17,10 +17,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use libc::{dirent, dirent64, size_t, ssize_t, DIR};
 use redhook::{hook, real};
 use zap_engine::private_paths::Last;
-use zap_engine::{identity, inodes, masking, state};
+use zap_engine::{identity, inodes, masking, private, state};
 use zap_sys::{fd, RawFd, RealPid, VirtualPid};
 
-super::resolve_all!(readdir, readdir64, readdir_r, readdir64_r, scandir, scandir64, getdents64);
+super::resolve_all!(readdir, readdir64, readdir_r, readdir64_r, scandir, scandir64, scandirat, scandirat64, getdents64,);
 
 // One function serves both.
 const _: () = assert!(size_of::<dirent>() == size_of::<dirent64>());
@@ -243,12 +243,32 @@ fn is_seen_otherwise(path: *const c_char) -> bool {
     unsafe { CStr::from_ptr(path) }.to_bytes().starts_with(PROC)
 }
 
+/// opendir(3) of a path that begins in a directory.
+///
+/// # Safety
+/// The caller's string.
+unsafe fn open_below(from: RawFd, path: *const c_char) -> *mut DIR {
+    const FLAGS: c_int = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    // SAFETY: the caller's promise, and a descriptor of our own.
+    unsafe {
+        let directory = libc::openat(from, path, FLAGS);
+        if directory == -1 {
+            return core::ptr::null_mut();
+        }
+        let stream = libc::fdopendir(directory);
+        if stream.is_null() {
+            libc::close(directory);
+        }
+        stream
+    }
+}
+
 /// scandir(3).
 ///
 /// # Safety
 /// As the libc function.
 #[cold]
-unsafe fn scan(path: *const c_char, list: *mut *mut *mut dirent, filter: Filter, order: Order) -> c_int {
+unsafe fn scan(from: RawFd, path: *const c_char, list: *mut *mut *mut dirent, filter: Filter, order: Order) -> c_int {
     let errno = || {
         // SAFETY: errno's address is valid in every thread.
         unsafe { &mut *libc::__errno_location() }
@@ -256,7 +276,10 @@ unsafe fn scan(path: *const c_char, list: *mut *mut *mut dirent, filter: Filter,
     let before = *errno();
     // SAFETY: the caller's arguments; what is allocated is the caller's to free.
     unsafe {
-        let stream = libc::opendir(path);
+        let stream = match from {
+            libc::AT_FDCWD => libc::opendir(path),
+            _ => open_below(from, path),
+        };
         if stream.is_null() {
             return -1;
         }
@@ -308,7 +331,7 @@ hook! { unsafe fn scandir(path: *const c_char, list: *mut *mut *mut dirent, filt
 => zap_scandir {
     if state::active() && is_seen_otherwise(path) {
         // SAFETY: the caller's arguments.
-        return unsafe { scan(path, list, filter, order) };
+        return unsafe { scan(libc::AT_FDCWD, path, list, filter, order) };
     }
     let mut own = Own::new();
     match own.of(path, Last::Followed) {
@@ -322,7 +345,7 @@ hook! { unsafe fn scandir64(path: *const c_char, list: *mut *mut *mut dirent, fi
 => zap_scandir64 {
     if state::active() && is_seen_otherwise(path) {
         // SAFETY: the caller's arguments.
-        return unsafe { scan(path, list, filter, order) };
+        return unsafe { scan(libc::AT_FDCWD, path, list, filter, order) };
     }
     let mut own = Own::new();
     match own.of(path, Last::Followed) {
@@ -330,6 +353,36 @@ hook! { unsafe fn scandir64(path: *const c_char, list: *mut *mut *mut dirent, fi
         Ok(path) => unsafe { real!(scandir64)(path, list, filter, order) },
         Err(errno) => super::fail(errno),
     }
+} }
+
+hook! { unsafe fn scandirat(
+    directory: c_int,
+    path: *const c_char,
+    list: *mut *mut *mut dirent,
+    filter: Filter,
+    order: Order
+) -> c_int => zap_scandirat {
+    if state::active() && (inodes::differ() || private::by_names()) {
+        // SAFETY: the caller's arguments.
+        return unsafe { scan(directory, path, list, filter, order) };
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { real!(scandirat)(directory, path, list, filter, order) }
+} }
+
+hook! { unsafe fn scandirat64(
+    directory: c_int,
+    path: *const c_char,
+    list: *mut *mut *mut dirent,
+    filter: Filter,
+    order: Order
+) -> c_int => zap_scandirat64 {
+    if state::active() && (inodes::differ() || private::by_names()) {
+        // SAFETY: the caller's arguments.
+        return unsafe { scan(directory, path, list, filter, order) };
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { real!(scandirat64)(directory, path, list, filter, order) }
 } }
 
 /// getdents64(2) of a directory of /proc, into `length` bytes at `buffer`; `None` for any other directory.

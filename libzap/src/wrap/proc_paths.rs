@@ -14,7 +14,7 @@ use core::ffi::{c_char, c_int, c_long, CStr};
 use zap_engine::next::{self, Next};
 use zap_engine::path_rooms::{self, Room};
 use zap_engine::proc_texts::File;
-use zap_engine::{identity, inodes, masking, private, state};
+use zap_engine::{identity, masking, private, state};
 use zap_sys::path::PATH_MAX;
 use zap_sys::{fd, RawFd, RealPid, VirtualPid};
 
@@ -63,20 +63,20 @@ impl Makes {
         }
     }
 
-    /// What has been told of a file, as the program knows it.
+    /// Makes the call; what it tells of a file becomes what the program knows.
     #[inline(always)]
-    fn see(self, arguments: &Arguments, result: usize) {
-        if let (Stat(at) | Statx(at), true) = (self, inodes::differ()) {
-            if self.has_failed(result) {
-                return;
-            }
+    fn seen(self, arguments: &Arguments, call: impl Fn() -> usize) -> usize {
+        let has_failed = |result| self.has_failed(result);
+        match self {
             // SAFETY: the kernel has filled it.
-            unsafe {
-                match self {
-                    Statx(_) => file_numbers::see_extended(arguments[at] as *mut libc::statx),
-                    _ => file_numbers::see(arguments[at] as *mut libc::stat),
-                }
-            }
+            Stat(at) => file_numbers::seen(call, has_failed, |list| unsafe {
+                file_numbers::see(list, arguments[at] as *mut libc::stat);
+            }),
+            // SAFETY: as above.
+            Statx(at) => file_numbers::seen(call, has_failed, |list| unsafe {
+                file_numbers::see_extended(list, arguments[at] as *mut libc::statx);
+            }),
+            _ => call(),
         }
     }
 
@@ -182,9 +182,7 @@ unsafe fn call(next: &Next, place: &'static Place, makes: &'static Makes, argume
     let call = |own: Arguments| {
         let [a, b, c, d, e] = own;
         // SAFETY: the caller's arguments.
-        let result = unsafe { function(a, b, c, d, e) };
-        makes.see(&own, result);
-        result
+        makes.seen(&own, || unsafe { function(a, b, c, d, e) })
     };
     // Not under a filter of the program's own: looking at a path may take a system call.
     if !state::active() {
@@ -218,9 +216,7 @@ unsafe fn own(
     let call = |own: Arguments| {
         let [a, b, c, d, e] = own;
         // SAFETY: the caller's arguments.
-        let result = unsafe { function(a, b, c, d, e) };
-        makes.see(&own, result);
-        result
+        makes.seen(&own, || unsafe { function(a, b, c, d, e) })
     };
     among_own(*place, *makes, [a, b, c, d, e], &call)
 }
@@ -654,13 +650,11 @@ pub fn by_number(number: c_long, arguments: [c_long; 6]) -> Option<c_long> {
     let call = |own: Arguments| {
         let [a, b, c, d, e] = own;
         // SAFETY: the caller's arguments.
-        match unsafe { zap_sys::arch::syscall::syscall(number, [a, b, c, d, e, 0]) } {
-            Ok(result) => {
-                makes.see(&own, result);
-                result
-            }
+        let call = || match unsafe { zap_sys::arch::syscall::syscall(number, [a, b, c, d, e, 0]) } {
+            Ok(result) => result,
             Err(errno) => super::fail(errno.0) as usize,
-        }
+        };
+        makes.seen(&own, call)
     };
     let arguments = [a, b, c, d, e];
     Some(if private::by_names() {

@@ -144,13 +144,9 @@ hook! { unsafe fn syscall(
             | libc::SYS_newfstatat
             | libc::SYS_statx
             | libc::SYS_getdents64
-                if inodes::differ() =>
+                if state::active() || inodes::differ() =>
             {
-                let result = real!(syscall)(number, a, b, c, d, e, f);
-                if result >= 0 {
-                    super::file_numbers::see_by_number(number, arguments, result);
-                }
-                result
+                super::file_numbers::by_number(number, arguments, || real!(syscall)(number, a, b, c, d, e, f))
             }
             libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork if state::active() => super::fork::by_number(number, arguments),
             _ => real!(syscall)(number, a, b, c, d, e, f),

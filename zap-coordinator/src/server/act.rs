@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread::Builder;
+use zap_client::error::reason;
 use zap_client::store::{put_away, Held};
 use zap_client::MappedTable;
 use zap_sys::errno::Errno;
@@ -102,7 +103,8 @@ impl Server {
             Action::Compare { pod, generation, keeps, open } => {
                 let shares = compare::compare(&open, compare::order_of_descriptions);
                 let private = self.core.pod(pod).map(|pod| pod.settings.private.clone()).unwrap_or_default();
-                let inodes = self.tables.get(&pod).map(MappedTable::inodes).unwrap_or_default();
+                let table = self.tables.get(&pod).filter(|_| !private.is_empty());
+                let inodes = table.map(MappedTable::inodes).unwrap_or_default();
                 let store = (self.runtime.store_path(private.store), private.directories.len(), inodes);
                 let store = Some(store).filter(|_| !private.is_empty());
                 let open_in_pod = if store.is_some() { keep::open_in_pod(&open) } else { Default::default() };
@@ -180,6 +182,10 @@ impl Server {
             self.refuse(peer, pod, "--private: the names of the directories are too long".into());
             return self.queue.push_back(Event::NotMade { pod });
         }
+        if let Err(why) = self.hold_store(pod, &settings.private) {
+            self.refuse(peer, pod, format!("directories of the pod's own (--private): cannot be held: {why}"));
+            return self.queue.push_back(Event::NotMade { pod });
+        }
         match MappedTable::create(&self.runtime.table_path(pod), pod, settings.signal, streams, asks) {
             Ok(table) => {
                 table.set_private(&text);
@@ -190,9 +196,9 @@ impl Server {
                 }
                 self.tell_door(&table);
                 self.tables.insert(pod, table);
-                self.hold_store(pod, &settings.private);
             }
             Err(error) => {
+                self.stores.remove(&pod);
                 self.refuse(peer, pod, error.to_string());
                 self.queue.push_back(Event::NotMade { pod });
             }
@@ -267,23 +273,26 @@ impl Server {
     }
 
     /// Keeps what a pod's own directories hold from being taken for something that has been left behind.
-    pub(super) fn hold_store(&mut self, pod: u64, private: &Private) {
-        if !private.is_empty() {
-            if let Ok(Some(held)) = Held::take(&self.runtime.store_path(private.store)) {
-                self.stores.insert(pod, held);
-            }
+    pub(super) fn hold_store(&mut self, pod: u64, private: &Private) -> Result<(), String> {
+        if private.is_empty() {
+            return Ok(());
         }
+        let held = Held::take(&self.runtime.store_path(private.store)).map_err(|error| reason(&error))?;
+        self.stores.insert(pod, held.ok_or("it is not there")?);
+        Ok(())
     }
 
     /// Removes what a pod's own directories held: that may take its time.
     fn remove_store(&mut self, store: PathBuf) {
         // At once: a restart of the pod has a store of its own, and a thread that still had the old path in hand must find nothing there.
         let store = put_away(&store).unwrap_or(store);
-        let (path, runtime) = (store.clone(), self.runtime.clone());
+        let (path, runtime, all_are_held) = (store.clone(), self.runtime.clone(), !self.leaves_stores);
         // What others have left that were ended before they had a pod goes too.
         let work = move || {
             let _ = zap_kept::tree::remove(&path);
-            store::remove_left_behind(&runtime);
+            if all_are_held {
+                store::remove_left_behind(&runtime);
+            }
         };
         match Builder::new().stack_size(keep::STACK).spawn(work) {
             Ok(thread) => {

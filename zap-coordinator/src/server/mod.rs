@@ -89,6 +89,8 @@ struct Server {
     requesters: BTreeMap<u64, Process>,
     /// The pods' hold on what their own directories hold.
     stores: BTreeMap<u64, Held>,
+    /// A living pod's could not be held: none is taken for one that has been left behind.
+    leaves_stores: bool,
     images: BTreeMap<u64, Images>,
     /// Processes whose every thread blocks the signal and that cannot be helped, and since when.
     unreachable: BTreeMap<i32, Millis>,
@@ -180,6 +182,7 @@ impl Server {
             members: BTreeMap::new(),
             requesters: BTreeMap::new(),
             stores: BTreeMap::new(),
+            leaves_stores: false,
             images: BTreeMap::new(),
             unreachable: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -213,14 +216,16 @@ impl Server {
                 let _ = store::remove(&self.runtime, id);
                 continue;
             }
-            self.hold_store(id, &pod.settings.private);
+            self.leaves_stores |= self.hold_store(id, &pod.settings.private).is_err();
             let mut pod = pod;
             pod.members = members;
             self.queue.push_back(Event::Adopted { pod: Box::new(pod) });
         }
         self.queue.push_back(Event::Tick);
         self.work();
-        store::remove_left_behind(&self.runtime);
+        if !self.leaves_stores {
+            store::remove_left_behind(&self.runtime);
+        }
     }
 
     /// Tells the members of a pod where the door is.
