@@ -339,7 +339,11 @@ fn requeue(slot: &threads::Slot, mask: Mask) {
     let Some(queue) = (unsafe { slot.queue.load(Ordering::Acquire).as_ref() }) else { return };
     let (process, thread) = (zap_sys::process::getpid(), zap_sys::process::gettid());
     for taken in queue.iter().filter(|taken| !taken.by_timer && mask & bit(taken.signal()) != 0) {
-        let _ = zap_sys::signal::queue_info_for_thread(process, thread, &taken.info);
+        let _ = match taken.signal() == LIBCS[0] {
+            // Libc's handler believes only what comes from the id that the process has now.
+            true => zap_sys::signal::tgkill(process, thread, LIBCS[0]),
+            false => zap_sys::signal::queue_info_for_thread(process, thread, &taken.info),
+        };
     }
 }
 

@@ -107,16 +107,31 @@ hook! { unsafe fn raise(signal_number: c_int) -> c_int => zap_raise {
     }
 } }
 
+/// Sends libc's signal to a thread that libc has marked as cancelled.
+#[cold]
+fn tell_of_cancellation(thread: pthread_t) -> c_int {
+    if let Target::Real(tid) = target(thread) {
+        let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
+    }
+    0
+}
+
 hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_cancel {
     signals::note_sent();
+    let own = state::real_pid();
     let Target::Real(tid) = target(thread) else {
         // SAFETY: the caller's argument.
-        return unsafe { real!(pthread_cancel)(thread) };
+        let result = unsafe { real!(pthread_cancel)(thread) };
+        // A restart has come in between: libc may have sent its signal to the thread's id of before.
+        return if state::real_pid() == own { result } else { tell_of_cancellation(thread) };
     };
     // SAFETY: the caller's promise about its thread handle.
     let id = unsafe { identity::tid_of_pthread(thread) }.map_or(tid.0, |id| id.0);
     // SAFETY: the caller's argument. libc marks the thread as cancelled; where ids differ its own signal reaches nobody.
     let result = unsafe { real!(pthread_cancel)(thread) };
+    if state::real_pid() != own {
+        return tell_of_cancellation(thread);
+    }
     if id == tid.0 {
         return result;
     }
