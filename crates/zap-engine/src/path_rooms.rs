@@ -26,14 +26,14 @@ pub struct Room {
 
 #[repr(C)]
 struct Place {
-    /// The id of the thread whose it is; 0 while it is free, [`EARLIER`] if the thread had another id then.
+    /// The id of the thread whose it is; 0 while it is free, [`UNKNOWN`] if the thread had another id then, or is none of the process.
     owner: AtomicU64,
     /// Where its stack was; [`NOWHERE`] if that is not known.
     stack: AtomicU64,
     room: UnsafeCell<Room>,
 }
 
-const EARLIER: u64 = u64::MAX;
+const UNKNOWN: u64 = u64::MAX;
 const NOWHERE: u64 = u64::MAX;
 
 /// So many, one after the other; null while there are none.
@@ -43,7 +43,7 @@ static PLACES: AtomicPtr<Place> = AtomicPtr::new(core::ptr::null_mut());
 pub(crate) fn make() {
     // Threads have other ids after a restart.
     let taken = places().iter().filter(|place| place.owner.load(Ordering::Relaxed) != 0);
-    taken.for_each(|place| place.owner.store(EARLIER, Ordering::Relaxed));
+    taken.for_each(|place| place.owner.store(UNKNOWN, Ordering::Relaxed));
     if PLACES.load(Ordering::Relaxed).is_null() {
         // All zeroes are rooms that are free.
         if let Ok(address) = zap_sys::mem::map_anonymous(COUNT * size_of::<Place>()) {
@@ -85,16 +85,24 @@ fn stack_address() -> u64 {
 
 #[inline(never)]
 fn take() -> Option<&'static Place> {
-    let own = zap_sys::process::gettid().0 as u64;
+    // The child of a vfork is another process.
+    let thread = || zap_sys::process::gettid().0 as u64;
+    let is_own_process = zap_sys::process::getpid() == crate::state::real_pid();
+    let own = if is_own_process { thread() } else { UNKNOWN };
     let free = |place: &&Place| {
         let is_free = place.owner.load(Ordering::Relaxed) == 0;
         is_free && place.owner.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed).is_ok()
     };
     let place = places().iter().find(free).or_else(|| {
-        // Not the child of a vfork, of which the threads of its parent are none.
-        take_back(own, crate::state::real_pid());
+        if is_own_process {
+            take_back(own, crate::state::real_pid());
+        }
         places().iter().find(free)
     })?;
+    if is_own_process && thread() != own {
+        // A restart has come in between.
+        place.owner.store(UNKNOWN, Ordering::Relaxed);
+    }
     place.stack.store(stack_address(), Ordering::Relaxed);
     Some(place)
 }
@@ -113,7 +121,7 @@ fn take_back(own: u64, process: RealPid) {
         };
         // Whom this call has come from stands above it.
         let has_left = || is_on_own_stack && place.stack.load(Ordering::Relaxed) < here;
-        if ![0, EARLIER].contains(&owner) && if owner == own { has_left() } else { has_ended() } {
+        if ![0, UNKNOWN].contains(&owner) && if owner == own { has_left() } else { has_ended() } {
             place.stack.store(NOWHERE, Ordering::Relaxed);
             let _ = place.owner.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
@@ -151,7 +159,7 @@ mod tests {
         assert!(places().len() == COUNT && places().iter().all(is_free));
         // Of a thread that is not there, and of a call that has been left.
         let own = zap_sys::process::gettid().0 as u64;
-        for (place, (owner, stack)) in places().iter().zip([(1 << 30, NOWHERE), (own, 1), (own, NOWHERE), (EARLIER, 1)])
+        for (place, (owner, stack)) in places().iter().zip([(1 << 30, NOWHERE), (own, 1), (own, NOWHERE), (UNKNOWN, 1)])
         {
             place.owner.store(owner, Ordering::Relaxed);
             place.stack.store(stack, Ordering::Relaxed);
@@ -159,6 +167,6 @@ mod tests {
         take_back(own, zap_sys::process::getpid());
         assert_eq!([0, 1, 2, 3].map(|at| is_free(&places()[at])), [true, true, false, false]);
         make();
-        assert_eq!(places()[2].owner.load(Ordering::Relaxed), EARLIER);
+        assert_eq!(places()[2].owner.load(Ordering::Relaxed), UNKNOWN);
     }
 }

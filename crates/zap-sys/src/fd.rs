@@ -204,12 +204,17 @@ pub fn stat_at(directory: RawFd, name: &CStr) -> Result<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
-/// fstatat(2) of what may be a link.
-pub fn link_stat_at(directory: RawFd, name: &CStr) -> Result<libc::stat> {
-    let mut stat = MaybeUninit::<libc::stat>::zeroed();
-    call!(SYS_newfstatat, directory, name.as_ptr(), stat.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW)?;
-    // SAFETY: all-zero is a valid stat, and the kernel has filled it.
-    Ok(unsafe { stat.assume_init() })
+/// Device and inode of an entry of a directory, as far as they are known without asking a server; `None` of what is mounted there
+/// (statx(2); STATX_ATTR_MOUNT_ROOT: Linux 5.8).
+pub fn numbers_at(directory: RawFd, name: &CStr) -> Result<Option<(u64, u64)>> {
+    const FLAGS: i32 = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    call!(SYS_statx, directory, name.as_ptr(), FLAGS, libc::STATX_INO, found.as_mut_ptr())?;
+    // SAFETY: all-zero is a valid structure, and the kernel has filled it.
+    let found = unsafe { found.assume_init() };
+    let device = libc::makedev(found.stx_dev_major, found.stx_dev_minor);
+    let is_mounted = found.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0;
+    Ok(Some((device, found.stx_ino)).filter(|_| !is_mounted))
 }
 
 /// lstat(2).

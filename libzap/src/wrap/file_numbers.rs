@@ -58,10 +58,10 @@ pub fn seen<R: Copy>(call: impl Fn() -> R, has_failed: impl Fn(R) -> bool, see: 
     }
 }
 
-/// The number by which the entry `name` of `directory` is known. It is asked for anew: what lists directories keeps what the kernel has
-/// told for long, also over a restart.
+/// The number by which the entry `name` of `directory` is known, of which the kernel tells `inode`. It is asked for anew: what lists
+/// directories keeps what the kernel has told for long, also over a restart.
 #[cold]
-fn entry(directory: RawFd, name: &CStr) -> Option<u64> {
+fn entry(directory: RawFd, name: &CStr, inode: u64) -> Option<u64> {
     if !state::active() {
         return None;
     }
@@ -70,9 +70,15 @@ fn entry(directory: RawFd, name: &CStr) -> Option<u64> {
         if list.is_empty() {
             return None;
         }
-        let stat = fd::link_stat_at(directory, name);
+        let own = || fd::fstat(directory).ok();
+        let found = match fd::numbers_at(directory, name) {
+            _ if name == c"." => own().map(|stat| (stat.st_dev, stat.st_ino)),
+            Ok(Some(found)) => Some(found),
+            // A list tells of what is mounted over; and what may not be asked for is there, too.
+            _ => own().map(|stat| (stat.st_dev, inode)),
+        };
         if inodes::now() == list {
-            return stat.ok().map(|stat| list.known().known((stat.st_dev, stat.st_ino)).1);
+            return found.map(|found| list.known().known(found).1);
         }
     }
 }
@@ -85,7 +91,8 @@ fn entry(directory: RawFd, name: &CStr) -> Option<u64> {
 pub unsafe fn see_entry(directory: RawFd, place: *mut dirent) {
     // SAFETY: the caller's promise; there is no more of it than its name needs.
     let name = unsafe { CStr::from_ptr((&raw const (*place).d_name).cast()) };
-    if let Some(inode) = entry(directory, name) {
+    // SAFETY: as above.
+    if let Some(inode) = entry(directory, name, unsafe { (*place).d_ino }) {
         // SAFETY: as above.
         unsafe { (*place).d_ino = inode };
     }
@@ -104,7 +111,8 @@ pub unsafe fn see_entries(directory: RawFd, buffer: *mut c_void, length: usize) 
     let mut at = 0;
     while let Some(record) = bytes.get_mut(at..).filter(|record| record.len() > NAME) {
         let own = usize::from(u16::from_ne_bytes([record[LENGTH], record[LENGTH + 1]]));
-        let known = CStr::from_bytes_until_nul(&record[NAME..]).ok().and_then(|name| entry(directory, name));
+        let inode = u64::from_ne_bytes(core::array::from_fn(|at| record[at]));
+        let known = CStr::from_bytes_until_nul(&record[NAME..]).ok().and_then(|name| entry(directory, name, inode));
         if let Some(inode) = known {
             record[..8].copy_from_slice(&inode.to_ne_bytes());
         }

@@ -11,7 +11,7 @@ use core::ffi::c_void;
 use libc::{c_char, c_int, cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::{identity, libcs_signal, signals, state};
+use zap_engine::{clocks, identity, libcs_signal, signals, state};
 use zap_sys::arch::syscall::syscall;
 use zap_sys::{process, signal, RealPid};
 
@@ -110,33 +110,39 @@ hook! { unsafe fn raise(signal_number: c_int) -> c_int => zap_raise {
 /// Sends libc's signal to a thread that libc has marked as cancelled.
 #[cold]
 fn tell_of_cancellation(thread: pthread_t) -> c_int {
-    if let Target::Real(tid) = target(thread) {
-        let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
+    loop {
+        let generation = clocks::generation();
+        if let Target::Real(tid) = target(thread) {
+            let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
+        }
+        if clocks::generation() == generation {
+            return 0;
+        }
     }
-    0
 }
 
 hook! { unsafe fn pthread_cancel(thread: pthread_t) -> c_int => zap_pthread_cancel {
     signals::note_sent();
-    let own = state::real_pid();
+    let generation = clocks::generation();
     let Target::Real(tid) = target(thread) else {
         // SAFETY: the caller's argument.
         let result = unsafe { real!(pthread_cancel)(thread) };
         // A restart has come in between: libc may have sent its signal to the thread's id of before.
-        return if state::real_pid() == own { result } else { tell_of_cancellation(thread) };
+        return if clocks::generation() == generation { result } else { tell_of_cancellation(thread) };
     };
     // SAFETY: the caller's promise about its thread handle.
     let id = unsafe { identity::tid_of_pthread(thread) }.map_or(tid.0, |id| id.0);
     // SAFETY: the caller's argument. libc marks the thread as cancelled; where ids differ its own signal reaches nobody.
     let result = unsafe { real!(pthread_cancel)(thread) };
-    if state::real_pid() != own {
-        return tell_of_cancellation(thread);
-    }
-    if id == tid.0 {
+    if id == tid.0 && clocks::generation() == generation {
         return result;
     }
+    // The thread may have ended, and its handle with it.
     let _ = signal::tgkill(process::getpid(), tid, CANCEL_SIGNAL);
-    0
+    match clocks::generation() == generation {
+        true => 0,
+        false => tell_of_cancellation(thread),
+    }
 } }
 
 /// A thread's function: it may be left by pthread_exit, a cancellation or an exception.

@@ -216,7 +216,8 @@ impl Server {
                 let _ = store::remove(&self.runtime, id);
                 continue;
             }
-            self.leaves_stores |= self.hold_store(id, &pod.settings.private).is_err();
+            let store = self.runtime.store_path(pod.settings.private.store);
+            self.leaves_stores |= self.hold_store(id, &pod.settings.private).is_err() && store.exists();
             let mut pod = pod;
             pod.members = members;
             self.queue.push_back(Event::Adopted { pod: Box::new(pod) });
