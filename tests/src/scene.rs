@@ -585,7 +585,12 @@ impl<'p> Scene<'p> {
             if running && pods.len() == count {
                 return Ok(pods);
             }
-            ensure!(!patience.is_over(), "waited for {count} running pods; the status is {pods:?}");
+            if patience.is_over() {
+                let said = std::fs::read_to_string(self.out()).unwrap_or_default();
+                return failed(format!(
+                    "waited for {count} running pods; the status is {pods:?}; the program said {said:?}"
+                ));
+            }
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
     let vain = || Case::new(format!("stress/woken_in_vain/{COUNT}-checkpoints"), woken_in_vain).limit(600);
     cases.extend([vain(), vain().by_ordinary_user()]);
     cases.extend([exec().virtual_ids().long(), exec().virtual_ids().by_ordinary_user()]);
-    for name in ["shell_forks", "spawn_pool", "forking_family", "wait_any"] {
+    for name in ["shell_forks", "spawn_pool", "forking_family", "wait_any", "job_control"] {
         let case = |count: u32| {
             let run = move |scene: &Scene| lives(scene, name, count);
             Case::new(format!("stress/{name}/{count}-lives"), run).limit(600)

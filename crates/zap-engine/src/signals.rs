@@ -92,8 +92,8 @@ extern "C-unwind" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *m
 /// Whether a thread that is to go on at `instruction` is at the beginning of [`handle`], as when the kernel tells it of a signal and
 /// of Zap's at once: the sender's id is not yet the program's.
 pub fn is_beginning(instruction: u64) -> bool {
-    /// Bytes of code up to the guarded section, and more.
-    const LENGTH: u64 = 64;
+    /// Bytes of code up to the guarded section, which begins after 101 of them as objdump(1) shows, and ends after 196.
+    const LENGTH: u64 = 128;
     (own_handler()..own_handler() + LENGTH).contains(&instruction)
 }
 

@@ -9,6 +9,7 @@ use super::transfer;
 use core::mem::size_of;
 use libc::{c_int, c_uint, c_void, cmsghdr, mmsghdr, msghdr, pid_t, socklen_t, ssize_t, timespec};
 use redhook::{hook, real};
+use zap_engine::guard::with_ids;
 use zap_engine::{private, state};
 
 super::resolve_all!(getsockopt, recvmmsg, sendmmsg);
@@ -16,17 +17,23 @@ super::resolve_all!(getsockopt, recvmmsg, sendmmsg);
 hook! { unsafe fn getsockopt(socket: c_int, level: c_int, name: c_int, value: *mut c_void, length: *mut socklen_t) -> c_int
 => zap_getsockopt {
     // SAFETY: the caller's arguments.
-    let result = unsafe { real!(getsockopt)(socket, level, name, value, length) };
-    if result == 0 && name == libc::SO_PEERCRED && level == libc::SOL_SOCKET && state::moved() {
-        // SAFETY: the kernel has filled so many bytes of the caller's buffer, the id first.
-        unsafe {
-            if *length as usize >= size_of::<pid_t>() {
-                let place = value.cast::<pid_t>();
-                place.write_unaligned(virtual_result(place.read_unaligned()));
+    let call = || unsafe { real!(getsockopt)(socket, level, name, value, length) };
+    if name != libc::SO_PEERCRED || level != libc::SOL_SOCKET {
+        return call();
+    }
+    with_ids(|| {
+        let result = call();
+        if result == 0 && state::moved() {
+            // SAFETY: the kernel has filled so many bytes of the caller's buffer, the id first.
+            unsafe {
+                if *length as usize >= size_of::<pid_t>() {
+                    let place = value.cast::<pid_t>();
+                    place.write_unaligned(virtual_result(place.read_unaligned()));
+                }
             }
         }
-    }
-    result
+        result
+    })
 } }
 
 /// Calls `each` with the address of every id in the control messages that begin at `start`.

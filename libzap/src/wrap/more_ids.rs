@@ -446,31 +446,35 @@ const MSG_STAT_ANY: c_int = 13;
 const GETPID: c_int = 11;
 
 hook! { unsafe fn shmctl(id: c_int, command: c_int, buffer: *mut libc::shmid_ds) -> c_int => zap_shmctl {
-    // SAFETY: the caller's arguments.
-    let result = unsafe { real!(shmctl)(id, command, buffer) };
-    if result >= 0 && state::moved() && matches!(command, libc::IPC_STAT | SHM_STAT | SHM_STAT_ANY) {
-        // SAFETY: the kernel has filled it.
-        let found = unsafe { &mut *buffer };
-        (found.shm_cpid, found.shm_lpid) = (virtual_result(found.shm_cpid), virtual_result(found.shm_lpid));
-    }
-    result
+    with_ids(|| {
+        // SAFETY: the caller's arguments.
+        let result = unsafe { real!(shmctl)(id, command, buffer) };
+        if result >= 0 && state::moved() && matches!(command, libc::IPC_STAT | SHM_STAT | SHM_STAT_ANY) {
+            // SAFETY: the kernel has filled it.
+            let found = unsafe { &mut *buffer };
+            (found.shm_cpid, found.shm_lpid) = (virtual_result(found.shm_cpid), virtual_result(found.shm_lpid));
+        }
+        result
+    })
 } }
 
 hook! { unsafe fn msgctl(id: c_int, command: c_int, buffer: *mut libc::msqid_ds) -> c_int => zap_msgctl {
-    // SAFETY: the caller's arguments.
-    let result = unsafe { real!(msgctl)(id, command, buffer) };
-    if result >= 0 && state::moved() && matches!(command, libc::IPC_STAT | MSG_STAT | MSG_STAT_ANY) {
-        // SAFETY: the kernel has filled it.
-        let found = unsafe { &mut *buffer };
-        (found.msg_lspid, found.msg_lrpid) = (virtual_result(found.msg_lspid), virtual_result(found.msg_lrpid));
-    }
-    result
+    with_ids(|| {
+        // SAFETY: the caller's arguments.
+        let result = unsafe { real!(msgctl)(id, command, buffer) };
+        if result >= 0 && state::moved() && matches!(command, libc::IPC_STAT | MSG_STAT | MSG_STAT_ANY) {
+            // SAFETY: the kernel has filled it.
+            let found = unsafe { &mut *buffer };
+            (found.msg_lspid, found.msg_lrpid) = (virtual_result(found.msg_lspid), virtual_result(found.msg_lrpid));
+        }
+        result
+    })
 } }
 
 hook! { unsafe fn semctl(id: c_int, number: c_int, command: c_int, argument: usize) -> c_int => zap_semctl {
     // SAFETY: the caller's arguments; a register that a variadic caller has not set is not looked at.
-    let result = unsafe { real!(semctl)(id, number, command, argument) };
-    if command == GETPID { virtual_result(result) } else { result }
+    let call = || unsafe { real!(semctl)(id, number, command, argument) };
+    if command == GETPID { with_ids(|| virtual_result(call())) } else { call() }
 } }
 
 // By syscall(2).

@@ -295,7 +295,7 @@ hook! { unsafe fn sigwait(set: *const sigset_t, received: *mut c_int) -> c_int =
 hook! { unsafe fn sigwaitinfo(set: *const sigset_t, info: *mut siginfo_t) -> c_int => zap_sigwaitinfo {
     let set = Stripped::new(set);
     // SAFETY: the caller's arguments.
-    told(unsafe { real!(sigwaitinfo)(set.pointer(), info) }, info)
+    wait_to_be_told(info, || unsafe { real!(sigwaitinfo)(set.pointer(), info) })
 } }
 
 hook! { unsafe fn sigtimedwait(set: *const sigset_t, info: *mut siginfo_t, timeout: *const timespec) -> c_int
@@ -303,49 +303,63 @@ hook! { unsafe fn sigtimedwait(set: *const sigset_t, info: *mut siginfo_t, timeo
     let set = Stripped::new(set);
     if timeout.is_null() || !state::active() || !super::readable(timeout) {
         // SAFETY: the caller's arguments.
-        return told(unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) }, info);
+        return wait_to_be_told(info, || unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) });
     }
     // SAFETY: it can be read.
     let length = zap_sys::time::to_ns(unsafe { &*timeout });
     blocking::note(libc::SYS_rt_sigtimedwait, length, super::clocks::kernel_now_ns());
     // SAFETY: the caller's arguments.
-    let result = unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) };
+    let result = wait_to_be_told(info, || unsafe { real!(sigtimedwait)(set.pointer(), info, timeout) });
     blocking::note_end();
-    told(result, info)
+    result
 } }
 
-/// After a wait that has given `result`, and `info` where the caller wanted it: a sender of the pod as the program knows
-/// it.
-fn told(result: c_int, info: *mut siginfo_t) -> c_int {
-    if result > 0 && !info.is_null() && state::moved() {
-        // SAFETY: the kernel has filled it: words 2 and 4 are si_code and si_pid.
-        let words = unsafe { &mut *info.cast::<[i32; 5]>() };
-        words[4] = identity::virtual_sender(result, words[2], words[4]);
-    }
-    result
+/// Waits for a signal by `call`, which fills `info` where the caller wants it: a sender of the pod as the program knows it. In
+/// between nothing is suspended, since a restart makes the kernel's id nobody's.
+#[inline(always)]
+fn wait_to_be_told(info: *mut siginfo_t, call: impl FnOnce() -> c_int) -> c_int {
+    guard::with_wait(|| {
+        let result = call();
+        if result > 0 && !info.is_null() && state::moved() {
+            // SAFETY: the kernel has filled it: words 2 and 4 are si_code and si_pid.
+            let words = unsafe { &mut *info.cast::<[i32; 5]>() };
+            words[4] = identity::virtual_sender(result, words[2], words[4]);
+        }
+        result
+    })
 }
 
 /// Whether the program has ever made a signalfd.
 static SIGNALFDS: AtomicBool = AtomicBool::new(false);
 
-/// After a read of `length` bytes from `fd` into `buffer`: if it is a signalfd, senders of the pod as the program knows them.
+/// Reads at most `length` bytes from `fd` into `buffer` by `call`, if it is a signalfd: senders of the pod as the program knows
+/// them. As with [`wait_to_be_told`] nothing is suspended in between.
 #[inline(always)]
-pub fn told_by_descriptor(fd: c_int, buffer: *mut c_void, length: isize) {
-    if SIGNALFDS.load(Ordering::Relaxed) && length > 0 && state::moved() {
-        know_senders(fd, buffer, length as usize);
-    }
+pub fn read_descriptor(fd: c_int, buffer: *mut c_void, length: usize, call: impl Fn() -> isize) -> Option<isize> {
+    let may_be = SIGNALFDS.load(Ordering::Relaxed) && length >= EACH && state::active();
+    may_be.then(|| read_signals(fd, buffer, &call)).flatten()
 }
 
+/// Bytes that tell of one signal.
+const EACH: usize = core::mem::size_of::<libc::signalfd_siginfo>();
+
 #[cold]
-fn know_senders(fd: c_int, buffer: *mut c_void, length: usize) {
-    const EACH: usize = core::mem::size_of::<libc::signalfd_siginfo>();
+fn read_signals(fd: c_int, buffer: *mut c_void, call: &dyn Fn() -> isize) -> Option<isize> {
     let path = zap_sys::small!("/proc/thread-self/fd/{fd}");
     let mut name = [0u8; 64];
-    if !length.is_multiple_of(EACH)
-        || !zap_sys::fd::read_link(path.as_c_str(), &mut name).is_ok_and(|name| name == b"anon_inode:[signalfd]")
-    {
-        return;
+    if !zap_sys::fd::read_link(path.as_c_str(), &mut name).is_ok_and(|name| name == b"anon_inode:[signalfd]") {
+        return None;
     }
+    Some(guard::with_wait(|| {
+        let length = call();
+        if length > 0 && state::moved() {
+            know_senders(buffer, length as usize);
+        }
+        length
+    }))
+}
+
+fn know_senders(buffer: *mut c_void, length: usize) {
     for at in (0..length).step_by(EACH) {
         let place = buffer.wrapping_byte_add(at).cast::<libc::signalfd_siginfo>();
         // SAFETY: the kernel has filled the caller's buffer, which need not be aligned.

@@ -342,12 +342,14 @@ fn is_endless(fd: c_int) -> bool {
 /// As [`once`] for read(2) of at most `length` bytes into `buffer`.
 #[inline(always)]
 fn read_once(fd: c_int, buffer: *mut c_void, length: size_t, call: impl Fn() -> ssize_t) -> ssize_t {
+    if let Some(result) = super::signals::read_descriptor(fd, buffer, length, &call) {
+        return result;
+    }
     let result = match attempt(length, false, &call) {
         Came::Short(-1) => finish(fd, Way::In, 0, -1, |_| call()),
         Came::Short(first) if is_endless(fd) => read_rest(fd, buffer, length, first as usize),
         Came::Whole(result) | Came::Short(result) => result,
     };
-    super::signals::told_by_descriptor(fd, buffer, result);
     super::watches::with_kept(fd, buffer, length, result, || once(fd, Way::In, &call))
 }
 
@@ -468,24 +470,28 @@ hook! { unsafe fn __recvfrom_chk(
 } }
 
 hook! { unsafe fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> ssize_t => zap_recvmsg {
-    // SAFETY: the caller's arguments.
-    let first = || unsafe { real!(recvmsg)(socket, message, flags) };
-    if !waits_for_all(socket, flags) {
-        let room = socket_names::room_in(message);
-        let result = once(socket, Way::In, first);
+    let receive = || {
+        // SAFETY: the caller's arguments.
+        let result = unsafe { real!(recvmsg)(socket, message, flags) };
         if result >= 0 {
             // SAFETY: the kernel has filled it.
-            unsafe {
-                credentials::received(message);
-                socket_names::see_in(message, room);
-            }
+            unsafe { credentials::received(message) };
+        }
+        result
+    };
+    if !waits_for_all(socket, flags) {
+        let room = socket_names::room_in(message);
+        let result = once(socket, Way::In, || guard::with_wait(receive));
+        if result >= 0 {
+            // SAFETY: the kernel has filled it.
+            unsafe { socket_names::see_in(message, room) };
         }
         return result;
     }
     // SAFETY: the part of the caller's buffers that is not filled yet.
     let rest = |address, length| unsafe { real!(recv)(socket, address, length, flags) };
     // SAFETY: the kernel has read the message.
-    whole_list(socket, Way::In, first, || unsafe { Parts::of_message(message) }, rest)
+    whole_list(socket, Way::In, receive, || unsafe { Parts::of_message(message) }, rest)
 } }
 
 hook! { unsafe fn send(socket: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t => zap_send {
