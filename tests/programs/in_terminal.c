@@ -2,8 +2,8 @@
  *
  *     in_terminal COMMAND [ARGUMENT]...
  *
- * SIGUSR1 types Ctrl-C at the terminal, SIGUSR2 what is in the file $ZAP_TEST_KEYS. With ZAP_TEST_RAW the terminal is in the modes of
- * programs that read single keys. Ends as the command does; by a signal with 128 and its number.
+ * SIGUSR1 types Ctrl-C at the terminal, SIGUSR2 what is in the file $ZAP_TEST_KEYS. The terminal has ZAP_TEST_ROWS rows, if that is
+ * set, and 80 columns. Ends as the command does; by a signal with 128 and its number.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -40,7 +40,9 @@ int main(int argc, char **argv) {
     sigaddset(&asked, SIGUSR1);
     sigaddset(&asked, SIGUSR2);
     sigprocmask(SIG_BLOCK, &asked, &before);
-    pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+    const char *rows = getenv("ZAP_TEST_ROWS");
+    struct winsize size = {.ws_row = (unsigned short)(rows ? atoi(rows) : 0), .ws_col = 80};
+    pid_t child = forkpty(&terminal, NULL, NULL, rows ? &size : NULL);
     if (child < 0) return 77;
     if (child == 0) {
         sigprocmask(SIG_SETMASK, &before, NULL);
@@ -48,7 +50,6 @@ int main(int argc, char **argv) {
         tcgetattr(0, &modes);
         modes.c_oflag &= ~(tcflag_t)OPOST;
         modes.c_lflag &= ~(tcflag_t)ECHO;
-        if (getenv("ZAP_TEST_RAW")) modes.c_lflag &= ~(tcflag_t)ICANON;
         tcsetattr(0, TCSANOW, &modes);
         execvp(argv[1], argv + 1);
         _exit(127);

@@ -8,10 +8,12 @@ use std::fs;
 use std::path::PathBuf;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 5] = [
+    let table: [Row; 7] = [
         ("job-in-front", job_in_front),
         ("of-own-session", of_own_session),
         ("interrupt", |scene| interrupt(scene, &SCRIPT)),
+        ("modes", |scene| modes(scene, "24")),
+        ("modes-of-another-size", |scene| modes(scene, "50")),
         ("pager", pager),
         ("interrupt-of-a-session", |scene| interrupt(scene, &[])),
     ];
@@ -89,8 +91,31 @@ fn interrupt(scene: &Scene, by: &[&str]) -> Result {
     scene.until(PATIENCE, "nobody is left", || scene.status().is_ok_and(|pods| pods.is_empty()).then_some(()))
 }
 
-/// less, in the middle of a file: in another terminal it goes on where it was. That terminal has the modes already; its attributes
-/// are not restored.
+/// A program's modes are those of the terminal that it finds after a restart, and who has started zap-restart has his own again. A
+/// terminal of another size is told of.
+fn modes(scene: &Scene, rows: &str) -> Result {
+    const LOOKING: &str =
+        "\"$@\"; code=$?; case $(stty -a) in *-icanon*) stty -a;; *) echo as before;; esac; exit $code";
+    let by = ["/bin/sh", "-c", LOOKING, "sh"];
+    let program = scene.place.built("terminal_modes");
+    scene.use_variable("ZAP_TEST_ROWS", "24");
+    let running = start(scene, &SCRIPT, "zap-launch", &[program])?;
+    scene.wait_ready(running, 1)?;
+    let images = scene.checkpoint(&["--kill"])?;
+    scene.wait(running)?;
+    scene.use_variable("ZAP_TEST_ROWS", rows);
+    let running = start(scene, &by, "zap-restart", &images)?;
+    scene.wait_running(1)?;
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    let said = fs::read_to_string(scene.out())?;
+    // OLCUC is the program's.
+    let expected = format!("READY\r\nSIZE: {rows}X80\r\nOK\r\nas before\n");
+    ensure!(ended == Ended::Exited(7) && said == expected, "seen {ended} and {said:?}");
+    Ok(())
+}
+
+/// less, in the middle of a file: in another terminal it goes on where it was.
 fn pager(scene: &Scene) -> Result {
     if !crate::case::installed("less") {
         return skipped("less is not installed");
@@ -99,9 +124,7 @@ fn pager(scene: &Scene) -> Result {
     let file = scene.path("work/text");
     fs::write(&file, text)?;
     scene.own(&file)?;
-    for (name, value) in [("TERM", "xterm"), ("ZAP_TEST_RAW", "1")] {
-        scene.use_variable(name, value);
-    }
+    scene.use_variable("TERM", "xterm");
     let keys = scene.path("keys");
     scene.use_variable("ZAP_TEST_KEYS", &keys.display().to_string());
     let said = |text: &str| {

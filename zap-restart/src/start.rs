@@ -27,9 +27,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use zap_client::error::{reason, Error, Result};
 use zap_client::{executable, Connection, MappedTable, RuntimeDir};
+use zap_image::header::Terminal;
 use zap_restorer::{REPORT_FAILED, REPORT_FILE_GONE, REPORT_NO_PLACE};
 use zap_sys::signal::Mask;
-use zap_sys::{fd, net, process, RealPid, SysError, VirtualPid};
+use zap_sys::{fd, net, process, signal, RealPid, SysError, VirtualPid};
 use zap_wire::restart::{Moved, Order, Report, RestartParts};
 use zap_wire::ToCoordinator;
 
@@ -206,13 +207,18 @@ fn attempt(
     };
     let result = exchange.serve(&family, patience).and_then(|()| {
         enter_aliases(&family, tree, pod)?;
-        if let Some(group) = foreground(ready, &family).filter(|_| !circumstances.background) {
-            terminal::hand_over(group);
-        }
+        let front = foreground(ready, &family).filter(|_| !circumstances.background);
+        let resized = front.and_then(|(group, saved)| {
+            let leader = process::group_of(family.pid(0)).unwrap_or(group);
+            terminal::hand_over(group, leader, saved.as_ref()).then_some(group)
+        });
         exchange.close_off()?;
         circumstances.measures.cut_back(circumstances.changes)?;
         let told = tell_coordinator(pod)?;
         exchange.go()?;
+        if let Some(group) = resized {
+            let _ = signal::kill(-group.0, libc::SIGWINCH);
+        }
         // Whoever knows that this process has ended, or gone into the background, finds the pod running.
         if let Some(connection) = told {
             let _ = connection.receive();
@@ -247,12 +253,14 @@ fn tell_coordinator(pod: &Pod) -> Result<Option<Connection>> {
     Ok(sent.then_some(connection))
 }
 
-/// The process group that was in the foreground of the terminal, if it is one of the pod's.
-fn foreground(ready: &[Ready<'_>], family: &Family) -> Option<RealPid> {
+/// The process group that was in the foreground of the terminal, if it is one of the pod's, and what that had set there.
+fn foreground(ready: &[Ready<'_>], family: &Family) -> Option<(RealPid, Option<Terminal>)> {
     let of = |one: &Ready<'_>| one.image.header.process.clone();
     let first = of(ready.first()?);
     let is_in_front = |one: &Ready<'_>| (of(one).group, of(one).session) == (first.foreground, first.session);
-    process::group_of(family.pid(ready.iter().position(is_in_front)?)).ok()
+    let index = ready.iter().position(is_in_front)?;
+    let group = process::group_of(family.pid(index)).ok()?;
+    Some((group, ready[index].image.header.terminal()))
 }
 
 /// Enters ids of process groups and sessions into the pod's table; those of processes are entered by themselves.

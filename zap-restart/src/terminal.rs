@@ -1,41 +1,69 @@
-//! The foreground of the terminal in which zap-restart runs: the pod's process group gets it that had it at the checkpoint.
-//!
-//! # Safety
-//! ioctl(2) with integers of this file's own.
-#![allow(unsafe_code)]
+//! The terminal in which zap-restart runs: the pod's process group that was in the foreground at the checkpoint is again, and finds
+//! the modes that it had set.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use zap_sys::{fd, libc, process, signal, RawFd, RealPid, SysError};
+use std::sync::{Mutex, PoisonError};
+use zap_image::header::Terminal;
+use zap_sys::terminal::{self, Modes};
+use zap_sys::{libc, process, signal, RawFd, RealPid, SysError};
 
-/// Whether another group than zap-restart's has the terminal because of [`hand_over`].
-static HANDED_OVER: AtomicBool = AtomicBool::new(false);
+/// Whom the terminal has been handed over to, and how it was before.
+struct Handed {
+    groups: [RealPid; 2],
+    before: Modes,
+}
 
-/// Puts `group` into the foreground, if zap-restart is there itself: what it was started as, a job in the background say,
-/// it stays.
-pub fn hand_over(group: RealPid) {
+static HANDED: Mutex<Option<Handed>> = Mutex::new(None);
+
+/// Puts `group` into the foreground, with the modes that `saved` tells of, if zap-restart is there itself: what it was started
+/// as, a job in the background say, it stays. `leader` is the group of the pod's first process. True if the terminal is of
+/// another size than the program knows.
+pub fn hand_over(group: RealPid, leader: RealPid, saved: Option<&Terminal>) -> bool {
     let own = process::getpgrp();
-    if group != own && process::foreground() == Some(own) && with_terminal(|terminal| set(terminal, group)).is_ok() {
-        HANDED_OVER.store(true, Ordering::Relaxed);
+    if process::foreground() != Some(own) {
+        return false;
     }
+    let size = terminal::with_controlling(|number| {
+        let before = terminal::modes(number)?;
+        if let Some(saved) = saved {
+            terminal::set_modes(number, &with_saved(before, saved))?;
+        }
+        *handed() = Some(Handed { groups: [group, leader], before });
+        if group != own {
+            terminal::set_foreground(number, group)?;
+        }
+        terminal::size(number)
+    });
+    size.is_ok_and(|size| saved.is_some_and(|saved| (saved.rows, saved.columns) != (size.rows, size.columns)))
 }
 
-/// Puts zap-restart's own group into the foreground again: not every caller is a shell that does.
+/// Puts zap-restart's own group into the foreground again, and sets the modes of before: not every caller is a shell that does. A
+/// shell that has stopped the pod, or whose job in the background it is, has the terminal itself by then.
 pub fn take_back() {
-    if HANDED_OVER.swap(false, Ordering::Relaxed) {
-        // From the background it would be stopped (tcsetpgrp(3)).
-        let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(libc::SIGTTOU));
-        let _ = with_terminal(|terminal| set(terminal, process::getpgrp()));
+    let Some(Handed { groups, before }) = handed().take() else { return };
+    let own = process::getpgrp();
+    let is_gone = |group: RealPid| signal::kill(-group.0, 0).is_err_and(|error| error.is(libc::ESRCH));
+    let is_ours = |group: &RealPid| *group == own || groups.contains(group) || is_gone(*group);
+    if process::foreground().filter(is_ours).is_none() {
+        return;
     }
+    // From the background it would be stopped (tcsetpgrp(3)).
+    let _ = signal::change_mask(libc::SIG_BLOCK, signal::bit(libc::SIGTTOU));
+    let put_back = |number: RawFd| -> Result<(), SysError> {
+        terminal::set_foreground(number, own)?;
+        terminal::set_modes(number, &before)
+    };
+    let _ = terminal::with_controlling(put_back);
 }
 
-fn with_terminal(work: impl FnOnce(RawFd) -> Result<(), SysError>) -> Result<(), SysError> {
-    let terminal = fd::open(c"/dev/tty", libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC, 0)?;
-    let result = work(terminal);
-    let _ = fd::close(terminal);
-    result
+fn handed() -> std::sync::MutexGuard<'static, Option<Handed>> {
+    HANDED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn set(terminal: RawFd, group: RealPid) -> Result<(), SysError> {
-    // SAFETY: the kernel reads the integer.
-    unsafe { fd::ioctl(terminal, libc::TIOCSPGRP, (&raw const group.0) as usize) }.map(|_| ())
+/// The modes `present` with what is the program's of them.
+fn with_saved(present: Modes, saved: &Terminal) -> Modes {
+    let mut modes = Modes { input: saved.input_modes, output: saved.output_modes, local: saved.local_modes, ..present };
+    for (place, character) in modes.characters.iter_mut().zip(&saved.characters.0) {
+        *place = *character;
+    }
+    modes
 }

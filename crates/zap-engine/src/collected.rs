@@ -9,7 +9,7 @@ use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
 use crate::{
     aio, attributes, children, clocks, credentials, descriptors, halted, huge_pages, identity, own_directories,
-    signals, timers, waits, watched, writer,
+    signals, terminal, timers, waits, watched, writer,
 };
 use alloc::format;
 use alloc::string::String;
@@ -88,8 +88,8 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     let descriptions = descriptors::take(order);
     let owners = descriptors::claim(&descriptions)?;
     let notes: Vec<_> = order.notes.iter().map(|note| (note.object, note.bytes.clone())).collect();
-    let mut saved =
-        SavedByPlugins { sections: alloc::vec![descriptors::listed(&descriptions)?], ..SavedByPlugins::default() };
+    let sections = [Some(descriptors::listed(&descriptions)?), terminal::section()?].into_iter().flatten().collect();
+    let mut saved = SavedByPlugins { sections, ..SavedByPlugins::default() };
     for (index, plugin) in registry::plugins().iter().enumerate() {
         let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);
         let claimed: Vec<&Description> = own.map(|(one, _)| one).collect();

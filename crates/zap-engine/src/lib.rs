@@ -67,6 +67,7 @@ mod smaps;
 pub mod state;
 pub mod stragglers;
 pub mod suspend;
+mod terminal;
 pub mod threads;
 pub mod timer_helper;
 pub mod timers;

@@ -277,6 +277,26 @@ pub struct Extent {
 /// The section, of no plugin, that tells how the pod's first process has ended: its wait status, 4 bytes, little-endian.
 pub const FIRST_ENDED: &str = "pod.first-ended";
 
+/// The section, of no plugin, that tells of the terminal in whose foreground the process was: [`Terminal`].
+pub const TERMINAL: &str = "pod.terminal";
+
+/// Version of [`TERMINAL`].
+pub const TERMINAL_VERSION: u32 = 1;
+
+/// What is the program's of a terminal that it shares with others (termios(3), TIOCGWINSZ of ioctl_tty(2)); speeds and what else is
+/// the line's are not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// c_iflag, c_oflag and c_lflag.
+    pub input_modes: u32,
+    pub output_modes: u32,
+    pub local_modes: u32,
+    /// c_cc, 19 bytes.
+    pub characters: Bytes,
+    pub rows: u16,
+    pub columns: u16,
+}
+
 /// The section, of no plugin, that lists what was open, for those who look at an image: [`Opened`]. A restart does not read it.
 pub const DESCRIPTORS: &str = "pod.descriptors";
 
@@ -386,12 +406,19 @@ impl Header {
         let section = self.sections.iter().find(|section| section.name == FIRST_ENDED && section.version == 1)?;
         Some(i32::from_le_bytes(section.bytes.0.as_slice().try_into().ok()?))
     }
+
+    /// The terminal in whose foreground the process was; `None` if it was in none's, or by another version.
+    pub fn terminal(&self) -> Option<Terminal> {
+        let is_it = |section: &&Section| section.name == TERMINAL && section.version == TERMINAL_VERSION;
+        let section = self.sections.iter().find(is_it)?;
+        zap_codec::decode(&section.bytes.0).ok().map(|(terminal, _)| terminal)
+    }
 }
 
 /// What a plugin has saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
-    /// `plugin.noun`, or [`FIRST_ENDED`], or [`DESCRIPTORS`], [`FILES`], or [`PRIVATE`].
+    /// `plugin.noun`, or [`FIRST_ENDED`], [`TERMINAL`], [`DESCRIPTORS`], [`FILES`], or [`PRIVATE`].
     pub name: String,
     pub version: u32,
     /// A restart without the plugin is refused.

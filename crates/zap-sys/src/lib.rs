@@ -24,6 +24,7 @@ pub mod path;
 pub mod process;
 pub mod ptrace;
 pub mod signal;
+pub mod terminal;
 pub mod text;
 pub mod time;
 pub mod usage;

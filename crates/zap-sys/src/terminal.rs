@@ -1,0 +1,63 @@
+//! Terminals: modes and size (termios(3), ioctl_tty(2)).
+//!
+//! # Safety
+//! ioctl(2) with structures of this file's own, of the kernel's layout.
+#![allow(unsafe_code)]
+
+use crate::{fd, libc, RawFd, RealPid, Result};
+
+/// The kernel's `struct termios` (asm-generic/termbits.h), which is not libc's.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Modes {
+    pub input: u32,
+    pub output: u32,
+    pub control: u32,
+    pub local: u32,
+    pub line: u8,
+    pub characters: [u8; 19],
+}
+
+/// `struct winsize`: rows and columns, and pixels, that hardly anybody sets.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Size {
+    pub rows: u16,
+    pub columns: u16,
+    pub width: u16,
+    pub height: u16,
+}
+
+/// The modes of `terminal` (TCGETS).
+pub fn modes(terminal: RawFd) -> Result<Modes> {
+    let mut modes = Modes::default();
+    // SAFETY: the kernel writes the structure.
+    unsafe { fd::ioctl(terminal, libc::TCGETS, (&raw mut modes) as usize) }.map(|_| modes)
+}
+
+/// Sets the modes of `terminal` at once (TCSETS). From the background that stops a process that has not blocked SIGTTOU.
+pub fn set_modes(terminal: RawFd, modes: &Modes) -> Result<()> {
+    // SAFETY: the kernel reads the structure.
+    unsafe { fd::ioctl(terminal, libc::TCSETS, core::ptr::from_ref(modes) as usize) }.map(|_| ())
+}
+
+/// The size of `terminal` (TIOCGWINSZ).
+pub fn size(terminal: RawFd) -> Result<Size> {
+    let mut size = Size::default();
+    // SAFETY: the kernel writes the structure.
+    unsafe { fd::ioctl(terminal, libc::TIOCGWINSZ, (&raw mut size) as usize) }.map(|_| size)
+}
+
+/// Puts the process group `group` into the foreground of `terminal` (TIOCSPGRP). From the background as with [`set_modes`].
+pub fn set_foreground(terminal: RawFd, group: RealPid) -> Result<()> {
+    // SAFETY: the kernel reads the integer.
+    unsafe { fd::ioctl(terminal, libc::TIOCSPGRP, (&raw const group.0) as usize) }.map(|_| ())
+}
+
+/// Calls `work` with the controlling terminal of the calling process; fails where there is none.
+pub fn with_controlling<R>(work: impl FnOnce(RawFd) -> Result<R>) -> Result<R> {
+    let terminal = fd::open(c"/dev/tty", libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC, 0)?;
+    let result = work(terminal);
+    let _ = fd::close(terminal);
+    result
+}
