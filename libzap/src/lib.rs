@@ -23,7 +23,8 @@ zap_sys::define_tls_look_up!();
 static ARENA: zap_engine::arena::Arena = zap_engine::arena::Arena::new();
 
 /// The built-in plugins, in the order in which they are called before a checkpoint.
-static PLUGINS: [&dyn Plugin; 3] = [&zap_plugin_fs::Fs, &zap_plugin_pid::Pid, &zap_plugin_socket::Socket];
+static PLUGINS: [&dyn Plugin; 4] =
+    [&zap_plugin_fs::Fs, &zap_plugin_pid::Pid, &zap_plugin_socket::Socket, &zap_plugin_pty::Pty];
 
 /// glibc calls the functions of `.init_array` with main()'s arguments.
 #[used]

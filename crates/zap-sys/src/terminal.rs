@@ -54,6 +54,55 @@ pub fn set_foreground(terminal: RawFd, group: RealPid) -> Result<()> {
     unsafe { fd::ioctl(terminal, libc::TIOCSPGRP, (&raw const group.0) as usize) }.map(|_| ())
 }
 
+/// Sets the size of `terminal` (TIOCSWINSZ); the group in its foreground is told of another one (SIGWINCH).
+pub fn set_size(terminal: RawFd, size: &Size) -> Result<()> {
+    // SAFETY: the kernel reads the structure.
+    unsafe { fd::ioctl(terminal, libc::TIOCSWINSZ, core::ptr::from_ref(size) as usize) }.map(|_| ())
+}
+
+/// An integer that the kernel tells of `terminal`.
+fn integer(terminal: RawFd, request: u64) -> Result<i32> {
+    let mut value = 0;
+    // SAFETY: the kernel writes an integer for each of the requests of this file.
+    unsafe { fd::ioctl(terminal, request, (&raw mut value) as usize) }.map(|_| value)
+}
+
+/// The number of the pseudo terminal of `master` (TIOCGPTN of ioctl_tty(2)).
+pub fn number(master: RawFd) -> Result<u32> {
+    integer(master, libc::TIOCGPTN).map(|number| number as u32)
+}
+
+/// Whether the slave of `master` cannot be opened (TIOCGPTLCK, Linux 3.8).
+pub fn is_locked(master: RawFd) -> Result<bool> {
+    integer(master, libc::TIOCGPTLCK).map(|locked| locked != 0)
+}
+
+/// Locks the slave of `master`, or unlocks it (TIOCSPTLCK).
+pub fn set_locked(master: RawFd, locked: bool) -> Result<()> {
+    let value = i32::from(locked);
+    // SAFETY: the kernel reads the integer.
+    unsafe { fd::ioctl(master, libc::TIOCSPTLCK, (&raw const value) as usize) }.map(|_| ())
+}
+
+/// Whether reads from `master` are in packet mode (TIOCGPKT, Linux 3.8).
+pub fn is_in_packet_mode(master: RawFd) -> Result<bool> {
+    integer(master, libc::TIOCGPKT).map(|mode| mode != 0)
+}
+
+/// The session whose controlling terminal the pair of `master` is (TIOCGSID); fails with ENOTTY if it is none's.
+pub fn session(master: RawFd) -> Result<RealPid> {
+    integer(master, libc::TIOCGSID).map(RealPid)
+}
+
+/// The slave of `master`, opened with `flags` (TIOCGPTPEER, Linux 4.13). Fails with EIO where it is locked.
+pub fn open_peer(master: RawFd, flags: i32) -> Result<RawFd> {
+    // SAFETY: the argument is no address.
+    unsafe { fd::ioctl(master, TIOCGPTPEER, (flags | libc::O_CLOEXEC) as usize) }.map(|slave| slave as RawFd)
+}
+
+/// _IO('T', 0x41) (asm-generic/ioctls.h).
+const TIOCGPTPEER: u64 = 0x5441;
+
 /// Calls `work` with the controlling terminal of the calling process; fails where there is none.
 pub fn with_controlling<R>(work: impl FnOnce(RawFd) -> Result<R>) -> Result<R> {
     let terminal = fd::open(c"/dev/tty", libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC, 0)?;

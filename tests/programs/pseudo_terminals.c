@@ -1,0 +1,200 @@
+/* Pseudo terminals that are nobody's controlling terminal: fresh ones, with what waits in both directions, with one end closed, and
+ * one whose slave a child reads.
+ *
+ * Wrong would be: another number or mode, a line that is lost, joined with another or no longer half typed, an echo that comes
+ * twice, an end of file that is forgotten, a terminal that is closed and was not, or the other way round.
+ */
+#include "program.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+
+struct pair {
+    int master, slave;
+    char name[64];
+    struct termios modes;
+};
+
+static struct pair make(int with_slave) {
+    struct pair pair = {.slave = -1};
+    pair.master = posix_openpt(O_RDWR | O_NOCTTY);
+    MAKE(pair.master >= 0 && grantpt(pair.master) == 0 && unlockpt(pair.master) == 0);
+    MAKE(ptsname_r(pair.master, pair.name, sizeof pair.name) == 0);
+    if (with_slave) {
+        pair.slave = open(pair.name, O_RDWR | O_NOCTTY);
+        MAKE(pair.slave >= 0);
+    }
+    MAKE(tcgetattr(pair.master, &pair.modes) == 0);
+    return pair;
+}
+
+static int events(int fd, short wanted, int patience) {
+    struct pollfd entry = {fd, wanted, 0};
+    CHECK(poll(&entry, 1, patience) >= 0, "poll");
+    return entry.revents;
+}
+
+/* Reads give `text` in all. */
+static void gives_in_parts(int fd, const char *text, const char *what) {
+    char buffer[200];
+    size_t length = 0, whole = strlen(text);
+    while (length < whole) {
+        CHECK(events(fd, POLLIN, 5000) & POLLIN, "%s: nothing to read after %.*s", what, (int)length, buffer);
+        ssize_t count = read(fd, buffer + length, whole - length);
+        CHECK(count > 0, "%s: read", what);
+        length += (size_t)count;
+    }
+    CHECK(memcmp(buffer, text, whole) == 0, "%s: read %.*s", what, (int)length, buffer);
+}
+
+/* The next read gives `text`, and no more. */
+static void gives(int fd, const char *text, const char *what) {
+    char buffer[9000];
+    CHECK(events(fd, POLLIN, 5000) & POLLIN, "%s: nothing to read", what);
+    ssize_t length = read(fd, buffer, sizeof buffer);
+    CHECK(length == (ssize_t)strlen(text) && memcmp(buffer, text, length) == 0, "%s: read %zd bytes, %.*s", what, length,
+          length > 0 ? (int)(length < 60 ? length : 60) : 0, buffer);
+}
+
+static void gives_nothing(int fd, const char *what) {
+    CHECK((events(fd, POLLIN, 50) & (POLLIN | POLLHUP)) == 0, "%s: there is something to read", what);
+}
+
+static void types(int fd, const char *text) {
+    CHECK(write(fd, text, strlen(text)) == (ssize_t)strlen(text), "write");
+}
+
+static void is_as_before(struct pair *pair, const char *what) {
+    struct termios now = {0};
+    char name[64];
+    CHECK(ptsname_r(pair->master, name, sizeof name) == 0 && strcmp(name, pair->name) == 0, "%s: is %s", what, name);
+    CHECK(tcgetattr(pair->master, &now) == 0 && memcmp(&now, &pair->modes, sizeof now) == 0, "%s: its modes", what);
+    if (pair->slave >= 0) CHECK(strcmp(ttyname(pair->slave), pair->name) == 0, "%s: ttyname", what);
+}
+
+int main(void) {
+    int locked;
+    // A slave whose master is closed.
+    struct pair orphan = make(1);
+    MAKE(close(orphan.master) == 0);
+    // One that nobody has unlocked, and one that nobody has opened.
+    int fresh = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    MAKE(fresh >= 0);
+    struct pair unopened = make(0);
+
+    // Lines, one of them half typed; what was echoed has been read, what was printed has not.
+    struct pair lines = make(1);
+    struct winsize size = {33, 77, 5, 6}, found;
+    MAKE(ioctl(lines.master, TIOCSWINSZ, &size) == 0 && fchmod(lines.slave, 0602) == 0);
+    lines.modes.c_cc[VERASE] = '#';
+    lines.modes.c_iflag |= IUTF8;
+    MAKE(tcsetattr(lines.slave, TCSANOW, &lines.modes) == 0);
+    types(lines.master, "one\n\ntwo\nhalb");
+    gives(lines.master, "one\r\n\r\ntwo\r\nhalb", "the echo");
+    types(lines.slave, "printed\n");
+    int copy = dup(lines.slave), other = open(lines.name, O_RDONLY | O_NOCTTY | O_NONBLOCK);
+    MAKE(copy >= 0 && other >= 0);
+
+    // An end of file after a line and in the middle of one.
+    struct pair ends = make(1);
+    ends.modes.c_lflag &= ~(tcflag_t)ECHO;
+    MAKE(tcsetattr(ends.slave, TCSANOW, &ends.modes) == 0);
+    types(ends.master, "a line\n\004no line\004\004rest");
+
+    // No lines: VMIN and VTIME are 0, a read waits for nothing.
+    struct pair raw = make(1);
+    cfmakeraw(&raw.modes);
+    raw.modes.c_cc[VMIN] = raw.modes.c_cc[VTIME] = 0;
+    MAKE(tcsetattr(raw.slave, TCSANOW, &raw.modes) == 0);
+    types(raw.master, "\003\004\r\n\021typed");
+    char much[3001];
+    memset(much, 'm', 3000);
+    memcpy(much, "\n\377out", 5);
+    much[3000] = 0;
+    types(raw.slave, much);
+
+    // The slave has been closed, and what it printed is there.
+    struct pair closed = make(1);
+    types(closed.slave, "last words\n");
+    MAKE(close(closed.slave) == 0);
+    closed.slave = -1;
+
+    // A child waits for a line.
+    struct pair conversation = make(1);
+    pid_t child = fork();
+    if (child == 0) {
+        char line[100];
+        close(conversation.master);
+        for (;;) {
+            ssize_t length = read(conversation.slave, line, sizeof line);
+            if (length <= 0 || write(conversation.slave, line, (size_t)length) != length || line[0] == 'q') _exit(length > 0 ? 3 : 4);
+        }
+    }
+    MAKE(child > 0 && close(conversation.slave) == 0);
+    conversation.slave = -1;
+    types(conversation.master, "hello\n");
+    gives_in_parts(conversation.master, "hello\r\nhello\r\n", "the echo and the child");
+    types(conversation.master, "by");
+    gives_in_parts(conversation.master, "by", "the echo");
+
+    ready();
+
+    CHECK(events(orphan.slave, POLLIN, 0) & POLLHUP, "the slave without a master");
+    char byte;
+    CHECK(read(orphan.slave, &byte, 1) == 0 && write(orphan.slave, "x", 1) == -1 && errno == EIO, "what it reads and writes");
+    CHECK(ioctl(fresh, TIOCGPTLCK, &locked) == 0 && locked, "the fresh one is locked");
+    is_as_before(&unopened, "the one that nobody has opened");
+    gives_nothing(unopened.master, "the one that nobody has opened");
+    unopened.slave = open(unopened.name, O_RDWR | O_NOCTTY);
+    CHECK(unopened.slave >= 0, "its slave");
+    types(unopened.slave, "now");
+    gives(unopened.master, "now", "the one that nobody had opened");
+
+    struct stat stat;
+    is_as_before(&lines, "the one with lines");
+    CHECK(ioctl(lines.slave, TIOCGWINSZ, &found) == 0 && memcmp(&found, &size, sizeof size) == 0, "its size");
+    CHECK(fstat(lines.slave, &stat) == 0 && (stat.st_mode & 07777) == 0602, "its mode: %o", stat.st_mode);
+    gives(lines.master, "printed\r\n", "what was printed");
+    gives(lines.slave, "one\n", "the first line");
+    gives(copy, "\n", "the second");
+    gives(other, "two\n", "the third");
+    CHECK(read(other, much, 1) == -1 && errno == EAGAIN, "what waits for nobody");
+    gives_nothing(lines.slave, "half a line");
+    types(lines.master, "#f a line\n");
+    gives(lines.slave, "half a line\n", "the last line");
+    gives(lines.master, "\b \bf a line\r\n", "its echo");
+
+    is_as_before(&ends, "the one with ends of files");
+    gives(ends.slave, "a line\n", "the line before the end");
+    CHECK(events(ends.slave, POLLIN, 1000) && read(ends.slave, much, 10) == 0, "the end of a file");
+    gives(ends.slave, "no line", "what an end of file has ended");
+    CHECK(events(ends.slave, POLLIN, 1000) && read(ends.slave, much, 10) == 0, "the second end");
+    gives_nothing(ends.slave, "the rest");
+    types(ends.master, "\n");
+    gives(ends.slave, "rest\n", "the rest");
+    gives_nothing(ends.master, "an echo");
+
+    is_as_before(&raw, "the one without lines");
+    gives(raw.slave, "\003\004\r\n\021typed", "what was typed");
+    CHECK(read(raw.slave, much, 10) == 0, "nothing is left");
+    memset(much, 'm', 3000);
+    memcpy(much, "\n\377out", 5);
+    gives(raw.master, much, "much that was printed");
+    gives_nothing(raw.master, "what was printed twice");
+
+    is_as_before(&closed, "the closed one");
+    gives(closed.master, "last words\r\n", "the last words");
+    CHECK(read(closed.master, much, 10) == -1 && errno == EIO, "after the last words");
+
+    is_as_before(&conversation, "the one of a child");
+    types(conversation.master, "e\n");
+    gives_in_parts(conversation.master, "e\r\nbye\r\n", "the echo, and what the child says");
+    types(conversation.master, "q\n");
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 3, "the child: %x", status);
+    SAY("pseudo terminals: lines, half a line, ends, bytes, both directions");
+    return finish(7);
+}
