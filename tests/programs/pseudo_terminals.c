@@ -72,7 +72,19 @@ static void is_as_before(struct pair *pair, const char *what) {
     char name[64];
     CHECK(ptsname_r(pair->master, name, sizeof name) == 0 && strcmp(name, pair->name) == 0, "%s: is %s", what, name);
     CHECK(tcgetattr(pair->master, &now) == 0 && memcmp(&now, &pair->modes, sizeof now) == 0, "%s: its modes", what);
-    if (pair->slave >= 0) CHECK(strcmp(ttyname(pair->slave), pair->name) == 0, "%s: ttyname", what);
+    struct stat of_name, of_slave;
+    int number;
+    CHECK(stat(pair->name, &of_name) == 0 && S_ISCHR(of_name.st_mode) && access(pair->name, R_OK) == 0, "%s: stat", what);
+    CHECK(ioctl(pair->master, TIOCGPTN, &number) == 0 && number == atoi(pair->name + strlen("/dev/pts/")), "%s: is number %d", what,
+          number);
+    if (pair->slave < 0) return;
+    char path[64], link[64] = {0};
+    snprintf(path, sizeof path, "/proc/self/fd/%d", pair->slave);
+    CHECK(readlink(path, link, sizeof link - 1) == (ssize_t)strlen(pair->name) && strcmp(link, pair->name) == 0, "%s: leads to %s, not %s", what,
+          link, pair->name);
+    CHECK(strcmp(ttyname(pair->slave), pair->name) == 0 && strcmp(ptsname(pair->master), pair->name) == 0, "%s: ttyname", what);
+    CHECK(ttyname_r(pair->slave, name, sizeof name) == 0 && strcmp(name, pair->name) == 0, "%s: ttyname_r", what);
+    CHECK(fstat(pair->slave, &of_slave) == 0 && of_slave.st_rdev == of_name.st_rdev, "%s: its name leads elsewhere", what);
 }
 
 int main(void) {
@@ -195,6 +207,19 @@ int main(void) {
     types(conversation.master, "q\n");
     int status;
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 3, "the child: %x", status);
+    // New ones have names of their own, and take nobody's.
+    struct pair *all[] = {&unopened, &lines, &ends, &raw, &closed, &conversation};
+    struct pair more[8];
+    for (int i = 0; i < 8; i++) {
+        more[i] = make(1);
+        is_as_before(&more[i], "a new one");
+        for (int j = 0; j < 6; j++) CHECK(strcmp(more[i].name, all[j]->name) != 0, "two are %s", more[i].name);
+        for (int j = 0; j < i; j++) CHECK(strcmp(more[i].name, more[j].name) != 0, "two new ones are %s", more[i].name);
+    }
+    for (int i = 0; i < 8; i++) {
+        types(more[i].slave, "mine");
+        gives(more[i].master, "mine", "a new one");
+    }
     SAY("pseudo terminals: lines, half a line, ends, bytes, both directions");
     return finish(7);
 }

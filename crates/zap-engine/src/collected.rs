@@ -9,7 +9,7 @@ use crate::shared::{self, SharedCopy};
 use crate::state::{self, Owned};
 use crate::{
     aio, attributes, children, clocks, credentials, descriptors, halted, huge_pages, identity, own_directories,
-    signals, terminal, timers, waits, watched, writer,
+    signals, terminal, terminals, timers, waits, watched, writer,
 };
 use alloc::format;
 use alloc::string::String;
@@ -100,6 +100,7 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
                 since_stop: clocks::since_moment,
                 member: identity::member,
                 watched: watched::path_of,
+                terminal: terminals::virtual_of,
                 files_are_read: !order.kept.is_empty() || !order.settings.private.is_empty(),
             },
             &notes,

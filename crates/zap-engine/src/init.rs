@@ -7,7 +7,7 @@
 
 use crate::guard::{Guard, Unsuspended};
 use crate::state;
-use crate::{clocks, identity, inodes, private, suspend, vdso};
+use crate::{clocks, identity, inodes, private, suspend, terminals, vdso};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::{c_char, CStr};
@@ -200,6 +200,7 @@ pub(crate) fn join_table(path: &[u8], door: Option<&[u8]>, known: Option<Virtual
     // SAFETY: so much has been mapped above.
     unsafe { inodes::learn(table, length) };
     state::set_table(table, entry);
+    terminals::look();
     state::set_signal(table.signal.load(Ordering::Relaxed));
     state::set_table_owner(stat.map_or(0, |stat| stat.st_uid));
     state::set_table_path(path);

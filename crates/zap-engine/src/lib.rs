@@ -68,6 +68,7 @@ pub mod state;
 pub mod stragglers;
 pub mod suspend;
 mod terminal;
+pub mod terminals;
 pub mod threads;
 pub mod timer_helper;
 pub mod timers;

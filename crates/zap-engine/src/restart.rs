@@ -15,7 +15,7 @@ use crate::state::{self, Owned};
 use crate::threads::{self, Slot};
 use crate::{
     aio, attributes, children, clocks, credentials, descriptors, fault, halted, identity, image_backed, init,
-    io_owners, locks, priorities, registry, signals, suspend, timer_helper, timers, vdso, waits, watched,
+    io_owners, locks, priorities, registry, signals, suspend, terminals, timer_helper, timers, vdso, waits, watched,
 };
 use alloc::format;
 use alloc::vec::Vec;
@@ -175,6 +175,7 @@ fn await_others(parts: &RestartParts) -> Result<(), Refusal> {
         }
     }
     identity::restore_relations();
+    terminals::look();
     children::restore_groups();
     waits::restore();
     aio::restore_polls()?;
@@ -259,6 +260,10 @@ impl Exchange for ByReport {
 
     fn process(&mut self, id: VirtualPid) -> Result<RealPid, Refusal> {
         await_member(id)
+    }
+
+    fn name_terminal(&mut self, real: u32, id: u32) -> Result<(), Refusal> {
+        terminals::name(real, id)
     }
 
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal> {

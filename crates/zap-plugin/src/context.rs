@@ -37,6 +37,8 @@ pub struct Known {
     pub member: fn(RealPid) -> Option<VirtualPid>,
     /// See [`SaveContext::watched`].
     pub watched: fn(u64, u64) -> Option<WatchedPath>,
+    /// See [`SaveContext::terminal`].
+    pub terminal: fn(u32) -> u32,
     /// See [`SaveContext::files_are_read`].
     pub files_are_read: bool,
 }
@@ -95,6 +97,11 @@ impl<'a> SaveContext<'a> {
         (self.known.member)(pid)
     }
 
+    /// The number by which the pod knows the pseudo terminal that is /dev/pts/`real` for the kernel.
+    pub fn terminal(&self, real: u32) -> u32 {
+        (self.known.terminal)(real)
+    }
+
     /// By which path the program watches the file that the kernel knows by these numbers, if that still leads to it.
     pub fn watched(&self, inode: u64, device: u64) -> Option<WatchedPath> {
         (self.known.watched)(inode, device)
@@ -133,6 +140,8 @@ pub trait Exchange {
     fn path_now(&self, path: &[u8]) -> Option<Vec<u8>>;
     /// See [`RestoreContext::process`].
     fn process(&mut self, id: VirtualPid) -> Result<RealPid, Refusal>;
+    /// See [`RestoreContext::name_terminal`].
+    fn name_terminal(&mut self, real: u32, id: u32) -> Result<(), Refusal>;
     /// See [`RestoreContext::install`].
     fn install(&mut self, id: u32, fd: RawFd) -> Result<(), Refusal>;
     /// See [`RestoreContext::hold`].
@@ -227,6 +236,11 @@ impl<'a> RestoreContext<'a> {
     /// The kernel's id of the process that the pod knows as `id` ([`SaveContext::member`]). Waits until that is there.
     pub fn process(&mut self, id: VirtualPid) -> Result<RealPid, Refusal> {
         self.exchange.process(id)
+    }
+
+    /// Has the pod know /dev/pts/`real` by the number `id` ([`SaveContext::terminal`]).
+    pub fn name_terminal(&mut self, real: u32, id: u32) -> Result<(), Refusal> {
+        self.exchange.name_terminal(real, id)
     }
 
     /// Leaves `fd` for [`crate::Plugin::refill`], after which it is closed: part `part` of what belongs to description `id`.

@@ -90,6 +90,8 @@ pub enum Kind {
     ParentOf = 4,
     /// Of the same parent, the kernel's: as long as that one is the parent it goes by the other id.
     RealParentOf = 5,
+    /// The number of a pseudo terminal, and 1: see [`PodTable::terminal_of`]. No id of a process.
+    Terminal = 6,
 }
 
 impl Kind {
@@ -329,6 +331,29 @@ impl PodTable {
     pub fn real_outer_parent_of(&self, child: RealPid) -> Option<RealPid> {
         let found = self.aliases(Kind::RealParentOf).find(|alias| alias.real() == child)?;
         Some(RealPid(found.virtual_id.load(Ordering::Acquire)))
+    }
+
+    /// The pod's number of the pseudo terminal /dev/pts/`real`, if that is noted.
+    pub fn terminal_of(&self, real: u32) -> Option<u32> {
+        let found = self.aliases(Kind::Terminal).find(|alias| alias.real().0 as u32 == real + 1)?;
+        let id = found.virtual_id.load(Ordering::Acquire);
+        (id != GONE).then(|| id as u32 - 1)
+    }
+
+    /// The kernel's number of the pseudo terminal that the pod knows as `id`, if that is noted.
+    pub fn real_terminal_of(&self, id: u32) -> Option<u32> {
+        let is_it = |alias: &&Alias| alias.virtual_id.load(Ordering::Acquire) as u32 == id + 1;
+        self.aliases(Kind::Terminal).find(is_it).map(|alias| alias.real().0 as u32 - 1)
+    }
+
+    /// Whether numbers of pseudo terminals differ.
+    pub fn has_terminals(&self) -> bool {
+        self.aliases(Kind::Terminal).next().is_some()
+    }
+
+    /// Notes the pod's number of /dev/pts/`real`. False if there is no room.
+    pub fn name_terminal(&self, real: u32, id: u32) -> bool {
+        self.add_alias(Kind::Terminal, RealPid(real as i32 + 1), VirtualPid(id as i32 + 1))
     }
 
     fn aliases(&self, kind: Kind) -> impl Iterator<Item = &Alias> {

@@ -38,6 +38,7 @@ mod signals;
 mod socket_names;
 mod syscall;
 mod temporary_files;
+mod terminal_names;
 mod transfer;
 mod wait;
 mod watches;
@@ -78,6 +79,7 @@ pub fn resolve() {
     socket_names::resolve();
     syscall::resolve();
     temporary_files::resolve();
+    terminal_names::resolve();
     transfer::resolve();
     wait::resolve();
     watches::resolve();

@@ -12,7 +12,7 @@ use libc::{
 };
 use redhook::{hook, real};
 use zap_engine::guard::with_ids;
-use zap_engine::{identity, signals, state};
+use zap_engine::{identity, signals, state, terminals};
 use zap_sys::{RealPid, VirtualPid};
 use zap_wire::table::Kind;
 
@@ -388,6 +388,14 @@ hook! { unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int =
     match request {
         libc::TIOCSPGRP | FIOSETOWN | SIOCSPGRP | libc::TIOCGPGRP | libc::TIOCGSID | FIOGETOWN | SIOCGPGRP => {
             with_ids(|| if state::moved() { device_control(request, argument, call) } else { call(argument) })
+        }
+        libc::TIOCGPTN if terminals::differ() => {
+            let result = call(argument);
+            if result == 0 {
+                // SAFETY: the kernel has written there.
+                unsafe { *(argument as *mut u32) = terminals::virtual_of(*(argument as *const u32)) };
+            }
+            result
         }
         _ => call(argument),
     }

@@ -9,12 +9,12 @@
 
 use super::private_paths::Links::{Follows, How, Keeps, Opens, Unless};
 use super::private_paths::{at, below, with_own, Arguments, Place};
-use super::{file_numbers, next_of};
+use super::{file_numbers, next_of, terminal_names};
 use core::ffi::{c_char, c_int, c_long, CStr};
 use zap_engine::next::{self, Next};
 use zap_engine::path_rooms::{self, Room};
 use zap_engine::proc_texts::File;
-use zap_engine::{identity, masking, private, state};
+use zap_engine::{identity, masking, private, state, terminals};
 use zap_sys::path::PATH_MAX;
 use zap_sys::{fd, RawFd, RealPid, VirtualPid};
 
@@ -188,12 +188,52 @@ unsafe fn call(next: &Next, place: &'static Place, makes: &'static Makes, argume
     if !state::active() {
         return call(arguments);
     }
+    if terminals::differ() {
+        return among_terminals(*place, *makes, arguments, &call);
+    }
     if private::by_names() {
         let [a, b, c, d, e] = arguments;
         // SAFETY: the caller's promise.
         return unsafe { own(function, place, makes, a, b, c, d, e) };
     }
     among_processes(place.path, *makes, arguments, call)
+}
+
+/// Makes the call where the numbers of pseudo terminals are not the kernel's.
+#[cold]
+#[inline(never)]
+fn among_terminals(place: Place, makes: Makes, mut arguments: Arguments, call: &dyn Fn(Arguments) -> usize) -> usize {
+    let path = arguments[place.path];
+    let mut own = [0; 32];
+    let length = bytes(path).zip(&mut own).map(|(byte, place)| *place = byte).count();
+    let real = terminal_names::real_path(&own[..length]);
+    if let Some(real) = &real {
+        if real.as_bytes().is_empty() {
+            return makes.fail(libc::ENOENT);
+        }
+        arguments[place.path] = real.as_c_str().as_ptr() as usize;
+    }
+    let result = if private::by_names() && real.is_none() {
+        among_own(place, makes, arguments, call)
+    } else {
+        among_processes(place.path, makes, arguments, call)
+    };
+    match makes {
+        Link(buffer) if result as isize > 0 => own_terminal(&arguments, buffer, result),
+        _ => result,
+    }
+}
+
+/// The text of a link to a slave, `result` bytes of which are in the program's buffer, as the program knows it.
+fn own_terminal(arguments: &Arguments, buffer: usize, result: usize) -> usize {
+    let (address, room) = (arguments[buffer], arguments[buffer + 1]);
+    // SAFETY: the kernel has written so many bytes there.
+    let text = unsafe { core::slice::from_raw_parts(address as *const u8, result) };
+    let Some(known) = terminal_names::known_path(text) else { return result };
+    let known = &known.as_bytes()[..known.as_bytes().len().min(room)];
+    // SAFETY: the caller's buffer, of `room` bytes.
+    unsafe { put_link(known, address, result) };
+    known.len()
 }
 
 /// As [`call`] where the pod has directories of its own; nothing of it stands in the way of others.
@@ -260,14 +300,25 @@ fn own_link(place: Place, buffer: usize, arguments: &Arguments, result: usize) -
         };
         host.see();
         let own = host.as_bytes().get(..room).unwrap_or(host.as_bytes());
-        // SAFETY: the caller's buffer, of `room` bytes, which the kernel has written to. What it has written behind the pod's path
-        // would be read by who has zeroed the buffer and asks for no length.
+        // SAFETY: the caller's buffer, of `room` bytes, which the kernel has written to.
         is_whole.then(|| unsafe {
-            core::ptr::copy_nonoverlapping(own.as_ptr(), address as *mut u8, own.len());
-            core::ptr::write_bytes((address as *mut u8).add(own.len()), 0, result.saturating_sub(own.len()));
+            put_link(own, address, result);
             own.len()
         })
     })
+}
+
+/// Puts the text of a link into the program's buffer at `address`, in the place of the `result` bytes that the kernel has written
+/// there: who has zeroed the buffer and asks for no length would read those behind a shorter one.
+///
+/// # Safety
+/// The buffer has room for both.
+unsafe fn put_link(text: &[u8], address: usize, result: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        core::ptr::copy_nonoverlapping(text.as_ptr(), address as *mut u8, text.len());
+        core::ptr::write_bytes((address as *mut u8).add(text.len()), 0, result.saturating_sub(text.len()));
+    }
 }
 
 /// Makes the call where the pod's processes are all that there are.

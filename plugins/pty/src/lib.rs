@@ -2,7 +2,7 @@
 //!
 //! Saved are number, modes, size, lock, and what waits in both directions: typed lines, a line that is half typed, and what has been
 //! printed and not read. A restart makes the pair again with the number that it had, since programs know terminals by their
-//! names; where somebody else has that number it refuses by name.
+//! names; where somebody else has that number the pod knows another one by it.
 //!
 //! Refused by name, too: a pair that is the controlling terminal of a session, one in packet mode, one whose output is stopped, and
 //! a slave whose master is outside of the pod. What is typed while nobody of the pod has the slave open, and has never had, is not

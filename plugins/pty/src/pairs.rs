@@ -37,7 +37,7 @@ struct Pair {
     /// By which the master has been opened.
     #[serde(with = "serde_bytes")]
     path: Vec<u8>,
-    /// Of the slave's name, /dev/pts/<number>.
+    /// Of the slave's name, /dev/pts/<number>, as the pod knows it.
     number: u32,
     /// The pair's name in the pod, 0 when all of it is here.
     object: u64,
@@ -107,15 +107,16 @@ pub fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
     let (mut pairs, mut slaves) = (Vec::new(), Vec::new());
     for one in claimed.iter().copied() {
         let number = number_of(one)?;
+        let known = context.terminal(number);
         if is_master(one) {
-            pairs.push(save_one(one, number, has(one, number, SLAVE_NOTE))?);
+            pairs.push(save_one(one, (number, known), has(one, number, SLAVE_NOTE))?);
             continue;
         }
         let hung_up = is_hung_up_slave(one);
         if !hung_up && !has(one, number, MASTER_NOTE) {
             return Err(Refusal::new(one.name(), "the other end is in a process outside of the pod"));
         }
-        slaves.push(Slave { id: one.id, flags: one.status_flags(), number, object: one.share.object, hung_up });
+        slaves.push(Slave { id: one.id, flags: one.status_flags(), number: known, object: one.share.object, hung_up });
     }
     context.section(SECTION, VERSION, encode(&State { pairs, slaves })?);
     Ok(())
@@ -126,8 +127,8 @@ pub fn is_hung_up_slave(one: &Description) -> bool {
     !is_master(one) && fd::poll_now(one.fd(), 0).is_ok_and(|events| events & libc::POLLHUP != 0)
 }
 
-/// `is_open`: the pod has descriptions of the slave.
-fn save_one(master: &Description, number: u32, is_open: bool) -> Result<Pair, Refusal> {
+/// The numbers are the kernel's and the pod's. `is_open`: the pod has descriptions of the slave.
+fn save_one(master: &Description, (number, known): (u32, u32), is_open: bool) -> Result<Pair, Refusal> {
     let refusal = |error: SysError| Refusal::new(master.name(), error);
     let refuse = |why: &str| Err(Refusal::new(master.name(), why));
     let own = master.fd();
@@ -143,7 +144,7 @@ fn save_one(master: &Description, number: u32, is_open: bool) -> Result<Pair, Re
         id: master.id,
         flags: master.status_flags(),
         path: master.link.clone(),
-        number,
+        number: known,
         object: master.share.object,
         is_locked: terminal::is_locked(own).map_err(refusal)?,
         hung_up,
@@ -174,7 +175,7 @@ pub fn restore(context: &mut RestoreContext<'_>) -> Result<(), Refusal> {
     // All that others wait for comes first.
     let mut masters = Vec::new();
     for pair in &pairs {
-        let master = make(pair)?;
+        let master = make(pair, context)?;
         if pair.object != 0 {
             context.publish(pair.object, MASTER, master)?;
         }
@@ -215,31 +216,31 @@ fn open_slave(master: RawFd, flags: i32) -> Result<RawFd, SysError> {
     Ok(slave)
 }
 
-/// The master of a new pair with the number that it had, unlocked. The kernel gives the lowest that is free: those below are
-/// taken until it is had.
-fn make(pair: &Pair) -> Result<RawFd, Refusal> {
+/// Highest number that is tried to be had again: all that are free below it are taken for a moment.
+const HIGHEST: u32 = 64;
+
+/// The master of a new pair, unlocked. It has the number that it had where that is free, and else one that the pod knows by it.
+/// The kernel gives the lowest that is free.
+fn make(pair: &Pair, context: &mut RestoreContext<'_>) -> Result<RawFd, Refusal> {
     let refuse = |why: &dyn core::fmt::Display| Refusal::new(name_of(pair.number), why);
     let path = CPath::new(&pair.path).ok_or_else(|| refuse(&"path too long"))?;
-    let mut below = Vec::new();
-    let made = loop {
-        let flags = (pair.flags & libc::O_ACCMODE) | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
-        let master = match fd::open(path.as_c_str(), flags, 0) {
-            Ok(master) => master,
-            Err(error) => break Err(refuse(&error)),
-        };
-        match terminal::number(master) {
-            Ok(number) if number == pair.number => break Ok(master),
-            Ok(number) if number < pair.number => below.push(master),
-            found => {
-                let _ = fd::close(master);
-                break Err(found.map_or_else(|error| refuse(&error), |_| refuse(&"is another one's on this host")));
-            }
-        }
-    };
-    for other in below {
+    let flags = (pair.flags & libc::O_ACCMODE) | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let open = || fd::open(path.as_c_str(), flags, 0);
+    let mut master = open().map_err(|error| refuse(&error))?;
+    let mut others = Vec::new();
+    let mut number = terminal::number(master);
+    while number.as_ref().is_ok_and(|number| *number < pair.number.min(HIGHEST)) {
+        let Ok(next) = open() else { break };
+        others.push(core::mem::replace(&mut master, next));
+        number = terminal::number(master);
+    }
+    for other in others {
         let _ = fd::close(other);
     }
-    let master = made?;
+    let number = number.map_err(|error| refuse(&error))?;
+    if number != pair.number {
+        context.name_terminal(number, pair.number)?;
+    }
     terminal::set_locked(master, false).map_err(|error| refuse(&error))?;
     Ok(master)
 }
