@@ -114,7 +114,7 @@ int main(void) {
     struct pair ends = make(1);
     ends.modes.c_lflag &= ~(tcflag_t)ECHO;
     MAKE(tcsetattr(ends.slave, TCSANOW, &ends.modes) == 0);
-    types(ends.master, "a line\n\004no line\004\004rest");
+    types(ends.master, "a line\n\004no line\004\004typed \026\004 as it is\nrest");
 
     // No lines: VMIN and VTIME are 0, a read waits for nothing.
     struct pair raw = make(1);
@@ -184,6 +184,7 @@ int main(void) {
     CHECK(events(ends.slave, POLLIN, 1000) && read(ends.slave, much, 10) == 0, "the end of a file");
     gives(ends.slave, "no line", "what an end of file has ended");
     CHECK(events(ends.slave, POLLIN, 1000) && read(ends.slave, much, 10) == 0, "the second end");
+    gives(ends.slave, "typed \004 as it is\n", "an end of file that is a character");
     gives_nothing(ends.slave, "the rest");
     types(ends.master, "\n");
     gives(ends.slave, "rest\n", "the rest");

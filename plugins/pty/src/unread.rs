@@ -6,7 +6,6 @@
 //! typed when it gets to it (flush_to_ldisc of drivers/tty/tty_buffer.c), and the program's modes must not be set again before: its
 //! echo tells when.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -49,9 +48,6 @@ impl From<SysError> for Why {
 /// Most bytes that wait in one direction: 64 KiB in the kernel's buffers and 4 KiB in the line discipline's, and then some.
 const MOST: usize = 1 << 17;
 
-/// What is typed when an end of file has none.
-const END_OF_FILE: u8 = 4;
-
 /// Takes what waits in the pair of `master`, and puts it back.
 pub fn look(master: RawFd, is_locked: bool, modes: &Modes) -> Result<Unread, Why> {
     let flags = fd::fcntl(master, libc::F_GETFL, 0)?;
@@ -76,8 +72,7 @@ pub fn look(master: RawFd, is_locked: bool, modes: &Modes) -> Result<Unread, Why
                 terminal::set_modes(master, modes)?;
                 taken.and(put).map(|()| unread)
             })
-            .map_err(Why::from)
-            .and_then(|unread| check(&unread, modes).map(|()| unread)),
+            .map_err(Why::from),
         Err(error) => Err(error.into()),
     };
     let _ = fd::fcntl(master, libc::F_SETFL, flags);
@@ -85,25 +80,18 @@ pub fn look(master: RawFd, is_locked: bool, modes: &Modes) -> Result<Unread, Why
     result
 }
 
-/// A character that ends a file, and was typed as one of a line (VLNEXT), could only be put back as what it is not.
-fn check(unread: &Unread, modes: &Modes) -> Result<(), Why> {
-    let end = end_of_file(modes);
-    let has_it = |text: &serde_bytes::ByteBuf| text.contains(&end);
-    if makes_lines(modes) && (unread.lines.iter().any(has_it) || has_it(&unread.typed)) {
-        return Err(Why::Text(format!("the character {end} has been typed as one of a line")));
-    }
-    Ok(())
-}
-
 fn makes_lines(modes: &Modes) -> bool {
     modes.local & libc::ICANON != 0
 }
 
-fn end_of_file(modes: &Modes) -> u8 {
-    match modes.characters[libc::VEOF] {
-        0 => END_OF_FILE,
-        character => character,
-    }
+/// What is typed to end a file while all is put back: the program's own character, unless that has been typed as one of a line
+/// (VLNEXT). The kernel keeps none of it.
+fn end_of_file(modes: &Modes, unread: &Unread) -> u8 {
+    let endings = [0, b'\n', modes.characters[libc::VEOL], modes.characters[libc::VEOL2]];
+    let is_typed = |character| unread.lines.iter().chain([&unread.typed]).any(|text| text.contains(&character));
+    let own = modes.characters[libc::VEOF];
+    let mut characters = [own].into_iter().chain(1..=u8::MAX);
+    characters.find(|character| !endings.contains(character) && !is_typed(*character)).unwrap_or(own)
 }
 
 /// What can be read from `end` at once, of which each read is one entry.
@@ -131,16 +119,23 @@ fn joined(parts: &[serde_bytes::ByteBuf]) -> serde_bytes::ByteBuf {
 }
 
 /// Modes in which what is typed stays as it is: neither changed nor a signal.
-fn plain(modes: &Modes, makes_lines: bool) -> Modes {
+fn plain(modes: &Modes) -> Modes {
     let mut plain = Modes { input: 0, output: 0, local: 0, characters: [0; 19], ..*modes };
-    if makes_lines {
+    plain.characters[libc::VMIN] = 1;
+    plain
+}
+
+/// As [`plain`], in which lines are made where the program has it so.
+fn plain_lines(modes: &Modes, end_of_file: u8) -> Modes {
+    let mut plain = plain(modes);
+    if makes_lines(modes) {
         plain.local = libc::ICANON;
-        plain.characters[libc::VEOF] = end_of_file(modes);
+        plain.characters[libc::VMIN] = 0;
+        plain.characters[libc::VEOF] = end_of_file;
         for ending in [libc::VEOL, libc::VEOL2] {
             plain.characters[ending] = modes.characters[ending];
         }
     }
-    plain.characters[libc::VMIN] = if makes_lines { 0 } else { 1 };
     plain
 }
 
@@ -152,7 +147,7 @@ fn take(master: RawFd, slave: RawFd, modes: &Modes) -> (Unread, Result<(), SysEr
         if makes_lines(modes) {
             read_all(slave, &mut unread.lines)?;
         }
-        terminal::set_modes(master, &plain(modes, false))?;
+        terminal::set_modes(master, &plain(modes))?;
         read_all(slave, &mut typed)?;
         // Last, since what was typed may just have been echoed.
         read_all(master, &mut printed)
@@ -164,7 +159,8 @@ fn take(master: RawFd, slave: RawFd, modes: &Modes) -> (Unread, Result<(), SysEr
 
 /// Puts back what has been taken, into a pair in which nothing waits. Leaves modes behind that are not the program's.
 pub fn put_back(master: RawFd, slave: RawFd, modes: &Modes, unread: &Unread) -> Result<(), SysError> {
-    let plain = plain(modes, makes_lines(modes));
+    let end_of_file = end_of_file(modes, unread);
+    let plain = plain_lines(modes, end_of_file);
     terminal::set_modes(master, &Modes { local: plain.local | libc::ECHO, ..plain })?;
     let endings = [b'\n', modes.characters[libc::VEOL], modes.characters[libc::VEOL2]];
     let mut room = ROOM;
@@ -173,7 +169,7 @@ pub fn put_back(master: RawFd, slave: RawFd, modes: &Modes, unread: &Unread) -> 
         let is_ended = line.last().is_some_and(|last| *last != 0 && endings.contains(last));
         if !is_ended {
             // It has no echo: that of what follows tells of it, or it is the last, and ends a file by the program's modes too.
-            write_all(master, &[end_of_file(modes)])?;
+            write_all(master, &[end_of_file])?;
         }
     }
     put_typed(master, &unread.typed, &mut room)?;
