@@ -39,15 +39,15 @@ static int events(int fd, short wanted, int patience) {
 
 /* Reads give `text` in all. */
 static void gives_in_parts(int fd, const char *text, const char *what) {
-    char buffer[200];
+    static char buffer[6001];
     size_t length = 0, whole = strlen(text);
     while (length < whole) {
-        CHECK(events(fd, POLLIN, 5000) & POLLIN, "%s: nothing to read after %.*s", what, (int)length, buffer);
+        CHECK(events(fd, POLLIN, 5000) & POLLIN, "%s: nothing to read after %zu bytes", what, length);
         ssize_t count = read(fd, buffer + length, whole - length);
         CHECK(count > 0, "%s: read", what);
         length += (size_t)count;
     }
-    CHECK(memcmp(buffer, text, whole) == 0, "%s: read %.*s", what, (int)length, buffer);
+    CHECK(memcmp(buffer, text, whole) == 0, "%s: read %.*s", what, length < 60 ? (int)length : 60, buffer);
 }
 
 /* The next read gives `text`, and no more. */
@@ -63,8 +63,17 @@ static void gives_nothing(int fd, const char *what) {
     CHECK((events(fd, POLLIN, 50) & (POLLIN | POLLHUP)) == 0, "%s: there is something to read", what);
 }
 
+/* Without waiting in the kernel, which wakes nobody when it has moved on what it has. */
 static void types(int fd, const char *text) {
-    CHECK(write(fd, text, strlen(text)) == (ssize_t)strlen(text), "write");
+    int flags = fcntl(fd, F_GETFL);
+    CHECK(fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0, "O_NONBLOCK");
+    for (size_t length = strlen(text), done = 0; done < length;) {
+        ssize_t count = write(fd, text + done, length - done);
+        CHECK(count > 0 || errno == EAGAIN, "write");
+        if (count < 0) usleep(1000);
+        else done += (size_t)count;
+    }
+    CHECK(fcntl(fd, F_SETFL, flags) == 0, "the flags");
 }
 
 static void is_as_before(struct pair *pair, const char *what) {
@@ -127,6 +136,26 @@ int main(void) {
     memcpy(much, "\n\377out", 5);
     much[3000] = 0;
     types(raw.slave, much);
+
+    // More than a line discipline takes, both ways.
+    struct pair full = make(1);
+    cfmakeraw(&full.modes);
+    full.modes.c_lflag |= ECHO;
+    full.modes.c_iflag |= IXON;
+    MAKE(tcsetattr(full.slave, TCSANOW, &full.modes) == 0);
+    static char long_text[6001], echo[6001];
+    memset(long_text, 'a', 6000);
+    for (int i = 0; i < 6000; i += 100) snprintf(long_text + i, 9, "<%06d>", i), long_text[i + 8] = 'a';
+    types(full.master, long_text);
+    size_t echoed = 0;
+    while (echoed < 4095) {
+        ssize_t length = read(full.master, echo + echoed, 4095 - echoed);
+        MAKE(length > 0);
+        echoed += (size_t)length;
+    }
+    MAKE(memcmp(echo, long_text, 4095) == 0);
+    gives_nothing(full.master, "no more of an echo");
+    types(full.slave, long_text);
 
     // The slave has been closed, and what it printed is there.
     struct pair closed = make(1);
@@ -197,6 +226,14 @@ int main(void) {
     memcpy(much, "\n\377out", 5);
     gives(raw.master, much, "much that was printed");
     gives_nothing(raw.master, "what was printed twice");
+
+    is_as_before(&full, "the full one");
+    gives_in_parts(full.master, long_text, "much that was printed");
+    gives_nothing(full.master, "more than was printed");
+    gives_in_parts(full.slave, long_text, "much that was typed");
+    gives_nothing(full.slave, "more than was typed");
+    gives_in_parts(full.master, long_text + 4095, "the rest of the echo");
+    gives_nothing(full.master, "more than the echo");
 
     is_as_before(&closed, "the closed one");
     gives(closed.master, "last words\r\n", "the last words");

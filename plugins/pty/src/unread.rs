@@ -59,12 +59,12 @@ pub fn look(master: RawFd, is_locked: bool, modes: &Modes) -> Result<Unread, Why
         terminal::set_locked(master, true)?;
     }
     let slave = slave?;
-    let result = match fd::poll_now(slave, libc::POLLOUT) {
-        // Nothing of it could be put back.
-        Ok(events) if events & libc::POLLOUT == 0 => {
-            Err(Why::Text("its output is stopped (Ctrl-S), or too much of it waits to be read".into()))
-        }
-        Ok(_) => fd::fcntl(master, libc::F_SETFL, flags | libc::O_NONBLOCK as usize)
+    let has_room = |end| fd::poll_now(end, libc::POLLOUT).map(|events| events & libc::POLLOUT != 0);
+    let result = match has_room(slave).and_then(|room| Ok((room, has_room(master)?))) {
+        // What has been written in small pieces takes less room than when it is put back: where there is none, not all may fit.
+        Ok((false, _)) => Err(Why::Text("its output is stopped (Ctrl-S), or too much of it waits to be read".into())),
+        Ok((_, false)) => Err(Why::Text("too much that is typed waits to be read".into())),
+        Ok((true, true)) => fd::fcntl(master, libc::F_SETFL, flags | libc::O_NONBLOCK as usize)
             .and_then(|_| {
                 let (unread, taken) = take(master, slave, modes);
                 // Even if not all could be taken.
@@ -165,45 +165,62 @@ pub fn put_back(master: RawFd, slave: RawFd, modes: &Modes, unread: &Unread) -> 
     let endings = [b'\n', modes.characters[libc::VEOL], modes.characters[libc::VEOL2]];
     let mut room = ROOM;
     for line in &unread.lines {
-        put_typed(master, line, &mut room)?;
+        put_typed(master, line, &mut room, &plain)?;
         let is_ended = line.last().is_some_and(|last| *last != 0 && endings.contains(last));
         if !is_ended {
             // It has no echo: that of what follows tells of it, or it is the last, and ends a file by the program's modes too.
             write_all(master, &[end_of_file])?;
+            room = room.saturating_sub(1);
         }
     }
-    put_typed(master, &unread.typed, &mut room)?;
+    put_typed(master, &unread.typed, &mut room, &plain)?;
     terminal::set_modes(master, &plain)?;
     write_all(slave, &unread.printed)
 }
 
-/// Bytes for which the line discipline has room (N_TTY_BUF_SIZE, less what ends files). It does not get to what comes after them
-/// before the program has read.
-const ROOM: usize = 3072;
+/// Bytes for which the line discipline has room (N_TTY_BUF_SIZE, and receive_room). It does not get to what comes after them before
+/// the program has read.
+const ROOM: usize = 4095;
 
 /// Bytes that are written before their echo is awaited: fewer than that has room for.
 const PIECE: usize = 512;
 
-/// How long the echo is awaited at most, in milliseconds and for each piece.
-const PATIENCE: i32 = 500;
+/// How long the echo of a piece, and room for another, are awaited at most, in milliseconds.
+const PATIENCE: i32 = 1000;
 
-/// Writes `bytes`, and takes their echo.
-fn put_typed(master: RawFd, bytes: &[u8], room: &mut usize) -> Result<(), SysError> {
-    for piece in bytes.chunks(PIECE) {
+/// Writes `bytes`, and takes their echo; what the line discipline does not get to has none, in modes `plain`.
+fn put_typed(master: RawFd, bytes: &[u8], room: &mut usize, plain: &Modes) -> Result<(), SysError> {
+    let (now, later) = bytes.split_at(bytes.len().min(*room));
+    for piece in now.chunks(PIECE) {
         write_all(master, piece)?;
-        let mut awaited = piece.len().min(*room);
-        *room -= awaited;
+        let mut awaited = piece.len();
         while awaited > 0 && fd::poll_for(master, libc::POLLIN, PATIENCE)? & libc::POLLIN != 0 {
-            awaited -= fd::read(master, &mut [0u8; PIECE][..awaited])?;
+            let length = fd::read(master, &mut [0u8; PIECE][..awaited])?;
+            awaited = awaited.saturating_sub(length.max(1));
         }
     }
-    Ok(())
+    *room -= now.len();
+    if later.is_empty() {
+        return Ok(());
+    }
+    terminal::set_modes(master, plain)?;
+    write_all(master, later)
 }
 
+/// Writes all. The kernel has room for less at once than for what waits, since it moves that on by and by.
 fn write_all(end: RawFd, bytes: &[u8]) -> Result<(), SysError> {
     let mut left = bytes;
+    let mut patience = PATIENCE;
     while !left.is_empty() {
-        left = &left[fd::write(end, left)?..];
+        match fd::write(end, left) {
+            Ok(length) => left = left.get(length..).unwrap_or_default(),
+            Err(error) if error.is(libc::EAGAIN) && patience > 0 => {
+                // A millisecond.
+                fd::poll_for(end, 0, 1)?;
+                patience -= 1;
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
