@@ -218,6 +218,10 @@ fn attempt(
         exchange.go()?;
         if let Some(group) = resized {
             let _ = signal::kill(-group.0, libc::SIGWINCH);
+            // In a group with the program zap-restart would pass it on.
+            if group == process::getpgrp() {
+                signal::take_pending(libc::SIGWINCH);
+            }
         }
         // Whoever knows that this process has ended, or gone into the background, finds the pod running.
         if let Some(connection) = told {

@@ -127,6 +127,7 @@ pub fn wait_for_last(child: RealPid, table: &Path, status: i32) -> ! {
             }
         }
     }
+    terminal::take_back();
     end_as(status)
 }
 
@@ -143,7 +144,11 @@ fn look_after(child: RealPid) -> Option<i32> {
             return Some(status);
         }
         // Whoever watches zap-restart, a shell for instance, shall see it stopped too.
+        let front = terminal::front();
         let _ = signal::kill(process::getpid().0, libc::SIGSTOP);
+        if let Some(group) = front.filter(|group| terminal::return_to(*group)) {
+            let _ = signal::kill(-group.0, libc::SIGCONT);
+        }
         // A shell continues the whole process group; its handler for it shall run once.
         let _ = signal::take_pending(libc::SIGCONT);
         if process::state(child) == Some(b'T') {

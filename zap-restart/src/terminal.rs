@@ -24,16 +24,31 @@ pub fn hand_over(group: RealPid, leader: RealPid, saved: Option<&Terminal>) -> b
     }
     let size = terminal::with_controlling(|number| {
         let before = terminal::modes(number)?;
-        if let Some(saved) = saved {
-            terminal::set_modes(number, &with_saved(before, saved))?;
-        }
-        *handed() = Some(Handed { groups: [group, leader], before });
         if group != own {
             terminal::set_foreground(number, group)?;
+        }
+        *handed() = Some(Handed { groups: [group, leader], before });
+        // From the background, if it is another group's now: who has blocked SIGTTOU is not stopped for it.
+        if let Some(saved) = saved {
+            terminal::set_modes(number, &with_saved(before, saved))?;
         }
         terminal::size(number)
     });
     size.is_ok_and(|size| saved.is_some_and(|saved| (saved.rows, saved.columns) != (size.rows, size.columns)))
+}
+
+/// The pod's group that is in the foreground, if that is another than zap-restart's.
+pub fn front() -> Option<RealPid> {
+    let own = process::getpgrp();
+    let is_handed = handed().is_some();
+    process::foreground().filter(|group| is_handed && *group != own)
+}
+
+/// Puts `group` into the foreground again, when a shell has stopped zap-restart and put it there (fg). False for one that it
+/// lets run in the background.
+pub fn return_to(group: RealPid) -> bool {
+    process::foreground() == Some(process::getpgrp())
+        && terminal::with_controlling(|number| terminal::set_foreground(number, group)).is_ok()
 }
 
 /// Puts zap-restart's own group into the foreground again, and sets the modes of before: not every caller is a shell that does. A

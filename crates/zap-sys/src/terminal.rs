@@ -89,6 +89,11 @@ pub fn is_in_packet_mode(master: RawFd) -> Result<bool> {
     integer(master, libc::TIOCGPKT).map(|mode| mode != 0)
 }
 
+/// Whether nobody else can open the slave of `master` (TIOCGEXCL, Linux 3.8).
+pub fn is_exclusive(master: RawFd) -> Result<bool> {
+    integer(master, libc::TIOCGEXCL).map(|mode| mode != 0)
+}
+
 /// The session whose controlling terminal the pair of `master` is (TIOCGSID); fails with ENOTTY if it is none's.
 pub fn session(master: RawFd) -> Result<RealPid> {
     integer(master, libc::TIOCGSID).map(RealPid)

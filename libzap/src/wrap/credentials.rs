@@ -9,7 +9,7 @@ use super::transfer;
 use core::mem::size_of;
 use libc::{c_int, c_uint, c_void, cmsghdr, mmsghdr, msghdr, pid_t, socklen_t, ssize_t, timespec};
 use redhook::{hook, real};
-use zap_engine::guard::with_ids;
+use zap_engine::guard::{with_ids, with_wait};
 use zap_engine::{private, state};
 
 super::resolve_all!(getsockopt, recvmmsg, sendmmsg);
@@ -138,8 +138,15 @@ hook! { unsafe fn recvmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint,
 => zap_recvmmsg {
     let call = |done: usize| {
         let (rest, left) = (messages.wrapping_add(done), count - done as c_uint);
-        // SAFETY: the caller's arguments, less what has been received.
-        (unsafe { real!(recvmmsg)(socket, rest, left, flags, time) }) as ssize_t
+        with_wait(|| {
+            // SAFETY: the caller's arguments, less what has been received.
+            let count = unsafe { real!(recvmmsg)(socket, rest, left, flags, time) };
+            for at in 0..usize::try_from(count).unwrap_or(0) {
+                // SAFETY: the kernel has filled so many.
+                unsafe { received(&raw const (*rest.add(at)).msg_hdr) };
+            }
+            count as ssize_t
+        })
     };
     // The kernel leaves there how long a name is, whatever room it had.
     let rooms: [socklen_t; NAMES] = if private::by_names() {
@@ -154,15 +161,9 @@ hook! { unsafe fn recvmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint,
     let is_over = || !time.is_null() && unsafe { (*time).tv_sec == 0 && (*time).tv_nsec == 0 };
     let ended = || flags & (libc::MSG_WAITFORONE | libc::MSG_DONTWAIT) != 0 || is_over();
     let result = transfer::receive_messages(socket, count as usize, ended, call) as c_int;
-    if state::moved() {
-        for at in 0..usize::try_from(result).unwrap_or(0) {
-            // SAFETY: the kernel has filled so many.
-            unsafe { received(&raw const (*messages.add(at)).msg_hdr) };
-        }
-    }
     if private::by_names() {
         for (at, room) in rooms.into_iter().enumerate().take(usize::try_from(result).unwrap_or(0)) {
-            // SAFETY: as above.
+            // SAFETY: the kernel has filled so many.
             unsafe { super::socket_names::see_in(&raw mut (*messages.add(at)).msg_hdr, room) };
         }
     }

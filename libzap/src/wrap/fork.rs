@@ -138,7 +138,12 @@ zap_sys::vfork_shim!(__vfork, vforks, clocks::GENERATION, vforked);
 hook! { unsafe fn forkpty(terminal: *mut c_int, name: *mut c_char, modes: *const termios, size: *const winsize) -> pid_t
 => zap_forkpty {
     // SAFETY: the caller's arguments.
-    make(|| unsafe { real!(forkpty)(terminal, name, modes, size) })
+    let child = make(|| unsafe { real!(forkpty)(terminal, name, modes, size) });
+    if child >= 0 {
+        // SAFETY: libc has put a name there, if the caller wants it.
+        unsafe { super::terminal_names::see_name(name) };
+    }
+    child
 } }
 
 hook! { unsafe fn daemon(stay: c_int, keep: c_int) -> c_int => zap_daemon {

@@ -392,8 +392,9 @@ hook! { unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int =
         libc::TIOCGPTN if terminals::differ() => {
             let result = call(argument);
             if result == 0 {
-                // SAFETY: the kernel has written there.
-                unsafe { *(argument as *mut u32) = terminals::virtual_of(*(argument as *const u32)) };
+                let place = argument as *mut u32;
+                // SAFETY: the kernel has written there, to whatever address.
+                unsafe { place.write_unaligned(terminals::virtual_of(place.read_unaligned())) };
             }
             result
         }

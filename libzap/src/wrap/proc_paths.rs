@@ -227,6 +227,10 @@ fn among_terminals(place: Place, makes: Makes, mut arguments: Arguments, call: &
 /// The text of a link to a slave, `result` bytes of which are in the program's buffer, as the program knows it.
 fn own_terminal(arguments: &Arguments, buffer: usize, result: usize) -> usize {
     let (address, room) = (arguments[buffer], arguments[buffer + 1]);
+    // It may have been cut, and be another's name.
+    if result >= room {
+        return result;
+    }
     // SAFETY: the kernel has written so many bytes there.
     let text = unsafe { core::slice::from_raw_parts(address as *const u8, result) };
     let Some(known) = terminal_names::known_path(text) else { return result };

@@ -345,9 +345,13 @@ const EACH: usize = core::mem::size_of::<libc::signalfd_siginfo>();
 
 #[cold]
 fn read_signals(fd: c_int, buffer: *mut c_void, call: &dyn Fn() -> isize) -> Option<isize> {
+    // Nothing that is in no file system has a type.
+    let is_anonymous = zap_sys::fd::fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == 0);
     let path = zap_sys::small!("/proc/thread-self/fd/{fd}");
     let mut name = [0u8; 64];
-    if !zap_sys::fd::read_link(path.as_c_str(), &mut name).is_ok_and(|name| name == b"anon_inode:[signalfd]") {
+    if !is_anonymous
+        || !zap_sys::fd::read_link(path.as_c_str(), &mut name).is_ok_and(|name| name == b"anon_inode:[signalfd]")
+    {
         return None;
     }
     Some(guard::with_wait(|| {

@@ -58,6 +58,34 @@ unsafe fn see(result: c_int, buffer: *mut c_char, room: size_t) -> c_int {
     0
 }
 
+/// After libc has put a name into `name`, for which it knows no length; null if the caller does not want it.
+///
+/// # Safety
+/// Null, or a string.
+pub unsafe fn see_name(name: *mut c_char) {
+    if !name.is_null() {
+        // SAFETY: the caller's promise. Its room is for any name, or nobody knows how much it is (openpty(3)).
+        unsafe { see(0, name, usize::MAX) };
+    }
+}
+
+// In libutil before glibc 2.34: found when it is called, by a program that has it.
+hook! { unsafe fn openpty(
+    master: *mut c_int,
+    slave: *mut c_int,
+    name: *mut c_char,
+    modes: *const libc::termios,
+    size: *const libc::winsize
+) -> c_int => zap_openpty {
+    // SAFETY: the caller's arguments.
+    let result = unsafe { real!(openpty)(master, slave, name, modes, size) };
+    if result == 0 {
+        // SAFETY: libc has put a name there, if the caller wants it.
+        unsafe { see_name(name) };
+    }
+    result
+} }
+
 /// What a function of libc returns that gives a pointer to memory of its own: the next call changes it, from whatever thread.
 struct Own(UnsafeCell<[u8; 32]>);
 

@@ -491,7 +491,7 @@ hook! { unsafe fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> 
     // SAFETY: the part of the caller's buffers that is not filled yet.
     let rest = |address, length| unsafe { real!(recv)(socket, address, length, flags) };
     // SAFETY: the kernel has read the message.
-    whole_list(socket, Way::In, receive, || unsafe { Parts::of_message(message) }, rest)
+    whole_list(socket, Way::In, || guard::with_wait(receive), || unsafe { Parts::of_message(message) }, rest)
 } }
 
 hook! { unsafe fn send(socket: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t => zap_send {

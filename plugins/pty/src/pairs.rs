@@ -109,7 +109,7 @@ pub fn save(context: &mut SaveContext<'_>) -> Result<(), Refusal> {
         let number = number_of(one)?;
         let known = context.terminal(number);
         if is_master(one) {
-            pairs.push(save_one(one, (number, known), has(one, number, SLAVE_NOTE))?);
+            pairs.push(save_one(one, known, has(one, number, SLAVE_NOTE))?);
             continue;
         }
         let hung_up = is_hung_up_slave(one);
@@ -127,8 +127,8 @@ pub fn is_hung_up_slave(one: &Description) -> bool {
     !is_master(one) && fd::poll_now(one.fd(), 0).is_ok_and(|events| events & libc::POLLHUP != 0)
 }
 
-/// The numbers are the kernel's and the pod's. `is_open`: the pod has descriptions of the slave.
-fn save_one(master: &Description, (number, known): (u32, u32), is_open: bool) -> Result<Pair, Refusal> {
+/// `known` is the number by which the pod knows it. `is_open`: the pod has descriptions of the slave.
+fn save_one(master: &Description, known: u32, is_open: bool) -> Result<Pair, Refusal> {
     let refusal = |error: SysError| Refusal::new(master.name(), error);
     let refuse = |why: &str| Err(Refusal::new(master.name(), why));
     let own = master.fd();
@@ -138,8 +138,17 @@ fn save_one(master: &Description, (number, known): (u32, u32), is_open: bool) ->
     if terminal::is_in_packet_mode(own).map_err(refusal)? {
         return refuse("is in packet mode (TIOCPKT)");
     }
+    if terminal::is_exclusive(own).map_err(refusal)? {
+        return refuse("is in exclusive mode (TIOCEXCL)");
+    }
+    if master.status_flags() & libc::O_ACCMODE != libc::O_RDWR {
+        return refuse("is not open for reading and writing");
+    }
     let hung_up = fd::poll_now(own, 0).map_err(refusal)? & libc::POLLHUP != 0;
     let (modes, size) = (terminal::modes(own).map_err(refusal)?, terminal::size(own).map_err(refusal)?);
+    if modes.line != 0 || modes.local & libc::EXTPROC != 0 {
+        return refuse("has a line discipline of its own (TIOCSETD, EXTPROC)");
+    }
     let mut pair = Pair {
         id: master.id,
         flags: master.status_flags(),
@@ -154,15 +163,10 @@ fn save_one(master: &Description, (number, known): (u32, u32), is_open: bool) ->
         unread: Unread::default(),
     };
     if hung_up || is_open {
-        let path = slave_path(number);
-        pair.mode = fd::stat(path.as_c_str()).ok().map(|stat| stat.st_mode & 0o7777);
-        pair.unread = unread::look(own, pair.is_locked, &modes).map_err(|why| why.of(master.name()))?;
+        let (unread, mode) = unread::look(own, pair.is_locked, &modes).map_err(|why| why.of(master.name()))?;
+        (pair.unread, pair.mode) = (unread, Some(mode));
     }
     Ok(pair)
-}
-
-fn slave_path(number: u32) -> zap_plugin::sys::text::SmallString<128> {
-    zap_plugin::sys::small!("/dev/pts/{number}")
 }
 
 fn name_of(number: u32) -> String {

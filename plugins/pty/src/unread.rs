@@ -6,6 +6,7 @@
 //! typed when it gets to it (flush_to_ldisc of drivers/tty/tty_buffer.c), and the program's modes must not be set again before: its
 //! echo tells when.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -45,73 +46,120 @@ impl From<SysError> for Why {
     }
 }
 
-/// Most bytes that wait in one direction: 64 KiB in the kernel's buffers and 4 KiB in the line discipline's, and then some.
-const MOST: usize = 1 << 17;
+/// Bytes for which the line discipline has room (N_TTY_BUF_SIZE, and receive_room): what is more stays before it, where how much
+/// there is room for depends on how it was written. Only what is surely less can be put back.
+const ROOM: usize = 4095;
 
-/// Takes what waits in the pair of `master`, and puts it back.
-pub fn look(master: RawFd, is_locked: bool, modes: &Modes) -> Result<Unread, Why> {
+/// More than can wait in one direction.
+const MOST: usize = 1 << 16;
+
+/// Takes what waits in the pair of `master`, and puts it back. Also the permission bits of the slave.
+pub fn look(master: RawFd, is_locked: bool, modes: &Modes) -> Result<(Unread, u32), Why> {
     let flags = fd::fcntl(master, libc::F_GETFL, 0)?;
     if is_locked {
         terminal::set_locked(master, false)?;
     }
     let slave = terminal::open_peer(master, libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK);
     if is_locked {
-        terminal::set_locked(master, true)?;
+        let _ = terminal::set_locked(master, true);
     }
     let slave = slave?;
-    let has_room = |end| fd::poll_now(end, libc::POLLOUT).map(|events| events & libc::POLLOUT != 0);
-    let result = match has_room(slave).and_then(|room| Ok((room, has_room(master)?))) {
-        // What has been written in small pieces takes less room than when it is put back: where there is none, not all may fit.
-        Ok((false, _)) => Err(Why::Text("its output is stopped (Ctrl-S), or too much of it waits to be read".into())),
-        Ok((_, false)) => Err(Why::Text("too much that is typed waits to be read".into())),
-        Ok((true, true)) => fd::fcntl(master, libc::F_SETFL, flags | libc::O_NONBLOCK as usize)
-            .and_then(|_| {
-                let (unread, taken) = take(master, slave, modes);
-                // Even if not all could be taken.
-                let put = put_back(master, slave, modes, &unread);
-                terminal::set_modes(master, modes)?;
-                taken.and(put).map(|()| unread)
-            })
-            .map_err(Why::from),
-        Err(error) => Err(error.into()),
-    };
+    let result = check(master, slave).and_then(|()| {
+        let mode = fd::fstat(slave)?.st_mode & 0o7777;
+        // Before anything is taken.
+        let mut buffer = alloc::vec![0u8; MOST];
+        fd::fcntl(master, libc::F_SETFL, flags | libc::O_NONBLOCK as usize)?;
+        let (unread, taken) = take(master, slave, modes, &mut buffer);
+        // Even if not all could be taken.
+        let put = put_back(master, slave, modes, &unread);
+        terminal::set_modes(master, modes)?;
+        taken.and(put)?;
+        Ok((unread, mode))
+    });
     let _ = fd::fcntl(master, libc::F_SETFL, flags);
     let _ = fd::close(slave);
     result
+}
+
+/// Whether all that waits can be put back.
+fn check(master: RawFd, slave: RawFd) -> Result<(), Why> {
+    let has_room = |end| fd::poll_now(end, libc::POLLOUT).map(|events| events & libc::POLLOUT != 0);
+    if !has_room(slave)? {
+        return Err(Why::Text("its output is stopped (Ctrl-S), or too much of it waits to be read".into()));
+    }
+    if !has_room(master)? {
+        return Err(Why::Text("too much that is typed waits to be read".into()));
+    }
+    // What is typed comes first, since it may just be echoed.
+    for (end, what) in [(slave, "that is typed"), (master, "of its output")] {
+        let mut before = 0;
+        loop {
+            // Has the kernel move on what has been written, or it is about to.
+            fd::poll_now(end, libc::POLLIN)?;
+            let waiting = fd::bytes_readable(end)?;
+            if waiting >= ROOM {
+                return Err(Why::Text(format!("too much {what} waits to be read")));
+            }
+            if waiting == before {
+                break;
+            }
+            before = waiting;
+            // A millisecond.
+            fd::poll_for(end, 0, 1)?;
+        }
+    }
+    Ok(())
 }
 
 fn makes_lines(modes: &Modes) -> bool {
     modes.local & libc::ICANON != 0
 }
 
-/// What is typed to end a file while all is put back: the program's own character, unless that has been typed as one of a line
-/// (VLNEXT). The kernel keeps none of it.
-fn end_of_file(modes: &Modes, unread: &Unread) -> u8 {
-    let endings = [0, b'\n', modes.characters[libc::VEOL], modes.characters[libc::VEOL2]];
-    let is_typed = |character| unread.lines.iter().chain([&unread.typed]).any(|text| text.contains(&character));
-    let own = modes.characters[libc::VEOF];
-    let mut characters = [own].into_iter().chain(1..=u8::MAX);
-    characters.find(|character| !endings.contains(character) && !is_typed(*character)).unwrap_or(own)
+/// What is typed to end a file where the program has no character for it, though one waits.
+const END_OF_FILE: u8 = 4;
+
+/// The characters that end lines, as the kernel looks at them (n_tty_receive_char_special of drivers/tty/n_tty.c).
+struct Ends {
+    /// At the end of the line that is read: '\n', VEOL, and VEOL2 with IEXTEN. 0 is none.
+    lines: [u8; 3],
+    file: u8,
+    /// Makes the next character one like others (VLNEXT), and is none that waits. 0 if all wait.
+    literal: u8,
+}
+
+impl Ends {
+    fn new(modes: &Modes, unread: &Unread) -> Self {
+        let character = |place: usize| modes.characters[place];
+        let second = if modes.local & libc::IEXTEN == 0 { 0 } else { character(libc::VEOL2) };
+        let lines = [b'\n', character(libc::VEOL), second];
+        let file = if character(libc::VEOF) == 0 { END_OF_FILE } else { character(libc::VEOF) };
+        let waits = |one: &u8| unread.lines.iter().chain([&unread.typed]).any(|text| text.contains(one));
+        let is_free = |one: &u8| !lines.contains(one) && *one != file && !waits(one);
+        Self { lines, file, literal: (1..=u8::MAX).find(is_free).unwrap_or(0) }
+    }
+
+    fn is_special(&self, character: u8) -> bool {
+        character != 0 && (self.lines.contains(&character) || character == self.file)
+    }
+
+    /// What is to be typed for `text`, in which no character is special.
+    fn quoted(&self, text: &[u8]) -> Vec<u8> {
+        let quote = |one: &u8| (self.is_special(*one) && self.literal != 0).then_some(self.literal);
+        text.iter().flat_map(|one| quote(one).into_iter().chain([*one])).collect()
+    }
 }
 
 /// What can be read from `end` at once, of which each read is one entry.
-fn read_all(end: RawFd, into: &mut Vec<serde_bytes::ByteBuf>) -> Result<(), SysError> {
-    let mut buffer = alloc::vec![0u8; MOST];
-    let mut left = MOST;
-    loop {
-        match fd::read(end, &mut buffer) {
-            Ok(length) => {
-                into.push(serde_bytes::ByteBuf::from(&buffer[..length]));
-                left = left.saturating_sub(length + 1);
-            }
+fn read_all(end: RawFd, into: &mut Vec<serde_bytes::ByteBuf>, buffer: &mut [u8]) -> Result<(), SysError> {
+    for _ in 0..MOST {
+        match fd::read(end, buffer) {
+            Ok(length) => into.push(serde_bytes::ByteBuf::from(buffer.get(..length).unwrap_or_default())),
             // Nobody has the slave open, and all is read (EIO).
             Err(error) if error.is(libc::EAGAIN) || error.is(libc::EIO) => return Ok(()),
             Err(error) => return Err(error),
         }
-        if left == 0 {
-            return Err(SysError::new("read", libc::ENOBUFS));
-        }
     }
+    Err(SysError::new("read", libc::ENOBUFS))
 }
 
 fn joined(parts: &[serde_bytes::ByteBuf]) -> serde_bytes::ByteBuf {
@@ -126,85 +174,91 @@ fn plain(modes: &Modes) -> Modes {
 }
 
 /// As [`plain`], in which lines are made where the program has it so.
-fn plain_lines(modes: &Modes, end_of_file: u8) -> Modes {
+fn plain_lines(modes: &Modes, ends: &Ends) -> Modes {
     let mut plain = plain(modes);
     if makes_lines(modes) {
-        plain.local = libc::ICANON;
+        plain.local = libc::ICANON | libc::IEXTEN;
         plain.characters[libc::VMIN] = 0;
-        plain.characters[libc::VEOF] = end_of_file;
-        for ending in [libc::VEOL, libc::VEOL2] {
-            plain.characters[ending] = modes.characters[ending];
+        let characters = [libc::VEOF, libc::VEOL, libc::VEOL2, libc::VLNEXT];
+        for (place, character) in characters.into_iter().zip([ends.file, ends.lines[1], ends.lines[2], ends.literal]) {
+            plain.characters[place] = character;
         }
     }
     plain
 }
 
 /// Takes all, as far as it goes.
-fn take(master: RawFd, slave: RawFd, modes: &Modes) -> (Unread, Result<(), SysError>) {
+fn take(master: RawFd, slave: RawFd, modes: &Modes, buffer: &mut [u8]) -> (Unread, Result<(), SysError>) {
     let mut unread = Unread::default();
     let (mut typed, mut printed) = (Vec::new(), Vec::new());
     let result = (|| {
         if makes_lines(modes) {
-            read_all(slave, &mut unread.lines)?;
+            read_all(slave, &mut unread.lines, buffer)?;
         }
         terminal::set_modes(master, &plain(modes))?;
-        read_all(slave, &mut typed)?;
+        read_all(slave, &mut typed, buffer)?;
         // Last, since what was typed may just have been echoed.
-        read_all(master, &mut printed)
+        read_all(master, &mut printed, buffer)
     })();
     unread.typed = joined(&typed);
     unread.printed = joined(&printed);
     (unread, result)
 }
 
-/// Puts back what has been taken, into a pair in which nothing waits. Leaves modes behind that are not the program's.
+/// Puts back what has been taken, into a pair in which nothing waits. Leaves modes behind that are not the program's. Where the echo
+/// of something does not come in time all is there, and it fails.
 pub fn put_back(master: RawFd, slave: RawFd, modes: &Modes, unread: &Unread) -> Result<(), SysError> {
-    let end_of_file = end_of_file(modes, unread);
-    let plain = plain_lines(modes, end_of_file);
+    let ends = Ends::new(modes, unread);
+    let plain = plain_lines(modes, &ends);
     terminal::set_modes(master, &Modes { local: plain.local | libc::ECHO, ..plain })?;
-    let endings = [b'\n', modes.characters[libc::VEOL], modes.characters[libc::VEOL2]];
-    let mut room = ROOM;
+    let mut patience = PATIENCE;
     for line in &unread.lines {
-        put_typed(master, line, &mut room, &plain)?;
-        let is_ended = line.last().is_some_and(|last| *last != 0 && endings.contains(last));
-        if !is_ended {
-            // It has no echo: that of what follows tells of it, or it is the last, and ends a file by the program's modes too.
-            write_all(master, &[end_of_file])?;
-            room = room.saturating_sub(1);
+        match line.split_last() {
+            Some((last, text)) if *last != 0 && ends.lines.contains(last) => {
+                put_typed(master, text, Some(&ends), &mut patience)?;
+                put_typed(master, &[*last], None, &mut patience)?;
+            }
+            _ => {
+                put_typed(master, line, Some(&ends), &mut patience)?;
+                // It has no echo: that of what follows tells of it, or it is the last, and ends a file by the program's modes too.
+                write_all(master, &[ends.file])?;
+            }
         }
     }
-    put_typed(master, &unread.typed, &mut room, &plain)?;
+    let quotes = makes_lines(modes).then_some(&ends);
+    put_typed(master, &unread.typed, quotes, &mut patience)?;
     terminal::set_modes(master, &plain)?;
-    write_all(slave, &unread.printed)
+    write_all(slave, &unread.printed)?;
+    match patience {
+        0 => Err(SysError::new("write", libc::ETIMEDOUT)),
+        _ => Ok(()),
+    }
 }
 
-/// Bytes for which the line discipline has room (N_TTY_BUF_SIZE, and receive_room). It does not get to what comes after them before
-/// the program has read.
-const ROOM: usize = 4095;
-
-/// Bytes that are written before their echo is awaited: fewer than that has room for.
+/// Bytes that are written before their echo is awaited: fewer than there is room for.
 const PIECE: usize = 512;
 
-/// How long the echo of a piece, and room for another, are awaited at most, in milliseconds.
-const PATIENCE: i32 = 1000;
+/// How long echoes, and room, are awaited at most, in milliseconds.
+const PATIENCE: i32 = 2000;
 
-/// Writes `bytes`, and takes their echo; what the line discipline does not get to has none, in modes `plain`.
-fn put_typed(master: RawFd, bytes: &[u8], room: &mut usize, plain: &Modes) -> Result<(), SysError> {
-    let (now, later) = bytes.split_at(bytes.len().min(*room));
-    for piece in now.chunks(PIECE) {
-        write_all(master, piece)?;
+/// Types `bytes`, and takes their echo.
+fn put_typed(master: RawFd, bytes: &[u8], quotes: Option<&Ends>, patience: &mut i32) -> Result<(), SysError> {
+    for piece in bytes.chunks(PIECE) {
+        match quotes {
+            Some(ends) => write_all(master, &ends.quoted(piece))?,
+            None => write_all(master, piece)?,
+        }
         let mut awaited = piece.len();
-        while awaited > 0 && fd::poll_for(master, libc::POLLIN, PATIENCE)? & libc::POLLIN != 0 {
+        while awaited > 0 && *patience > 0 {
+            if fd::poll_for(master, libc::POLLIN, 1)? & libc::POLLIN == 0 {
+                *patience -= 1;
+                continue;
+            }
             let length = fd::read(master, &mut [0u8; PIECE][..awaited])?;
             awaited = awaited.saturating_sub(length.max(1));
         }
     }
-    *room -= now.len();
-    if later.is_empty() {
-        return Ok(());
-    }
-    terminal::set_modes(master, plain)?;
-    write_all(master, later)
+    Ok(())
 }
 
 /// Writes all. The kernel has room for less at once than for what waits, since it moves that on by and by.
