@@ -8,12 +8,14 @@ use std::fs;
 use std::path::PathBuf;
 
 pub fn cases() -> Vec<Case> {
-    let table: [Row; 7] = [
+    let table: [Row; 9] = [
         ("job-in-front", job_in_front),
         ("of-own-session", of_own_session),
         ("interrupt", |scene| interrupt(scene, &SCRIPT)),
         ("modes", |scene| modes(scene, "24")),
         ("modes-of-another-size", |scene| modes(scene, "50")),
+        ("modes-of-own-session", modes_of_own_session),
+        ("shell", shell),
         ("pager", pager),
         ("interrupt-of-a-session", |scene| interrupt(scene, &[])),
     ];
@@ -115,6 +117,73 @@ fn modes(scene: &Scene, rows: &str) -> Result {
     Ok(())
 }
 
+/// A program that leads the terminal's session leads one of its own after a restart, without a terminal: its modes are set all the
+/// same, in the second life as in the third.
+fn modes_of_own_session(scene: &Scene) -> Result {
+    let program = scene.place.built("terminal_modes");
+    scene.use_variable("ZAP_TEST_ROWS", "24");
+    let mut running = start(scene, &[], "zap-launch", &[program])?;
+    scene.wait_ready(running, 1)?;
+    for rows in ["24", "24", "30"] {
+        scene.use_variable("ZAP_TEST_ROWS", rows);
+        let images = scene.checkpoint(&["--kill"])?;
+        scene.wait(running)?;
+        running = start(scene, &[], "zap-restart", &images)?;
+        scene.wait_running(1)?;
+    }
+    scene.go()?;
+    let ended = scene.wait(running)?.ended;
+    let said = fs::read_to_string(scene.out())?;
+    ensure!(ended == Ended::Exited(7) && said == "READY\r\nSIZE: 30X80\r\nOK\r\n", "seen {ended} and {said:?}");
+    Ok(())
+}
+
+/// Types `text` at the terminal of `running`.
+fn type_keys(scene: &Scene, running: Running, text: &str) -> Result {
+    let keys = scene.path("keys");
+    // Whole before it is read.
+    let next = scene.path("keys.new");
+    fs::write(&next, text)?;
+    fs::rename(&next, &keys)?;
+    process::kill(running.pid, libc::SIGUSR2);
+    Ok(())
+}
+
+/// A shell with job control runs programs in the foreground after a restart, too. dash makes them by vfork.
+fn shell(scene: &Scene) -> Result {
+    if !crate::case::installed("dash") {
+        return skipped("dash is not installed");
+    }
+    let keys = scene.path("keys");
+    scene.use_variable("ZAP_TEST_KEYS", &keys.display().to_string());
+    let said = |text: &str| {
+        scene.until(PATIENCE, &format!("the shell says {text:?}"), || {
+            fs::read_to_string(scene.out()).unwrap_or_default().contains(text).then_some(())
+        })
+    };
+    // Keys are typed by a signal, for which the terminal is to be ready.
+    let by = ["/bin/sh", "-c", "exec 2>/dev/null; trap : INT; echo READY; \"$@\"; exit $?", "sh"];
+    let mut running = start(scene, &by, "zap-launch", &["dash", "-i"].map(PathBuf::from))?;
+    scene.wait_ready(running, 1)?;
+    type_keys(scene, running, "/bin/sleep 0.01; echo first=$?\n")?;
+    said("first=0\n")?;
+    for life in ["second", "third"] {
+        let images = scene.checkpoint(&["--kill"])?;
+        scene.wait(running)?;
+        running = start(scene, &SCRIPT, "zap-restart", &images)?;
+        scene.wait_running(1)?;
+        type_keys(scene, running, &format!("/bin/sleep 0.01; echo {life}=$?\n"))?;
+        said(&format!("{life}=0\n"))?;
+        type_keys(scene, running, &format!("/bin/echo a | cat; echo {life} pipe=$?\n"))?;
+        said(&format!("{life} pipe=0\n"))?;
+    }
+    // At its end it would give the terminal to the group that it was started in, which is not the pod's.
+    type_keys(scene, running, "kill -KILL $$\n")?;
+    let ended = scene.wait(running)?.ended;
+    ensure!(ended == Ended::Exited(137), "seen {ended}");
+    Ok(())
+}
+
 /// less, in the middle of a file: in another terminal it goes on where it was.
 fn pager(scene: &Scene) -> Result {
     if !crate::case::installed("less") {
@@ -132,17 +201,12 @@ fn pager(scene: &Scene) -> Result {
             fs::read_to_string(scene.out()).unwrap_or_default().contains(text).then_some(())
         })
     };
-    let type_keys = |running: Running, text: &str| -> Result {
-        fs::write(&keys, text)?;
-        process::kill(running.pid, libc::SIGUSR2);
-        Ok(())
-    };
     let words = ["less", "-S", &file.display().to_string()].map(PathBuf::from);
     let show = |restarts: bool| -> Result<String> {
         let _ = fs::remove_file(scene.out());
         let mut running = start(scene, &SCRIPT, "zap-launch", &words)?;
         said("line 20")?;
-        type_keys(running, "1000g")?;
+        type_keys(scene, running, "1000g")?;
         said("line 1010")?;
         if restarts {
             let images = scene.checkpoint(&["--kill"])?;
@@ -153,11 +217,11 @@ fn pager(scene: &Scene) -> Result {
         } else {
             fs::write(scene.out(), "")?;
         }
-        type_keys(running, "/1500\n")?;
+        type_keys(scene, running, "/1500\n")?;
         said("1500")?;
-        type_keys(running, "G")?;
+        type_keys(scene, running, "G")?;
         said("line 2000")?;
-        type_keys(running, "q")?;
+        type_keys(scene, running, "q")?;
         let ended = scene.wait(running)?.ended;
         ensure!(ended == Ended::Exited(0), "{ended}");
         // Which of these the terminal makes of it is one of its attributes.

@@ -15,7 +15,7 @@ use crate::measures::{Changes, Measures};
 use crate::planner::Planned;
 use crate::program::{Numbers, Program};
 use crate::supervise::{self, Patience, Woken};
-use crate::terminal;
+use crate::terminal::{self, Front};
 use crate::tree::Tree;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -27,7 +27,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use zap_client::error::{reason, Error, Result};
 use zap_client::{executable, Connection, MappedTable, RuntimeDir};
-use zap_image::header::Terminal;
 use zap_restorer::{REPORT_FAILED, REPORT_FILE_GONE, REPORT_NO_PLACE};
 use zap_sys::signal::Mask;
 use zap_sys::{fd, net, process, signal, RealPid, SysError, VirtualPid};
@@ -207,21 +206,14 @@ fn attempt(
     };
     let result = exchange.serve(&family, patience).and_then(|()| {
         enter_aliases(&family, tree, pod)?;
-        let front = foreground(ready, &family).filter(|_| !circumstances.background);
-        let resized = front.and_then(|(group, saved)| {
-            let leader = process::group_of(family.pid(0)).unwrap_or(group);
-            terminal::hand_over(group, leader, saved.as_ref()).then_some(group)
-        });
+        let front = front(ready, &family).filter(|_| !circumstances.background);
+        let resized = front.filter(|front| terminal::hand_over(front.clone()));
         exchange.close_off()?;
         circumstances.measures.cut_back(circumstances.changes)?;
         let told = tell_coordinator(pod)?;
         exchange.go()?;
-        if let Some(group) = resized {
-            let _ = signal::kill(-group.0, libc::SIGWINCH);
-            // In a group with the program zap-restart would pass it on.
-            if group == process::getpgrp() {
-                signal::take_pending(libc::SIGWINCH);
-            }
+        if let Some(front) = resized {
+            tell_of_size(front.group.unwrap_or(front.leader));
         }
         // Whoever knows that this process has ended, or gone into the background, finds the pod running.
         if let Some(connection) = told {
@@ -257,14 +249,33 @@ fn tell_coordinator(pod: &Pod) -> Result<Option<Connection>> {
     Ok(sent.then_some(connection))
 }
 
-/// The process group that was in the foreground of the terminal, if it is one of the pod's, and what that had set there.
-fn foreground(ready: &[Ready<'_>], family: &Family) -> Option<(RealPid, Option<Terminal>)> {
-    let of = |one: &Ready<'_>| one.image.header.process.clone();
-    let first = of(ready.first()?);
-    let is_in_front = |one: &Ready<'_>| (of(one).group, of(one).session) == (first.foreground, first.session);
+/// Who had the terminal: the process group that was in its foreground, if it is one of the pod's.
+fn front(ready: &[Ready<'_>], family: &Family) -> Option<Front> {
+    let header = &ready.first()?.image.header;
+    let first = &header.process;
+    let leader = process::group_of(family.pid(0)).ok()?;
+    if first.foreground == 0 {
+        return Some(Front { group: None, leader, saved: Some(header.terminal()?) });
+    }
+    let is_in_front = |one: &Ready<'_>| {
+        let process = &one.image.header.process;
+        (process.group, process.session) == (first.foreground, first.session)
+    };
     let index = ready.iter().position(is_in_front)?;
-    let group = process::group_of(family.pid(index)).ok()?;
-    Some((group, ready[index].image.header.terminal()))
+    let process = family.pid(index);
+    // One that leads a session has a new one, without this terminal.
+    let is_here = process::session_of(process).is_ok_and(|session| session == process::getsid());
+    let group = process::group_of(process).ok().filter(|_| is_here);
+    Some(Front { group, leader, saved: ready[index].image.header.terminal() })
+}
+
+/// Tells `group` that its terminal has another size.
+fn tell_of_size(group: RealPid) {
+    let _ = signal::kill(-group.0, libc::SIGWINCH);
+    // In a group with the program zap-restart would pass it on.
+    if group == process::getpgrp() {
+        signal::take_pending(libc::SIGWINCH);
+    }
 }
 
 /// Enters ids of process groups and sessions into the pod's table; those of processes are entered by themselves.

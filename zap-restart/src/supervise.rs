@@ -144,9 +144,9 @@ fn look_after(child: RealPid) -> Option<i32> {
             return Some(status);
         }
         // Whoever watches zap-restart, a shell for instance, shall see it stopped too.
-        let front = terminal::front();
+        let front = terminal::in_front();
         let _ = signal::kill(process::getpid().0, libc::SIGSTOP);
-        if let Some(group) = front.filter(|group| terminal::return_to(*group)) {
+        if let Some(group) = terminal::resume(front) {
             let _ = signal::kill(-group.0, libc::SIGCONT);
         }
         // A shell continues the whole process group; its handler for it shall run once.

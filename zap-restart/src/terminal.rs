@@ -6,58 +6,81 @@ use zap_image::header::Terminal;
 use zap_sys::terminal::{self, Modes};
 use zap_sys::{libc, process, signal, RawFd, RealPid, SysError};
 
-/// Whom the terminal has been handed over to, and how it was before.
+/// Whom the terminal is for.
+#[derive(Clone)]
+pub struct Front {
+    /// To be put into the foreground; `None` for a pod that leads a session of its own, which cannot have the terminal.
+    pub group: Option<RealPid>,
+    /// Of the pod's first process.
+    pub leader: RealPid,
+    pub saved: Option<Terminal>,
+}
+
 struct Handed {
-    groups: [RealPid; 2],
-    before: Modes,
+    front: Front,
+    /// How the terminal was before; `None` as long as it has not been handed over.
+    before: Option<Modes>,
 }
 
 static HANDED: Mutex<Option<Handed>> = Mutex::new(None);
 
-/// Puts `group` into the foreground, with the modes that `saved` tells of, if zap-restart is there itself: what it was started
-/// as, a job in the background say, it stays. `leader` is the group of the pod's first process. True if the terminal is of
-/// another size than the program knows.
-pub fn hand_over(group: RealPid, leader: RealPid, saved: Option<&Terminal>) -> bool {
+/// Puts the group into the foreground, with the modes that it had set, if zap-restart is there itself: what it was started as, a job
+/// in the background say, it stays, until a shell puts it there ([`resume`]). True if the terminal is of another size than
+/// the program knows.
+pub fn hand_over(front: Front) -> bool {
     let own = process::getpgrp();
+    let mut handed = handed();
+    let handed = handed.insert(Handed { front, before: None });
     if process::foreground() != Some(own) {
         return false;
     }
     let size = terminal::with_controlling(|number| {
         let before = terminal::modes(number)?;
-        if group != own {
+        if let Some(group) = handed.front.group.filter(|group| *group != own) {
             terminal::set_foreground(number, group)?;
         }
-        *handed() = Some(Handed { groups: [group, leader], before });
+        handed.before = Some(before);
         // From the background, if it is another group's now: who has blocked SIGTTOU is not stopped for it.
-        if let Some(saved) = saved {
+        if let Some(saved) = &handed.front.saved {
             terminal::set_modes(number, &with_saved(before, saved))?;
         }
         terminal::size(number)
     });
-    size.is_ok_and(|size| saved.is_some_and(|saved| (saved.rows, saved.columns) != (size.rows, size.columns)))
+    let is_other = |saved: &Terminal| size.is_ok_and(|size| (saved.rows, saved.columns) != (size.rows, size.columns));
+    handed.front.saved.as_ref().is_some_and(is_other)
 }
 
-/// The pod's group that is in the foreground, if that is another than zap-restart's.
-pub fn front() -> Option<RealPid> {
+/// The group, another than zap-restart's, that has the terminal.
+pub fn in_front() -> Option<RealPid> {
     let own = process::getpgrp();
-    let is_handed = handed().is_some();
-    process::foreground().filter(|group| is_handed && *group != own)
+    process::foreground().filter(|group| *group != own)
 }
 
-/// Puts `group` into the foreground again, when a shell has stopped zap-restart and put it there (fg). False for one that it
-/// lets run in the background.
-pub fn return_to(group: RealPid) -> bool {
-    process::foreground() == Some(process::getpgrp())
-        && terminal::with_controlling(|number| terminal::set_foreground(number, group)).is_ok()
+/// When a shell has continued zap-restart, which had stopped with the pod while `before` had the terminal: hands it over again, if
+/// the shell has put zap-restart into the foreground (fg). The group that is to go on.
+pub fn resume(before: Option<RealPid>) -> Option<RealPid> {
+    let own = process::getpgrp();
+    if process::foreground() != Some(own) {
+        return None;
+    }
+    let front = handed().as_ref().filter(|handed| handed.before.is_none()).map(|handed| handed.front.clone());
+    if let Some(front) = front {
+        let group = front.group;
+        hand_over(front);
+        return group.filter(|group| *group != own);
+    }
+    let group = before.filter(|_| handed().is_some())?;
+    terminal::with_controlling(|number| terminal::set_foreground(number, group)).ok().map(|()| group)
 }
 
 /// Puts zap-restart's own group into the foreground again, and sets the modes of before: not every caller is a shell that does. A
 /// shell that has stopped the pod, or whose job in the background it is, has the terminal itself by then.
 pub fn take_back() {
-    let Some(Handed { groups, before }) = handed().take() else { return };
+    let Some(Handed { front, before: Some(before) }) = handed().take() else { return };
     let own = process::getpgrp();
     let is_gone = |group: RealPid| signal::kill(-group.0, 0).is_err_and(|error| error.is(libc::ESRCH));
-    let is_ours = |group: &RealPid| *group == own || groups.contains(group) || is_gone(*group);
+    let is_ours =
+        |group: &RealPid| [Some(own), front.group, Some(front.leader)].contains(&Some(*group)) || is_gone(*group);
     if process::foreground().filter(is_ours).is_none() {
         return;
     }

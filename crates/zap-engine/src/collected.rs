@@ -88,7 +88,8 @@ pub fn collect(order: &SaveOrder) -> Result<Aside, Refusal> {
     let descriptions = descriptors::take(order);
     let owners = descriptors::claim(&descriptions)?;
     let notes: Vec<_> = order.notes.iter().map(|note| (note.object, note.bytes.clone())).collect();
-    let sections = [Some(descriptors::listed(&descriptions)?), terminal::section()?].into_iter().flatten().collect();
+    let sections =
+        [Some(descriptors::listed(&descriptions)?), terminal::section(&descriptions)?].into_iter().flatten().collect();
     let mut saved = SavedByPlugins { sections, ..SavedByPlugins::default() };
     for (index, plugin) in registry::plugins().iter().enumerate() {
         let own = descriptions.iter().zip(&owners).filter(|(one, owner)| **owner == index && !one.share.follows);

@@ -229,8 +229,10 @@ pub fn real_group_of(kind: Kind, id: VirtualPid) -> RealPid {
         let real = unknown_id(id);
         let of = if kind == Kind::Group { zap_sys::process::group_of } else { zap_sys::process::session_of };
         let is_there = table.members().any(|(member, _)| of(member) == Ok(real));
+        // A child that has been made by vfork is none before its new program begins, and makes a group of its own before that.
+        let own = || [zap_sys::process::getpid(), zap_sys::process::getpgrp()].contains(&real);
         // Ended ones are no members any more.
-        if is_there || (kind == Kind::Group && zap_sys::process::has_child_in(real)) {
+        if is_there || (kind == Kind::Group && own()) || (kind == Kind::Group && zap_sys::process::has_child_in(real)) {
             real
         } else {
             NOBODY

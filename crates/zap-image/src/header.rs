@@ -277,7 +277,8 @@ pub struct Extent {
 /// The section, of no plugin, that tells how the pod's first process has ended: its wait status, 4 bytes, little-endian.
 pub const FIRST_ENDED: &str = "pod.first-ended";
 
-/// The section, of no plugin, that tells of the terminal in whose foreground the process was: [`Terminal`].
+/// The section, of no plugin, that tells of the terminal in whose foreground the process was, or, of one that led a session without a
+/// terminal, of its standard streams': [`Terminal`].
 pub const TERMINAL: &str = "pod.terminal";
 
 /// Version of [`TERMINAL`].

@@ -99,10 +99,12 @@ pub fn session(master: RawFd) -> Result<RealPid> {
     integer(master, libc::TIOCGSID).map(RealPid)
 }
 
-/// The slave of `master`, opened with `flags` (TIOCGPTPEER, Linux 4.13). Fails with EIO where it is locked.
+/// The slave of `master`, opened with `flags` (TIOCGPTPEER, Linux 4.13), closed on exec. Fails with EIO where it is locked.
 pub fn open_peer(master: RawFd, flags: i32) -> Result<RawFd> {
+    // With O_CLOEXEC the kernel would leave that among the description's flags (ptm_open_peer of drivers/tty/pty.c).
     // SAFETY: the argument is no address.
-    unsafe { fd::ioctl(master, TIOCGPTPEER, (flags | libc::O_CLOEXEC) as usize) }.map(|slave| slave as RawFd)
+    let slave = unsafe { fd::ioctl(master, TIOCGPTPEER, flags as usize) }? as RawFd;
+    fd::fcntl(slave, libc::F_SETFD, libc::FD_CLOEXEC as usize).map(|_| slave)
 }
 
 /// _IO('T', 0x41) (asm-generic/ioctls.h).
