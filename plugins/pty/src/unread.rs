@@ -50,6 +50,9 @@ impl From<SysError> for Why {
 /// there is room for depends on how it was written. Only what is surely less can be put back.
 const ROOM: usize = 4095;
 
+/// Of typed lines, behind which half a line may wait that is not counted (TIOCINQ of n_tty_ioctl).
+const ROOM_FOR_LINES: usize = 2048;
+
 /// More than can wait in one direction.
 const MOST: usize = 1 << 16;
 
@@ -64,7 +67,7 @@ pub fn look(master: RawFd, is_locked: bool, modes: &Modes) -> Result<(Unread, u3
         let _ = terminal::set_locked(master, true);
     }
     let slave = slave?;
-    let result = check(master, slave).and_then(|()| {
+    let result = check(master, slave, modes).and_then(|()| {
         let mode = fd::fstat(slave)?.st_mode & 0o7777;
         // Before anything is taken.
         let mut buffer = alloc::vec![0u8; MOST];
@@ -82,7 +85,7 @@ pub fn look(master: RawFd, is_locked: bool, modes: &Modes) -> Result<(Unread, u3
 }
 
 /// Whether all that waits can be put back.
-fn check(master: RawFd, slave: RawFd) -> Result<(), Why> {
+fn check(master: RawFd, slave: RawFd, modes: &Modes) -> Result<(), Why> {
     let has_room = |end| fd::poll_now(end, libc::POLLOUT).map(|events| events & libc::POLLOUT != 0);
     if !has_room(slave)? {
         return Err(Why::Text("its output is stopped (Ctrl-S), or too much of it waits to be read".into()));
@@ -91,13 +94,14 @@ fn check(master: RawFd, slave: RawFd) -> Result<(), Why> {
         return Err(Why::Text("too much that is typed waits to be read".into()));
     }
     // What is typed comes first, since it may just be echoed.
-    for (end, what) in [(slave, "that is typed"), (master, "of its output")] {
+    let room_typed = if makes_lines(modes) { ROOM_FOR_LINES } else { ROOM };
+    for (end, room, what) in [(slave, room_typed, "that is typed"), (master, ROOM, "of its output")] {
         let mut before = 0;
         loop {
             // Has the kernel move on what has been written, or it is about to.
             fd::poll_now(end, libc::POLLIN)?;
             let waiting = fd::bytes_readable(end)?;
-            if waiting >= ROOM {
+            if waiting >= room {
                 return Err(Why::Text(format!("too much {what} waits to be read")));
             }
             if waiting == before {
@@ -211,25 +215,25 @@ pub fn put_back(master: RawFd, slave: RawFd, modes: &Modes, unread: &Unread) -> 
     let ends = Ends::new(modes, unread);
     let plain = plain_lines(modes, &ends);
     terminal::set_modes(master, &Modes { local: plain.local | libc::ECHO, ..plain })?;
-    let mut patience = PATIENCE;
+    let mut typist = Typist { master, plain, room: ROOM, patience: PATIENCE };
     for line in &unread.lines {
         match line.split_last() {
             Some((last, text)) if *last != 0 && ends.lines.contains(last) => {
-                put_typed(master, text, Some(&ends), &mut patience)?;
-                put_typed(master, &[*last], None, &mut patience)?;
+                typist.put(text, Some(&ends))?;
+                typist.put(&[*last], None)?;
             }
             _ => {
-                put_typed(master, line, Some(&ends), &mut patience)?;
+                typist.put(line, Some(&ends))?;
                 // It has no echo: that of what follows tells of it, or it is the last, and ends a file by the program's modes too.
                 write_all(master, &[ends.file])?;
+                typist.room = typist.room.saturating_sub(1);
             }
         }
     }
-    let quotes = makes_lines(modes).then_some(&ends);
-    put_typed(master, &unread.typed, quotes, &mut patience)?;
+    typist.put(&unread.typed, makes_lines(modes).then_some(&ends))?;
     terminal::set_modes(master, &plain)?;
     write_all(slave, &unread.printed)?;
-    match patience {
+    match typist.patience {
         0 => Err(SysError::new("write", libc::ETIMEDOUT)),
         _ => Ok(()),
     }
@@ -241,24 +245,44 @@ const PIECE: usize = 512;
 /// How long echoes, and room, are awaited at most, in milliseconds.
 const PATIENCE: i32 = 2000;
 
-/// Types `bytes`, and takes their echo.
-fn put_typed(master: RawFd, bytes: &[u8], quotes: Option<&Ends>, patience: &mut i32) -> Result<(), SysError> {
-    for piece in bytes.chunks(PIECE) {
-        match quotes {
-            Some(ends) => write_all(master, &ends.quoted(piece))?,
-            None => write_all(master, piece)?,
-        }
-        let mut awaited = piece.len();
-        while awaited > 0 && *patience > 0 {
-            if fd::poll_for(master, libc::POLLIN, 1)? & libc::POLLIN == 0 {
-                *patience -= 1;
-                continue;
+/// Types at a terminal.
+struct Typist {
+    master: RawFd,
+    /// Modes without echo.
+    plain: Modes,
+    /// Bytes that the line discipline takes at once. It does not get to what comes after them before the program has read.
+    room: usize,
+    /// Milliseconds for which echoes are still awaited.
+    patience: i32,
+}
+
+impl Typist {
+    /// Types `bytes`, and takes their echo.
+    fn put(&mut self, bytes: &[u8], quotes: Option<&Ends>) -> Result<(), SysError> {
+        let write = |text: &[u8]| match quotes {
+            Some(ends) => write_all(self.master, &ends.quoted(text)),
+            None => write_all(self.master, text),
+        };
+        let (now, later) = bytes.split_at(bytes.len().min(self.room));
+        self.room -= now.len();
+        for piece in now.chunks(PIECE) {
+            write(piece)?;
+            let mut awaited = piece.len();
+            while awaited > 0 && self.patience > 0 {
+                if fd::poll_for(self.master, libc::POLLIN, 1)? & libc::POLLIN == 0 {
+                    self.patience -= 1;
+                    continue;
+                }
+                let length = fd::read(self.master, &mut [0u8; PIECE][..awaited])?;
+                awaited = awaited.saturating_sub(length.max(1));
             }
-            let length = fd::read(master, &mut [0u8; PIECE][..awaited])?;
-            awaited = awaited.saturating_sub(length.max(1));
         }
+        if later.is_empty() {
+            return Ok(());
+        }
+        terminal::set_modes(self.master, &self.plain)?;
+        write(later)
     }
-    Ok(())
 }
 
 /// Writes all. The kernel has room for less at once than for what waits, since it moves that on by and by.
