@@ -2,7 +2,6 @@
 
 use crate::identity;
 use alloc::string::ToString;
-
 use zap_image::header::{self, bytes::Bytes, Terminal};
 use zap_plugin::{Description, Refusal, SavedSection};
 use zap_sys::{terminal, SysError};
